@@ -1,0 +1,116 @@
+"""The lab's one certificate authority: API servers, kubelets, webhooks and the workloads of both meshes trust it.
+
+Private keys of servers live in files of mode 0600 below the lab's folder, since ``ssl`` reads chains from files only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from meshbook.lab.kubeconfig import write_private
+
+VALIDITY = timedelta(days=30)
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+class Authority:
+    """A root of trust. ``folder`` keeps ``root.pem`` and the chains that servers and clients were given."""
+
+    def __init__(self, folder: Path, name: str = "meshbook lab root CA") -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._certificate = self._self_signed()
+        self.root_pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+        self.root_file = folder / "root.pem"
+        self.root_file.write_text(self.root_pem)
+
+    def _self_signed(self) -> x509.Certificate:
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        return (
+            self._builder(self._name, self._key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(now + VALIDITY)
+        )
+
+    def issue(self, common_name: str, names: Sequence[x509.GeneralName]) -> tuple[str, str]:
+        """Return (certificate chain PEM, private key PEM) for server and client use."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else [])
+        builder = (
+            self._builder(subject, key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(list(names)), critical=not common_name)
+        certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+        return certificate, private
+
+    def issue_workload(self, spiffe_id: str) -> tuple[str, str]:
+        """Return (certificate PEM, key PEM) whose only identity is the URI ``spiffe_id``, as a SPIFFE X.509-SVID."""
+        return self.issue("", [x509.UniformResourceIdentifier(spiffe_id)])
+
+    def server_context(self, name: str, addresses: Sequence[str], *, require_client: bool = False) -> ssl.SSLContext:
+        """Return TLS settings of a server that is called ``name`` and listens on ``addresses``."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        names: list[x509.GeneralName] = [x509.DNSName(name)]
+        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        self._load(context, name, names)
+        if require_client:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=self.root_pem)
+        return context
+
+    def client_context(self, name: str) -> ssl.SSLContext:
+        """Return TLS settings of a client that trusts this authority and shows a certificate for ``name``."""
+        context = ssl.create_default_context(cadata=self.root_pem)
+        self._load(context, name, [x509.DNSName(name)])
+        return context
+
+    def _load(self, context: ssl.SSLContext, name: str, names: Sequence[x509.GeneralName]) -> None:
+        certificate, key = self.issue(name, names)
+        chain = self.folder / f"{name}.pem"
+        write_private(chain, certificate + key)
+        context.load_cert_chain(chain)

@@ -1,0 +1,185 @@
+"""What a lab consists of: clusters, addresses, ports, folders. Frozen data; binds and writes nothing.
+
+Every other room asks this one for an address, a port or a path, so that no two rooms can disagree. One lab owns one
+/16 of the loopback network, ``127.<block>.0.0/16``; labs with different blocks run side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+API_PORT = 6443
+KUBELET_PORT = 10250
+FLEET_PORT = 8443
+WEBHOOK_PORT = 15017
+
+PROXY_OUTBOUND_PORT = 15001
+PROXY_INBOUND_PORT = 15006
+PROXY_ADMIN_PORT = 15000
+PROXY_HEALTH_PORT = 15021
+PROXY_METRICS_PORT = 15090
+EAST_WEST_PORT = 15443
+
+FIRST_BLOCK, LAST_BLOCK = 64, 250
+TRUST_DOMAIN = "lab.meshbook.internal"
+REVISION = "asm-1175-9"
+PROJECT = "meshbook-lab"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterTopology:
+    """One cluster of the lab.
+
+    ``index`` counts from 1 and fixes the addresses: cluster k owns ``127.<block>.<10k>.0`` (its machines) and
+    ``127.<block>.<10k+1>.0`` (its pods).
+    """
+
+    name: str
+    index: int
+    block: int
+    network: str
+    region: str
+    zone: str
+    membership: str
+    """Resource name in the fleet, ``projects/P/locations/L/memberships/M``."""
+    is_gke: bool
+    """Only GKE clusters can be backends of a MultiClusterIngress."""
+
+    def _machine(self, host: int) -> str:
+        return f"127.{self.block}.{10 * self.index}.{host}"
+
+    @property
+    def api_address(self) -> str:
+        return self._machine(1)
+
+    @property
+    def api_url(self) -> str:
+        return f"https://{self.api_address}:{API_PORT}"
+
+    @property
+    def node_name(self) -> str:
+        return f"{self.name}-node-1"
+
+    @property
+    def node_address(self) -> str:
+        """Address of the only node: its kubelet listens here, on ``KUBELET_PORT``."""
+        return self._machine(2)
+
+    @property
+    def istiod_address(self) -> str:
+        """Address of the injection webhook, on ``WEBHOOK_PORT``."""
+        return self._machine(3)
+
+    def load_balancer_address(self, number: int) -> str:
+        """Return the ``number``-th (from 0) address for Services of type LoadBalancer."""
+        if not 0 <= number <= 99:
+            raise ValueError(f"cluster {self.name} has 100 load balancer addresses, not number {number}")
+        return self._machine(100 + number)
+
+    def pod_address(self, number: int) -> str:
+        """Return the ``number``-th (from 0) pod address."""
+        if not 0 <= number <= 249:
+            raise ValueError(f"cluster {self.name} has 250 pod addresses, not number {number}")
+        return f"127.{self.block}.{10 * self.index + 1}.{1 + number}"
+
+    def cluster_ip(self, number: int) -> str:
+        """Return the ``number``-th (from 0) Service address; allocated, answered by nobody."""
+        if not 0 <= number <= 249:
+            raise ValueError(f"cluster {self.name} has 250 service addresses, not number {number}")
+        return f"127.{self.block}.{10 * self.index + 2}.{1 + number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabTopology:
+    """A whole lab: its folder, its block of addresses and its clusters."""
+
+    root: Path
+    block: int
+    lowest_port: int = 1024
+    """Lowest port that this user may bind (``net.ipv4.ip_unprivileged_port_start``; 0 for root)."""
+    clusters: tuple[ClusterTopology, ...] = field(default=())
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def state_file(self) -> Path:
+        """Written when the lab is ready; its presence is the sign of that."""
+        return self.root / "lab.json"
+
+    @property
+    def pki(self) -> Path:
+        return self.root / "pki"
+
+    @property
+    def fleet_address(self) -> str:
+        return f"127.{self.block}.0.1"
+
+    @property
+    def fleet_url(self) -> str:
+        return f"http://{self.fleet_address}:{FLEET_PORT}"
+
+    @property
+    def fleet_token_file(self) -> Path:
+        return self.root / "fleet-token"
+
+    @property
+    def edge(self) -> Path:
+        """Folder of the global load balancer's Envoy."""
+        return self.root / "edge"
+
+    @property
+    def edge_address(self) -> str:
+        """Admin address of the global load balancer's Envoy (its VIPs are ``vip``)."""
+        return f"127.{self.block}.0.2"
+
+    def vip(self, number: int) -> str:
+        """Return the ``number``-th (from 0) address of the global load balancer."""
+        if not 0 <= number <= 99:
+            raise ValueError(f"a lab has 100 VIPs, not number {number}")
+        return f"127.{self.block}.0.{100 + number}"
+
+    def bindable(self, port: int) -> int:
+        """Return ``port``, or ``port + 8000`` where this user may not bind ``port`` (80 → 8080, 443 → 8443)."""
+        return port if port >= self.lowest_port else port + 8000
+
+    def proxy_folder(self, cluster: str, namespace: str, pod: str) -> Path:
+        """Folder of one pod's Envoy: bootstrap, xDS files, certificates and access log."""
+        return self.root / "proxies" / cluster / namespace / pod
+
+    def pod_folder(self, cluster: str, namespace: str, pod: str) -> Path:
+        """Folder of one pod: container logs."""
+        return self.root / "pods" / cluster / namespace / pod
+
+    def cluster(self, name: str) -> ClusterTopology:
+        for cluster in self.clusters:
+            if cluster.name == name:
+                return cluster
+        raise KeyError(f"no cluster {name!r} in this lab; it has {', '.join(c.name for c in self.clusters)}")
+
+
+def two_clouds(root: Path, block: int, lowest_port: int = 1024) -> LabTopology:
+    """Return the article's environment: ``cluster1`` (Anthos on bare metal) and ``cluster2`` (GKE)."""
+    cluster1 = ClusterTopology(
+        name="cluster1",
+        index=1,
+        block=block,
+        network="network1",
+        region="jp-east-1",
+        zone="east-14",
+        membership=f"projects/{PROJECT}/locations/global/memberships/nifc-anthosbm-cls",
+        is_gke=False,
+    )
+    cluster2 = ClusterTopology(
+        name="cluster2",
+        index=2,
+        block=block,
+        network="network2",
+        region="us-central1",
+        zone="us-central1-a",
+        membership=f"projects/{PROJECT}/locations/us-central1/memberships/nifc-anthosgke-cls",
+        is_gke=True,
+    )
+    return LabTopology(root=root, block=block, lowest_port=lowest_port, clusters=(cluster1, cluster2))
