@@ -5,7 +5,8 @@
     MeshbookError                    what failed, where, what to try
     ├── UsageError                   bad parameter, unknown context, unreadable manifest: nothing was started
     ├── ClusterError                 a cluster refused or did not answer (context, kind, name, HTTP status)
-    │   └── ExecError                a command could not be started, or its stream broke
+    │   ├── ExecError                a command could not be started, or its stream broke; carries the output so far
+    │   └── GatheredError            work on several clusters at once failed in some of them; carries all outcomes
     ├── WaitTimeout                  a bounded wait ended; says what it last saw
     ├── FleetError                   the fleet (GKE Hub) refused or did not answer
     ├── OutageError                  a workload could not be taken away safely, or not be brought back
@@ -16,6 +17,11 @@
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+TAIL = 2000
+"""Characters of a command's output that an error shows; the attributes keep all of it."""
 
 
 class MeshbookError(Exception):
@@ -40,11 +46,46 @@ class UsageError(MeshbookError):
 
 
 class ClusterError(MeshbookError):
-    """A cluster refused a request or did not answer it."""
+    """A cluster refused a request or did not answer it.
+
+    ``code`` is the HTTP status, 0 when no answer came; ``reason`` the API server's word for it (``NotFound``).
+    """
+
+    def __init__(self, message: str, *, code: int = 0, reason: str = "", hint: str = "", **evidence: object) -> None:
+        self.code = code
+        self.reason = reason
+        answer = f"HTTP {code} {reason}".rstrip() if code else ""
+        super().__init__(message, hint=hint, answer=answer, **evidence)
 
 
 class ExecError(ClusterError):
-    """A command in a pod could not be started, or its stream broke."""
+    """A command in a pod could not be started, or its stream broke.
+
+    ``stdout`` and ``stderr`` hold all that came before; a command that ended with a code other than 0 is no error.
+    """
+
+    def __init__(
+        self, message: str, *, stdout: str = "", stderr: str = "", code: int = 0, hint: str = "", **evidence: object
+    ) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        tails = {"stdout ended with": stdout[-TAIL:].rstrip(), "stderr ended with": stderr[-TAIL:].rstrip()}
+        super().__init__(message, code=code, hint=hint, **evidence, **tails)
+
+
+class GatheredError(ClusterError):
+    """Work on several clusters side by side failed in at least one; the others were left to finish.
+
+    ``errors`` and ``results`` are keyed by context.
+    """
+
+    def __init__(self, errors: Mapping[str, MeshbookError], results: Mapping[str, object]) -> None:
+        self.errors = dict(errors)
+        self.results = dict(results)
+        count = len(errors) + len(results)
+        lines = [f"{len(errors)} of {count} clusters failed"]
+        lines += [f"{context}: {error}".replace("\n", "\n  ") for context, error in errors.items()]
+        super().__init__("\n".join(lines))
 
 
 class WaitTimeout(MeshbookError):

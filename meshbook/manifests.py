@@ -1,0 +1,130 @@
+"""YAML to objects: read files and folders, select by label as ``kubectl -l`` does, set the namespace.
+
+Objects are plain dicts. Nothing is sent from here (``clusters`` does that), and which kinds have a namespace is the
+cluster's to say, so ``placed`` is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from meshbook.errors import UsageError
+
+Object = dict[str, Any]
+SUFFIXES = (".yaml", ".yml", ".json")
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+"""Read by ``kubectl apply -k`` and no object of any cluster."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: dates stay text, and a key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.MarkedYAMLError(problem=f"key {twice[0]!r} is there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load(path: str | Path) -> list[Object]:
+    """Return the objects of a file, or of a folder's manifests in the order of their names (not of its subfolders)."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.name not in KUSTOMIZATIONS)
+        if not files:
+            raise UsageError(f"the folder {path} holds no manifest ({', '.join(SUFFIXES)})")
+        return [found for file in files for found in load(file)]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the manifest {path}: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "manifest") -> list[Object]:
+    """Return the objects of a YAML or JSON text; ``List`` objects are taken apart. ``source`` is for errors."""
+    try:
+        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source} is not valid YAML: {error}") from error
+    return [found for document in documents for found in _objects(document, source)]
+
+
+def _objects(document: Any, source: str) -> list[Object]:
+    if not isinstance(document, dict) or not all(isinstance(document.get(key), str) for key in ("apiVersion", "kind")):
+        raise UsageError(f"{source} holds a document without apiVersion and kind: {str(document)[:80]}")
+    if document["kind"].endswith("List") and isinstance(document.get("items"), list):
+        return [found for item in document["items"] for found in _objects(item, source)]
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise UsageError(f"{source} holds a {document['kind']} without metadata.name")
+    return [document]
+
+
+def title(found: Object) -> str:
+    """Return ``Kind name`` of an object, for messages."""
+    return f"{found['kind']} {found['metadata']['name']}"
+
+
+_NAME = r"[\w./-]+"
+_SET = re.compile(rf"\s*({_NAME})\s+(in|notin)\s+\(([^()]*)\)\s*")
+_EQUAL = re.compile(rf"\s*({_NAME})\s*(==|!=|=)\s*([\w.-]*)\s*")
+_EXISTS = re.compile(rf"\s*(!?)\s*({_NAME})\s*")
+_COMMA_OUTSIDE = re.compile(r",(?![^(]*\))")
+
+Requirement = Callable[[Mapping[str, str]], bool]
+
+
+def selector(text: str) -> Requirement:
+    """Return the test on labels that a ``kubectl -l`` selector stands for; an empty one holds for every object."""
+    parts = _COMMA_OUTSIDE.split(text) if text.strip() else []
+    requirements = [_requirement(part, text) for part in parts]
+    return lambda labels: all(requirement(labels) for requirement in requirements)
+
+
+def _requirement(part: str, whole: str) -> Requirement:
+    if found := _SET.fullmatch(part):
+        key, wanted = found[1], {value.strip() for value in found[3].split(",")}
+        if found[2] == "in":
+            return lambda labels: labels.get(key) in wanted
+        return lambda labels: labels.get(key) not in wanted
+    if found := _EQUAL.fullmatch(part):
+        key, value = found[1], found[3]
+        if found[2] == "!=":
+            return lambda labels: labels.get(key) != value
+        return lambda labels: labels.get(key) == value
+    if found := _EXISTS.fullmatch(part):
+        key, absent = found[2], bool(found[1])
+        return lambda labels: (key in labels) != absent
+    raise UsageError(
+        f"cannot read {part.strip()!r} in the selector {whole!r}", hint="app=x, app!=x, app in (x,y), !app"
+    )
+
+
+def select(objects: Iterable[Object], text: str) -> list[Object]:
+    """Return the objects whose labels a ``kubectl -l`` selector ``text`` admits."""
+    holds = selector(text)
+    return [found for found in objects if holds(found["metadata"].get("labels") or {})]
+
+
+def placed(found: Object, namespace: str, *, namespaced: bool) -> Object:
+    """Return a copy of the object in ``namespace``; one that names another namespace is refused, as by kubectl."""
+    own = found["metadata"].get("namespace", "")
+    if not namespaced:
+        return found
+    if own and namespace and own != namespace:
+        raise UsageError(f"{title(found)} says namespace {own}, but {namespace} was asked for")
+    metadata = {**found["metadata"], "namespace": own or namespace or "default"}
+    return {**found, "metadata": metadata}

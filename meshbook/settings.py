@@ -1,0 +1,121 @@
+"""Where settings come from, and what waits and retries are bounded by.
+
+Order of precedence everywhere: parameter, then environment, then file. No cluster is asked anything here; that is
+``clusters``. Tables' columns are in ``tables``, the notebooks' parameters in the notebooks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshbook.errors import UsageError
+
+FIELD_MANAGER = "meshbook"
+"""Owner of the fields that meshbook sets by server-side apply."""
+
+CONTEXT_VARIABLES = ("CTX_CLUSTER1", "CTX_CLUSTER2")
+"""The article's own variables."""
+
+DEFAULT_CONTEXTS = ("cluster1", "cluster2")
+"""The lab's contexts."""
+
+HUB_ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB"
+HUB_TOKEN_FILE_VARIABLE = "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"
+HUB_PROJECT_VARIABLE = "CLOUDSDK_CORE_PROJECT"
+"""gcloud's own variables, so that one set of exports serves gcloud and meshbook."""
+
+HUB_EXTENSION = "gkehub.googleapis.com"
+"""Name of the extension of a kubeconfig's cluster entry that tells where its fleet API is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long one request may take and how often it is tried. Waits for conditions take a deadline of their own."""
+
+    connect_s: float = 5.0
+    """Seconds to reach a server; two clouds and a VPN answer in well under one."""
+    read_s: float = 30.0
+    """Seconds without a byte before a request is given up; an API server's own limit is 60."""
+    attempts: int = 4
+    """Tries of a request that may be repeated safely: 4 ride out a restart of a load balancer."""
+    pause_s: float = 0.2
+    """Seconds before the second try; doubles each time."""
+    longest_pause_s: float = 5.0
+    """Seconds that a server's Retry-After may hold a request back at most."""
+    poll_s: float = 0.05
+    """Seconds between the first two looks of a wait; grows to ``slowest_poll_s`` to be gentle to a real cluster."""
+    slowest_poll_s: float = 1.0
+
+
+def kubeconfig_path(kubeconfig: str | Path = "", environment: Mapping[str, str] | None = None) -> str:
+    """Return the kubeconfig to read: ``kubeconfig``, else $KUBECONFIG, else the lab's, else kubectl's default.
+
+    May name several files, separated as in $KUBECONFIG. Raises UsageError when none of them exists.
+    """
+    environment = os.environ if environment is None else environment
+    home = Path(environment.get("HOME") or Path.home())
+    lab, default = home / ".meshbook" / "kubeconfig", home / ".kube" / "config"
+    chosen = str(kubeconfig) or environment.get("KUBECONFIG", "") or str(lab if lab.exists() else default)
+    files = [part for part in chosen.split(os.pathsep) if part]
+    if not any(Path(part).expanduser().is_file() for part in files):
+        raise UsageError(
+            f"there is no kubeconfig at {chosen}",
+            hint="meshbook lab up (a lab on this machine), or set KUBECONFIG to a file with a context per cluster",
+        )
+    return chosen
+
+
+def context_names(contexts: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the contexts to work on: ``contexts``, else the article's two variables, else the lab's names."""
+    environment = os.environ if environment is None else environment
+    if isinstance(contexts, str):
+        raise UsageError(f"contexts is a list of names, not the text {contexts!r}", hint=f"[{contexts!r}]")
+    names = tuple(contexts) or _contexts_from(environment) or DEFAULT_CONTEXTS
+    if not all(name and isinstance(name, str) for name in names):
+        raise UsageError(f"a context has no name: {list(names)}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"context named twice: {', '.join(twice)}", hint="name each cluster's context once")
+    return names
+
+
+def _contexts_from(environment: Mapping[str, str]) -> tuple[str, ...]:
+    found = tuple(environment.get(variable, "") for variable in CONTEXT_VARIABLES)
+    if any(found) and not all(found):
+        unset = ", ".join(variable for variable, value in zip(CONTEXT_VARIABLES, found, strict=True) if not value)
+        raise UsageError(f"{unset} is not set, but the other one is", hint="set both, or pass contexts=[…]")
+    return found if all(found) else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubAddress:
+    """Where the fleet API is and who asks. Empty fields mean Google's own defaults."""
+
+    endpoint: str = ""
+    """``https://host[:port]``; plain http only to this machine, since a token travels with each request."""
+    token_file: str = ""
+    """File with an access token; empty for Application Default Credentials."""
+    project: str = ""
+
+    def __repr__(self) -> str:
+        return f"HubAddress(endpoint={self.endpoint!r})"
+
+
+def hub_address(
+    given: HubAddress, extension: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> HubAddress:
+    """Return where to find the fleet API: ``given``, else gcloud's variables, else the kubeconfig's ``extension``.
+
+    A token goes to the endpoint that it was named with: the extension's token file is used with the extension's
+    endpoint and no other.
+    """
+    environment = os.environ if environment is None else environment
+    endpoint = given.endpoint or environment.get(HUB_ENDPOINT_VARIABLE, "")
+    token_file = given.token_file or environment.get(HUB_TOKEN_FILE_VARIABLE, "")
+    if not endpoint and extension.get("endpoint"):
+        endpoint, token_file = extension["endpoint"], given.token_file or extension.get("token-file", "")
+    project = given.project or environment.get(HUB_PROJECT_VARIABLE, "") or extension.get("project", "")
+    return HubAddress(endpoint=endpoint.rstrip("/"), token_file=token_file, project=project)
