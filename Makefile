@@ -1,0 +1,57 @@
+# The chores of meshbook. Needs Python 3.11 or newer with venv, make and curl; everything else goes into .venv.
+#
+#   make run     make the environment, start a lab, run every stage, leave notebooks and report in outputs/
+#   make test    make the environment, run the whole test suite
+#   make check   lint, types, import contracts, notebooks without outputs
+#   make lab     start a lab and JupyterLab on it; takes the lab down when JupyterLab ends
+#   make example a fresh outputs/example/ from one run on the lab, to be reviewed before it is committed
+#   make clean   remove the environment, caches and run outputs (the example stays)
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.PHONY: run test check lab example clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+ARGS ?=
+
+run: $(VENV)/.run
+	$(BIN)/meshbook run $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: $(VENV)/.run
+	$(BIN)/meshbook lab up
+	trap '$(BIN)/meshbook lab down' EXIT; trap : INT; $(BIN)/jupyter lab notebooks $(ARGS)
+
+example: $(VENV)/.run
+	rm -rf outputs/example
+	$(BIN)/meshbook run --out outputs --run-id example --redact addresses $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find outputs -mindepth 1 -maxdepth 1 ! -name example -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@test -n '$(PYTHON)' || { echo 'meshbook needs Python 3.11 or newer; none was found on PATH' >&2; exit 2; }
+	@command -v curl >/dev/null || { echo 'meshbook needs curl; install it with your package manager' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { echo 'venv failed; on Debian: apt-get install python3-venv' >&2; exit 2; }
+
+$(VENV)/.run: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lab,gke]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lab,gke,dev]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,190 @@
+"""Start, find and stop the lab's process from outside. Synchronous and light: nothing of the lab itself is imported.
+
+The lab runs in a process of its own (``python -m meshbook.lab``) that keeps everything in one folder. A lab that
+belongs to a run holds a lifeline, a pipe from its owner: when the owner is gone, however it went, the lab goes too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshbook.errors import LabError
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.02
+
+STATE_NAME = "lab.json"
+LOG_NAME = "lab.log"
+OWN_NAMES = (STATE_NAME, LOG_NAME, "lock", "kubeconfig", "fleet-token", "pki", "pods", "proxies", "edge")
+"""All that a lab makes in its folder, and so all that is ever removed from it."""
+
+NOT_INHERITED = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabState:
+    """A lab that is up."""
+
+    root: Path
+    pid: int
+    start_ticks: int
+    """Start of the process in clock ticks after boot: together with the pid it names one process for ever."""
+    kubeconfig: Path
+    contexts: tuple[str, ...]
+    fleet_url: str
+    ready_s: float
+    """Time from the start of the process until both clusters were ready."""
+
+    @property
+    def alive(self) -> bool:
+        return start_ticks(self.pid) == self.start_ticks
+
+
+def default_root() -> Path:
+    """Return the folder of the lab that ``meshbook lab up`` starts."""
+    return Path.home() / ".meshbook"
+
+
+def start_ticks(pid: int) -> int:
+    """Return when process ``pid`` started (clock ticks after boot), or 0 where there is none or it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def state(root: Path) -> LabState | None:
+    """Return the lab that runs in ``root``, or None."""
+    try:
+        found = json.loads((root / STATE_NAME).read_text())
+    except (OSError, ValueError):
+        return None
+    lab = LabState(
+        root=root,
+        pid=found["pid"],
+        start_ticks=found["start_ticks"],
+        kubeconfig=Path(found["kubeconfig"]),
+        contexts=tuple(found["contexts"]),
+        fleet_url=found["fleet_url"],
+        ready_s=found["ready_s"],
+    )
+    return lab if lab.alive else None
+
+
+def start(root: Path, *, timeout_s: float = START_TIMEOUT_S) -> LabState:
+    """Start a lab that stays up until ``stop``; return when both clusters are ready.
+
+    Raises ``LabError`` when one is up there already, or when it does not get ready within ``timeout_s``.
+    """
+    running = state(root)
+    if running is not None:
+        raise LabError(f"a lab is up already (process {running.pid})", hint="meshbook lab status, meshbook lab down")
+    process = _spawn(root, lifeline=False)
+    ready = _await_ready(root, process, timeout_s)
+    process.returncode = 0  # it outlives us on purpose: without this, Popen would warn
+    return ready
+
+
+def stop(root: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    """Take the lab in ``root`` down and remove what it made there; return whether one was up."""
+    running = state(root)
+    if running is not None:
+        _end(running, timeout_s)
+    remove_files(root)
+    return running is not None
+
+
+@contextlib.contextmanager
+def running_lab(*, timeout_s: float = START_TIMEOUT_S) -> Iterator[LabState]:
+    """Give a lab of its own, in a temporary folder, for the length of a ``with`` block."""
+    root = Path(tempfile.mkdtemp(prefix="meshbook-lab-"))
+    process = _spawn(root, lifeline=True)
+    try:
+        yield _await_ready(root, process, timeout_s)
+    finally:
+        _release(process)
+        remove_files(root)
+
+
+def remove_files(root: Path) -> None:
+    """Remove what a lab makes in its folder, and the folder when nothing else is in it."""
+    for name in OWN_NAMES:
+        path = root / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        root.rmdir()
+
+
+def _spawn(root: Path, *, lifeline: bool) -> subprocess.Popen[bytes]:
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    remove_files(root)
+    root.mkdir(exist_ok=True, mode=0o700)
+    environment = {name: value for name, value in os.environ.items() if name.upper() not in NOT_INHERITED}
+    options: dict[str, Any] = {"stdin": subprocess.PIPE if lifeline else subprocess.DEVNULL}
+    argv = [sys.executable, "-m", "meshbook.lab", str(root)] + (["--lifeline"] if lifeline else [])
+    with (root / LOG_NAME).open("ab") as log:
+        return subprocess.Popen(
+            argv, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True, **options
+        )
+
+
+def _await_ready(root: Path, process: subprocess.Popen[bytes], timeout_s: float) -> LabState:
+    deadline = time.monotonic() + timeout_s
+    try:
+        while time.monotonic() < deadline:
+            ready = state(root)
+            if ready is not None:
+                return ready
+            if process.poll() is not None:
+                raise LabError(f"the lab ended with exit code {process.returncode}", log=_log_tail(root))
+            time.sleep(POLL_S)
+        raise LabError(f"the lab was not ready after {timeout_s:g} s", log=_log_tail(root))
+    except BaseException:
+        _release(process)
+        raise
+
+
+def _release(process: subprocess.Popen[bytes]) -> None:
+    """Ask our own child to stop, and wait for it."""
+    if process.stdin is not None:
+        process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _end(lab: LabState, timeout_s: float) -> None:
+    os.kill(lab.pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while lab.alive:
+        if time.monotonic() > deadline:
+            os.kill(lab.pid, signal.SIGKILL)
+            deadline += timeout_s
+        time.sleep(POLL_S)
+
+
+def _log_tail(root: Path, lines: int = 15) -> str:
+    try:
+        return "\n".join((root / LOG_NAME).read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""

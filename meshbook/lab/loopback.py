@@ -1,0 +1,47 @@
+"""What this machine lends to a lab: a free block of loopback addresses, and the ports that this user may bind.
+
+A block is claimed by a listening socket, so a claim ends with the process that holds it, however it ends.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from meshbook.errors import LabError
+from meshbook.lab.topology import FIRST_BLOCK, LAST_BLOCK
+
+CLAIM_PORT = 6443
+UNPRIVILEGED_PORT_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+
+
+def claim_block() -> tuple[int, socket.socket]:
+    """Return the first free block and the socket that holds it; ``LabError`` when there is none."""
+    for block in range(FIRST_BLOCK, LAST_BLOCK + 1):
+        claim = _bind(f"127.{block}.0.3", CLAIM_PORT)
+        if claim is not None:
+            return block, claim
+    raise LabError(
+        f"no block of loopback addresses is free between 127.{FIRST_BLOCK}.0.0 and 127.{LAST_BLOCK}.0.0",
+        hint="take labs down that are no longer used; the lab needs Linux, where all of 127.0.0.0/8 can be bound",
+    )
+
+
+def lowest_port(block: int) -> int:
+    """Return 0 where this user may bind port 80 inside the block, else the lowest port that needs no privilege."""
+    trial = _bind(f"127.{block}.0.3", 80)
+    if trial is not None:
+        trial.close()
+        return 0
+    return int(UNPRIVILEGED_PORT_START.read_text()) if UNPRIVILEGED_PORT_START.exists() else 1024
+
+
+def _bind(address: str, port: int) -> socket.socket | None:
+    claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        claim.bind((address, port))
+        claim.listen(1)
+    except OSError:
+        claim.close()
+        return None
+    return claim
