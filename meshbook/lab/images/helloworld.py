@@ -1,8 +1,9 @@
 """The sample's web application: says its version and its pod's name.
 
-Standard library only; imports nothing of meshbook. At SIGTERM it goes on for a moment while others learn that it leaves, telling each client not to come back; then it
-finishes what is in flight and exits 0. Everything is set by the environment: ``POD_IP`` and ``PORT`` (where to
-listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what to answer), ``LINGER_S`` (the moment).
+Standard library only; imports nothing of meshbook. At SIGTERM it goes on for a moment while others learn that it
+leaves, telling each client not to come back; then it finishes what is in flight and exits 0. Everything is set by the
+environment: ``POD_IP`` and ``PORT`` (where to listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what to answer),
+``LINGER_S`` (the moment).
 """
 
 from __future__ import annotations

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshbook.lab.kubelet.guardian import marked
+from meshbook.lab.kubelet.processes import ProcessTable, SpawnError, Streams, base_environment
+from meshbook.lab.topology import LabTopology
+
+LAB = """
+import asyncio, sys
+from pathlib import Path
+from meshbook.lab.kubelet.processes import ProcessTable, base_environment
+from meshbook.lab.topology import two_clouds
+
+async def main():
+    table = ProcessTable(two_clouds(Path(sys.argv[1]), 64))
+    await table.start_guardian()
+    script = "setsid sleep 300 & sleep 300 & exec sleep 300"
+    for _ in range(2):
+        await table.spawn(["sh", "-c", script], env=base_environment(), cwd=Path("/"))
+    print(table.mark, table._guardian.pid, flush=True)
+    await asyncio.sleep(300)
+
+asyncio.run(main())
+"""
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 5) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+async def test_output_and_exit_code_come_back(processes: ProcessTable) -> None:
+    process = await processes.spawn(
+        ["sh", "-c", "read word; echo out $word; echo err >&2; exit 3"],
+        env=base_environment(),
+        cwd=Path("/"),
+        streams=Streams(stdin=True, stdout=True, stderr="pipe"),
+    )
+    pipes = process.pipes
+    assert pipes.stdin
+    assert pipes.stdout
+    assert pipes.stderr
+    await pipes.stdin.write(b"hello\n")
+    assert await process.wait() == 3
+    assert await pipes.stdout.read() == b"out hello\n"
+    assert await pipes.stdout.read() == b""
+    assert await pipes.stderr.read() == b"err\n"
+    pipes.close()
+
+
+async def test_nothing_of_the_host_environment_is_inherited(
+    processes: ProcessTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_HOST", "1")
+    log = tmp_path / "log"
+    process = await processes.spawn(["env"], env={"PATH": os.defpath, "A": "b"}, cwd=Path("/"), log=log)
+    assert await process.wait() == 0
+    names = {line.partition("=")[0] for line in log.read_text().splitlines()}
+    assert names - {"PWD", "SHLVL", "_"} == {"PATH", "A", "MESHBOOK_LAB", "MESHBOOK_LAB_RUN"}
+
+
+async def test_a_large_output_is_not_lost_and_does_not_block(processes: ProcessTable) -> None:
+    process = await processes.spawn(
+        ["head", "-c", "3000000", "/dev/zero"], env=base_environment(), cwd=Path("/"), streams=Streams(stdout=True)
+    )
+    assert process.pipes.stdout
+    size = 0
+    while chunk := await process.pipes.stdout.read():
+        size += len(chunk)
+    assert size == 3_000_000
+    process.pipes.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "cwd"), [(["no-such-program"], "/"), (["/etc/hostname"], "/"), (["true"], "/no/such/folder")]
+)
+async def test_what_cannot_be_started_is_an_error_that_names_it(
+    processes: ProcessTable, argv: list[str], cwd: str
+) -> None:
+    with pytest.raises(SpawnError, match=f"cannot start {argv[0]}"):
+        await processes.spawn(argv, env=base_environment(), cwd=Path(cwd), streams=Streams(stdin=True, stdout=True))
+
+
+async def test_waiting_ends_with_the_process_even_if_a_child_keeps_the_pipe(processes: ProcessTable) -> None:
+    process = await processes.spawn(
+        ["sh", "-c", "sleep 100 & exit 0"], env=base_environment(), cwd=Path("/"), streams=Streams(stdout=True)
+    )
+    assert await asyncio.wait_for(process.wait(), 2) == 0
+    process.pipes.close()
+
+
+async def test_close_leaves_no_process_of_this_run(topology: LabTopology) -> None:
+    table = ProcessTable(topology)
+    await table.start_guardian()
+    script = "trap '' TERM; setsid sleep 300 & sleep 300 & wait"
+    await table.spawn(["sh", "-c", script], env=base_environment(), cwd=Path("/"))
+    assert marked(table.mark)
+    await table.close()
+    assert marked(table.mark) == []
+    assert marked(f"MESHBOOK_LAB={topology.root}") == []
+    with pytest.raises(SpawnError, match="going down"):
+        await table.spawn(["true"], env={}, cwd=Path("/"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_outlives_a_lab_that_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    argv = [sys.executable, "-c", LAB, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as lab:
+        assert lab.stdout is not None
+        mark, guardian = lab.stdout.readline().split()
+        assert eventually(lambda: len(marked(mark)) >= 6)
+        lab.send_signal(number)
+    assert eventually(lambda: marked(mark) == [])
+    assert eventually(lambda: not Path(f"/proc/{guardian}").exists() or _ended(guardian))
+
+
+def test_the_guardian_takes_no_notice_of_signals_to_the_terminal(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", LAB, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as lab:
+        assert lab.stdout is not None
+        mark, guardian = lab.stdout.readline().split()
+        assert os.getsid(int(guardian)) != os.getsid(lab.pid)
+        assert eventually(lambda: len(marked(mark)) >= 6)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(int(guardian), number)
+        lab.kill()
+    assert eventually(lambda: marked(mark) == [])
+
+
+def _ended(pid: str) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
