@@ -14,8 +14,10 @@ from meshbook.lab.topology import FLEET_PORT, PROJECT, LabTopology
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-LOCATION = "/v1/projects/{project}/locations/{location}"
-SERVICE = "/v1/projects/{project}/services/{service:[^:/]+}"
+PROJECTS = "/{api:v1|v1beta}/projects/{project}"
+"""gcloud asks for memberships in v1beta and for all else in v1; what it reads is the same in both."""
+LOCATION = PROJECTS + "/locations/{location}"
+SERVICE = PROJECTS + "/services/{service:[^:/]+}"
 
 
 class FleetServer:
@@ -89,7 +91,7 @@ class FleetServer:
 
 
 def _name(request: web.Request) -> str:
-    return request.path.removeprefix("/v1/")
+    return request.path.split("/", 2)[2]
 
 
 def _parent(request: web.Request) -> str:

@@ -130,6 +130,12 @@ async def test_a_wrong_token_gets_401(topology: LabTopology) -> None:
     assert (code, answer["error"]["status"]) == (401, "UNAUTHENTICATED")
 
 
+async def test_gclouds_prompt_finds_the_memberships_in_v1beta(topology: LabTopology) -> None:
+    url = f"{topology.fleet_url}/v1beta/projects/{PROJECT}/locations/-/memberships"
+    _, answer = await asyncio.to_thread(call, url)
+    assert len(answer["resources"]) == 2
+
+
 async def test_service_usage_says_that_the_api_is_enabled(topology: LabTopology) -> None:
     service = f"{topology.fleet_url}/v1/projects/{PROJECT}/services/multiclusteringress.googleapis.com"
     _, found = await asyncio.to_thread(call, service)
