@@ -12,6 +12,8 @@ from typing import Any, Literal
 Object = dict[str, Any]
 """A Kubernetes object as plain JSON data."""
 
+Objects = list[Object]
+
 Outcome = Literal["created", "configured", "unchanged", "deleted", "not found"]
 
 

@@ -1,0 +1,13 @@
+"""Clusters by their kubeconfig contexts: the only room that talks to Kubernetes.
+
+``Fleet`` (several, side by side) and ``Cluster`` (one) are what others use, with the records that they return. Within:
+``kubeconfig`` and ``connection`` reach an API server, ``api`` handles single objects, ``applying``, ``waiting`` and
+``execution`` do what takes more than one request. Google's fleet API is ``meshbook.hub``.
+"""
+
+from meshbook.clusters.cluster import Cluster
+from meshbook.clusters.execution import OnLine
+from meshbook.clusters.fleet import Fleet
+from meshbook.clusters.records import Access, Applied, DeploymentState, ExecResult, Object
+
+__all__ = ["Access", "Applied", "Cluster", "DeploymentState", "ExecResult", "Fleet", "Object", "OnLine"]

@@ -1,0 +1,112 @@
+"""Several clusters as one: the same work on each, side by side, and all outcomes gathered.
+
+What one cluster can do is in ``cluster``; how the threads end is in ``together``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from meshbook import manifests
+from meshbook.clusters.cluster import Cluster
+from meshbook.clusters.kubeconfig import Kubeconfig, refuse_same_cluster
+from meshbook.clusters.records import Access, Applied, DeploymentState
+from meshbook.clusters.together import side_by_side
+from meshbook.errors import UsageError
+from meshbook.settings import Patience, context_names, kubeconfig_path
+
+T = TypeVar("T")
+
+
+class Fleet:
+    """Clusters in the order in which their contexts were named."""
+
+    def __init__(self, clusters: Sequence[Cluster]) -> None:
+        self.clusters = tuple(clusters)
+
+    @classmethod
+    def connect(
+        cls, contexts: Sequence[str] = (), kubeconfig: str | Path = "", *, patience: Patience | None = None
+    ) -> Fleet:
+        """Return the fleet of ``contexts``, once each has answered and all are known to be different clusters.
+
+        Empty parameters mean $CTX_CLUSTER1 and $CTX_CLUSTER2 (else ``cluster1``, ``cluster2``), and $KUBECONFIG (else
+        the lab's, else kubectl's default). UsageError names what exists when they do not fit.
+        """
+        names = context_names(contexts)
+        read = Kubeconfig(kubeconfig_path(kubeconfig))
+        read.require(names)
+        fleet = cls([Cluster(read, name, patience) for name in names])
+        seen: dict[str, str] = {}
+        for name, uid in fleet.each(Cluster.uid).items():
+            if uid:
+                refuse_same_cluster(seen.setdefault(uid, name), name, f"namespace uid {uid}")
+        return fleet
+
+    def __repr__(self) -> str:
+        return f"Fleet({', '.join(cluster.name for cluster in self)})"
+
+    def __iter__(self) -> Iterator[Cluster]:
+        return iter(self.clusters)
+
+    def __len__(self) -> int:
+        return len(self.clusters)
+
+    def __getitem__(self, name: str) -> Cluster:
+        for cluster in self:
+            if cluster.name == name:
+                return cluster
+        known = ", ".join(cluster.name for cluster in self)
+        raise UsageError(f"no cluster {name!r} in this fleet", hint=f"one of {known}")
+
+    def each(self, task: Callable[[Cluster], T]) -> dict[str, T]:
+        """Do ``task`` on every cluster side by side; return the results by context.
+
+        Every cluster is left to finish; GatheredError then tells which failed, and holds the results of the others.
+        """
+        return side_by_side({cluster.name: _bound(task, cluster) for cluster in self})
+
+    def _all(self, task: Callable[[Cluster], list[T]]) -> list[T]:
+        return [found for results in self.each(task).values() for found in results]
+
+    def create_namespace(self, name: str, *, revision: str = "") -> list[Applied]:
+        """Create namespace ``name`` everywhere, with sidecar injection by the mesh's ``revision``."""
+        return self._all(lambda cluster: [cluster.create_namespace(name, revision=revision)])
+
+    def delete_namespace(self, name: str, *, force: bool = False, timeout_s: float = 180) -> list[Applied]:
+        """Delete a namespace everywhere and wait until it is gone; without ``force`` only meshbook's own."""
+        return self._all(lambda cluster: [cluster.delete_namespace(name, force=force, timeout_s=timeout_s)])
+
+    def apply(self, path: str | Path, namespace: str = "", selector: str = "", *, force: bool = False) -> list[Applied]:
+        """Apply a manifest file or folder on every cluster; see ``Cluster.apply``."""
+        manifests.load(path)  # an unreadable manifest is one error, not one per cluster
+        return self._all(lambda cluster: cluster.apply(path, namespace, selector, force=force))
+
+    def delete(
+        self, path: str | Path, namespace: str = "", selector: str = "", *, timeout_s: float = 120
+    ) -> list[Applied]:
+        """Delete what a manifest file or folder describes on every cluster; see ``Cluster.delete``."""
+        manifests.load(path)
+        return self._all(lambda cluster: cluster.delete(path, namespace, selector, timeout_s=timeout_s))
+
+    def scale(self, deployment: str, replicas: int, namespace: str) -> dict[str, int]:
+        """Set a Deployment's replica count on every cluster; return the former counts by context."""
+        return self.each(lambda cluster: cluster.scale(deployment, replicas, namespace))
+
+    def deployments(self, namespace: str) -> list[DeploymentState]:
+        """Return the Deployments of a namespace on every cluster."""
+        return self._all(lambda cluster: cluster.deployments(namespace))
+
+    def wait_for_rollout(self, namespace: str, *, timeout_s: float = 180) -> list[DeploymentState]:
+        """Wait on every cluster until the namespace's Deployments are rolled out and available."""
+        return self._all(lambda cluster: cluster.wait_for_rollout(namespace, timeout_s=timeout_s))
+
+    def can_i(self, permissions: Sequence[tuple[str, str]], namespace: str = "") -> list[Access]:
+        """Ask on every cluster whether this user has each permission, a pair of verb and resource."""
+        return self._all(lambda cluster: [cluster.can_i(verb, what, namespace) for verb, what in permissions])
+
+
+def _bound(task: Callable[[Cluster], T], cluster: Cluster) -> Callable[[], T]:
+    return lambda: task(cluster)
