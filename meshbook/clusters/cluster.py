@@ -153,6 +153,10 @@ class Cluster(Api):
         """Wait until the object is there and ``until`` holds of it; return it."""
         return waiting.for_object(self, kind, name, namespace, until, timeout_s)
 
+    def wait_for_kinds(self, kinds: Collection[str], *, timeout_s: float) -> None:
+        """Wait until the cluster serves all ``kinds``, as after a feature that brings its own has been enabled."""
+        waiting.for_kinds(self, kinds, timeout_s)
+
     def ready_pod(self, selector: str, namespace: str) -> str:
         """Return the name of the first ready pod that the label ``selector`` admits."""
         pods = sorted(self.list("Pod", namespace, labels=selector), key=lambda pod: str(pod["metadata"]["name"]))

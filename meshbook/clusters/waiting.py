@@ -56,6 +56,20 @@ def for_object(
     return until(api, f"{kind.rpartition('/')[2]} {name}{where} is not as waited for,", look, timeout_s)
 
 
+def for_kinds(api: Api, kinds: Iterable[str], timeout_s: float) -> None:
+    """Wait until the cluster serves all ``kinds``."""
+
+    def look() -> tuple[bool | None, str]:
+        try:
+            return bool([api.resource(kind) for kind in kinds]), ""
+        except ClusterError as error:
+            if error.code != 404:
+                raise
+            return None, error.message
+
+    until(api, f"{', '.join(kinds)} served", look, timeout_s)
+
+
 def gone(api: Api, kind: str, name: str, namespace: str, uid: str, timeout_s: float) -> None:
     """Wait until the object with this ``uid`` is gone; a new one of the same name counts as gone."""
 
