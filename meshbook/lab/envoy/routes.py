@@ -46,28 +46,32 @@ class VirtualHost:
     routes: Sequence[Route]
 
 
-def file(name: str, hosts: Sequence[VirtualHost], *, otherwise: Json) -> Json:
+def file(name: str, hosts: Sequence[VirtualHost], *, otherwise: Json, any_port: bool = False) -> Json:
     """Return a route file; ``otherwise`` is the route of an authority that no host claims."""
-    return discovery_response([configuration(name, hosts, otherwise=otherwise)])
+    return discovery_response(
+        [typed(ROUTE_CONFIGURATION, **configuration(name, hosts, otherwise=otherwise, any_port=any_port))]
+    )
 
 
-def configuration(name: str, hosts: Sequence[VirtualHost], *, otherwise: Json) -> Json:
+def configuration(name: str, hosts: Sequence[VirtualHost], *, otherwise: Json, any_port: bool = False) -> Json:
+    """Return a route configuration; with ``any_port`` a host is matched whatever port the authority names."""
     virtual_hosts = [_virtual_host(host) for host in hosts]
     if not any("*" in host.domains for host in hosts):
         virtual_hosts.append({"name": "unknown", "domains": ["*"], "routes": [otherwise]})
-    return typed(ROUTE_CONFIGURATION, name=name, virtual_hosts=virtual_hosts, validate_clusters=False)
+    return {
+        "name": name,
+        "virtual_hosts": virtual_hosts,
+        "validate_clusters": False,
+        "ignore_port_in_host_matching": any_port,
+    }
 
 
 def answer(code: int, body: str = "") -> Json:
     """Return a route that answers by itself, whatever the path."""
-    return answer_at({"prefix": "/"}, code, body)
-
-
-def answer_at(match: Json, code: int, body: str = "") -> Json:
     response: Json = {"status": code}
     if body:
         response["body"] = {"inline_string": body}
-    return {"match": match, "direct_response": response}
+    return {"match": {"prefix": "/"}, "direct_response": response}
 
 
 def _virtual_host(host: VirtualHost) -> Json:
