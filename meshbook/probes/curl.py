@@ -1,0 +1,178 @@
+"""One curl for many transfers: the arguments that ask for a record of each, and the reading of those records.
+
+Pure: nothing is started here (``sending`` does that). curl 7.84 and newer will do. Each transfer leaves its body, then
+one line, ``URL#NONCE-SEQ|code|exit code|connect|first byte|total|size|address|message|URL#NONCE-SEQ``. The fragment is
+never sent to a server, so no answer can forge a record; both ends of a line must agree, so no cut goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from meshbook import tables
+from meshbook.errors import UsageError
+
+_FIELDS = ("http_code", "exitcode", "time_connect", "time_starttransfer", "time_total", "size_download", "remote_ip")
+_SHAPES = (r"\d{3}", r"\d{1,3}", r"\d+\.\d{6}", r"\d+\.\d{6}", r"\d+\.\d{6}", r"\d+", r"[\d.:A-Fa-f]*")
+_VALUES = re.compile("".join(rf"({shape})\|" for shape in _SHAPES) + "(.*)")
+_FORMAT = "%{stderr}\\n%{url}|" + "".join(f"%{{{name}}}|" for name in _FIELDS) + "%{errormsg}|%{url}\\n"
+_ANSWER = re.compile(r"Hello version: (\S+), instance: (\S+)")
+_NAMES = {
+    5: "dns",
+    6: "dns",
+    7: "refused",
+    18: "cut",
+    28: "timeout",
+    35: "tls",
+    52: "no_answer",
+    55: "reset",
+    56: "reset",
+}
+_NAMES |= {60: "tls"}
+_DETAIL_LENGTH = 200
+_DAMAGED: dict[str, object] = {"error": tables.GARBLED, "detail": "the probe's record of this transfer is damaged"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What one curl does: the transfers ``first``, ``first + step``, … up to ``requests``, one after the other."""
+
+    url: str
+    requests: int
+    timeout_s: float = 5.0
+    """Longest time of one transfer; one that takes longer is an error row, not a delay of the rest."""
+    connect_timeout_s: float = 2.0
+    rate_per_s: float = 0.0
+    """Transfers started per second at most; 0 for each as soon as the one before it ended."""
+    first: int = 1
+    step: int = 1
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            fit = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
+        except ValueError:
+            fit = False
+        if not fit or re.search(r"[\s|\"'<>\\^`\x00-\x1f\x7f#]", self.url):
+            raise UsageError(f"not a URL to ask: {self.url!r}", hint="http://name:port/path, without user and fragment")
+        if self.requests < 1 or self.first < 1 or self.step < 1:
+            raise UsageError(f"at least one request is needed, not {self.requests}")
+        if not self.timeout_s > 0 or not self.connect_timeout_s > 0 or not self.rate_per_s >= 0:
+            raise UsageError("time-outs are above 0 s, and the rate is not below 0 per s")
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.requests + 1, self.step)
+
+    @property
+    def longest_s(self) -> float:
+        """Upper bound of the time that all transfers take together."""
+        pause = 1 / self.rate_per_s if self.rate_per_s else 0.0
+        return len(self.numbers) * (max(self.timeout_s, pause) + 0.05) + 5
+
+
+def command(ask: Ask, *, direct: bool = False) -> list[str]:
+    """Return the argv of one curl for all of ``ask``; its records come on stderr, unbuffered, right after each body.
+
+    ``Connection: close`` gives each transfer a connection of its own, as the article's loop of single curls has.
+    ``direct`` goes past any proxy that the environment names.
+    """
+    escaped = re.sub(r"([\[\]{}])", r"\\\1", ask.url)
+    counter = f"#{ask.nonce}-[{ask.first}-{max(ask.first, ask.requests)}:{ask.step}]"
+    limits = ["--max-time", f"{ask.timeout_s:g}", "--connect-timeout", f"{min(ask.connect_timeout_s, ask.timeout_s):g}"]
+    rate = ["--rate", f"{max(1, round(ask.rate_per_s * 3600))}/h"] if ask.rate_per_s else []
+    shape = ["-q", "--silent", "--no-buffer", "--http1.1", "--header", "Connection: close", "--write-out", _FORMAT]
+    past_proxies = ["--noproxy", "*"] if direct else []
+    return ["curl", *shape, *limits, *rate, *past_proxies, escaped + counter]
+
+
+def parse(
+    text: str, ask: Ask, *, source: str, path: str, arrivals: Sequence[float] = (), note: str = ""
+) -> pd.DataFrame:
+    """Return one row of ANSWERS for each transfer of ``ask``; ``text`` is the merged stdout and stderr of its curl.
+
+    ``arrivals[i]`` is the Unix time at which line i of ``text`` was complete at the reader. curl before 8.16 can stamp
+    nothing, so ``time`` is arrival minus total time: late by what the line took to get here (one way, and the reader's
+    delay). Without an arrival the time is missing. Records that never came become rows marked ``lost``, damaged ones
+    ``garbled``; ``note`` (what the exec said, say) or the text's last line becomes their detail.
+    """
+    fixed = {"source": source, "path": path}
+    return tables.from_rows(({**fixed, **row} for row in rows(text, ask, arrivals, note)), tables.ANSWERS)
+
+
+def rows(text: str, ask: Ask, arrivals: Sequence[float] = (), note: str = "") -> list[dict[str, object]]:
+    """Return what ``parse`` reads as plain rows without source and path, as many as ``ask`` asks for."""
+    found: dict[int, dict[str, object]] = {}
+    for seq, row in _records(text, ask, arrivals):
+        if found.get(seq, _DAMAGED)["error"] == tables.GARBLED:
+            found[seq] = row
+    lost = {"error": tables.LOST, "detail": _one_line(note) or _last_words(text, ask)}
+    return [{"url": ask.url, "seq": seq, **found.get(seq, lost)} for seq in ask.numbers]
+
+
+def _records(text: str, ask: Ask, arrivals: Sequence[float]) -> Iterator[tuple[int, dict[str, object]]]:
+    mark = re.escape(f"{ask.url}#{ask.nonce}-")
+    whole = re.compile(rf"{mark}(\d+)\|(.*)\|{mark}\1")
+    begun = re.compile(rf"{mark}(\d+)\|")
+    ends = [match.end() for match in re.finditer("\n", text)]
+    body_from = 0
+    for index, start in enumerate([0, *ends]):
+        line = text[start : ends[index] - 1 if index < len(ends) else len(text)]
+        if (match := begun.search(line)) is None:
+            continue
+        body, body_from = text[body_from : max(body_from, start - 1)], start + len(line) + 1
+        values = _VALUES.fullmatch(complete[2]) if (complete := whole.fullmatch(line)) else None
+        row = _row(values, body) if values else dict(_DAMAGED)
+        if values and index < len(arrivals):
+            row["time"] = datetime.fromtimestamp(arrivals[index] - float(values[5]), UTC)
+        yield int(match[1]), row
+
+
+def _row(values: re.Match[str], body: str) -> dict[str, object]:
+    code, exit_code = int(values[1]), int(values[2])
+    connect, first_byte, total = (round(float(values[n]) * 1000, 3) for n in (3, 4, 5))
+    size, came = int(values[6]), body.encode()
+    answer = _ANSWER.fullmatch(came[-size:].decode("utf-8", "replace").strip()) if 0 < size <= len(came) else None
+    error = _error(code, exit_code, answered=answer is not None, whole=size <= len(came))
+    version, instance = answer.groups() if answer and not error else ("", "")
+    return {
+        "version": version,
+        "instance": instance,
+        "code": code or None,
+        "exit_code": exit_code,
+        "time_connect_ms": connect or None,
+        "time_starttransfer_ms": first_byte or None,
+        "time_total_ms": total,
+        "remote_ip": values[7],
+        "error": error,
+        "detail": _one_line(values[8] or (body if error else "")),
+    }
+
+
+def _error(code: int, exit_code: int, *, answered: bool, whole: bool) -> str:
+    """Return the kind of error, empty for none. A body shorter than curl says was damaged on its way here."""
+    if exit_code:
+        return _NAMES.get(exit_code, f"curl_{exit_code}")
+    if code != 200:
+        return f"http_{code}"
+    if answered:
+        return ""
+    return "unexpected" if whole else tables.GARBLED
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_DETAIL_LENGTH]
+
+
+def _last_words(text: str, ask: Ask) -> str:
+    """Return what came last and is neither record nor answer, such as ``sh: curl: not found``."""
+    lines = [line for line in text.splitlines() if line.strip() and ask.nonce not in line and not _ANSWER.search(line)]
+    return _one_line(lines[-1]) if lines else "no record of this transfer came back"
