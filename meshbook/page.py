@@ -1,0 +1,151 @@
+"""What a notebook leaves in its own outputs, and how a reader finds it again: rows, and the verdict at the end.
+
+An executed notebook is the record of a stage, whoever executed it (``meshbook run``, papermill, JupyterLab), so rows
+and verdicts travel inside it, as display data of two types of their own that viewers pass over. The verdict is the
+positive mark of a run to the end: a notebook without one has not passed, whatever its cells say.
+
+Judging is in ``judge``, the columns of rows in ``tables``; files are written by ``runs`` and ``report``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from meshbook.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from meshbook.judge import Verdict
+
+VERDICT_TYPE = "application/vnd.meshbook.verdict.v1+json"
+ROWS_TYPE = "application/vnd.meshbook.rows.v1+json"
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+_WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
+
+Claim = dict[str, Any]
+"""One verdict as JSON data: claim, outcome, n, estimate, low, high, limit, unit, reason."""
+
+
+def begin() -> None:
+    """Set a notebook up: errors as one message without paths, wide tables, and a line that says what runs here."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is not None:
+        shell.InteractiveTB.set_mode(mode="Minimal")
+    import pandas as pd
+
+    pd.set_option("display.max_colwidth", 160)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    _show({"text/plain": f"meshbook {version('meshbook')}, Python {platform.python_version()}, {now}"})
+
+
+def keep_rows(rows: pd.DataFrame, name: str = "answers") -> None:
+    """Show a frame of ``tables.ANSWERS`` cut down for reading, and keep all of it for the report as ``name``.csv."""
+    from meshbook import tables
+
+    if not name.isidentifier():
+        raise UsageError(f"rows are kept under a plain word, not {name!r}")
+    shown = tables.readable(rows)
+    kept = {"name": name, "csv": rows.to_csv(index=False)}
+    html = shown.to_html(index=False, max_rows=10, border=0)
+    text = f"{len(rows)} rows kept as {name}\n{shown.to_string(index=False, max_rows=10)}"
+    _show({"text/html": f"{html}<p>{len(rows)} rows in all</p>", "text/plain": text, ROWS_TYPE: kept})
+
+
+def leave_verdict(*verdicts: Verdict) -> None:
+    """Show what was found, leave it as the notebook's verdict, and raise RunError unless every claim passed.
+
+    To be called once, in the last cell. The verdict is left before anything is raised, so that a stage which failed
+    differs from one which broke, and plain papermill exits with an error in both cases.
+    """
+    if not verdicts:
+        raise UsageError("a notebook's verdict rests on one claim at least")
+    claims = [_claim(verdict) for verdict in verdicts]
+    outcome = worst(claim["outcome"] for claim in claims)
+    text = "\n".join(f"{claim['outcome']}: {claim['claim']}: {claim['reason']}" for claim in claims)
+    _show({"text/html": _table(claims), "text/plain": text, VERDICT_TYPE: {"outcome": outcome, "claims": claims}})
+    missed = [claim for claim in claims if claim["outcome"] != PASS]
+    if missed:
+        reasons = "\n".join(f"  {claim['outcome']}: {claim['claim']}: {claim['reason']}" for claim in missed)
+        raise RunError(f"{len(missed)} of {len(claims)} claims did not pass\n{reasons}")
+
+
+def worst(outcomes: Iterator[str]) -> str:
+    """Return the outcome of a whole from the outcomes of its parts: one fail fails it, one doubt leaves it open."""
+    present = set(outcomes)
+    return next((outcome for outcome in _WORST_FIRST if outcome in present), INCONCLUSIVE)
+
+
+def _claim(verdict: Verdict) -> Claim:
+    numbers = {name: _plain(getattr(verdict, name)) for name in ("estimate", "low", "high")}
+    words = {name: str(getattr(verdict, name)) for name in ("claim", "outcome", "limit", "unit", "reason")}
+    return {**words, **numbers, "n": int(verdict.n)}
+
+
+def _plain(number: float | None) -> float | None:
+    return None if number is None or number != number else float(number)
+
+
+def measured(claim: Claim) -> str:
+    """Return estimate and interval of a claim as text: ``0.5 [0.3, 0.7] share``; empty where nothing was estimated."""
+    estimate, low, high = claim["estimate"], claim["low"], claim["high"]
+    if estimate is None:
+        return ""
+    interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
+    return f"{estimate:.3g}{interval} {claim['unit']}".strip()
+
+
+def _table(claims: list[Claim]) -> str:
+    heads = "".join(f"<th>{head}</th>" for head in ("claim", "outcome", "n", "measured", "limit", "why"))
+    rows = [
+        (
+            c["claim"],
+            c["outcome"].upper() if c["outcome"] != PASS else PASS,
+            c["n"],
+            measured(c),
+            c["limit"],
+            c["reason"],
+        )
+        for c in claims
+    ]
+    cells = ["".join(f"<td>{escape(str(value))}</td>" for value in row) for row in rows]
+    return f"<table><tr>{heads}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def _show(bundle: Mapping[str, Any]) -> None:
+    from IPython.display import display
+
+    display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What a reader finds in an executed notebook."""
+
+    verdict: dict[str, Any] | None
+    """``{"outcome": …, "claims": […]}`` of the last code cell; None when it left none."""
+    rows: Mapping[str, str]
+    """Name → CSV text with a header line."""
+
+
+def marks_of(notebook: Mapping[str, Any]) -> Marks:
+    """Read the marks of an executed notebook, given as JSON data. A verdict counts in the last code cell only."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    rows = {data["name"]: data["csv"] for cell in cells for data in _data(cell, ROWS_TYPE)}
+    verdicts = list(_data(cells[-1], VERDICT_TYPE)) if cells else []
+    return Marks(verdict=verdicts[-1] if verdicts else None, rows=rows)
+
+
+def _data(cell: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
+    for output in cell.get("outputs", []):
+        if kind in output.get("data", {}):
+            yield output["data"][kind]

@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM during a run: the cell is interrupted and its ``finally`` gets time; nothing new is started.
+
+The first signal goes on to the kernel as an interrupt, so that a cell which took something away can bring it back. The
+second one, or the end of the grace period, breaks off at once. Outside a notebook the first one breaks off already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+GRACE_S = 90.0
+"""Seconds that an interrupted cell may take to clean up: a rollout back to its replicas on a real cluster fits."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """What was asked for so far, and the kernel that a signal is passed on to."""
+
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self.asked = False
+        self._grace_s = grace_s
+        self._kernel: int | None = None
+        self._timer: threading.Timer | None = None
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[Interrupts]:
+        """Take over the signals for the body's time. Only the main thread may enter."""
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            yield self
+        finally:
+            self.kernel_ended()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def kernel_started(self, process_group: int) -> None:
+        self._kernel = process_group
+
+    def kernel_ended(self) -> None:
+        self._kernel = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        first, self.asked = not self.asked, True
+        if not first or self._kernel is None:
+            raise KeyboardInterrupt
+        self._timer = threading.Timer(self._grace_s, signal.raise_signal, [signal.SIGINT])
+        self._timer.daemon = True
+        self._timer.start()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._kernel, signal.SIGINT)

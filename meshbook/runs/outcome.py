@@ -1,0 +1,85 @@
+"""How a notebook ended, worked out from the executed copy; and the copy's own account of it put right.
+
+papermill marks cells as completed that never ran (a dead kernel, a deadline), and calls ``sys.exit(0)`` a success. So
+nothing passes here without the mark that ``page.leave_verdict`` leaves in the last cell. Reads and changes data only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from meshbook.page import marks_of
+from meshbook.runs.execution import KERNEL, Stop
+
+State = Literal["pass", "fail", "inconclusive", "error", "interrupted", "skipped"]
+
+_BANNER_TAG = "papermill-error-cell-tag"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a notebook ended. ``error`` and ``message`` say why, for states without a verdict."""
+
+    state: State
+    error: str = ""
+    message: str = ""
+
+
+def outcome_of(notebook: Mapping[str, Any], stop: Stop | None, *, interrupted: bool) -> Outcome:
+    """Return how the executed ``notebook`` ended. ``stop`` is papermill's reason to end early, if it did."""
+    verdict = marks_of(notebook).verdict
+    unfinished = [cell for cell in _code(notebook) if cell.get("execution_count") is None and not _skipped(cell)]
+    if interrupted and (verdict is None or unfinished):
+        return Outcome(state="interrupted", error="KeyboardInterrupt", message="interrupted by a signal")
+    if verdict is not None and not unfinished and _ends_with_verdict(stop, verdict):
+        return Outcome(state=verdict["outcome"])
+    if stop is None:
+        ran = "some cells did not run" if unfinished else "every cell ran"
+        message = f"ended without a verdict: {ran}, but the last one left none"
+        return Outcome(state="error", error="RunError", message=message)
+    if stop.name == "KeyboardInterrupt":
+        return Outcome(state="error", error="CellTimeout", message="a cell ran past its deadline and was interrupted")
+    return Outcome(state="error", error=stop.name, message=stop.message)
+
+
+def _ends_with_verdict(stop: Stop | None, verdict: Mapping[str, Any]) -> bool:
+    if verdict["outcome"] == "pass":
+        return stop is None
+    return stop is not None and stop.name == "RunError"
+
+
+def _code(notebook: Mapping[str, Any]) -> list[Any]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+
+
+def _skipped(cell: Mapping[str, Any]) -> bool:
+    return "skip-execution" in cell["metadata"].get("tags", [])
+
+
+def repair(notebook: dict[str, Any], outcome: Outcome, *, name: str) -> None:
+    """Make the copy say what happened: cell statuses, exception flag, kernel name, no paths, no misleading banner."""
+    judged = outcome.state in ("pass", "fail", "inconclusive")
+    if judged:
+        notebook["cells"] = [cell for cell in notebook["cells"] if _BANNER_TAG not in cell["metadata"].get("tags", [])]
+    ran = [cell for cell in _code(notebook) if cell.get("execution_count") is not None]
+    for cell in notebook["cells"]:
+        _repair_cell(cell, failed=not judged and bool(ran) and cell is ran[-1])
+    metadata = notebook["metadata"]
+    metadata["kernelspec"] = {"name": KERNEL, "display_name": "Python 3 (ipykernel)", "language": "python"}
+    metadata.setdefault("papermill", {}).update(
+        input_path=f"notebooks/{name}", output_path=name, exception=None if judged else True
+    )
+    account = {"state": outcome.state, "error": outcome.error, "message": outcome.message}
+    metadata["meshbook"] = {**metadata.get("meshbook", {}), **account}
+
+
+def _repair_cell(cell: dict[str, Any], *, failed: bool) -> None:
+    record = cell["metadata"].get("papermill")
+    if record is None or cell["cell_type"] != "code":
+        return
+    if cell.get("execution_count") is None:
+        record.update(status="pending", exception=None)
+    else:
+        record.update(status="failed" if failed else "completed", exception=failed)

@@ -1,0 +1,124 @@
+"""Take out of an executed notebook what must not leave this machine, and prove that it is gone.
+
+A walk over every string of the document, pictures aside: secrets of the kubeconfigs, this machine's folders and user,
+Google Cloud project ids; on request addresses and context names. What to look for is gathered by ``secrets``; nothing
+is written here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from meshbook.errors import RunError, UsageError
+from meshbook.runs.secrets import Secrets
+
+ON_REQUEST = ("addresses", "contexts")
+"""What ``--redact`` may name; everything else is always taken out."""
+
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+_PROJECT = re.compile(r"(?<=projects/)(?!<project>)[a-z0-9][\w.:-]*")
+_OTHER_HOME = re.compile(r"(?<=/home/)[\w.-]+|(?<=/Users/)[\w.-]+")
+_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
+_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]+:){7})[0-9a-fA-F:]{3,39}(?![\w:])")
+
+
+class Redactor:
+    """Replaces in text and documents; ``leaks`` says what is still there. The same address keeps the same number."""
+
+    def __init__(self, secrets: Secrets, on_request: Iterable[str] = ()) -> None:
+        self._wanted = frozenset(on_request)
+        unknown = sorted(self._wanted - set(ON_REQUEST))
+        if unknown:
+            raise UsageError(f"cannot redact {', '.join(unknown)}", hint=f"one or more of {', '.join(ON_REQUEST)}")
+        self._numbers: dict[str, str] = {}
+        self._rules = [*_always(secrets), *(_contexts(secrets) if "contexts" in self._wanted else ())]
+        self._addresses = _address_patterns(secrets) if "addresses" in self._wanted else []
+
+    def text(self, text: str) -> str:
+        """Return ``text`` without what must not be shown."""
+        for pattern, shown in self._rules:
+            text = pattern.sub(shown, text)
+        for pattern in self._addresses:
+            text = pattern.sub(self._numbered, text)
+        return text
+
+    def _numbered(self, match: re.Match[str]) -> str:
+        return self._numbers.setdefault(match[0], f"<address {len(self._numbers) + 1}>")
+
+    def document(self, node: Any) -> Any:
+        """Return a copy of JSON data with every string redacted, keys included.
+
+        Pictures stay as they are, except where context names are to go: a chart shows them as pixels, so it goes too.
+        """
+        if isinstance(node, str):
+            return self.text(node)
+        if isinstance(node, Mapping):
+            return {self.text(key): self._value(key, value) for key, value in node.items()}
+        if isinstance(node, list | tuple):
+            return [self.document(item) for item in node]
+        return node
+
+    def _value(self, key: str, value: Any) -> Any:
+        if not _is_picture(key):
+            return self.document(value)
+        return _BLANK if "contexts" in self._wanted else value
+
+    def leaks(self, node: Any) -> list[str]:
+        """Return what the strings of ``node`` still show, by the names that should stand there; empty when clean."""
+        found: set[str] = set()
+        for text in _strings(node):
+            found |= {shown for pattern, shown in self._rules if pattern.search(text)}
+            found |= {"<address>" for pattern in self._addresses if pattern.search(text)}
+        return sorted(found)
+
+    def require_clean(self, node: Any, *, name: str) -> None:
+        """Raise RunError when ``node`` still shows something: a file that leaks is not written."""
+        found = self.leaks(node)
+        if found:
+            raise RunError(f"{name} would still show {', '.join(found)}, so it was not written")
+
+
+Rule = tuple[re.Pattern[str], str]
+
+
+def _always(secrets: Secrets) -> Iterator[Rule]:
+    yield _PEM, "<certificate>"
+    for value, shown in sorted(secrets.values.items(), key=lambda item: -len(item[0])):
+        yield re.compile(re.escape(value)), shown
+    for project in secrets.projects:
+        yield re.compile(rf"(?<![a-z0-9-]){re.escape(project)}(?![a-z0-9-])"), "<project>"
+    for folder, shown in secrets.folders.items():
+        yield re.compile(rf"(?<![\w.~>-]){re.escape(folder)}(?![\w-])"), shown
+    yield _OTHER_HOME, "<user>"
+    yield _PROJECT, "<project>"
+
+
+def _contexts(secrets: Secrets) -> Iterator[Rule]:
+    for number, name in enumerate(secrets.contexts, 1):
+        yield re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w]|[.-]\w)"), f"<context {number}>"
+
+
+def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:
+    return [*(re.compile(re.escape(host)) for host in secrets.hosts), _IPV4, _IPV6]
+
+
+def _is_picture(key: str) -> bool:
+    return key.startswith("image/") and key != "image/svg+xml"
+
+
+def _strings(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield key
+            yield from () if _is_picture(key) else _strings(value)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _strings(item)
+
+
+_BLANK = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+"""A one-pixel PNG: a chart carries context names as pixels, so it is left out where names are."""

@@ -1,0 +1,183 @@
+"""One run: its folder, its notebooks one after the other, and ``run.json``, which says how it went.
+
+The parent owns clean-up: when a notebook that takes workloads away did not end by itself, ``restore`` is called from
+here, since a kernel's own ``finally`` cannot be relied on.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from meshbook.errors import MeshbookError, UsageError
+from meshbook.page import FAIL, INCONCLUSIVE, PASS
+from meshbook.runs.copies import ExecutedCopy, write_whole
+from meshbook.runs.execution import Stop, execute
+from meshbook.runs.interrupts import Interrupts
+from meshbook.runs.outcome import Outcome, State, outcome_of, repair
+from meshbook.runs.planning import Plan, Step
+from meshbook.runs.redaction import Redactor
+
+RUN_FILE = "run.json"
+
+
+class Watcher(Protocol):
+    """Is told what happens, as it happens."""
+
+    def notebook_starts(self, name: str, cells: int) -> None: ...
+    def cell_starts(self, number: int, heading: str) -> None: ...
+    def notebook_ended(self, name: str, outcome: Outcome, seconds: float) -> None: ...
+    def restored(self, lines: Sequence[str]) -> None: ...
+
+
+Restore = Callable[[Mapping[str, Any]], Sequence[str]]
+"""Brings back what a notebook with these parameter values may have taken away; returns one line for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How one notebook of a run ended."""
+
+    notebook: str
+    state: State
+    seconds: float
+    error: str = ""
+    message: str = ""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run as it goes on; written to ``run.json`` after each notebook."""
+
+    folder: Path
+    run_id: str
+    started: datetime
+    parameters: Mapping[str, Any]
+    notebooks: list[Ended] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> State:
+        """Worst first: interrupted, error, fail, inconclusive; pass needs every notebook's pass."""
+        states = {ended.state for ended in self.notebooks}
+        order: tuple[State, ...] = ("interrupted", "error", FAIL, INCONCLUSIVE)  # type: ignore[assignment]
+        found = next((state for state in order if state in states), None)
+        return found or ("pass" if states == {PASS} else "error")
+
+
+def new_folder(out: Path, label: str, run_id: str = "", now: datetime | None = None) -> Path:
+    """Make and return the folder of a new run: ``out/<run id>``, by default ``20260131-094500-<label>``."""
+    now = now or datetime.now(UTC)
+    if run_id and ("/" in run_id or run_id in (".", "..")):
+        raise UsageError(f"a run's id is the name of a folder, not {run_id!r}")
+    stem = run_id or f"{now:%Y%m%d-%H%M%S}-{label}"
+    for number in range(1, 100):
+        folder = out / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            if run_id:
+                raise UsageError(f"there is a run {run_id} in {out} already", hint="choose another --run-id") from error
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {folder}: {error}") from error
+        else:
+            return folder
+    raise UsageError(f"too many runs named {stem} in {out}")
+
+
+class Session:
+    """Executes a plan into a folder. ``keep_going`` runs later stages after one that did not pass."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, redactor: Redactor, watcher: Watcher, restore: Restore, *, keep_going: bool
+    ) -> None:
+        self._plan, self._redactor, self._watcher, self._restore = plan, redactor, watcher, restore
+        self._keep_going = keep_going
+        parameters = {name: value for step in plan.steps for name, value in step.values().items()}
+        self.run = Run(folder=folder, run_id=folder.name, started=datetime.now(UTC), parameters=parameters)
+
+    def execute(self, interrupts: Interrupts) -> Run:
+        """Run the plan's notebooks and return the record. Signals end it early; they are not raised."""
+        with interrupts.handled():
+            for step in self._plan.steps:
+                self.run.notebooks.append(self._next(step, interrupts))
+                self._write()
+        self._write(finished=datetime.now(UTC))
+        return self.run
+
+    def _next(self, step: Step, interrupts: Interrupts) -> Ended:
+        before = next((ended for ended in self.run.notebooks if ended.state != PASS), None)
+        if interrupts.asked or (before and not self._keep_going):
+            why = "the run was interrupted" if interrupts.asked else f"{before.notebook} did not pass" if before else ""
+            return Ended(notebook=step.name, state="skipped", seconds=0.0, message=f"not started: {why}")
+        return self._one(step, interrupts)
+
+    def _one(self, step: Step, interrupts: Interrupts) -> Ended:
+        began = time.monotonic()
+        self._watcher.notebook_starts(step.name, _count_code(step))
+        copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor)
+        stop: Stop | None = Stop(name="KeyboardInterrupt", message="broken off by a second signal")
+        try:
+            stop = execute(step.notebook, copy, step.given, interrupts, self._watcher.cell_starts)
+        except KeyboardInterrupt:
+            interrupts.kernel_ended()
+        outcome = self._finish(step, copy, stop, interrupted=interrupts.asked)
+        seconds = round(time.monotonic() - began, 2)
+        self._watcher.notebook_ended(step.name, outcome, seconds)
+        if outcome.state in ("error", "interrupted") and _disrupts(copy.latest):
+            self._bring_back(step)
+        message = self._redactor.text(outcome.message)
+        return Ended(notebook=step.name, state=outcome.state, seconds=seconds, error=outcome.error, message=message)
+
+    def _finish(self, step: Step, copy: ExecutedCopy, stop: Stop | None, *, interrupted: bool) -> Outcome:
+        if not copy.latest:
+            reason = stop or Stop(name="RunError", message="nothing was executed")
+            state: State = "interrupted" if interrupted else "error"
+            return Outcome(state=state, error=reason.name, message=reason.message)
+        outcome = outcome_of(copy.latest, stop, interrupted=interrupted)
+        repair(copy.latest, outcome, name=step.notebook.name)
+        try:
+            copy.finish()
+        except MeshbookError as error:
+            return Outcome(state="error", error=type(error).__name__, message=str(error))
+        return outcome
+
+    def _bring_back(self, step: Step) -> None:
+        try:
+            lines = list(self._restore(step.values()))
+        except (MeshbookError, KeyboardInterrupt) as error:
+            lines = [f"could not be restored ({type(error).__name__}: {error}); try: meshbook restore"]
+        self.run.restored += [self._redactor.text(line) for line in lines]
+        self._watcher.restored(lines)
+
+    def _write(self, finished: datetime | None = None) -> None:
+        run = self.run
+        record = {
+            "run_id": run.run_id,
+            "outcome": run.outcome,
+            "started": run.started.isoformat(timespec="seconds"),
+            "finished": finished.isoformat(timespec="seconds") if finished else None,
+            "meshbook": version("meshbook"),
+            "python": platform.python_version(),
+            "parameters": run.parameters,
+            "notebooks": [asdict(ended) for ended in run.notebooks],
+            "restored": run.restored,
+        }
+        clean = self._redactor.document(record)
+        write_whole(run.folder / RUN_FILE, json.dumps(clean, ensure_ascii=False, indent=1) + "\n")
+
+
+def _disrupts(notebook: Mapping[str, Any]) -> bool:
+    return bool(notebook.get("metadata", {}).get("meshbook", {}).get("disrupts"))
+
+
+def _count_code(step: Step) -> int:
+    cells = json.loads(step.notebook.read_text(encoding="utf-8"))["cells"]
+    return len([cell for cell in cells if cell["cell_type"] == "code"]) + bool(step.given)
