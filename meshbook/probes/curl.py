@@ -7,11 +7,13 @@ never sent to a server, so no answer can forge a record; both ends of a line mus
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -100,9 +102,10 @@ def parse(
     """Return one row of ANSWERS for each transfer of ``ask``; ``text`` is the merged stdout and stderr of its curl.
 
     ``arrivals[i]`` is the Unix time at which line i of ``text`` was complete at the reader. curl before 8.16 can stamp
-    nothing, so ``time`` is arrival minus total time: late by what the line took to get here (one way, and the reader's
-    delay). Without an arrival the time is missing. Records that never came become rows marked ``lost``, damaged ones
-    ``garbled``; ``note`` (what the exec said, say) or the text's last line becomes their detail.
+    nothing, so ``time`` is arrival minus total time: never early, and late by what the line took to get here (one way,
+    and the reader's delay) unless a later record, in order, proves it earlier. Without an arrival it is missing.
+    Records that never came become rows marked ``lost``, damaged ones ``garbled``; ``note`` (what the exec said, say) or
+    the text's last line becomes their detail.
     """
     fixed = {"source": source, "path": path}
     return tables.from_rows(({**fixed, **row} for row in rows(text, ask, arrivals, note)), tables.ANSWERS)
@@ -114,6 +117,7 @@ def rows(text: str, ask: Ask, arrivals: Sequence[float] = (), note: str = "") ->
     for seq, row in _records(text, ask, arrivals):
         if found.get(seq, _DAMAGED)["error"] == tables.GARBLED:
             found[seq] = row
+    _in_order(found, ask)
     lost = {"error": tables.LOST, "detail": _one_line(note) or _last_words(text, ask)}
     return [{"url": ask.url, "seq": seq, **found.get(seq, lost)} for seq in ask.numbers]
 
@@ -132,8 +136,16 @@ def _records(text: str, ask: Ask, arrivals: Sequence[float]) -> Iterator[tuple[i
         values = _VALUES.fullmatch(complete[2]) if (complete := whole.fullmatch(line)) else None
         row = _row(values, body) if values else dict(_DAMAGED)
         if values and index < len(arrivals):
-            row["time"] = datetime.fromtimestamp(arrivals[index] - float(values[5]), UTC)
+            row["time"] = arrivals[index] - float(values[5])
         yield int(match[1]), row
+
+
+def _in_order(found: dict[int, dict[str, object]], ask: Ask) -> None:
+    """Make Unix times dates, each the latest possible: a transfer began before the next one, by its own length."""
+    latest = math.inf
+    for row in (found[seq] for seq in reversed(ask.numbers) if "time" in found.get(seq, {})):
+        latest = min(cast(float, row["time"]), latest - cast(float, row["time_total_ms"]) / 1000)
+        row["time"] = datetime.fromtimestamp(latest, UTC)
 
 
 def _row(values: re.Match[str], body: str) -> dict[str, object]:
