@@ -7,15 +7,14 @@ file that somebody broke is mended by the next push.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from meshbook.lab.envoy import folders
 from meshbook.lab.envoy.elements import Json
+from meshbook.lab.kubeconfig import write_private
 from meshbook.lab.pki import Authority
 
-PRIVATE = 0o600
 WATCHED = ("eds", "rds")
 """Folders in which files that are no longer wanted are removed."""
 
@@ -50,11 +49,7 @@ def _read(path: Path) -> str | None:
 def _replace(path: Path, text: str) -> bool:
     if _read(path) == text:
         return False
-    fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    fresh.replace(path)
+    write_private(path, text)
     return True
 
 

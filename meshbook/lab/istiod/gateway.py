@@ -14,10 +14,10 @@ from meshbook.lab.envoy.elements import Json, discovery_response
 from meshbook.lab.envoy.folders import ProxyFolder
 from meshbook.lab.envoy.routes import VirtualHost
 from meshbook.lab.istiod import upstreams, virtualservices
-from meshbook.lab.istiod.upstreams import Files, Mesh
 from meshbook.lab.istiod.policies import full_host, host_covers
 from meshbook.lab.istiod.proxies import Proxy, carries
 from meshbook.lab.istiod.registry import Object, load_balancer_addresses
+from meshbook.lab.istiod.upstreams import Files, Mesh
 from meshbook.lab.istiod.virtualservices import Entry
 from meshbook.lab.topology import PROXY_ADMIN_PORT, PROXY_HEALTH_PORT
 

@@ -56,9 +56,9 @@ def patched(pod: Object, namespace: str, cluster: str, network: str) -> Object:
     _add_container(result["spec"], templates.container(workload, router=template == GATEWAY))
     _add_by_name(result["spec"].setdefault("volumes", []), templates.volumes())
     metadata = result["metadata"]
-    metadata["labels"] = templates.labels(workload, router=template == GATEWAY) | (metadata.get("labels") or {})
+    metadata["labels"] = templates.pod_labels(workload, router=template == GATEWAY) | (metadata.get("labels") or {})
     first = result["spec"]["containers"][0]["name"]
-    metadata["annotations"] = templates.annotations(first, _status()) | (metadata.get("annotations") or {})
+    metadata["annotations"] = templates.pod_annotations(first, _status()) | (metadata.get("annotations") or {})
     return result
 
 

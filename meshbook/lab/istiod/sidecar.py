@@ -15,9 +15,9 @@ from meshbook.lab.envoy.elements import Json, discovery_response
 from meshbook.lab.envoy.folders import ProxyFolder
 from meshbook.lab.envoy.routes import Route, Target, VirtualHost
 from meshbook.lab.istiod import upstreams, virtualservices
-from meshbook.lab.istiod.upstreams import Files, Mesh
 from meshbook.lab.istiod.proxies import Proxy
 from meshbook.lab.istiod.registry import DOMAIN, MeshService, Object, ServicePort
+from meshbook.lab.istiod.upstreams import Files, Mesh
 from meshbook.lab.istiod.virtualservices import MESH, Entry
 from meshbook.lab.topology import PROXY_ADMIN_PORT
 

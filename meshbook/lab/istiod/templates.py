@@ -1,6 +1,6 @@
 """What injection puts into a pod: the ``istio-proxy`` container, labels, annotations. Pure data.
 
-As with Istio's CNI plugin there is no init container: traffic is not redirected here, programs use the sidecar as proxy.
+As with Istio's CNI plugin there is no init container: traffic is not redirected, programs use the sidecar as proxy.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def volumes() -> list[Object]:
     return [{"name": ROOT_VOLUME, "configMap": {"name": ROOT_CONFIG_MAP}}]
 
 
-def labels(workload: Workload, *, router: bool) -> dict[str, str]:
+def pod_labels(workload: Workload, *, router: bool) -> dict[str, str]:
     """Return the labels that a pod without them gets; the TLS mode tells clients that a sidecar listens."""
     canonical = {
         "service.istio.io/canonical-name": workload.name,
@@ -83,7 +83,7 @@ def labels(workload: Workload, *, router: bool) -> dict[str, str]:
     return canonical if router else {"security.istio.io/tlsMode": "istio", **canonical}
 
 
-def annotations(first_container: str, status: str) -> dict[str, str]:
+def pod_annotations(first_container: str, status: str) -> dict[str, str]:
     """Return the annotations: what was injected, and the container that ``kubectl logs`` and ``exec`` mean."""
     return {
         "sidecar.istio.io/status": status,
@@ -98,7 +98,6 @@ def _environment(workload: Workload) -> list[Object]:
         _field("POD_NAME", "metadata.name"),
         _field("POD_NAMESPACE", "metadata.namespace"),
         _field("INSTANCE_IP", "status.podIP"),
-        _field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         {"name": "ISTIO_META_CLUSTER_ID", "value": workload.cluster},
         {"name": "ISTIO_META_NETWORK", "value": workload.network},
         {"name": "ISTIO_META_WORKLOAD_NAME", "value": workload.name},

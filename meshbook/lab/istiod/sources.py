@@ -1,0 +1,162 @@
+"""What istiod reads: its own cluster's API server and those that remote secrets name, mirrored into ``ClusterView``s."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from meshbook.errors import LabError
+from meshbook.lab import client as api
+from meshbook.lab.client import Client, Mirror, Resource
+from meshbook.lab.istiod.registry import SYSTEM_NAMESPACE, ClusterView, Object, labels_of
+from meshbook.lab.kubeconfig import write_private
+
+log = logging.getLogger(__name__)
+
+REMOTE_SECRETS = "istio/multiCluster=true"
+SYNC_TIMEOUT_S = 30.0
+REMOTE_SYNC_TIMEOUT_S = 3.0
+"""How long the first push waits for a remote cluster; later the mesh goes on with what was last seen of it."""
+
+EVERYWHERE = (api.NAMESPACES, api.SERVICES, api.ENDPOINT_SLICES, api.PODS, api.NODES)
+OWN_ONLY = (api.GATEWAYS, api.VIRTUAL_SERVICES, api.DESTINATION_RULES)
+
+Notify = Callable[[], None]
+
+
+class Source:
+    """The mirrors of one cluster. ``notify`` is called when something changed that the mesh depends on."""
+
+    def __init__(self, name: str, client: Client, resources: Sequence[Resource], notify: Notify) -> None:
+        self.name = name
+        self.client = client
+        self.mirrors = {resource: Mirror(client, resource) for resource in resources}
+        self._notify = notify
+        self._seen: dict[tuple[str, str, str], Any] = {}
+        for mirror in self.mirrors.values():
+            mirror.subscribe(self._changed)
+
+    def view(self) -> ClusterView:
+        return ClusterView(
+            name=self.name,
+            namespaces=self.objects(api.NAMESPACES),
+            services=self.objects(api.SERVICES),
+            slices=self.objects(api.ENDPOINT_SLICES),
+            pods=self.objects(api.PODS),
+            nodes=self.objects(api.NODES),
+        )
+
+    def objects(self, resource: Resource) -> Mapping[tuple[str, str], Object]:
+        return self.mirrors[resource].objects
+
+    async def run(self) -> None:
+        """Follow the cluster; ends by cancellation."""
+        async with asyncio.TaskGroup() as tasks:
+            for mirror in self.mirrors.values():
+                tasks.create_task(mirror.run())
+
+    async def synced(self, timeout_s: float) -> None:
+        for mirror in self.mirrors.values():
+            await mirror.synced(timeout_s)
+
+    def _changed(self, event: str, obj: Object) -> None:
+        """Pass on what matters: most changes of pods and nodes are of their conditions, which nobody here reads."""
+        metadata = obj["metadata"]
+        key = (obj["kind"], metadata.get("namespace", ""), metadata["name"])
+        now = None if event == "DELETED" else _essence(obj)
+        if self._seen.get(key) != now:
+            self._seen[key] = now
+            self._notify()
+
+
+def _essence(obj: Object) -> Any:
+    metadata, status = obj["metadata"], obj.get("status", {})
+    if obj["kind"] == "Node":
+        return dict(labels_of(obj))
+    if obj["kind"] == "Pod":
+        ended = status.get("phase") in ("Succeeded", "Failed")
+        return dict(labels_of(obj)), status.get("podIP"), ended, "deletionTimestamp" in metadata
+    return metadata["resourceVersion"]
+
+
+class RemoteClusters:
+    """The clusters that remote secrets in the system namespace name: each is followed while its secret is there."""
+
+    def __init__(self, client: Client, folder: Path, notify: Notify) -> None:
+        self._client = client
+        self._folder = folder
+        self._notify = notify
+        self._secrets = Mirror(client, api.SECRETS, namespace=SYSTEM_NAMESPACE, labels=REMOTE_SECRETS)
+        self._secrets.subscribe(lambda _event, _secret: self._changed.set())
+        self._changed = asyncio.Event()
+        self._followed: dict[str, tuple[str, Source, asyncio.Task[None]]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._one_at_a_time = asyncio.Lock()
+
+    def views(self) -> list[ClusterView]:
+        return [source.view() for _, (_, source, _) in sorted(self._followed.items())]
+
+    async def run(self) -> None:
+        """Follow the secrets, and the clusters that they name; ends by cancellation."""
+        async with self._tasks:
+            self._tasks.create_task(self._secrets.run())
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                await self._reconcile()
+
+    async def synced(self) -> None:
+        """Wait until the clusters that are named now are known; one that does not answer is not waited for long."""
+        await self._secrets.synced(SYNC_TIMEOUT_S)
+        await self._reconcile()
+        for name, (_, source, _) in list(self._followed.items()):
+            try:
+                await source.synced(REMOTE_SYNC_TIMEOUT_S)
+            except LabError as error:
+                log.warning("remote cluster %s is not known yet: %s", name, error.message)
+
+    async def _reconcile(self) -> None:
+        async with self._one_at_a_time:
+            named = _kubeconfigs(self._secrets.objects.values())
+            await self._forget(named)
+            for name in sorted(named.keys() - self._followed.keys()):
+                await self._follow(name, named[name])
+
+    async def _forget(self, named: Mapping[str, str]) -> None:
+        for name in [name for name, (text, _, _) in self._followed.items() if named.get(name) != text]:
+            _, source, task = self._followed.pop(name)
+            task.cancel()
+            await source.client.close()
+            self._notify()
+
+    async def _follow(self, name: str, text: str) -> None:
+        try:
+            client = await self._connect(name, text)
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, OSError) as error:
+            log.warning("remote secret for %s holds no usable kubeconfig: %r", name, error)
+            return
+        source = Source(name, client, EVERYWHERE, self._notify)
+        self._followed[name] = (text, source, self._tasks.create_task(source.run()))
+
+    async def _connect(self, name: str, text: str) -> Client:
+        """Connect by a file of its own name, since a changed secret must not meet the old connection."""
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        path = self._folder / f"{self._client.context}-remote-{name}-{digest}.kubeconfig"
+        write_private(path, text)
+        return await Client.connect(path, yaml.safe_load(text)["current-context"])
+
+
+def _kubeconfigs(secrets: Iterable[Object]) -> dict[str, str]:
+    """Return kubeconfigs by cluster name: every data value of every remote secret is one."""
+    return {
+        name: base64.b64decode(value).decode(errors="replace")
+        for secret in secrets
+        for name, value in (secret.get("data") or {}).items()
+    }
