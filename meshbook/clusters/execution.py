@@ -15,7 +15,7 @@ from typing import Any
 
 import websocket
 
-from meshbook.clusters.api import Api
+from meshbook.clusters.api import Api, Resource
 from meshbook.clusters.connection import status_words
 from meshbook.clusters.records import ExecResult
 from meshbook.clusters.together import pause
@@ -25,6 +25,7 @@ OnLine = Callable[[str, datetime], None]
 """Called with each line of stdout, without its end, and the UTC time at which it was complete here."""
 
 STDOUT, STDERR, STATUS = 1, 2, 3
+_PODS = Resource(api_version="v1", kind="Pod", plural="pods", namespaced=True)
 _LOOK_S = 0.25
 """Seconds of silence after which deadline and interruption are looked at."""
 _CLOSING_S = 2.0
@@ -109,7 +110,7 @@ class Execution:
         )
 
     def _open(self) -> Any:
-        path = self.api.resource("Pod").path(self.command.namespace, self.pod, "exec")
+        path = _PODS.path(self.command.namespace, self.pod, "exec")
         try:
             return self.api.connection.open_websocket(path, self.command.query())
         except websocket.WebSocketBadStatusException as error:

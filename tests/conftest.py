@@ -1,0 +1,123 @@
+"""Shared by all tests: no test can reach a cluster, a cloud or a proxy of the machine that it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from aiohttp import web
+
+_REMOVED = ("KUBECONFIG", "CTX_", "CLOUDSDK_", "GOOGLE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@pytest.fixture(scope="session")
+def _figure_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep matplotlib's font cache for the session: it would be made anew for every empty HOME."""
+    return tmp_path_factory.mktemp("matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def no_real_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _figure_cache: Path) -> None:
+    """Clear what leads to real clusters, clouds and proxies; HOME is an empty folder."""
+    for name in os.environ:
+        if name.upper().startswith(_REMOVED):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("MPLCONFIGDIR", str(_figure_cache))
+
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ScriptedApi:
+    """An HTTP server that answers as a test tells it to: what a cluster does on its bad days.
+
+    ``script`` maps "METHOD path" to the answers to give one after the other (the last one for ever): a JSON object, a
+    pair (status, JSON object), or a handler. ``asked`` keeps "METHOD path?query" of each request.
+    """
+
+    def __init__(self) -> None:
+        self.script: dict[str, list[Any]] = {"GET /api/v1": [RESOURCES_V1], "GET /version": [{"gitVersion": "v1.33.1"}]}
+        self.asked: list[str] = []
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _start(self) -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0]
+        self.url = f"http://{host}:{port}"
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(f"{request.method} {request.path_qs}")
+        answers = self.script.get(f"{request.method} {request.path}")
+        if not answers:
+            return web.json_response({"kind": "Status", "message": "not scripted", "reason": "NotFound"}, status=404)
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if callable(answer):
+            scripted: Answer = answer
+            return await scripted(request)
+        status, body = answer if isinstance(answer, tuple) else (200, answer)
+        return web.json_response(body, status=status)
+
+
+RESOURCES_V1 = {
+    "resources": [
+        {"name": "namespaces", "kind": "Namespace", "namespaced": False},
+        {"name": "pods", "kind": "Pod", "namespaced": True},
+        {"name": "pods/exec", "kind": "PodExecOptions", "namespaced": True},
+        {"name": "configmaps", "kind": "ConfigMap", "namespaced": True},
+        {"name": "events", "kind": "Event", "namespaced": True},
+    ]
+}
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedApi]:
+    with ScriptedApi() as api:
+        yield api
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Callable[..., str]:
+    """Return a writer of kubeconfigs: contexts by name, each with its server's URL and its own extensions."""
+
+    def write(servers: Mapping[str, str], **extensions: Any) -> str:
+        entries = [{"name": name, "extension": value} for name, value in extensions.items()]
+        document = {
+            "clusters": [
+                {"name": name, "cluster": {"server": url, "extensions": entries}} for name, url in servers.items()
+            ],
+            "users": [{"name": name, "user": {"token": f"token-of-{name}"}} for name in servers],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in servers],
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(document))
+        return str(path)
+
+    return write

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from meshbook.errors import UsageError
+from meshbook.settings import HubAddress, context_names, hub_address, kubeconfig_path
+
+
+def _file(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    return str(path)
+
+
+def test_contexts_come_from_the_parameter_before_the_environment() -> None:
+    variables = {"CTX_CLUSTER1": "bm", "CTX_CLUSTER2": "gke"}
+    assert context_names(["a", "b", "c"], variables) == ("a", "b", "c")
+    assert context_names([], variables) == ("bm", "gke")
+    assert context_names([], {}) == ("cluster1", "cluster2")
+
+
+@pytest.mark.parametrize(
+    ("contexts", "environment", "message"),
+    [
+        pytest.param(["a", "b", "a"], {}, "named twice: a", id="the same context twice"),
+        pytest.param("cluster1", {}, "list of names", id="a text in place of a list"),
+        pytest.param(["a", ""], {}, "has no name", id="an empty name"),
+        pytest.param([], {"CTX_CLUSTER1": "bm"}, "CTX_CLUSTER2 is not set", id="half of the article's variables"),
+    ],
+)
+def test_contexts_that_do_not_fit_are_refused(contexts: list[str], environment: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        context_names(contexts, environment)
+
+
+def test_the_kubeconfig_is_the_given_one_then_the_environments_then_the_labs_then_kubectls(tmp_path: Path) -> None:
+    given, set_one = _file(tmp_path / "given"), _file(tmp_path / "set")
+    home = tmp_path / "home"
+    environment = {"HOME": str(home), "KUBECONFIG": set_one}
+    assert kubeconfig_path(given, environment) == given
+    assert kubeconfig_path("", environment) == set_one
+    default = _file(home / ".kube" / "config")
+    assert kubeconfig_path("", {"HOME": str(home)}) == default
+    lab = _file(home / ".meshbook" / "kubeconfig")
+    assert kubeconfig_path("", {"HOME": str(home)}) == lab
+
+
+def test_several_kubeconfig_files_are_kept_as_one_setting(tmp_path: Path) -> None:
+    both = os.pathsep.join([str(tmp_path / "missing"), _file(tmp_path / "there")])
+    assert kubeconfig_path("", {"KUBECONFIG": both}) == both
+
+
+def test_a_missing_kubeconfig_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="meshbook lab up"):
+        kubeconfig_path("", {"HOME": str(tmp_path)})
+
+
+EXTENSION = {"endpoint": "http://127.64.0.1:8443", "token-file": "/lab/token", "project": "lab"}
+
+
+def test_the_fleet_api_is_found_by_parameter_then_environment_then_kubeconfig() -> None:
+    variables = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB": "https://hub.example/", "CLOUDSDK_CORE_PROJECT": "mine"}
+    assert hub_address(HubAddress(endpoint="https://a"), EXTENSION, variables).endpoint == "https://a"
+    assert hub_address(HubAddress(), EXTENSION, variables).endpoint == "https://hub.example"
+    assert hub_address(HubAddress(), EXTENSION, variables).project == "mine"
+    assert hub_address(HubAddress(), EXTENSION, {}).token_file == "/lab/token"
+    assert hub_address(HubAddress(), {}, {}) == HubAddress()
+
+
+def test_a_token_is_not_sent_to_an_endpoint_that_it_was_not_named_with() -> None:
+    address = hub_address(HubAddress(endpoint="https://elsewhere"), EXTENSION, {})
+    assert address.token_file == ""
+    variables = {"CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": "/google/token"}
+    assert hub_address(HubAddress(), EXTENSION, variables).token_file == "/lab/token"
+
+
+def test_neither_project_nor_token_shows_in_an_address() -> None:
+    assert repr(HubAddress(endpoint="https://a", token_file="/t", project="p")) == "HubAddress(endpoint='https://a')"
