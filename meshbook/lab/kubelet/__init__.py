@@ -11,7 +11,8 @@ address.
 ``sidecars``    what is special about Envoy: its bootstrap, and draining
 ``lifecycle``   decisions about pods and containers (pure)
 ``status``      container states to a pod's status (pure)
-``probes``      readiness: what to ask, when, and what the answers mean
+``health``      a container's probes and what follows from them
+``probes``      what to ask, when, and what the answers mean
 ``addresses``   pod addresses, and when one may be used again
 ``logs``        what containers wrote, and how it is asked for
 ``server``      the HTTPS server; ``channels`` is the protocol of its exec
@@ -22,3 +23,7 @@ address.
 A new behaviour of pods goes to ``lifecycle`` when it can be decided from data, to ``pods`` or ``containers`` when it
 cannot.
 """
+
+from meshbook.lab.kubelet.agent import Kubelet
+
+__all__ = ["Kubelet"]

@@ -154,6 +154,14 @@ class ProcessTable:
         finally:
             del self._running[_current_task()]
 
+    def marked(self, mark: str) -> list[int]:
+        """Return the ids of processes whose environment has the entry ``mark`` (``NAME=value``)."""
+        return guardian.marked(mark)
+
+    def kill_marked(self, mark: str) -> None:
+        """Kill the processes whose environment has the entry ``mark`` (``NAME=value``)."""
+        guardian.kill_marked(mark)
+
     async def close(self) -> None:
         """Kill everything that is left, wait for it, and let the guardian go. Nothing can be spawned afterwards."""
         self._closed = True
