@@ -132,17 +132,36 @@ class Marks:
     """What a reader finds in an executed notebook."""
 
     verdict: dict[str, Any] | None
-    """``{"outcome": …, "claims": […]}`` of the last code cell; None when it left none."""
+    """``{"outcome": …, "claims": […]}``; None unless the last code cell left one."""
+    complete: bool
+    """Every cell ran, and nothing was raised but the last cell's word on a verdict that is not pass."""
     rows: Mapping[str, str]
     """Name → CSV text with a header line."""
 
+    @property
+    def outcome(self) -> str:
+        """The verdict's outcome where there is one and the notebook is complete, else ``error``."""
+        return str(self.verdict["outcome"]) if self.verdict and self.complete else "error"
+
 
 def marks_of(notebook: Mapping[str, Any]) -> Marks:
-    """Read the marks of an executed notebook, given as JSON data. A verdict counts in the last code cell only."""
+    """Read the marks of an executed notebook, given as JSON data."""
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
     rows = {data["name"]: data["csv"] for cell in cells for data in _data(cell, ROWS_TYPE)}
     verdicts = list(_data(cells[-1], VERDICT_TYPE)) if cells else []
-    return Marks(verdict=verdicts[-1] if verdicts else None, rows=rows)
+    verdict = verdicts[-1] if verdicts else None
+    ran = all(cell.get("execution_count") is not None or _is_skipped(cell) for cell in cells)
+    raised = [(cell, output["ename"]) for cell in cells for output in _errors(cell)]
+    expected = [(cells[-1], RunError.__name__)] if verdict and verdict["outcome"] != PASS else []
+    return Marks(verdict=verdict, complete=ran and raised == expected, rows=rows)
+
+
+def _is_skipped(cell: Mapping[str, Any]) -> bool:
+    return "skip-execution" in cell["metadata"].get("tags", [])
+
+
+def _errors(cell: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from (output for output in cell.get("outputs", []) if output["output_type"] == "error")
 
 
 def _data(cell: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:

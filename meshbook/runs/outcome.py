@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from meshbook.errors import RunError
 from meshbook.page import marks_of
 from meshbook.runs.execution import KERNEL, Stop
 
@@ -29,33 +30,21 @@ class Outcome:
 
 def outcome_of(notebook: Mapping[str, Any], stop: Stop | None, *, interrupted: bool) -> Outcome:
     """Return how the executed ``notebook`` ended. ``stop`` is papermill's reason to end early, if it did."""
-    verdict = marks_of(notebook).verdict
-    unfinished = [cell for cell in _code(notebook) if cell.get("execution_count") is None and not _skipped(cell)]
-    if interrupted and (verdict is None or unfinished):
+    marks = marks_of(notebook)
+    judged = marks.outcome != "error" and (stop is None or stop.name == RunError.__name__)
+    if judged:
+        return Outcome(state=cast(State, marks.outcome))
+    if interrupted:
         return Outcome(state="interrupted", error="KeyboardInterrupt", message="interrupted by a signal")
-    if verdict is not None and not unfinished and _ends_with_verdict(stop, verdict):
-        return Outcome(state=verdict["outcome"])
     if stop is None:
-        ran = "some cells did not run" if unfinished else "every cell ran"
-        message = f"ended without a verdict: {ran}, but the last one left none"
-        return Outcome(state="error", error="RunError", message=message)
+        return Outcome(state="error", error=RunError.__name__, message="ended without a verdict in its last cell")
     if stop.name == "KeyboardInterrupt":
         return Outcome(state="error", error="CellTimeout", message="a cell ran past its deadline and was interrupted")
     return Outcome(state="error", error=stop.name, message=stop.message)
 
 
-def _ends_with_verdict(stop: Stop | None, verdict: Mapping[str, Any]) -> bool:
-    if verdict["outcome"] == "pass":
-        return stop is None
-    return stop is not None and stop.name == "RunError"
-
-
 def _code(notebook: Mapping[str, Any]) -> list[Any]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-
-
-def _skipped(cell: Mapping[str, Any]) -> bool:
-    return "skip-execution" in cell["metadata"].get("tags", [])
 
 
 def repair(notebook: dict[str, Any], outcome: Outcome, *, name: str) -> None:

@@ -1,0 +1,131 @@
+"""Read a folder of executed notebooks into one ``Report``. The only room of this package that reads files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshbook.errors import UsageError
+from meshbook.page import PASS, Claim, marks_of
+
+RUN_FILE = "run.json"
+_WORST_FIRST = ("interrupted", "error", "fail", "inconclusive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A picture of a notebook: base64 PNG under the heading that it stands below."""
+
+    heading: str
+    png: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One notebook of the run, executed or not."""
+
+    name: str
+    title: str
+    state: str
+    """pass, fail, inconclusive, error, interrupted or skipped."""
+    seconds: float | None
+    message: str
+    claims: tuple[Claim, ...] = ()
+    rows: Mapping[str, str] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    notebook: Mapping[str, Any] | None = None
+    """The executed notebook as JSON data; None when there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A whole run. ``run`` is the content of ``run.json``, empty where papermill was used by hand."""
+
+    run_id: str
+    outcome: str
+    stages: tuple[Stage, ...]
+    run: Mapping[str, Any]
+
+    @property
+    def claims(self) -> list[tuple[Stage, Claim]]:
+        return [(stage, claim) for stage in self.stages for claim in stage.claims]
+
+
+def collect(folder: Path) -> Report:
+    """Return what ``folder`` tells about its run; UsageError when it holds no run."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    run = _json(folder / RUN_FILE) if (folder / RUN_FILE).exists() else {}
+    notebooks = {path.stem: _json(path) for path in sorted(folder.glob("*.ipynb"))}
+    told = {entry["notebook"]: entry for entry in run.get("notebooks", [])}
+    names = list(told) + [name for name in notebooks if name not in told]
+    if not names:
+        raise UsageError(f"{folder} holds no executed notebook", hint="meshbook run, or papermill, fills such a folder")
+    stages = tuple(_stage(name, notebooks.get(name), told.get(name, {})) for name in names)
+    states = {stage.state for stage in stages}
+    outcome = next((state for state in _WORST_FIRST if state in states), PASS if PASS in states else "error")
+    return Report(run_id=str(run.get("run_id") or folder.resolve().name), outcome=outcome, stages=stages, run=run)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"cannot read {path.name}: {error}") from error
+    if not isinstance(loaded, dict):
+        raise UsageError(f"{path.name} is neither a notebook nor the record of a run")
+    return loaded
+
+
+def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) -> Stage:
+    if notebook is None:
+        return Stage(
+            name=name,
+            title=_words(name),
+            state=str(told.get("state", "error")),
+            seconds=told.get("seconds"),
+            message=str(told.get("message", "")),
+        )
+    marks = marks_of(notebook)
+    headings = [line for text in _markdown(notebook) for line in text.splitlines() if line.startswith("# ")]
+    return Stage(
+        name=name,
+        title=headings[0].lstrip("# ") if headings else _words(name),
+        state=str(told.get("state") or marks.outcome),
+        seconds=told.get("seconds") or notebook["metadata"].get("papermill", {}).get("duration"),
+        message=str(told.get("message") or "" if told else _error(notebook, marks.outcome)),
+        claims=tuple(marks.verdict["claims"]) if marks.verdict else (),
+        rows=marks.rows,
+        figures=tuple(_figures(notebook)),
+        notebook=notebook,
+    )
+
+
+def _words(name: str) -> str:
+    return name.partition("_")[2].replace("_", " ").capitalize() or name
+
+
+def _markdown(notebook: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+
+
+def _error(notebook: Mapping[str, Any], outcome: str) -> str:
+    if outcome != "error":
+        return ""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    errors = [output for output in outputs if output["output_type"] == "error"]
+    return f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else "ended without a verdict in its last cell"
+
+
+def _figures(notebook: Mapping[str, Any]) -> Iterator[Figure]:
+    heading = ""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            lines = [line for line in "".join(cell["source"]).splitlines() if line.startswith("#")]
+            heading = lines[-1].lstrip("# ") if lines else heading
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                yield Figure(heading=heading, png="".join(output["data"]["image/png"]).replace("\n", ""))

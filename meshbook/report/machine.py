@@ -1,0 +1,144 @@
+"""What machines read of a run: verdicts.json with its schema, JUnit XML, and the raw rows as CSV. Builds texts only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+from meshbook.page import FAIL, INCONCLUSIVE, PASS, measured
+from meshbook.report.collect import Report, Stage
+
+_STATES = [PASS, FAIL, INCONCLUSIVE, "error", "interrupted", "skipped"]
+_NUMBER = {"type": ["number", "null"]}
+_TEXT = {"type": "string"}
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "verdicts.json, version 1: what a run of the runbook found",
+    "type": "object",
+    "required": ["version", "run_id", "outcome", "notebooks"],
+    "additionalProperties": False,
+    "properties": {
+        "version": {"const": 1},
+        "run_id": _TEXT,
+        "outcome": {"enum": _STATES[:5], "description": "the worst of the notebooks' states"},
+        "started": _TEXT,
+        "finished": _TEXT,
+        "meshbook": _TEXT,
+        "parameters": {"type": "object"},
+        "restored": {"type": "array", "items": _TEXT, "description": "what had to be brought back after a breakdown"},
+        "notebooks": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["notebook", "title", "state", "seconds", "message", "verdicts"],
+                "additionalProperties": False,
+                "properties": {
+                    "notebook": _TEXT,
+                    "title": _TEXT,
+                    "state": {"enum": _STATES},
+                    "seconds": _NUMBER,
+                    "message": {**_TEXT, "description": "why there is no verdict; empty where there is one"},
+                    "verdicts": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["claim", "outcome", "n", "estimate", "low", "high", "limit", "unit", "reason"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "claim": _TEXT,
+                                "outcome": {"enum": _STATES[:3]},
+                                "n": {"type": "integer", "minimum": 0},
+                                "estimate": _NUMBER,
+                                "low": _NUMBER,
+                                "high": _NUMBER,
+                                "limit": _TEXT,
+                                "unit": _TEXT,
+                                "reason": _TEXT,
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+"""JSON Schema of verdicts.json. A change that a reader could trip over needs a new version."""
+
+
+def verdicts(report: Report) -> str:
+    """Return verdicts.json, which ``SCHEMA`` describes."""
+    known = ("started", "finished", "meshbook", "parameters", "restored")
+    content = {
+        "version": 1,
+        "run_id": report.run_id,
+        "outcome": report.outcome,
+        **{name: report.run[name] for name in known if report.run.get(name) is not None},
+        "notebooks": [_notebook(stage) for stage in report.stages],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def _notebook(stage: Stage) -> dict[str, Any]:
+    return {
+        "notebook": stage.name,
+        "title": stage.title,
+        "state": stage.state,
+        "seconds": stage.seconds,
+        "message": stage.message,
+        "verdicts": list(stage.claims),
+    }
+
+
+def row_files(report: Report) -> dict[str, str]:
+    """Return the rows that notebooks kept: ``01_connectivity.answers.csv`` → its text."""
+    return {f"{stage.name}.{name}.csv": text for stage in report.stages for name, text in stage.rows.items()}
+
+
+def junit(report: Report) -> str:
+    """Return the run as JUnit XML: a suite per notebook, a case per claim. Inconclusive counts as failure, by type."""
+    root = ElementTree.Element("testsuites", name=f"meshbook {report.run_id}")
+    totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+    for stage in report.stages:
+        suite = ElementTree.SubElement(root, "testsuite", name=stage.name, time=f"{stage.seconds or 0:.3f}")
+        cases = list(_cases(stage))
+        for case in cases:
+            suite.append(case)
+        counts = {"tests": len(cases)}
+        for tag, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+            counts[attribute] = sum(case.find(tag) is not None for case in cases)
+        for attribute, count in counts.items():
+            suite.set(attribute, str(count))
+            totals[attribute] += count
+    for attribute, count in totals.items():
+        root.set(attribute, str(count))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _cases(stage: Stage) -> Iterator[ElementTree.Element]:
+    for claim in stage.claims:
+        case = _case(stage, claim["claim"])
+        found = ", ".join(part for part in (measured(claim), f"n = {claim['n']}", claim["limit"]) if part)
+        if claim["outcome"] != PASS:
+            failure = ElementTree.SubElement(case, "failure", type=claim["outcome"], message=_clean(claim["reason"]))
+            failure.text = _clean(found)
+        ElementTree.SubElement(case, "system-out").text = _clean(f"{claim['reason']} ({found})")
+        yield case
+    if stage.state in (PASS, FAIL, INCONCLUSIVE):
+        return
+    case = _case(stage, "the notebook reaches its verdict")
+    tag = "skipped" if stage.state == "skipped" else "error"
+    ElementTree.SubElement(case, tag, type=stage.state, message=_clean(stage.message))
+    yield case
+
+
+def _case(stage: Stage, name: str) -> ElementTree.Element:
+    return ElementTree.Element("testcase", classname=f"meshbook.{stage.name}", name=_clean(name))
+
+
+def _clean(text: str) -> str:
+    """Return ``text`` without the control characters that XML 1.0 cannot carry."""
+    return "".join(sign for sign in text if sign in "\t\n\r" or sign >= " ")

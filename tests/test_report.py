@@ -1,0 +1,195 @@
+"""A folder of executed notebooks becomes a report: complete, valid, and loading nothing from elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import nbformat
+import pytest
+
+from meshbook import report
+from meshbook.errors import UsageError
+from meshbook.page import ROWS_TYPE, VERDICT_TYPE
+from meshbook.report.machine import SCHEMA
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "run"
+    made.mkdir()
+    return made
+
+
+def claim(outcome: str = "pass", **changed: Any) -> dict[str, Any]:
+    return {
+        "claim": "v1 and v2 answer cluster1",
+        "outcome": outcome,
+        "n": 20,
+        "estimate": 0.5,
+        "low": 0.299,
+        "high": 0.701,
+        "limit": "> 0",
+        "unit": "share of v2",
+        "reason": "10 of 20 & <both>",
+        **changed,
+    }
+
+
+def executed(folder: Path, name: str, *claims: dict[str, Any], state: str = "", error: str = "") -> None:
+    """Write an executed notebook as papermill leaves it; with ``error`` its last cell raised."""
+    data: dict[str, Any] = {"text/plain": "rows", ROWS_TYPE: {"name": "answers", "csv": "time,code\n1,200\n2,503\n"}}
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# Stage {name}"),
+        nbformat.v4.new_code_cell("probe()", execution_count=1, outputs=[display(data)]),
+        nbformat.v4.new_markdown_cell("## Shares"),
+        nbformat.v4.new_code_cell("draw()", execution_count=2, outputs=[display({"image/png": PIXEL})]),
+        nbformat.v4.new_code_cell("page.leave_verdict()", execution_count=3, outputs=[]),
+    ]
+    if claims:
+        worst = "fail" if any(one["outcome"] == "fail" for one in claims) else claims[0]["outcome"]
+        verdict: dict[str, Any] = {VERDICT_TYPE: {"outcome": worst, "claims": list(claims)}, "text/plain": "verdict"}
+        cells[-1].outputs.append(display(verdict))
+    if error:
+        cells[-1].outputs.append(
+            nbformat.v4.new_output("error", ename=error, evalue="it broke", traceback=["it broke"])
+        )
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"meshbook": {"state": state}} if state else {})
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def display(data: dict[str, Any]) -> Any:
+    return nbformat.v4.new_output("display_data", data=data)
+
+
+def record(folder: Path, **states: str) -> None:
+    entries = [
+        {"notebook": name, "state": state, "seconds": 1.5, "error": "", "message": "why" if state != "pass" else ""}
+        for name, state in states.items()
+    ]
+    content = {"run_id": "r1", "outcome": "pass", "started": "2026-01-31T09:45:00+00:00", "notebooks": entries}
+    (folder / "run.json").write_text(json.dumps({**content, "parameters": {"requests": 20}, "restored": []}))
+
+
+def test_every_file_of_a_report_is_written(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    record(folder, **{"01_connectivity": "pass", "02_external_access": "skipped"})
+    found = report.write(folder)
+    assert found.outcome == "pass"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "01_connectivity.answers.csv",
+        "01_connectivity.html",
+        "01_connectivity.ipynb",
+        "index.html",
+        "junit.xml",
+        "run.json",
+        "verdicts.json",
+    ]
+
+
+def test_rows_come_out_as_they_went_in(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    report.write(folder)
+    text = (folder / "01_connectivity.answers.csv").read_text(encoding="utf-8")
+    assert list(csv.reader(io.StringIO(text))) == [["time", "code"], ["1", "200"], ["2", "503"]]
+
+
+def test_pages_load_nothing_from_elsewhere(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    report.write(folder)
+    for page in folder.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loads = re.findall(r"""<(?:script|link|img|iframe)[^>]*\b(?:src|href)\s*=\s*["']?((?!data:)[^"'> ]+)""", text)
+        assert loads == []
+        assert re.findall(r"@import|url\(\s*[\"']?(?:https?:)?//", text) == []
+        assert re.findall(r"""(?:import|from|require)\s*\(?\s*['"]https?:""", text) == []
+
+
+def test_the_index_shows_verdicts_figures_and_what_the_words_mean(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim(), claim("fail", claim="no request is lost"))
+    executed(folder, "02_external_access", claim("inconclusive"))
+    report.write(folder)
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert "0.5 [0.299, 0.701] share of v2" in text
+    assert "10 of 20 &amp; &lt;both&gt;" in text
+    assert "Stage 01_connectivity: Shares" in text
+    assert text.count(PIXEL) == 2
+    for word in ("pass", "fail", "inconclusive", "error", "interval", "limit"):
+        assert f">{word}<" in text or word in text
+    assert re.search(r'<a href="01_connectivity.answers.csv">', text)
+
+
+@pytest.mark.parametrize(
+    ("claims", "error", "expected"),
+    [
+        ([claim()], "", "pass"),
+        ([claim("fail")], "RunError", "fail"),
+        ([claim("inconclusive")], "RunError", "inconclusive"),
+        ([claim()], "ValueError", "error"),
+        ([claim("fail")], "", "error"),
+        ([], "", "error"),
+        ([], "RunError", "error"),
+    ],
+)
+def test_the_state_of_a_notebook_run_by_hand_is_read_from_its_marks(
+    folder: Path, claims: list[dict[str, Any]], error: str, expected: str
+) -> None:
+    executed(folder, "01_connectivity", *claims, error=error)
+    assert report.write(folder).outcome == expected
+
+
+def test_verdicts_json_follows_its_schema(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim(), claim("inconclusive", estimate=None, low=None, high=None))
+    record(folder, **{"01_connectivity": "inconclusive", "03_failover": "skipped"})
+    report.write(folder)
+    found = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(found, SCHEMA)
+    assert found["outcome"] == "inconclusive"
+    assert [entry["state"] for entry in found["notebooks"]] == ["inconclusive", "skipped"]
+
+
+def test_junit_counts_what_did_not_pass(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim(), claim("fail", reason="bell \x07 rang"), error="RunError")
+    executed(folder, "02_external_access", error="ClusterError")
+    record(folder, **{"01_connectivity": "fail", "02_external_access": "error", "03_failover": "skipped"})
+    report.write(folder)
+    root = ElementTree.parse(folder / "junit.xml").getroot()
+    assert {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "1",
+    }
+
+
+def test_the_code_of_a_page_is_folded_away_but_there(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    report.write(folder)
+    page = (folder / "01_connectivity.html").read_text(encoding="utf-8")
+    assert "meshbook-code" in page
+    assert "leave_verdict" in page
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{"])
+def test_a_folder_without_a_run_is_refused(folder: Path, content: str | None) -> None:
+    if content is not None:
+        (folder / "01_connectivity.ipynb").write_text(content)
+    with pytest.raises(UsageError):
+        report.write(folder)
+
+
+def test_a_report_written_twice_is_the_same(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    report.write(folder)
+    first = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    report.write(folder)
+    assert first == {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
