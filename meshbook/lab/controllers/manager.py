@@ -1,0 +1,100 @@
+"""The set of controllers of one cluster, on one shared set of mirrors. They live and end together."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+from meshbook.lab.client import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    HPAS,
+    NAMESPACES,
+    NODES,
+    PDBS,
+    PODS,
+    REPLICA_SETS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Client,
+    Mirror,
+)
+from meshbook.lab.controllers import (
+    autoscaler,
+    deployments,
+    disruption,
+    endpoints,
+    loadbalancers,
+    namespaces,
+    replicasets,
+    scheduler,
+)
+from meshbook.lab.controllers.garbage import GarbageCollector
+from meshbook.lab.controllers.loop import Controller, all_synced, run_controller
+from meshbook.lab.controllers.multiclusteringress import MultiClusterIngressController
+from meshbook.lab.controllers.namespaces import Terminator
+from meshbook.lab.controllers.world import World
+from meshbook.lab.topology import ClusterTopology, LabTopology
+
+__all__ = ["Manager", "MultiClusterIngressController"]
+
+MIRRORED = (
+    NAMESPACES,
+    NODES,
+    SERVICE_ACCOUNTS,
+    CONFIG_MAPS,
+    SECRETS,
+    SERVICES,
+    ENDPOINTS,
+    ENDPOINT_SLICES,
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    PODS,
+    HPAS,
+    PDBS,
+)
+"""Kinds that the controllers see, and among which garbage is collected."""
+
+
+class Manager:
+    """All controllers of one cluster: all of this package but the fleet's, which spans clusters."""
+
+    def __init__(self, topology: LabTopology, cluster: ClusterTopology, client: Client) -> None:
+        self._topology = topology
+        self._cluster = cluster
+        self._client = client
+        self._mirrors = {resource: Mirror(client, resource) for resource in MIRRORED}
+        self._world = World({resource: mirror.objects for resource, mirror in self._mirrors.items()})
+
+    async def run(self) -> None:
+        """Run until cancelled. Nothing is decided before all mirrors have been filled once."""
+        async with asyncio.TaskGroup() as tasks:
+            for mirror in self._mirrors.values():
+                tasks.create_task(mirror.run())
+            await all_synced(self._mirrors.values())
+            for controller in self._controllers():
+                tasks.create_task(run_controller(controller, self._client, self._world, self._mirrors))
+            tasks.create_task(Terminator(self._client, self._world, self._mirrors[NAMESPACES]).run())
+            tasks.create_task(GarbageCollector(self._client, self._world, self._mirrors).run())
+
+    def _controllers(self) -> tuple[Controller, ...]:
+        return (
+            scheduler.CONTROLLER,
+            replicasets.CONTROLLER,
+            deployments.CONTROLLER,
+            endpoints.CONTROLLER,
+            autoscaler.CONTROLLER,
+            disruption.CONTROLLER,
+            loadbalancers.controller(self._cluster),
+            namespaces.furnisher(self._root_pem()),
+        )
+
+    def _root_pem(self) -> str:
+        """Return the API server's root certificate, as the kubeconfig has it."""
+        entries = json.loads(self._topology.kubeconfig.read_text())["clusters"]
+        cluster = next(entry["cluster"] for entry in entries if entry["name"] == self._cluster.name)
+        return base64.b64decode(cluster["certificate-authority-data"]).decode()

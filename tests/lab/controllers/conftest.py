@@ -1,0 +1,163 @@
+"""A cluster of plain dicts on which the controllers' decisions can be played through, one action at a time."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from meshbook.lab.client import (
+    BACKEND_CONFIGS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    EVENTS,
+    HPAS,
+    MULTI_CLUSTER_INGRESSES,
+    MULTI_CLUSTER_SERVICES,
+    NODES,
+    PDBS,
+    PODS,
+    REPLICA_SETS,
+    SERVICES,
+    Resource,
+)
+from meshbook.lab.controllers.loop import Controller
+from meshbook.lab.controllers.objects import Object, key_of
+from meshbook.lab.controllers.world import Action, Again, Create, Delete, Patch, World
+
+KINDS = (
+    *(BACKEND_CONFIGS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, HPAS, MULTI_CLUSTER_INGRESSES),
+    *(MULTI_CLUSTER_SERVICES, NODES, PDBS, PODS, REPLICA_SETS, SERVICES),
+)
+
+
+def merged(old: Any, patch: Any) -> Any:
+    """Apply a JSON merge patch."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(old) if isinstance(old, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+class Playground:
+    """Objects by kind, changed by hand or by the actions that a controller asks for."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Resource, dict[tuple[str, str], Object]] = {resource: {} for resource in KINDS}
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+        self.world = World(self.objects, lambda: self.time)
+        self._numbers = itertools.count(1)
+
+    def pass_s(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+    def add(self, resource: Resource, obj: Object) -> Object:
+        """Store an object as an API server would: with identity, version and generation."""
+        number = next(self._numbers)
+        made = {"apiVersion": resource.api_version, "kind": resource.kind, **copy.deepcopy(obj)}
+        metadata = made["metadata"]
+        metadata.setdefault("name", f"{metadata.get('generateName', '')}{number:05d}")
+        if resource.namespaced:
+            metadata.setdefault("namespace", "sample")
+        metadata.setdefault("creationTimestamp", self.time.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        metadata |= {"uid": f"uid-{number}", "resourceVersion": str(number), "generation": 1}
+        self.objects[resource][key_of(made)] = made
+        return made
+
+    def patch(self, resource: Resource, name: str, patch: Object) -> Object:
+        key = ("sample" if resource.namespaced else "", name)
+        before = self.objects[resource][key]
+        after: Object = merged(before, patch)
+        after["metadata"] = {**after["metadata"], "resourceVersion": str(next(self._numbers))}
+        if before.get("spec") != after.get("spec"):
+            after["metadata"]["generation"] += 1
+        self.objects[resource][key] = after
+        return after
+
+    def remove(self, resource: Resource, name: str) -> Object:
+        return self.objects[resource].pop(("sample" if resource.namespaced else "", name))
+
+    def apply(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Create(subresource=""):
+                    self.add(action.resource, action.obj)
+                case Create():
+                    self.patch(action.resource, action.name, {"spec": {"nodeName": action.obj["target"]["name"]}})
+                case Patch():
+                    self.patch(action.resource, action.of["metadata"]["name"], self._checked(action))
+                case Delete():
+                    self.remove(action.resource, action.of["metadata"]["name"])
+                case Again():
+                    pass
+
+    def _checked(self, action: Patch) -> Object:
+        """Refuse a patch that was decided on an older version, as the API server does."""
+        version = action.patch.get("metadata", {}).get("resourceVersion")
+        current = self.objects[action.resource][key_of(action.of)]["metadata"]["resourceVersion"]
+        assert version in (None, current), "conflict"
+        return action.patch
+
+    def play(self, *controllers: Controller, check: Callable[[], None] = lambda: None) -> None:
+        """Let the controllers decide in turn until none has anything left to do."""
+        for _ in range(200):
+            actions: list[Action] = []
+            for controller in controllers:
+                for key in self._keys(controller):
+                    actions = [action for action in controller.decide(self.world, key) if not isinstance(action, Again)]
+                    if actions:
+                        self.apply(actions)
+                        check()
+                        break
+                if actions:
+                    break
+            if not actions:
+                return
+        raise AssertionError(f"not quiet after 200 decisions; the last asked for {actions}")
+
+    def _keys(self, controller: Controller) -> list[tuple[str, str]]:
+        found = {
+            key: None
+            for resource, concerns in controller.concerns.items()
+            for obj in list(self.objects[resource].values())
+            for key in concerns(self.world, obj)
+        }
+        return list(found)
+
+    def pods(self) -> list[Object]:
+        return self.world.list(PODS)
+
+    def make_ready(self, pod: Object, *, ready: bool = True) -> None:
+        """Do what a kubelet does: address, phase and the Ready condition."""
+        number = int(pod["metadata"]["uid"].removeprefix("uid-"))
+        since = self.time.strftime("%Y-%m-%dT%H:%M:%SZ")
+        told = [{"type": "Ready", "status": str(ready), "lastTransitionTime": since}]
+        status = {"phase": "Running", "podIP": f"127.64.11.{number}", "conditions": told}
+        self.patch(PODS, pod["metadata"]["name"], {"status": status})
+
+
+@pytest.fixture
+def play() -> Playground:
+    return Playground()
+
+
+@pytest.fixture
+def deployment() -> Object:
+    template = {
+        "metadata": {"labels": {"app": "helloworld"}},
+        "spec": {
+            "containers": [{"name": "helloworld", "image": "v1", "ports": [{"name": "web", "containerPort": 5000}]}]
+        },
+    }
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": "helloworld"}}, "template": template}
+    return {"metadata": {"name": "helloworld"}, "spec": spec}
