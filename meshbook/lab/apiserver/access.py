@@ -1,0 +1,83 @@
+"""Who asks, and may they: bearer tokens, users who may only read, and the reviews by which a client asks that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshbook.lab.apiserver.failures import Failure, unauthorized
+from meshbook.lab.apiserver.kinds import Json
+
+READING = ("get", "list", "watch")
+SECRETIVE = ("exec", "attach", "portforward", "proxy")
+"""Subresources that a reader may not GET: they act."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """Someone with a token. ``read_only`` users may get, list and watch, as the role ``view`` allows."""
+
+    name: str
+    groups: tuple[str, ...] = ("system:masters", "system:authenticated")
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """What someone wants to do to which resource."""
+
+    verb: str
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
+def authenticate(authorization: str, tokens: Mapping[str, User]) -> User:
+    """Return the user of an ``Authorization`` header; 401 without a known token."""
+    scheme, _, token = authorization.partition(" ")
+    user = tokens.get(token.strip()) if scheme.lower() == "bearer" else None
+    if user is None:
+        raise unauthorized()
+    return user
+
+
+def allows(user: User, action: Action) -> bool:
+    if not user.read_only or action.resource.startswith("selfsubject"):
+        return True
+    return action.verb in READING and action.resource != "secrets" and action.subresource not in SECRETIVE
+
+
+def demand(user: User, action: Action) -> None:
+    """Refuse with 403 what ``user`` may not do."""
+    if allows(user, action):
+        return
+    plural = f"{action.resource}/{action.subresource}" if action.subresource else action.resource
+    where = f'in the namespace "{action.namespace}"' if action.namespace else "at the cluster scope"
+    qualified = f"{action.resource}.{action.group}" if action.group else action.resource
+    shown = f' "{action.name}"' if action.name else ""
+    message = (
+        f'{qualified}{shown} is forbidden: User "{user.name}" cannot {action.verb} resource "{plural}" '
+        f'in API group "{action.group}" {where}'
+    )
+    details = {"name": action.name, "group": action.group, "kind": action.resource}
+    raise Failure(403, "Forbidden", message, {key: value for key, value in details.items() if value})
+
+
+def access_review(user: User, body: Json) -> Json:
+    """Answer a SelfSubjectAccessReview."""
+    asked: dict[str, Any] = body.get("spec", {}).get("resourceAttributes") or {}
+    names = ("verb", "group", "resource", "subresource", "namespace", "name")
+    allowed = allows(user, Action(**{name: asked.get(name, "") for name in ("verb", *names)}))
+    if not asked:
+        path = body.get("spec", {}).get("nonResourceAttributes", {})
+        allowed = not user.read_only or path.get("verb") in READING
+    status: Json = {"allowed": allowed} if allowed else {"allowed": False, "reason": "the user may only read"}
+    return {**body, "metadata": {}, "status": status}
+
+
+def subject_review(user: User, body: Json) -> Json:
+    """Answer a SelfSubjectReview (``kubectl auth whoami``)."""
+    return {**body, "metadata": {}, "status": {"userInfo": {"username": user.name, "groups": list(user.groups)}}}

@@ -1,0 +1,134 @@
+"""What the server says when it refuses: one exception, and a maker for each reason, worded like the real server's.
+
+A ``Failure`` becomes a ``Status`` object on the wire. Nothing else in this package builds one for an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshbook.errors import LabError
+from meshbook.lab.apiserver.kinds import Json, Kind
+
+UNKNOWN_RESOURCE = "the server could not find the requested resource"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One thing that is wrong with an object: which field, which class of error, in which words."""
+
+    field: str
+    reason: str
+    message: str
+
+
+def required(field: str, detail: str = "") -> Cause:
+    return Cause(field=field, reason="FieldValueRequired", message="Required value" + (f": {detail}" if detail else ""))
+
+
+def bad_value(field: str, value: object, detail: str) -> Cause:
+    shown = f'"{value}"' if isinstance(value, str) else _shown(value)
+    return Cause(field=field, reason="FieldValueInvalid", message=f"Invalid value: {shown}: {detail}")
+
+
+def not_allowed(field: str, detail: str) -> Cause:
+    return Cause(field=field, reason="FieldValueForbidden", message=f"Forbidden: {detail}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{k}":{_shown(v)}' for k, v in sorted(value.items())) + "}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+class Failure(LabError):
+    """A request that is refused: HTTP ``code``, ``reason``, message and details of the Status object."""
+
+    def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.details = details or {}
+
+    def status(self) -> Json:
+        """Return the Status object."""
+        body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+        body |= {"message": self.message, "reason": self.reason}
+        if self.details:
+            body["details"] = self.details
+        return body | {"code": self.code}
+
+
+def _details(kind: Kind, name: str, **more: Any) -> Json:
+    group = {"group": kind.group} if kind.group else {}
+    return {"name": name, **group, "kind": kind.plural, **more}
+
+
+def unknown_resource() -> Failure:
+    return Failure(404, "NotFound", UNKNOWN_RESOURCE, {"causes": [{"reason": "UnexpectedServerResponse"}]})
+
+
+def not_found(kind: Kind, name: str) -> Failure:
+    return Failure(404, "NotFound", f'{kind.qualified} "{name}" not found', _details(kind, name))
+
+
+def already_exists(kind: Kind, name: str) -> Failure:
+    return Failure(409, "AlreadyExists", f'{kind.qualified} "{name}" already exists', _details(kind, name))
+
+
+def conflict(kind: Kind, name: str, why: str) -> Failure:
+    message = f'Operation cannot be fulfilled on {kind.qualified} "{name}": {why}'
+    return Failure(409, "Conflict", message, _details(kind, name))
+
+
+def stale(kind: Kind, name: str) -> Failure:
+    why = "the object has been modified; please apply your changes to the latest version and try again"
+    return conflict(kind, name, why)
+
+
+def forbidden(kind: Kind, name: str, why: str, causes: Sequence[Json] = ()) -> Failure:
+    more = {"causes": list(causes)} if causes else {}
+    shown = f' "{name}"' if name else ""
+    return Failure(403, "Forbidden", f"{kind.qualified}{shown} is forbidden: {why}", _details(kind, name, **more))
+
+
+def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> Failure:
+    texts = [f"{cause.field}: {cause.message}" for cause in causes]
+    text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
+    qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    listed = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
+    details = _details(kind, name, causes=listed) | {"kind": kind.kind}
+    return Failure(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
+
+
+def bad_request(message: str) -> Failure:
+    return Failure(400, "BadRequest", message)
+
+
+def expired(asked: int, oldest: int) -> Failure:
+    return Failure(410, "Expired", f"too old resource version: {asked} ({oldest})")
+
+
+def method_not_allowed(kind: Kind | None = None) -> Failure:
+    message = "the server does not allow this method on the requested resource"
+    return Failure(405, "MethodNotAllowed", message, {"group": kind.group, "kind": kind.plural} if kind else {})
+
+
+def unsupported_media(accepted: Sequence[str]) -> Failure:
+    text = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(accepted)
+    return Failure(415, "UnsupportedMediaType", text)
+
+
+def not_acceptable() -> Failure:
+    text = "only the following media types are accepted: application/json"
+    return Failure(406, "NotAcceptable", text)
+
+
+def unauthorized() -> Failure:
+    return Failure(401, "Unauthorized", "Unauthorized")
+
+
+def internal(message: str) -> Failure:
+    return Failure(500, "InternalError", f"Internal error occurred: {message}")

@@ -1,0 +1,166 @@
+"""The one place where objects change: current objects, a resourceVersion that only grows, and the history for watches.
+
+Objects belong to the store once handed over and are never changed afterwards, so readers may share them; a writer
+brings a new tree. What may be written is decided in ``writing``; nothing here knows Kubernetes' rules but names,
+namespaces and resourceVersions. No I/O and no waiting: who waits subscribes a callback.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from meshbook.lab.apiserver.kinds import Json
+
+HISTORY = 1000
+"""Changes kept for watches, per kind."""
+
+Key = tuple[str, str]
+Wake = Callable[[], None]
+
+
+class AlreadyStored(Exception):
+    """An object of this key is there."""
+
+
+class NotStored(Exception):
+    """No object of this key is there."""
+
+
+class StaleWrite(Exception):
+    """The object was written since it was read."""
+
+
+class HistoryGone(Exception):
+    """The changes asked for are forgotten; ``oldest`` is the last forgotten revision."""
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(oldest)
+        self.oldest = oldest
+
+
+class Stored:
+    """One state of one object, and its JSON text, made once for all readers."""
+
+    __slots__ = ("_encoded", "object", "revision")
+
+    def __init__(self, obj: Json, revision: int) -> None:
+        self.object = obj
+        self.revision = revision
+        self._encoded: dict[str, bytes] = {}
+
+    def encoded(self, api_version: str) -> bytes:
+        """Return the object as JSON in ``api_version``."""
+        if api_version not in self._encoded:
+            self._encoded[api_version] = encode(self.object | {"apiVersion": api_version})
+        return self._encoded[api_version]
+
+
+def encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write. ``before`` is None for a creation; for a deletion ``now`` is the last state."""
+
+    revision: int
+    type: str
+    now: Stored
+    before: Stored | None
+
+
+class _Log:
+    """The changes of one kind, oldest first."""
+
+    def __init__(self, length: int) -> None:
+        self.changes: deque[Change] = deque(maxlen=length)
+        self.forgotten = 0
+        self.wakes: set[Wake] = set()
+
+    def append(self, change: Change) -> None:
+        if len(self.changes) == self.changes.maxlen:
+            self.forgotten = self.changes[0].revision
+        self.changes.append(change)
+        for wake in list(self.wakes):
+            wake()
+
+
+class Store:
+    """All objects of one cluster."""
+
+    def __init__(self, history: int = HISTORY) -> None:
+        self.revision = 1
+        self._objects: dict[str, dict[Key, Stored]] = defaultdict(dict)
+        self._logs: dict[str, _Log] = defaultdict(lambda: _Log(history))
+
+    def get(self, bucket: str, namespace: str, name: str) -> Stored | None:
+        return self._objects[bucket].get((namespace, name))
+
+    def list(self, bucket: str, namespace: str = "") -> list[Stored]:
+        """Return the objects of a kind, in all namespaces or in one, ordered by namespace and name."""
+        entries = self._objects[bucket]
+        return [entries[key] for key in sorted(entries) if not namespace or key[0] == namespace]
+
+    def create(self, bucket: str, obj: Json) -> Stored:
+        if self._key(obj) in self._objects[bucket]:
+            raise AlreadyStored
+        return self._write(bucket, "ADDED", obj, None)
+
+    def replace(self, bucket: str, obj: Json, before: Stored) -> Stored:
+        """Put ``obj`` in the place of ``before``, which must still be the current state."""
+        self._check_current(bucket, obj, before)
+        return self._write(bucket, "MODIFIED", obj, before)
+
+    def delete(self, bucket: str, obj: Json, before: Stored) -> Stored:
+        """Remove ``before``, which must still be the current state; watchers see ``obj`` as its last one."""
+        self._check_current(bucket, obj, before)
+        return self._write(bucket, "DELETED", obj, before)
+
+    def changes_since(self, bucket: str, revision: int) -> Sequence[Change]:
+        """Return the changes after ``revision``; ``HistoryGone`` when some are forgotten."""
+        log = self._logs[bucket]
+        if revision < log.forgotten:
+            raise HistoryGone(log.forgotten)
+        return tuple(takewhile(lambda change: change.revision > revision, reversed(log.changes)))[::-1]
+
+    def subscribe(self, bucket: str, wake: Wake) -> Callable[[], None]:
+        """Call ``wake`` at each change of a kind until the returned function is called."""
+        wakes = self._logs[bucket].wakes
+        wakes.add(wake)
+        return lambda: wakes.discard(wake)
+
+    def forget_history(self) -> None:
+        """Forget all changes, as a compaction does: watches from older revisions end with 410."""
+        self.revision += 1
+        for log in self._logs.values():
+            log.changes.clear()
+            log.forgotten = self.revision
+            for wake in list(log.wakes):
+                wake()
+
+    @staticmethod
+    def _key(obj: Json) -> Key:
+        metadata = obj["metadata"]
+        return metadata.get("namespace", ""), metadata["name"]
+
+    def _check_current(self, bucket: str, obj: Json, before: Stored) -> None:
+        current = self._objects[bucket].get(self._key(obj))
+        if current is None:
+            raise NotStored
+        if current is not before:
+            raise StaleWrite
+
+    def _write(self, bucket: str, change: str, obj: Json, before: Stored | None) -> Stored:
+        self.revision += 1
+        metadata = obj["metadata"] | {"resourceVersion": str(self.revision)}
+        stored = Stored(obj | {"metadata": metadata}, self.revision)
+        if change == "DELETED":
+            del self._objects[bucket][self._key(obj)]
+        else:
+            self._objects[bucket][self._key(obj)] = stored
+        self._logs[bucket].append(Change(self.revision, change, stored, before))
+        return stored

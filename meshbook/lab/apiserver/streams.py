@@ -1,0 +1,168 @@
+"""Exec and logs: passed through to the kubelet of the pod's node, frame by frame, with a client certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+from aiohttp import WSMsgType, web
+from yarl import URL
+
+from meshbook.lab.apiserver.failures import Failure, bad_request, internal
+from meshbook.lab.apiserver.kinds import Json
+from meshbook.lab.apiserver.reading import current
+from meshbook.lab.apiserver.requests import ApiRequest
+from meshbook.lab.apiserver.store import Store
+
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+KUBELET_TIMEOUT_S = 10.0
+"""For connecting only: an exec or a followed log lasts as long as its client wants."""
+_STREAMS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
+_LOG_OPTIONS = ("follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps")
+
+
+class Kubelets:
+    """How one API server reaches the kubelets of its cluster."""
+
+    def __init__(self, store: Store, tls: ssl.SSLContext | None) -> None:
+        self._store = store
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=KUBELET_TIMEOUT_S)
+            connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
+            self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
+        return self._session
+
+    async def exec(self, request: ApiRequest, http: web.Request) -> web.StreamResponse:
+        """Run a command: ties the client's WebSocket to one of the kubelet's."""
+        offered = [name for name in _offered(http) if name in PROTOCOLS]
+        if http.headers.get("Upgrade", "").lower() != "websocket":
+            raise bad_request("Upgrade request required: exec is served over WebSocket")
+        if not offered:
+            raise bad_request(f"exec needs one of the WebSocket subprotocols {', '.join(PROTOCOLS)}")
+        commands = request.query.getall("command", [])
+        if not commands:
+            raise bad_request("you must specify at least 1 command for the container")
+        query = [("command", part) for part in commands]
+        query += [(theirs, "1") for ours, theirs in _STREAMS if request.flag(ours)]
+        async with self._connected(self._url(request, "exec", query), offered) as upstream:
+            protocols = (upstream.protocol,) if upstream.protocol else ()
+            downstream = web.WebSocketResponse(protocols=protocols, max_msg_size=0, compress=False, timeout=1.0)
+            await downstream.prepare(http)
+            await _tie(upstream, downstream)
+            return downstream
+
+    def _connected(self, url: URL, protocols: Sequence[str]) -> _Upstream:
+        return _Upstream(self.session, url, protocols)
+
+    async def log(self, request: ApiRequest, http: web.Request) -> web.StreamResponse:
+        """Send a container's log, and what follows if asked to."""
+        query = [(name, request.query[name]) for name in _LOG_OPTIONS if name in request.query]
+        url = self._url(request, "containerLogs", query)
+        try:
+            async with self.session.get(url) as upstream:
+                if upstream.status != 200:
+                    raise _refused(upstream.status, (await upstream.text()).strip())
+                response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+                await response.prepare(http)
+                async for chunk in upstream.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+        except aiohttp.ClientConnectorError as error:
+            raise internal(f"dialing the kubelet: {error}") from error
+
+    def _url(self, request: ApiRequest, what: str, query: list[tuple[str, str]]) -> URL:
+        pod = current(self._store, request).object
+        container = _container(pod, request.query.get("container", ""))
+        base = self._node_url(pod)
+        return base.joinpath(what, request.namespace, request.name, container).with_query(query)
+
+    def _node_url(self, pod: Json) -> URL:
+        name = pod["metadata"]["name"]
+        node_name = pod["spec"].get("nodeName")
+        if not node_name:
+            raise bad_request(f"pod {name} does not have a host assigned")
+        stored = self._store.get("/nodes", "", node_name)
+        if stored is None:
+            raise internal(f'error getting node of pod {name}: nodes "{node_name}" not found')
+        status = stored.object.get("status", {})
+        internal_ips = [a["address"] for a in status.get("addresses", ()) if a["type"] == "InternalIP"]
+        port = status.get("daemonEndpoints", {}).get("kubeletEndpoint", {}).get("Port")
+        if not internal_ips or not port:
+            raise internal(f"no preferred addresses found for node {node_name}")
+        return URL.build(scheme="https", host=internal_ips[0], port=port)
+
+
+class _Upstream:
+    """A WebSocket to a kubelet; its refusal becomes ours."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: URL, protocols: Sequence[str]) -> None:
+        self._connecting = session.ws_connect(url, protocols=protocols, max_msg_size=0, compress=0, autoping=True)
+
+    async def __aenter__(self) -> aiohttp.ClientWebSocketResponse:
+        try:
+            self._socket = await self._connecting
+        except aiohttp.WSServerHandshakeError as error:
+            raise _refused(error.status, error.message) from error
+        except aiohttp.ClientConnectorError as error:
+            raise internal(f"dialing the kubelet: {error}") from error
+        return self._socket
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._socket.close()
+
+
+def _offered(http: web.Request) -> list[str]:
+    return [name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+
+
+def _refused(code: int, message: str) -> Failure:
+    reasons = {400: "BadRequest", 403: "Forbidden", 404: "NotFound"}
+    text = message or f"the kubelet answered HTTP {code}"
+    return Failure(code, reasons[code], text) if code in reasons else internal(text)
+
+
+def _container(pod: Json, asked: str) -> str:
+    name, spec = pod["metadata"]["name"], pod["spec"]
+    names = [container["name"] for container in (*spec["containers"], *spec.get("initContainers", ()))]
+    if not asked and len(names) > 1:
+        raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]")
+    if asked and asked not in names:
+        raise bad_request(f"container {asked} is not valid for pod {name}")
+    return asked or str(names[0])
+
+
+async def _tie(upstream: aiohttp.ClientWebSocketResponse, downstream: web.WebSocketResponse) -> None:
+    """Copy frames both ways until either side ends, then end the other one."""
+    pumps = [asyncio.ensure_future(_pump(upstream, downstream)), asyncio.ensure_future(_pump(downstream, upstream))]
+    try:
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        await upstream.close(code=downstream.close_code or 1000)
+        await downstream.close(code=upstream.close_code or 1000)
+
+
+async def _pump(source: Any, sink: Any) -> None:
+    async for message in source:
+        try:
+            if message.type is WSMsgType.BINARY:
+                await sink.send_bytes(message.data)
+            elif message.type is WSMsgType.TEXT:
+                await sink.send_str(message.data)
+        except ConnectionError:
+            return
