@@ -8,6 +8,7 @@ given, not imported: anything with the few methods of ``ConfigCluster`` will do.
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,6 +20,8 @@ from meshbook.settings import HUB_EXTENSION, HubAddress, hub_address
 FEATURE = "multiclusteringress"
 KINDS = ("MultiClusterIngress", "MultiClusterService")
 _REQUEST_S = 30.0
+_LOOK_S = 0.5
+_CHANGING = ("ENABLING", "UPDATING", "SERVICE_UPDATING", "DISABLING")
 _APIS = "gcloud services enable gkehub.googleapis.com multiclusteringress.googleapis.com"
 
 
@@ -112,6 +115,8 @@ def enable_ingress(
             )
         api.update(membership, timeout_s)
         outcome = "configured"
+    else:
+        api.wait_until_active(membership.project, timeout_s)
     if config_cluster:
         config_cluster.wait_for_kinds(KINDS, timeout_s=timeout_s)
     return IngressFeature(config_membership=str(membership), outcome=outcome)
@@ -189,19 +194,34 @@ class _FleetApi:
         except self._no_login as error:
             raise self._error("log in to Google Cloud", error) from error
         if loopback:
-            client.transport._session.trust_env = False  # a proxy cannot reach this machine, and must not see the token
+            # A proxy cannot reach this machine, and must not see the token.
+            for transport in (client.transport, client.transport.operations_client._transport):
+                transport._session.trust_env = False
         return client
 
-    def config_membership(self, project: str) -> str | None:
-        """Return the feature's config membership; None when the feature is not enabled."""
+    def _read(self, project: str) -> Any:
         name = f"projects/{project}/locations/global/features/{FEATURE}"
         try:
-            feature = self._client.get_feature(name=name, timeout=_REQUEST_S)
+            return self._client.get_feature(name=name, timeout=_REQUEST_S)
         except self._not_found:
             return None
         except self._foreign as error:
             raise self._error("read the fleet's ingress feature", error) from error
-        return str(feature.spec.multiclusteringress.config_membership)
+
+    def config_membership(self, project: str) -> str | None:
+        """Return the feature's config membership; None when the feature is not enabled."""
+        feature = self._read(project)
+        return None if feature is None else str(feature.spec.multiclusteringress.config_membership)
+
+    def wait_until_active(self, project: str, timeout_s: float) -> None:
+        """Wait for a change that an earlier call, or somebody else, has begun."""
+        deadline = time.monotonic() + timeout_s
+        while (feature := self._read(project)) and feature.resource_state.state.name in _CHANGING:
+            if time.monotonic() > deadline:
+                raise FleetError(
+                    f"the fleet's ingress feature is still {feature.resource_state.state.name} after {timeout_s:g} s"
+                )
+            time.sleep(_LOOK_S)
 
     def create(self, membership: Membership, timeout_s: float) -> None:
         parent, feature = f"projects/{membership.project}/locations/global", self._feature(membership)

@@ -6,9 +6,9 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
@@ -35,7 +35,32 @@ def no_real_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _figure_cac
     monkeypatch.setenv("MPLCONFIGDIR", str(_figure_cache))
 
 
+T = TypeVar("T")
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Background:
+    """An event loop in a thread of its own, for servers that synchronous code shall meet."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="servers of a test", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    loop = Background()
+    yield loop
+    loop.close()
 
 
 class ScriptedApi:
@@ -49,21 +74,8 @@ class ScriptedApi:
         self.script: dict[str, list[Any]] = {"GET /api/v1": [RESOURCES_V1], "GET /version": [{"gitVersion": "v1.33.1"}]}
         self.asked: list[str] = []
         self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self) -> None:
+    async def start(self) -> None:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -72,6 +84,9 @@ class ScriptedApi:
         await site.start()
         host, port = self._runner.addresses[0]
         self.url = f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path_qs}")
@@ -98,9 +113,11 @@ RESOURCES_V1 = {
 
 
 @pytest.fixture
-def scripted() -> Iterator[ScriptedApi]:
-    with ScriptedApi() as api:
-        yield api
+def scripted(background: Background) -> Iterator[ScriptedApi]:
+    api = ScriptedApi()
+    background.run(api.start())
+    yield api
+    background.run(api.stop())
 
 
 @pytest.fixture
