@@ -14,8 +14,9 @@ from meshbook.lab.apiserver.access import User
 from meshbook.lab.apiserver.failures import Failure, bad_request, method_not_allowed, unknown_resource
 from meshbook.lab.apiserver.failures import unsupported_media as unsupported
 from meshbook.lab.apiserver.kinds import Json, Kind, KindTable
+from meshbook.lab.apiserver.protobuf import MAGIC, PROTOBUF, decode_protobuf
 
-JSON_TYPES = ("application/json", "application/yaml")
+JSON_TYPES = ("application/json", "application/yaml", PROTOBUF)
 _TRUE = ("true", "1", "t", "T", "TRUE", "True")
 
 
@@ -77,7 +78,9 @@ class ApiRequest:
 
 
 def decode(body: bytes) -> Any:
-    """Return the value that a JSON or YAML text holds."""
+    """Return the value that a JSON or YAML text, or a protobuf message, holds."""
+    if body.startswith(MAGIC):
+        return decode_protobuf(body)
     try:
         return json.loads(body)
     except ValueError:

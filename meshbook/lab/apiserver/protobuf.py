@@ -1,0 +1,119 @@
+"""Bodies in Kubernetes' protobuf form, which kubectl's ``create`` and ``auth`` commands send whatever a server prefers.
+
+Only the kinds below, read only; answers are always JSON. Other kinds are refused as an unknown media type, and the
+same object as a file (``kubectl create -f``) comes in JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from meshbook.lab.apiserver.failures import bad_request
+from meshbook.lab.apiserver.failures import unsupported_media as unsupported
+from meshbook.lab.apiserver.kinds import Json
+
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+MAGIC = b"k8s\x00"
+
+# Per message: number → name[:type]. Types: a message of this table, int, bool, time, bytes; ``{}`` map, ``[]`` list.
+_MESSAGES: dict[str, dict[int, str]] = {
+    "Unknown": {1: "typeMeta:TypeMeta", 2: "raw:raw"},
+    "TypeMeta": {1: "apiVersion", 2: "kind"},
+    "ObjectMeta": {
+        1: "name",
+        2: "generateName",
+        3: "namespace",
+        5: "uid",
+        6: "resourceVersion",
+        8: "creationTimestamp:time",
+        11: "labels:str{}",
+        12: "annotations:str{}",
+        14: "finalizers:str[]",
+    },
+    "Namespace": {1: "metadata:ObjectMeta", 2: "spec:NamespaceSpec", 3: "status:NamespaceStatus"},
+    "NamespaceSpec": {1: "finalizers:str[]"},
+    "NamespaceStatus": {1: "phase"},
+    "ConfigMap": {1: "metadata:ObjectMeta", 2: "data:str{}", 3: "binaryData:bytes{}", 4: "immutable:bool"},
+    "Secret": {1: "metadata:ObjectMeta", 2: "data:bytes{}", 3: "type", 4: "stringData:str{}", 5: "immutable:bool"},
+    "ServiceAccount": {1: "metadata:ObjectMeta", 4: "automountServiceAccountToken:bool"},
+    "SelfSubjectReview": {1: "metadata:ObjectMeta"},
+    "SelfSubjectAccessReview": {1: "metadata:ObjectMeta", 2: "spec:AccessSpec"},
+    "AccessSpec": {1: "resourceAttributes:Resource", 2: "nonResourceAttributes:Path"},
+    "Resource": {1: "namespace", 2: "verb", 3: "group", 4: "version", 5: "resource", 6: "subresource", 7: "name"},
+    "Path": {1: "path", 2: "verb"},
+    "DeleteOptions": {1: "gracePeriodSeconds:int", 4: "propagationPolicy", 5: "dryRun:str[]"},
+}
+_TOP = ("Namespace", "ConfigMap", "Secret", "ServiceAccount", "SelfSubjectReview", "SelfSubjectAccessReview")
+
+
+def decode_protobuf(body: bytes) -> Json:
+    """Return the object in ``body`` as JSON would show it."""
+    if not body.startswith(MAGIC):
+        raise bad_request("the body does not start as Kubernetes' protobuf does")
+    try:
+        envelope = _message(body[len(MAGIC) :], "Unknown")
+        head: Json = envelope["typeMeta"]
+        if head["kind"] not in (*_TOP, "DeleteOptions"):
+            raise unsupported(("application/json", "application/yaml"))
+        return head | _message(envelope.get("raw", b""), head["kind"])
+    except (IndexError, KeyError, UnicodeDecodeError) as error:
+        raise bad_request(f"the protobuf body cannot be read: {error}") from error
+
+
+def _message(data: bytes, name: str) -> Json:
+    decoded: Json = {}
+    for number, value in _entries(data):
+        field, _, kind = _MESSAGES[name].get(number, "").partition(":")
+        if not field:
+            continue
+        if kind.endswith("{}"):
+            entry = dict(_entries(value))
+            decoded.setdefault(field, {})[entry[1].decode()] = _value(entry.get(2, b""), kind[:-2])
+        elif kind.endswith("[]"):
+            decoded.setdefault(field, []).append(_value(value, kind[:-2]))
+        else:
+            decoded[field] = _value(value, kind)
+    return decoded
+
+
+def _value(value: Any, kind: str) -> Any:
+    if kind in ("", "str"):
+        return value.decode()
+    if kind == "bytes":
+        return base64.b64encode(value).decode()
+    if kind in ("int", "bool"):
+        return bool(value) if kind == "bool" else value
+    if kind == "time":
+        seconds = dict(_entries(value)).get(1)
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
+    return value if kind == "raw" else _message(value, kind)
+
+
+def _entries(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield (field number, value): an int for a varint, bytes for what carries its length."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        wire = tag & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            yield tag >> 3, value
+        elif wire == 2:
+            length, at = _varint(data, at)
+            yield tag >> 3, data[at : at + length]
+            at += length
+        else:
+            at += {1: 8, 5: 4}[wire]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
