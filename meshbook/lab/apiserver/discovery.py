@@ -126,7 +126,8 @@ def openapi(kinds: KindTable, name: str, version: str) -> Json | None:
     paths = {f"{root}/{_pattern(kind)}": {"patch": _patch_operation(kind, version)} for kind in served}
     if not paths:
         return None
-    return {"openapi": "3.0.0", "info": {"title": "meshbook lab", "version": VERSION["gitVersion"]}, "paths": paths}
+    head: Json = {"openapi": "3.0.0", "info": {"title": "meshbook lab", "version": VERSION["gitVersion"]}}
+    return head | {"paths": paths, "components": {"schemas": {}}}
 
 
 def _pattern(kind: Kind) -> str:

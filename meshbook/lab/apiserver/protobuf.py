@@ -74,7 +74,7 @@ def _message(data: bytes, name: str) -> Json:
             decoded.setdefault(field, {})[entry[1].decode()] = _value(entry.get(2, b""), kind[:-2])
         elif kind.endswith("[]"):
             decoded.setdefault(field, []).append(_value(value, kind[:-2]))
-        else:
+        elif value != b"":
             decoded[field] = _value(value, kind)
     return decoded
 

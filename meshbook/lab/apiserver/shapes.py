@@ -110,21 +110,21 @@ class Intake:
     def _take(self, value: Any, shape: Shape, path: str, owner: str) -> Any:
         if shape.form in ("struct", "map"):
             self._expect(isinstance(value, dict), value, shape, path, owner)
-            return dict(self._members(value, shape, path))
+            return dict(self._members(value, shape, path, shape.name if shape.form == "struct" else owner))
         if shape.form == "list":
             self._expect(isinstance(value, list), value, shape, path, owner)
             items = enumerate(value)
             return [self._take(item, shape.element, f"{path}[{i}]", owner) for i, item in items if item is not None]
         return without_nulls(value) if shape.form == "any" else self._scalar(value, shape, path, owner)
 
-    def _members(self, value: Json, shape: Shape, path: str) -> Iterator[tuple[str, Any]]:
+    def _members(self, value: Json, shape: Shape, path: str, owner: str) -> Iterator[tuple[str, Any]]:
         for name, member in value.items():
             inner = f"{path}.{name}" if path else name
             child = shape.child(name)
             if child is None:
                 self.unknown.append(inner)
             elif member is not None:
-                yield name, self._take(member, child, inner, shape.name)
+                yield name, self._take(member, child, inner, owner)
 
     def _scalar(self, value: Any, shape: Shape, path: str, owner: str) -> Any:
         if shape.name == "qty":
