@@ -13,7 +13,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 _WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
 
 Claim = dict[str, Any]
-"""One verdict as JSON data: claim, outcome, n, estimate, low, high, limit, unit, reason."""
+"""One ``judge.Verdict`` as JSON data."""
 
 
 def begin() -> None:
@@ -69,10 +68,10 @@ def leave_verdict(*verdicts: Verdict) -> None:
     """
     if not verdicts:
         raise UsageError("a notebook's verdict rests on one claim at least")
-    claims = [_claim(verdict) for verdict in verdicts]
+    claims: list[Claim] = [verdict.to_dict() for verdict in verdicts]
     outcome = worst(claim["outcome"] for claim in claims)
-    text = "\n".join(f"{claim['outcome']}: {claim['claim']}: {claim['reason']}" for claim in claims)
-    _show({"text/html": _table(claims), "text/plain": text, VERDICT_TYPE: {"outcome": outcome, "claims": claims}})
+    html, text = "".join(verdict._repr_html_() for verdict in verdicts), "\n".join(map(str, verdicts))
+    _show({"text/html": html, "text/plain": text, VERDICT_TYPE: {"outcome": outcome, "claims": claims}})
     missed = [claim for claim in claims if claim["outcome"] != PASS]
     if missed:
         reasons = "\n".join(f"  {claim['outcome']}: {claim['claim']}: {claim['reason']}" for claim in missed)
@@ -85,40 +84,12 @@ def worst(outcomes: Iterator[str]) -> str:
     return next((outcome for outcome in _WORST_FIRST if outcome in present), INCONCLUSIVE)
 
 
-def _claim(verdict: Verdict) -> Claim:
-    numbers = {name: _plain(getattr(verdict, name)) for name in ("estimate", "low", "high")}
-    words = {name: str(getattr(verdict, name)) for name in ("claim", "outcome", "limit", "unit", "reason")}
-    return {**words, **numbers, "n": int(verdict.n)}
-
-
-def _plain(number: float | None) -> float | None:
-    return None if number is None or number != number else float(number)
-
-
 def measured(claim: Claim) -> str:
-    """Return estimate and interval of a claim as text: ``0.5 [0.3, 0.7] share``; empty where nothing was estimated."""
-    estimate, low, high = claim["estimate"], claim["low"], claim["high"]
-    if estimate is None:
-        return ""
-    interval = "" if low is None or high is None else f" [{low:.3g}, {high:.3g}]"
-    return f"{estimate:.3g}{interval} {claim['unit']}".strip()
-
-
-def _table(claims: list[Claim]) -> str:
-    heads = "".join(f"<th>{head}</th>" for head in ("claim", "outcome", "n", "measured", "limit", "why"))
-    rows = [
-        (
-            c["claim"],
-            c["outcome"].upper() if c["outcome"] != PASS else PASS,
-            c["n"],
-            measured(c),
-            c["limit"],
-            c["reason"],
-        )
-        for c in claims
-    ]
-    cells = ["".join(f"<td>{escape(str(value))}</td>" for value in row) for row in rows]
-    return f"<table><tr>{heads}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    """Return estimate and interval of a claim as text: ``50 % (30 to 70)``; empty where nothing was estimated."""
+    estimate, low, high, unit = (claim[name] for name in ("estimate", "low", "high", "unit"))
+    found = "" if estimate is None else f"{estimate:g} {unit}".strip()
+    interval = "" if low is None or high is None else f"({low:g} to {high:g})"
+    return f"{found} {interval}".strip()
 
 
 def _show(bundle: Mapping[str, Any]) -> None:

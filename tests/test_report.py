@@ -34,11 +34,11 @@ def claim(outcome: str = "pass", **changed: Any) -> dict[str, Any]:
         "claim": "v1 and v2 answer cluster1",
         "outcome": outcome,
         "n": 20,
-        "estimate": 0.5,
-        "low": 0.299,
-        "high": 0.701,
-        "limit": "> 0",
-        "unit": "share of v2",
+        "estimate": 50.0,
+        "low": 29.0,
+        "high": 71.0,
+        "limit": "above 0 %",
+        "unit": "%",
         "reason": "10 of 20 & <both>",
         **changed,
     }
@@ -118,7 +118,7 @@ def test_the_index_shows_verdicts_figures_and_what_the_words_mean(folder: Path) 
     executed(folder, "02_external_access", claim("inconclusive"))
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
-    assert "0.5 [0.299, 0.701] share of v2" in text
+    assert "50 % (29 to 71)" in text
     assert "10 of 20 &amp; &lt;both&gt;" in text
     assert "Stage 01_connectivity: Shares" in text
     assert text.count(PIXEL) == 2

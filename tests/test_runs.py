@@ -29,11 +29,8 @@ weights: dict[str, int] = {}  # weight per version
 """
 
 VERDICT = """\
-from types import SimpleNamespace
-from meshbook import page
-page.leave_verdict(SimpleNamespace(
-    claim="both answer", outcome="{outcome}", n=20, estimate=0.5, low=0.3, high=0.7,
-    limit="> 0", unit="share", reason="10 of 20"))
+from meshbook import judge, page
+page.leave_verdict(judge.Verdict(claim="both answer", outcome="{outcome}", reason="10 of 20", n=20))
 """
 
 

@@ -112,11 +112,11 @@ def _row(claim: Claim) -> str:
 
 
 def _interval(claim: Claim) -> str:
-    """Return a small picture of the interval on its scale: 0 to 1 for shares, from 0 for anything else."""
+    """Return a small picture of the interval on its scale: 0 to 100 for percent, from 0 for anything else."""
     low, high, estimate = claim["low"], claim["high"], claim["estimate"]
     if low is None or high is None or estimate is None or low < 0:
         return ""
-    end = 1.0 if high <= 1 else 100.0 if claim["unit"].startswith("%") else high * 1.15
+    end = 100.0 if claim["unit"] == "%" else high * 1.15 or 1.0
     x1, x2, dot = (4 + 132 * min(value / end, 1) for value in (low, high, estimate))
     return (
         '<svg class="interval" width="140" height="12" aria-hidden="true">'

@@ -57,6 +57,7 @@ SCHEMA: dict[str, Any] = {
                                 "limit": _TEXT,
                                 "unit": _TEXT,
                                 "reason": _TEXT,
+                                "details": {"type": "array", "items": {"type": "object"}},
                             },
                         },
                     },

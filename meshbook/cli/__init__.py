@@ -1,0 +1,114 @@
+"""The command ``meshbook``: verbs and their options. Each verb is one call into ``run`` or ``verbs`` beside this file.
+
+Exit codes: 0 every claim passed, 1 something was found out that is no pass (or broke), 2 usage or environment, 130
+interrupted. Results go to stdout, progress and errors to stderr, errors without a traceback. Nothing heavy is imported
+until a verb needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from meshbook.errors import LabError, MeshbookError, UsageError
+
+OK, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_EXAMPLES = """\
+examples:
+  meshbook run                                         all stages on a lab of their own
+  meshbook run 1 2 -p requests=100                     two stages, more requests
+  CTX_CLUSTER1=onprem CTX_CLUSTER2=gke meshbook run -f notebooks/params/article.yaml
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code."""
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        return int(_dispatch(arguments))
+    except (UsageError, LabError) as error:
+        return _say(error, USAGE)
+    except MeshbookError as error:
+        return _say(error, FOUND)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FOUND
+    except KeyboardInterrupt:
+        sys.stderr.write("\nmeshbook: interrupted\n")
+        return INTERRUPTED
+
+
+def _say(error: MeshbookError, code: int) -> int:
+    sys.stderr.write(f"meshbook: {error}\n")
+    return code
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    if arguments.verb == "run":
+        from meshbook.cli.run import run
+
+        return run(arguments)
+    from meshbook.cli import verbs
+
+    if arguments.verb == "lab":
+        return verbs.lab(arguments.action)
+    if arguments.verb == "restore":
+        return verbs.restore(arguments)
+    return verbs.report(arguments.folder) if arguments.verb == "report" else verbs.version()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="meshbook", description="A runbook that proves a two-cloud service mesh works."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_run(verbs.add_parser("run", help="execute stages of the runbook and report what they found"))
+    restore = verbs.add_parser("restore", help="bring back what an interrupted outage left away")
+    _add_clusters(restore)
+    restore.add_argument("--contexts", default="", metavar="A,B", help="default: $CTX_CLUSTER1, $CTX_CLUSTER2")
+    restore.add_argument("--namespace", default="sample", help="default: sample")
+    report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
+    report.add_argument("folder", type=Path)
+    lab = verbs.add_parser("lab", help="two clusters on this machine")
+    lab.add_argument("action", choices=["up", "status", "down"])
+    verbs.add_parser("version", help="say which meshbook this is")
+    return parser
+
+
+def _add_clusters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kubeconfig", default="", metavar="FILE", help="default: $KUBECONFIG, else the lab's, else ~/.kube/config"
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    parser.description = (
+        "Execute the notebooks of the runbook and write a report.\n"
+        "Without contexts (-p contexts, -f, $CTX_CLUSTER1 and 2) and without --kubeconfig, on a lab of its own."
+    )
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="number or name of a notebook (default: all)")
+    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="parameters, as YAML")
+    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    parser.add_argument("--run-id", default="", metavar="NAME", help="name of the run's folder in --out")
+    parser.add_argument(
+        "--redact", default="", metavar="WHAT", help="addresses, contexts, or both with a comma between"
+    )
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first stage that does not pass")
+    parser.add_argument(
+        "--notebooks", type=Path, metavar="DIR", help="folder of the runbook (default: the repository's)"
+    )
+    _add_clusters(parser)

@@ -1,0 +1,93 @@
+"""``meshbook run``: plan, find clusters or start a lab, execute, report. The order is all that lives here."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from meshbook import report, runs, settings
+from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE
+from meshbook.cli.console import Console, summarise
+from meshbook.errors import MeshbookError, UsageError
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Execute the verb and return its exit code."""
+    console = Console()
+    folder = (arguments.notebooks or runs.runbook_folder()).resolve()
+    plan = runs.plan(folder, arguments.stages, file=arguments.file, given=arguments.parameter)
+    redact = [word.strip() for word in arguments.redact.split(",") if word.strip()]
+    runs.Redactor(runs.Secrets(), redact)
+    if arguments.kubeconfig:
+        os.environ["KUBECONFIG"] = str(Path(arguments.kubeconfig).expanduser().resolve())
+    with _clusters(plan, arguments, console):
+        redactor = runs.Redactor(_secrets(plan, folder), redact)
+        out = runs.new_folder(arguments.out, plan.label, arguments.run_id)
+        session = runs.Session(plan, out, redactor, console, restore, keep_going=arguments.keep_going)
+        record = session.execute(runs.Interrupts())
+    summarise(report.write(out), str(out))
+    return _exit_code(record)
+
+
+def _exit_code(record: runs.Run) -> int:
+    if record.outcome == "interrupted":
+        return INTERRUPTED
+    if any(ended.error == UsageError.__name__ for ended in record.notebooks):
+        return USAGE
+    return OK if record.outcome == "pass" else FOUND
+
+
+@contextlib.contextmanager
+def _clusters(plan: runs.Plan, arguments: argparse.Namespace, console: Console) -> Iterator[None]:
+    """Make sure that there are clusters: those that were named, else a lab for the length of the block."""
+    named = bool(plan.value("contexts", []) or plan.value("kubeconfig", "") or arguments.kubeconfig)
+    if named or any(os.environ.get(variable) for variable in settings.CONTEXT_VARIABLES):
+        _require_clusters(plan)
+        yield
+        return
+    from meshbook.lab.launch import running_lab
+
+    console.say("no contexts were named: starting a lab on this machine")
+    with running_lab() as lab:
+        before = os.environ.get("KUBECONFIG")
+        os.environ["KUBECONFIG"] = str(lab.kubeconfig)
+        console.say(f"lab ready after {lab.ready_s:.1f} s: {', '.join(lab.contexts)}")
+        try:
+            yield
+        finally:
+            os.environ.pop("KUBECONFIG") if before is None else os.environ.update(KUBECONFIG=before)
+
+
+def _require_clusters(plan: runs.Plan) -> None:
+    """Refuse to start where the clusters cannot be used: that is the environment's fault, and no finding."""
+    from meshbook.clusters import Fleet
+
+    try:
+        Fleet.connect(plan.value("contexts", []), plan.value("kubeconfig", ""))
+    except UsageError:
+        raise
+    except MeshbookError as error:
+        raise UsageError(f"nothing was started: {error}") from error
+
+
+def _secrets(plan: runs.Plan, folder: Path) -> runs.Secrets:
+    contexts = settings.context_names(plan.value("contexts", []))
+    kubeconfig = settings.kubeconfig_path(plan.value("kubeconfig", ""))
+    projects = [plan.value("project", ""), os.environ.get(settings.HUB_PROJECT_VARIABLE, "")]
+    return runs.gather(kubeconfig, root=folder.parent, contexts=contexts, extra_projects=projects)
+
+
+def restore(values: Mapping[str, Any]) -> Sequence[str]:
+    """Bring back what an outage left away in the clusters and the namespace that ``values`` name."""
+    from meshbook import outage
+    from meshbook.clusters import Fleet
+
+    fleet = Fleet.connect(values.get("contexts", []), values.get("kubeconfig", ""))
+    done = outage.restore(fleet, values.get("namespace", "sample"))
+    return [
+        f"{one.context}: {one.deployment} in {one.namespace} {one.outcome}, {one.replicas} replicas" for one in done
+    ]

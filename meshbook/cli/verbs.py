@@ -1,0 +1,52 @@
+"""The small verbs: restore, report, lab, version. Each is one call into the room that does it."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """Bring back what an interrupted outage left away, and say what that was."""
+    from meshbook.cli.run import restore as bring_back
+
+    contexts = [name.strip() for name in arguments.contexts.split(",") if name.strip()]
+    lines = bring_back({"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": arguments.namespace})
+    print("\n".join(lines) or f"nothing was away in namespace {arguments.namespace}")
+    return 0
+
+
+def report(folder: Path) -> int:
+    """Write the report of a folder; 0 when everything in it passed, else 1."""
+    from meshbook import report as reporting
+    from meshbook.cli.console import summarise
+
+    found = reporting.write(folder)
+    summarise(found, str(folder))
+    return 0 if found.outcome == "pass" else 1
+
+
+def lab(action: str) -> int:
+    """Start, show or stop the lab of this user; status gives 1 when none is up."""
+    from meshbook.lab import launch
+
+    root = launch.default_root()
+    if action == "down":
+        print("the lab is down" if launch.stop(root) else "no lab was up")
+        return 0
+    found = launch.start(root) if action == "up" else launch.state(root)
+    if found is None:
+        print("no lab is up; meshbook lab up starts one")
+        return 1
+    contexts = ", ".join(found.contexts)
+    print(f"the lab is up (process {found.pid}, ready after {found.ready_s:.1f} s)\ncontexts    {contexts}")
+    print(f"fleet API   {found.fleet_url}\n\nexport KUBECONFIG={found.kubeconfig}")
+    return 0
+
+
+def version() -> int:
+    """Print versions, as a bug report needs them."""
+    print(f"meshbook {version_of('meshbook')} (Python {platform.python_version()}, {platform.system()})")
+    return 0
