@@ -1,0 +1,34 @@
+"""The lab's process: ``python -m meshbook.lab FOLDER [--lifeline]``, started by ``meshbook.lab.launch``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from meshbook.errors import MeshbookError
+from meshbook.lab.assembly import serve
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m meshbook.lab")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in ("httpx", "httpcore", "aiohttp.access"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    broken: list[BaseException] = []
+    try:
+        asyncio.run(serve(arguments.folder, lifeline=arguments.lifeline))
+    except* MeshbookError as group:
+        broken += group.exceptions
+    for error in broken:
+        logging.getLogger("meshbook.lab").error("%s", error)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

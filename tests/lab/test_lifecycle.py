@@ -1,0 +1,107 @@
+"""A lab comes up whole and leaves nothing behind, however it ends."""
+
+import os
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meshbook.errors import LabError
+from meshbook.lab import launch
+
+pytestmark = pytest.mark.envoy
+
+GONE_WITHIN_S = 10.0
+
+
+def _marked(root: Path) -> list[str]:
+    """Command lines of all processes that carry the mark of the lab in ``root``."""
+    mark = f"MESHBOOK_LAB={root}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def _api_answers(lab: launch.LabState) -> bool:
+    server = yaml.safe_load(lab.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    host, port = server.removeprefix("https://").split(":")
+    with socket.socket() as trial:
+        return trial.connect_ex((host, int(port))) == 0
+
+
+def _wait_until_gone(root: Path) -> None:
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while left := _marked(root):
+        assert time.monotonic() < deadline, f"still there after {GONE_WITHIN_S:g} s: {left}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def lab_root(tmp_path: Path):
+    root = tmp_path / "lab"
+    yield root
+    launch.stop(root)
+
+
+def test_up_gives_two_contexts_and_a_private_kubeconfig(lab_root: Path) -> None:
+    lab = launch.start(lab_root)
+    assert lab.contexts == ("cluster1", "cluster2")
+    assert stat.S_IMODE(lab.kubeconfig.stat().st_mode) == 0o600
+    assert _api_answers(lab)
+    assert launch.state(lab_root) == lab
+    assert len([line for line in _marked(lab_root) if "envoy" in line]) == 3  # two east-west gateways, one load balancer
+
+
+def test_down_leaves_no_process_no_port_and_no_file(lab_root: Path) -> None:
+    lab = launch.start(lab_root)
+    assert launch.stop(lab_root)
+    assert _marked(lab_root) == []
+    assert not lab_root.exists()
+    assert launch.state(lab_root) is None
+
+
+def test_down_says_that_no_lab_was_up(tmp_path: Path) -> None:
+    assert not launch.stop(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_no_process_survives_a_signal_to_the_lab(lab_root: Path, number: signal.Signals) -> None:
+    lab = launch.start(lab_root)
+    os.kill(lab.pid, number)
+    _wait_until_gone(lab_root)
+    assert launch.state(lab_root) is None
+    with pytest.raises(AssertionError):
+        assert _api_answers(lab)
+
+
+def test_a_lab_starts_again_in_the_folder_of_one_that_was_killed(lab_root: Path) -> None:
+    os.kill(launch.start(lab_root).pid, signal.SIGKILL)
+    _wait_until_gone(lab_root)
+    assert _api_answers(launch.start(lab_root))
+
+
+def test_a_second_lab_in_one_folder_is_refused_and_the_first_goes_on(lab_root: Path) -> None:
+    lab = launch.start(lab_root)
+    with pytest.raises(LabError, match="up already"):
+        launch.start(lab_root)
+    assert _api_answers(lab)
+
+
+def test_labs_run_side_by_side_and_a_run_s_lab_ends_with_its_block(lab_root: Path) -> None:
+    lab = launch.start(lab_root)
+    with launch.running_lab() as other:
+        assert other.fleet_url != lab.fleet_url
+        assert _api_answers(other)
+        assert _api_answers(lab)
+    assert _marked(other.root) == []
+    assert not other.root.exists()
+    assert _api_answers(lab)
