@@ -172,12 +172,13 @@ def without_addresses(answers: pd.DataFrame) -> pd.DataFrame:
     hidden = answers.copy()
     for name in hidden.columns:
         if pd.api.types.is_string_dtype(hidden[name].dtype) or hidden[name].dtype == object:
-            hidden[name] = hidden[name].map(_hide)
+            hidden[name] = hidden[name].map(lambda value: hide_addresses(value) if isinstance(value, str) else value)
     return hidden
 
 
-def _hide(value: object) -> object:
-    return _MAYBE_V6.sub(_hide_v6, _V4.sub("<address>", value)) if isinstance(value, str) else value
+def hide_addresses(text: str) -> str:
+    """Return ``text`` with ``<address>`` for every IP address."""
+    return _MAYBE_V6.sub(_hide_v6, _V4.sub("<address>", text))
 
 
 def _hide_v6(match: re.Match[str]) -> str:

@@ -1,0 +1,72 @@
+"""A verdict: what was claimed, what came out, and the numbers that it rests on. Made by ``claims``, shown anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any, Literal
+
+import pandas as pd
+
+from meshbook import tables
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+Detail = Mapping[str, str | int | float | None]
+"""One part of the evidence by name."""
+
+_COLOURS: Mapping[Outcome, str] = {"pass": "#0072b2", "fail": "#b3470e", "inconclusive": "#6b6b6b"}
+_STYLE = "border-left:6px solid {colour};padding:4px 12px;margin:6px 0;max-width:60em"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One claim judged. ``estimate``, ``low`` and ``high`` are in ``unit`` and not finer than what was measured."""
+
+    claim: str
+    outcome: Outcome
+    reason: str
+    """Why this outcome, in a sentence or two."""
+    n: int = 0
+    """Requests that the verdict rests on."""
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    limit: str = ""
+    """What the interval was held against."""
+    unit: str = ""
+    details: tuple[Detail, ...] = ()
+    """The parts of the evidence, one row each (per source, say)."""
+
+    @property
+    def numbers(self) -> str:
+        """Estimate, interval, limit and n in one line, as far as there are any."""
+        found = "" if self.estimate is None else f"{self.estimate:g}"
+        ends = "" if self.low is None or self.high is None else f"{self.low:g} to {self.high:g}"
+        measured = f"{found} ({ends}) {self.unit}" if found and ends else f"{found or ends} {self.unit}"
+        parts = (measured.strip() if found or ends else "", self.limit and f"limit {self.limit}", f"n = {self.n}")
+        return ", ".join(part for part in parts if part)
+
+    def __str__(self) -> str:
+        return f"{self.outcome.upper()}: {self.claim}\n  {self.reason}\n  {self.numbers}"
+
+    def _repr_html_(self) -> str:
+        colour = _COLOURS[self.outcome]
+        word = f'<b style="color:{colour}">{self.outcome.upper()}</b>'
+        table = pd.DataFrame(list(self.details)).to_html(index=False, border=0) if self.details else ""
+        lines = (
+            f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}<br><small>{escape(self.numbers)}</small>"
+        )
+        return f'<div style="{_STYLE.format(colour=colour)}">{lines}{table}</div>'
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, fit for JSON."""
+        return {**asdict(self), "details": [dict(row) for row in self.details]}
+
+
+def summary(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """Return ``verdicts`` as a frame of ``tables.VERDICTS``."""
+    return tables.from_rows(
+        ({name: getattr(verdict, name) for name in tables.VERDICTS.names} for verdict in verdicts), tables.VERDICTS
+    )
