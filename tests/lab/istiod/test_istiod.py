@@ -73,10 +73,7 @@ class ControlPlanes:
         """Make a running pod with a sidecar and, for ``service``, the EndpointSlice that leads to it."""
         address = self.topology.cluster(cluster).pod_address(number)
         labels = {"app": service or name, "security.istio.io/tlsMode": "istio"}
-        containers = [
-            {"name": "app", "image": "x"},
-            {"name": "istio-proxy", "image": "x", "args": ["proxy", "sidecar"]},
-        ]
+        proxy = {"name": "istio-proxy", "image": "x", "args": ["proxy", "sidecar"]}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
