@@ -75,6 +75,13 @@ class Connection:
             wait_s = min(2 * wait_s, self.patience.longest_pause_s)
         raise AssertionError("attempts is at least 1")
 
+    def close(self) -> None:
+        """Close the connections that are kept open; the next request opens new ones."""
+        pools = [self._pool.pools[key] for key in self._pool.pools.keys()]  # noqa: SIM118 - it cannot be iterated
+        self._pool.clear()
+        for pool in pools:
+            pool.close()
+
     def _send(self, method: str, path: str, query: Query, body: Any, content_type: str) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": JSON, **self._credentials()}
         payload = None

@@ -45,6 +45,11 @@ class Fleet:
                 refuse_same_cluster(seen.setdefault(uid, name), name, f"namespace uid {uid}")
         return fleet
 
+    def close(self) -> None:
+        """Close the connections that are kept open; the fleet can go on being used."""
+        for cluster in self:
+            cluster.connection.close()
+
     def __repr__(self) -> str:
         return f"Fleet({', '.join(cluster.name for cluster in self)})"
 

@@ -1,0 +1,236 @@
+"""Applying, scaling, waiting and deleting, against the lab's API servers over TLS."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshbook.clusters import Applied, Cluster, Fleet
+from meshbook.errors import ClusterError, GatheredError, UsageError, WaitTimeout
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+CONFIG = (
+    "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, labels: {{app: {name}}}}}, data: {{key: {value}}}}}"
+)
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: app, image: "docker.io/istio/examples-helloworld-v1"}]}
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_manifest(*documents: str) -> Path:
+        path = tmp_path / "manifest.yaml"
+        path.write_text("\n---\n".join(documents))
+        return path
+
+    return write_manifest
+
+
+@pytest.fixture
+def cluster(bare_fleet: Fleet) -> Cluster:
+    bare_fleet.create_namespace("sample")
+    return bare_fleet["cluster1"]
+
+
+def _config(name: str, value: str = "one") -> str:
+    return CONFIG.format(name=name, value=value)
+
+
+def _outcomes(records: list[Applied]) -> list[str]:
+    return [f"{record.name} {record.outcome}" for record in records]
+
+
+def test_applying_tells_what_was_created_what_changed_and_what_did_not(cluster: Cluster, write: Write) -> None:
+    path = write(_config("a"), _config("b"))
+    assert _outcomes(cluster.apply(path, "sample")) == ["a created", "b created"]
+    assert _outcomes(cluster.apply(path, "sample")) == ["a unchanged", "b unchanged"]
+    path = write(_config("a"), _config("b", "two"))
+    assert _outcomes(cluster.apply(path, "sample")) == ["a unchanged", "b configured"]
+    assert cluster.get("ConfigMap", "b", "sample")["data"] == {"key": "two"}
+
+
+def test_applying_works_on_every_cluster_and_selects_by_label(bare_fleet: Fleet, write: Write) -> None:
+    bare_fleet.create_namespace("sample")
+    records = bare_fleet.apply(write(_config("a"), _config("b")), "sample", "app in (b,c)")
+    assert [(record.context, record.name) for record in records] == [("cluster1", "b"), ("cluster2", "b")]
+    assert str(records[0]) == "cluster1: ConfigMap b in sample created"
+
+
+def test_a_selection_of_nothing_is_refused(cluster: Cluster, write: Write) -> None:
+    with pytest.raises(UsageError, match="has the labels 'app=none'"):
+        cluster.apply(write(_config("a")), "sample", "app=none")
+
+
+def test_a_manifest_of_another_namespace_is_refused(cluster: Cluster, write: Write) -> None:
+    text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: other}}"
+    with pytest.raises(UsageError, match="says namespace other, but sample"):
+        cluster.apply(write(text), "sample")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        pytest.param("{apiVersion: v1, kind: ConfigMap, metadata: {name: Bad_Name}}", "Bad_Name", id="bad name"),
+        pytest.param("{apiVersion: v1, kind: ConfigMap, metadata: {name: b}, dta: {}}", "dta", id="unknown field"),
+        pytest.param("{apiVersion: x.io/v1, kind: Odd, metadata: {name: b}}", "no kind Odd in x.io/v1", id="no kind"),
+    ],
+)
+def test_one_bad_object_leaves_all_of_them_undone(cluster: Cluster, write: Write, bad: str, message: str) -> None:
+    with pytest.raises(ClusterError, match=message):
+        cluster.apply(write(_config("a"), bad), "sample")
+    assert cluster.find("ConfigMap", "a", "sample") is None
+
+
+def test_a_namespace_and_what_is_in_it_can_come_from_one_manifest(cluster: Cluster, write: Write) -> None:
+    path = write("{apiVersion: v1, kind: Namespace, metadata: {name: fresh}}", _config("a"))
+    assert _outcomes(cluster.apply(path, "fresh")) == ["fresh created", "a created"]
+
+
+def test_a_field_that_another_owner_set_is_a_conflict_until_forced(cluster: Cluster, write: Write) -> None:
+    path = write(_config("a"))
+    cluster.apply(path, "sample")
+    resource = cluster.resource("ConfigMap").path("sample", "a")
+    change = {"data": {"key": "theirs"}}
+    query = {"fieldManager": "kubectl-edit"}
+    cluster.connection.request("PATCH", resource, query=query, body=change, content_type="application/merge-patch+json")
+    with pytest.raises(ClusterError, match=r"kubectl-edit[\s\S]*force=True") as caught:
+        cluster.apply(path, "sample")
+    assert caught.value.code == 409
+    assert _outcomes(cluster.apply(path, "sample", force=True)) == ["a configured"]
+
+
+def test_a_missing_namespace_is_told_once_per_cluster(bare_fleet: Fleet, write: Write) -> None:
+    with pytest.raises(GatheredError, match=r"2 of 2 clusters failed[\s\S]*\"nowhere\" not found"):
+        bare_fleet.apply(write(_config("a")), "nowhere")
+
+
+def test_deleting_waits_until_all_is_gone_and_again_finds_nothing(cluster: Cluster, write: Write) -> None:
+    path = write(_config("a"), _config("b"), "{apiVersion: x.io/v1, kind: Odd, metadata: {name: c}}")
+    cluster.apply(path, "sample", "app")
+    assert _outcomes(cluster.delete(path, "sample")) == ["b deleted", "a deleted", "c not found"]
+    assert _outcomes(cluster.delete(path, "sample")) == ["b not found", "a not found", "c not found"]
+
+
+def test_a_deletion_that_is_held_up_says_by_what(cluster: Cluster, write: Write) -> None:
+    held = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, finalizers: [example.com/hold]}}"
+    cluster.apply(write(held), "sample")
+    with pytest.raises(WaitTimeout, match=r"ConfigMap a in sample gone not within[\s\S]*held by example.com/hold"):
+        cluster.delete(write(held), "sample", timeout_s=0.1)
+
+
+# namespaces
+
+
+def test_a_namespace_gets_the_meshs_revision_and_loses_the_old_label(bare_fleet: Fleet) -> None:
+    cluster = bare_fleet["cluster1"]
+    cluster.create("Namespace", {"metadata": {"name": "sample", "labels": {"istio-injection": "enabled", "team": "x"}}})
+    records = bare_fleet.create_namespace("sample", revision="asm-1175-9")
+    assert [record.outcome for record in records] == ["configured", "created"]
+    labels = cluster.get("Namespace", "sample")["metadata"]["labels"]
+    assert {key: labels.get(key) for key in ("istio.io/rev", "istio-injection", "team")} == {
+        "istio.io/rev": "asm-1175-9",
+        "istio-injection": None,
+        "team": "x",
+    }
+    again = bare_fleet.create_namespace("sample", revision="asm-1175-9")
+    assert [record.outcome for record in again] == ["unchanged", "unchanged"]
+
+
+def test_only_namespaces_of_meshbook_are_deleted(bare_fleet: Fleet, hands: Any) -> None:
+    cluster = bare_fleet["cluster1"]
+    cluster.create("Namespace", {"metadata": {"name": "theirs"}})
+    with pytest.raises(UsageError, match=r"cluster1: namespace theirs was not made by meshbook"):
+        cluster.delete_namespace("theirs")
+    cluster.create_namespace("ours")
+    with hands(cluster):
+        assert cluster.delete_namespace("ours", timeout_s=5).outcome == "deleted"
+    assert cluster.delete_namespace("ours").outcome == "not found"
+
+
+def test_a_namespace_that_is_still_going_is_made_anew_when_it_has_gone(bare_fleet: Fleet, hands: Any) -> None:
+    cluster = bare_fleet["cluster1"]
+    cluster.create_namespace("sample")
+    cluster.delete_object("Namespace", "sample")
+    with hands(cluster, slow_s=0.1):
+        assert cluster.create_namespace("sample", timeout_s=5).outcome == "created"
+    assert "deletionTimestamp" not in cluster.get("Namespace", "sample")["metadata"]
+
+
+# deployments
+
+
+def test_a_rollout_is_waited_for_and_shown_as_kubectl_does(cluster: Cluster, write: Write, hands: Any) -> None:
+    cluster.apply(write(DEPLOYMENT), "sample")
+    with hands(cluster, slow_s=0.05):
+        (state,) = cluster.wait_for_rollout("sample", timeout_s=5)
+    assert str(state) == "cluster1: web 2/2 ready, 2 updated, 2 available"
+    assert cluster.deployments("sample") == [state]
+
+
+def test_scaling_returns_the_former_count(cluster: Cluster, write: Write) -> None:
+    cluster.apply(write(DEPLOYMENT), "sample")
+    assert cluster.scale("web", 0, "sample") == 2
+    assert cluster.scale("web", 3, "sample") == 0
+    assert cluster.get("Deployment", "web", "sample")["spec"]["replicas"] == 3
+
+
+def test_scaling_what_is_not_there_is_a_clear_error(cluster: Cluster) -> None:
+    with pytest.raises(ClusterError, match='"web" not found'):
+        cluster.scale("web", 0, "sample")
+
+
+def test_a_rollout_that_gets_stuck_says_what_its_pods_wait_for(cluster: Cluster, write: Write, hands: Any) -> None:
+    cluster.apply(write(DEPLOYMENT), "sample")
+    expected = (
+        r"cluster1: rollout in sample not within 0.5 s[\s\S]*web 0/2 ready[\s\S]*web-0 Pending, container app ErrImag"
+    )
+    with hands(cluster, fails=True), pytest.raises(WaitTimeout, match=expected):
+        cluster.wait_for_rollout("sample", timeout_s=0.5)
+
+
+@pytest.mark.parametrize(("names", "seen"), [([], "no Deployment"), (["other"], "no Deployment other")])
+def test_a_rollout_of_nothing_is_no_success(cluster: Cluster, names: list[str], seen: str) -> None:
+    with pytest.raises(WaitTimeout, match=rf"saw: {seen}\n  try: apply the manifests first"):
+        cluster.wait_for_rollout("sample", names, timeout_s=0.05)
+
+
+# permissions
+
+
+def test_permissions_are_asked_of_the_cluster_itself(bare_fleet: Fleet) -> None:
+    answers = bare_fleet.can_i([("create", "deployments.apps"), ("patch", "deployments.apps/scale")], "sample")
+    assert [(found.context, found.allowed) for found in answers] == [
+        ("cluster1", True),
+        ("cluster1", True),
+        ("cluster2", True),
+        ("cluster2", True),
+    ]
+
+
+# the runbook's own manifests
+
+
+@pytest.mark.parametrize("stage", [path.name for path in sorted(MANIFESTS.iterdir()) if path.is_dir()])
+def test_the_runbooks_manifests_apply_and_apply_again_without_change(bare_fleet: Fleet, stage: str) -> None:
+    cluster = bare_fleet["cluster2"]
+    cluster.create_namespace("trial")
+    with contextlib.suppress(UsageError):  # a folder of folders
+        first = cluster.apply(MANIFESTS / stage, "trial")
+        assert {record.outcome for record in first} == {"created"}
+        assert {record.outcome for record in cluster.apply(MANIFESTS / stage, "trial")} == {"unchanged"}
+        cluster.delete(MANIFESTS / stage, "trial", timeout_s=5)
