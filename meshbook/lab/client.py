@@ -114,7 +114,10 @@ class Client:
     @classmethod
     async def connect(cls, kubeconfig: Path | str, context: str) -> Client:
         """Read ``context`` from a kubeconfig file. Nothing is sent yet."""
-        return cls(await kr8s.asyncio.api(kubeconfig=str(kubeconfig), context=context), context)
+        api: Any = await kr8s.asyncio.api(kubeconfig=str(kubeconfig), context=context)
+        await api._create_session()
+        api._create_session = _keep_session
+        return cls(api, context)
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         return await self._request("GET", resource.path(namespace, name))
@@ -199,6 +202,13 @@ class Client:
             async with self._api.call_api(method, base=path, version="", url="", **kwargs) as response:
                 answer: Object = response.json()
                 return answer
+
+
+async def _keep_session() -> None:
+    """Stand in for kr8s' renewal of its session, which ends all watches: a static token has nothing to renew.
+
+    kr8s renews on each 403, and makes a session per request where several are sent at once before there is one.
+    """
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ class World:
         if resource not in self.objects or "resourceVersion" not in written.get("metadata", {}):
             return True
         known = self.get(resource, key_of(written))
-        return known is not None and _version(known) >= _version(written)
+        return is_deleting(written) if known is None else _version(known) >= _version(written)
 
 
 def _version(obj: Object) -> int:
