@@ -1,0 +1,144 @@
+"""What users get wrong is refused with the code, the reason and the gist of a real API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+Json = dict[str, Any]
+
+
+async def test_a_wrong_token_is_unauthorized(api: Any) -> None:
+    api.token = "wrong"
+    for path in (api.PODS, "/api", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"):
+        answer = await api("GET", path)
+        assert (answer.code, answer.reason) == (401, "Unauthorized")
+    assert (await api("GET", "/version")).code == 200
+    assert (await api("GET", "/readyz")).body == {"text": "ok"}
+
+
+async def test_a_reader_may_look_and_not_touch(api: Any) -> None:
+    await api.made(api.CONFIG_MAPS, api.config_map())
+    api.token = "reader"
+    assert (await api("GET", api.CONFIG_MAPS)).code == 200
+    refused = await api("DELETE", f"{api.CONFIG_MAPS}/settings")
+    assert (refused.code, refused.reason) == (403, "Forbidden")
+    assert 'User "viewer" cannot delete resource "configmaps" in API group "" in the namespace "default"' in (
+        refused.message
+    )
+
+
+@pytest.mark.parametrize(("verb", "allowed"), [("get", True), ("create", False)])
+async def test_a_reader_can_ask_what_it_may(api: Any, verb: str, allowed: bool) -> None:
+    attributes = {"verb": verb, "resource": "pods", "namespace": "default"}
+    body = {"kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    api.token = "reader"
+    assert (await api("POST", path, body)).body["status"]["allowed"] is allowed
+    api.token = "full"
+    assert (await api("POST", path, body)).body["status"]["allowed"] is True
+
+
+async def test_who_am_i_is_answered(api: Any) -> None:
+    answer = await api("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {"kind": "SelfSubjectReview"})
+    assert answer.body["status"]["userInfo"]["username"] == "admin"
+
+
+def _changed(api: Any, change: Any) -> Json:
+    body: Json = api.deployment()
+    change(body)
+    return body
+
+
+WRONG = {
+    "a selector that misses the template": (
+        lambda body: body["spec"]["template"]["metadata"].update(labels={"app": "other"}),
+        "spec.template.metadata.labels",
+        "`selector` does not match template `labels`",
+    ),
+    "no selector": (lambda body: body["spec"].pop("selector"), "spec.selector", "Required value"),
+    "no containers": (
+        lambda body: body["spec"]["template"]["spec"].pop("containers"),
+        "spec.template.spec.containers",
+        "Required value",
+    ),
+    "no image": (
+        lambda body: body["spec"]["template"]["spec"]["containers"][0].pop("image"),
+        "spec.template.spec.containers[0].image",
+        "Required value",
+    ),
+    "a bad label value": (
+        lambda body: body["metadata"].update(labels={"a": "b c"}),
+        "metadata.labels",
+        "a valid label must be an empty string or consist of alphanumeric characters",
+    ),
+    "a bad name": (lambda body: body["metadata"].update(name="Web_1"), "metadata.name", "RFC 1123 subdomain"),
+    "negative replicas": (lambda body: body["spec"].update(replicas=-1), "spec.replicas", "greater than or equal to 0"),
+}
+
+
+@pytest.mark.parametrize(("change", "field", "gist"), WRONG.values(), ids=WRONG.keys())
+async def test_an_invalid_deployment_is_refused(api: Any, change: Any, field: str, gist: str) -> None:
+    answer = await api("POST", api.DEPLOYMENTS, _changed(api, change))
+    assert (answer.code, answer.reason) == (422, "Invalid")
+    assert field in [cause["field"] for cause in answer.body["details"]["causes"]]
+    assert gist in answer.message
+    assert answer.message.startswith('Deployment.apps "')
+
+
+async def test_a_selector_is_immutable(api: Any) -> None:
+    await api.made(api.DEPLOYMENTS, api.deployment())
+    labels = {"selector": {"matchLabels": {"app": "new"}}, "template": {"metadata": {"labels": {"app": "new"}}}}
+    answer = await api("PATCH", f"{api.DEPLOYMENTS}/web", {"spec": labels}, type=api.MERGE)
+    assert answer.code == 422
+    assert "field is immutable" in answer.message
+
+
+async def test_a_pod_changes_its_images_and_little_else(api: Any) -> None:
+    await api.made(api.PODS, api.pod())
+    image = {"spec": {"containers": [{"name": "app", "image": "other:1"}]}}
+    assert (await api("PATCH", f"{api.PODS}/one", image, type=api.STRATEGIC)).code == 200
+    answer = await api("PATCH", f"{api.PODS}/one", {"spec": {"hostname": "x"}}, type=api.MERGE)
+    assert "pod updates may not change fields other than" in answer.message
+
+
+async def test_a_pod_of_an_absent_account_is_refused(api: Any) -> None:
+    answer = await api("POST", api.PODS, api.pod(serviceAccountName="nobody"))
+    assert (answer.code, answer.reason) == (403, "Forbidden")
+    assert 'serviceaccount "nobody" not found' in answer.message
+
+
+async def test_unknown_fields_are_refused_told_or_dropped(api: Any) -> None:
+    body = api.deployment(replcas=2)
+    strict = await api("POST", api.DEPLOYMENTS, body, fieldValidation="Strict")
+    assert (strict.code, strict.message) == (400, 'strict decoding error: unknown field "spec.replcas"')
+    told = await api("POST", api.DEPLOYMENTS, body)
+    assert told.headers["Warning"] == '299 - "unknown field \\"spec.replcas\\""'
+    assert "replcas" not in told.body["spec"]
+
+
+async def test_a_wrong_type_is_refused(api: Any) -> None:
+    answer = await api("POST", api.DEPLOYMENTS, api.deployment(replicas="two"))
+    assert (answer.code, answer.reason) == (400, "BadRequest")
+    assert "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "code"),
+    [
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"\xa1", "application/cbor", 415),
+        (b'{"kind": "Secret"}', "application/json", 400),
+        (b'{"kind": "Pod", "apiVersion": "v2"}', "application/json", 400),
+        (b'{"metadata": {"name": "x", "namespace": "other"}}', "application/json", 400),
+    ],
+)
+async def test_bodies_that_do_not_fit_are_refused(api: Any, body: bytes, content_type: str, code: int) -> None:
+    assert (await api("POST", api.PODS, body, type=content_type)).code == code
+
+
+async def test_answers_other_than_json_are_not_offered(api: Any) -> None:
+    answer = await api("GET", api.PODS, headers={"Accept": "application/cbor"})
+    assert (answer.code, answer.reason) == (406, "NotAcceptable")
