@@ -187,7 +187,7 @@ def judge_errors(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Ve
     outcome = decide(k, n)
     low, high = percent_range(bounds(k, n), n)
     more = f"; {to_decide(k, n, decide)}" if outcome == "inconclusive" else ""
-    found = f"{k} of {n} requests failed" if k else f"none of {n} requests failed, so the rate is below {high:g} %"
+    found = f"{k} of {n} requests failed" if k else f"None of {n} requests failed, so the rate is below {high:g} %"
     return Verdict(
         claim=claim,
         outcome=outcome,

@@ -112,7 +112,7 @@ class _Gap:
             rest = "no good answer came before or after" if self.failed else "watched from before its begin to its end"
             return f"{seen} {rest}."
         if not self.failed:
-            return f"None seen: no request failed, and good answers were at most {self.high_s:g} s apart."
+            return f"None seen: no request failed, so the service was away for less than {self.high_s:g} s, if at all."
         return f"Away for {self.low_s:g} to {self.high_s:g} s; {self.failed} requests failed in that time."
 
 
