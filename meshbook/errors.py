@@ -70,7 +70,7 @@ class ExecError(ClusterError):
         self.stdout = stdout
         self.stderr = stderr
         tails = {"stdout ended with": stdout[-TAIL:].rstrip(), "stderr ended with": stderr[-TAIL:].rstrip()}
-        super().__init__(message, code=code, hint=hint, **evidence, **tails)
+        super().__init__(message, code=code, reason="", hint=hint, **evidence, **tails)
 
 
 class GatheredError(ClusterError):
@@ -84,7 +84,9 @@ class GatheredError(ClusterError):
         self.results = dict(results)
         count = len(errors) + len(results)
         lines = [f"{len(errors)} of {count} clusters failed"]
-        lines += [f"{context}: {error}".replace("\n", "\n  ") for context, error in errors.items()]
+        for context, error in errors.items():
+            told = str(error).removeprefix(f"{context}: ").replace("\n", "\n  ")
+            lines.append(f"{context}: {told}")
         super().__init__("\n".join(lines))
 
 

@@ -36,7 +36,7 @@ def until(api: Api, what: str, look: Callable[[], tuple[T | None, str]], timeout
             return found
         left = deadline - time.monotonic()
         if left <= 0:
-            raise WaitTimeout(f"{api.name}: {what} not within {timeout_s:g} s", saw=seen, hint=hint)
+            raise WaitTimeout(f"{api.name}: {what} not within {round(timeout_s, 3):g} s", saw=seen, hint=hint)
         pause(min(wait_s, left))
         wait_s = min(1.5 * wait_s, api.patience.slowest_poll_s)
 
