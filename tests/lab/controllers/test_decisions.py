@@ -1,0 +1,176 @@
+"""Scheduler, autoscaler, budgets, load balancers and garbage: one decision at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshbook.lab.client import DEPLOYMENTS, EVENTS, HPAS, NODES, PDBS, PODS, REPLICA_SETS, SERVICES
+from meshbook.lab.controllers import autoscaler, disruption, garbage, loadbalancers, scheduler
+from meshbook.lab.controllers.objects import condition, difference, event, selects
+from meshbook.lab.controllers.world import Create, Delete, Patch
+from meshbook.lab.topology import two_clouds
+
+Object = dict[str, Any]
+CLUSTER = two_clouds(Path("/lab"), 64).cluster("cluster1")
+
+
+def add_node(play: Any, name: str = "node-1", *, ready: bool = True, **spec: Any) -> None:
+    status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
+    play.add(NODES, {"metadata": {"name": name, "labels": {"disk": name}}, "spec": spec, "status": status})
+
+
+def add_pod(play: Any, **spec: Any) -> Object:
+    pod: Object = play.add(PODS, {"metadata": {"name": "pod", "labels": {"app": "a"}}, "spec": spec})
+    return pod
+
+
+def test_a_new_pod_is_bound_to_the_node(play: Any) -> None:
+    add_node(play)
+    pod = add_pod(play)
+    (binding,) = scheduler.decide(play.world, ("sample", "pod"))
+    assert isinstance(binding, Create)
+    assert (binding.subresource, binding.obj["target"]["name"]) == ("binding", "node-1")
+    assert binding.obj["metadata"]["uid"] == pod["metadata"]["uid"]
+    play.apply([binding])
+    assert scheduler.decide(play.world, ("sample", "pod")) == []
+
+
+@pytest.mark.parametrize(
+    ("node", "spec"),
+    [({"ready": False}, {}), ({"unschedulable": True}, {}), ({}, {"nodeSelector": {"disk": "fast"}})],
+    ids=["not-ready", "cordoned", "selector"],
+)
+def test_a_pod_that_fits_nowhere_says_so_once(play: Any, node: dict[str, Any], spec: Object) -> None:
+    add_node(play, **node)
+    add_pod(play, **spec)
+    play.play(scheduler.CONTROLLER)
+    assert condition(play.pods()[0], "PodScheduled")["reason"] == "Unschedulable"
+    assert [found["reason"] for found in play.world.list(EVENTS)] == ["FailedScheduling"]
+
+
+@pytest.mark.parametrize(("present", "after"), [(0, 0), (1, 2), (3, 3), (9, 5)])
+def test_the_autoscaler_keeps_its_bounds_and_leaves_zero_alone(
+    play: Any, deployment: Object, present: int, after: int
+) -> None:
+    deployment["spec"]["replicas"] = present
+    play.add(DEPLOYMENTS, deployment)
+    reference = {"kind": "Deployment", "name": "helloworld"}
+    bounds = {"minReplicas": 2, "maxReplicas": 5}
+    play.add(HPAS, {"metadata": {"name": "hpa"}, "spec": {"scaleTargetRef": reference, **bounds}})
+    play.play(autoscaler.CONTROLLER)
+    assert play.world.get(DEPLOYMENTS, ("sample", "helloworld"))["spec"]["replicas"] == after
+    active = condition(play.world.get(HPAS, ("sample", "hpa")), "ScalingActive")
+    assert (active["status"], active["reason"]) == (
+        "False",
+        "FailedGetResourceMetric" if present else "ScalingDisabled",
+    )
+
+
+def test_an_autoscaler_without_target_says_so(play: Any) -> None:
+    reference = {"kind": "Deployment", "name": "nobody"}
+    play.add(HPAS, {"metadata": {"name": "hpa"}, "spec": {"scaleTargetRef": reference, "maxReplicas": 1}})
+    play.play(autoscaler.CONTROLLER)
+    assert condition(play.world.get(HPAS, ("sample", "hpa")), "AbleToScale")["reason"] == "FailedGetScale"
+
+
+@pytest.mark.parametrize(
+    ("budget", "allowed"),
+    [({"minAvailable": 1}, 2), ({"minAvailable": "50%"}, 1), ({"maxUnavailable": 1}, 1), ({"minAvailable": 4}, 0)],
+    ids=["number", "percent", "unavailable", "too-many"],
+)
+def test_a_budget_counts_what_may_be_disturbed(play: Any, budget: Object, allowed: int) -> None:
+    for number in range(3):
+        play.make_ready(play.add(PODS, {"metadata": {"name": f"pod-{number}", "labels": {"app": "a"}}, "spec": {}}))
+    selector = {"matchLabels": {"app": "a"}}
+    play.add(PDBS, {"metadata": {"name": "budget"}, "spec": {"selector": selector, **budget}})
+    play.play(disruption.CONTROLLER)
+    status = play.world.get(PDBS, ("sample", "budget"))["status"]
+    assert (status["disruptionsAllowed"], status["currentHealthy"], status["expectedPods"]) == (allowed, 3, 3)
+
+
+def test_load_balancers_get_different_addresses_and_keep_them(play: Any) -> None:
+    controller = loadbalancers.controller(CLUSTER)
+    for name in ("a", "b"):
+        play.add(SERVICES, {"metadata": {"name": name}, "spec": {"type": "LoadBalancer"}})
+        play.play(controller)
+    given = [loadbalancers.address_of(service) for service in play.world.list(SERVICES)]
+    assert given == [CLUSTER.load_balancer_address(0), CLUSTER.load_balancer_address(1)]
+    play.patch(SERVICES, "a", {"spec": {"type": "ClusterIP"}})
+    play.play(controller)
+    assert [loadbalancers.address_of(service) for service in play.world.list(SERVICES)] == ["", given[1]]
+
+
+def family(play: Any, *finalizers: str) -> tuple[Object, Object]:
+    deleting = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": list(finalizers)}
+    owner = play.add(REPLICA_SETS, {"metadata": {"name": "owner", **(deleting if finalizers else {})}, "spec": {}})
+    reference = {"kind": "ReplicaSet", "name": "owner", "uid": owner["metadata"]["uid"], "blockOwnerDeletion": True}
+    child = play.add(PODS, {"metadata": {"name": "child", "ownerReferences": [reference]}, "spec": {}})
+    return owner, child
+
+
+def test_a_foreground_deletion_waits_for_the_dependents(play: Any) -> None:
+    owner, child = family(play, garbage.FOREGROUND)
+    (delete,) = garbage.release(play.world, REPLICA_SETS, owner)
+    assert isinstance(delete, Delete)
+    assert delete.of is child
+    play.remove(PODS, "child")
+    (patch,) = garbage.release(play.world, REPLICA_SETS, owner)
+    assert isinstance(patch, Patch)
+    assert patch.patch["metadata"]["finalizers"] is None
+
+
+def test_an_orphaning_deletion_detaches_the_dependents_first(play: Any) -> None:
+    owner, child = family(play, garbage.ORPHAN)
+    detach, release = garbage.release(play.world, REPLICA_SETS, owner)
+    assert isinstance(detach, Patch)
+    assert isinstance(release, Patch)
+    assert (detach.of, detach.patch["metadata"]["ownerReferences"]) == (child, None)
+    assert release.of is owner
+
+
+def test_the_last_owner_that_goes_takes_the_dependent_along_one_of_two_does_not(play: Any) -> None:
+    _, child = family(play)
+    (gone,) = child["metadata"]["ownerReferences"]
+    (delete,) = garbage.judge(PODS, child, [gone])
+    assert isinstance(delete, Delete)
+    child["metadata"]["ownerReferences"].append({"kind": "Deployment", "name": "other", "uid": "other"})
+    (detach,) = garbage.judge(PODS, child, [gone])
+    assert isinstance(detach, Patch)
+    assert [one["uid"] for one in detach.patch["metadata"]["ownerReferences"]] == ["other"]
+    assert garbage.judge(PODS, child, []) == []
+
+
+@pytest.mark.parametrize(
+    ("selector", "matches"),
+    [
+        (None, False),
+        ({}, True),
+        ({"matchLabels": {"app": "a"}}, True),
+        ({"matchLabels": {"app": "b"}}, False),
+        ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["a"]}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "Exists"}]}, True),
+        ({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}, False),
+    ],
+)
+def test_selectors_match_as_the_api_defines_them(selector: Object | None, matches: bool) -> None:
+    assert selects(selector, {"app": "a"}) is matches
+
+
+def test_a_difference_sets_what_is_new_and_clears_what_is_gone() -> None:
+    assert difference({"a": 1, "b": {"c": 1, "d": 2}, "e": 1}, {"a": 1, "b": {"c": 2}}) == {
+        "b": {"c": 2, "d": None},
+        "e": None,
+    }
+    assert difference({"a": [1]}, {"a": [1]}) == {}
+
+
+def test_an_event_names_its_subject(play: Any) -> None:
+    pod = add_pod(play)
+    told = event(pod, reason="R", message="m", component="c", kind="Warning")
+    assert told["involvedObject"]["uid"] == pod["metadata"]["uid"]
+    assert (told["metadata"]["namespace"], told["type"]) == ("sample", "Warning")
