@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import NormalDist
 
@@ -30,8 +30,8 @@ _Z = NormalDist().inv_cdf(0.975)
 
 _FAILED, _INK, _GREY, _SHADE = "#A3231A", "#222222", "#767676", "#E9E4DC"
 _NO_ANSWER = "no good answer"
-_CROWDED = 60
-"""Requests in a lane above which strokes are drawn instead of markers, so that single gaps still show."""
+_CROWDED = 100
+"""Requests in a chart above which strokes are drawn instead of markers, so that single gaps still show."""
 
 
 class Chart(Figure):
@@ -122,7 +122,7 @@ def answers_over_time(frame: pd.DataFrame, outage: tuple[datetime, datetime] | N
         kinds = rows["version"].where(rows["error"] == "", rows["error"])
         seconds = (rows["time"] - begin).dt.total_seconds()
         for lane, name in enumerate(lanes):
-            _draw_lane(axes, lane, seconds[kinds == name], looks.get(name, _BAD))
+            _draw_lane(axes, lane, seconds[kinds == name], _drawn(looks.get(name, _BAD), len(answers)))
         axes.set_yticks(range(len(lanes)), lanes)
         axes.set_ylim(len(lanes) - 0.4, -1.0 if outage else -0.6)
         if len(sources) > 1:
@@ -134,10 +134,13 @@ def answers_over_time(frame: pd.DataFrame, outage: tuple[datetime, datetime] | N
 
 
 def _draw_lane(axes: Axes, lane: int, seconds: pd.Series[float], look: _Look) -> None:
-    crowded = len(seconds) > _CROWDED and look is not _BAD
-    marker, size, line = ("|", 110, 0.9) if crowded else (look.marker, 22, 1.2)
-    axes.scatter(seconds, [lane] * len(seconds), s=size, c=look.colour, marker=marker, linewidths=line)
+    size, line = (110, 0.9) if look.marker == "|" else (22, 1.2)
+    axes.scatter(seconds, [lane] * len(seconds), s=size, c=look.colour, marker=look.marker, linewidths=line)
     _beside(axes, lane, f"n = {len(seconds)}")
+
+
+def _drawn(look: _Look, requests: int) -> _Look:
+    return replace(look, marker="|") if requests > _CROWDED and look is not _BAD else look
 
 
 def _shade(axes: Axes, start: float, end: float) -> None:

@@ -66,7 +66,8 @@ def _from_pod(cluster: Cluster, ask: Ask, namespace: str, selector: str) -> pd.D
     shell = ["/bin/sh", "-c", _MERGED, "sh", *command(ask)]
     where = {"namespace": namespace, "container": container}
     try:
-        note = cluster.exec(pod, shell, **where, timeout_s=ask.longest_s, on_line=on_line).stderr
+        result = cluster.exec(pod, shell, **where, timeout_s=ask.longest_s, on_line=on_line)
+        note = result.stderr or (f"the command ended with exit code {result.exit_code}" if result.exit_code else "")
     except ExecError as error:
         note = error.message
     return parse("\n".join(lines), ask, source=cluster.name, path=MESH, arrivals=arrivals, note=note)
