@@ -76,7 +76,7 @@ def _message(data: bytes, name: str) -> Json:
             decoded.setdefault(field, []).append(_value(value, kind[:-2]))
         elif value != b"":
             decoded[field] = _value(value, kind)
-    return decoded
+    return {field: value for field, value in decoded.items() if value != {}}
 
 
 def _value(value: Any, kind: str) -> Any:

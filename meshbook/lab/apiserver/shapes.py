@@ -104,7 +104,7 @@ class Intake:
         head = {"apiVersion": obj.get("apiVersion"), "kind": obj.get("kind")}
         body = {key: value for key, value in obj.items() if key not in head}
         taken: Json = head | self._take(body, shape, "", "")
-        taken.setdefault("metadata", {})
+        taken["metadata"] = {name: value for name, value in taken.get("metadata", {}).items() if value not in ({}, [])}
         return taken
 
     def _take(self, value: Any, shape: Shape, path: str, owner: str) -> Any:

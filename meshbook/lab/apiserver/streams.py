@@ -162,7 +162,7 @@ async def _pump(source: Any, sink: Any) -> None:
         try:
             if message.type is WSMsgType.BINARY:
                 await sink.send_bytes(message.data)
-            elif message.type is WSMsgType.TEXT:
-                await sink.send_str(message.data)
+            elif message.type is WSMsgType.TEXT:  # some clients write standard input so; channels are bytes
+                await sink.send_bytes(message.data.encode())
         except ConnectionError:
             return
