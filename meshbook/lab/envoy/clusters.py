@@ -1,13 +1,15 @@
-"""Upstream clusters (CDS): other workloads over mutual TLS, the pod's own program, pass-through by SNI."""
+"""Upstream clusters (CDS) and their endpoints: other workloads, the pod's own program, pass-through by SNI."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from meshbook.lab.envoy import tls
-from meshbook.lab.envoy.elements import Json, address, seconds, typed, watched_file
+from meshbook.lab.envoy.elements import Json, address, seconds, typed
+from meshbook.lab.envoy.endpoints import Endpoint, assignment
 from meshbook.lab.envoy.folders import ProxyFolder
 
 CLUSTER = "envoy.config.cluster.v3.Cluster"
@@ -59,8 +61,8 @@ def server_name(cluster: str) -> str:
     return cluster.replace("|", "_.")
 
 
-def outbound(upstream: Upstream, folder: ProxyFolder) -> Json:
-    """Return a cluster whose endpoints come from an EDS file."""
+def outbound(upstream: Upstream, members: Sequence[Endpoint], folder: ProxyFolder) -> Json:
+    """Return the cluster of a service port: mutual TLS over HTTP/2, but for what has no sidecar."""
     socket = tls.client(folder, sni=server_name(upstream.name), identities=upstream.identities)
     fields: Json = {"lb_policy": upstream.balance.value}
     if upstream.plaintext:
@@ -71,12 +73,12 @@ def outbound(upstream: Upstream, folder: ProxyFolder) -> Json:
         fields["typed_extension_protocol_options"] = protocol(http2=True)
     if upstream.outliers is not None:
         fields["outlier_detection"] = _outlier_detection(upstream.outliers)
-    return _by_file(upstream.name, folder, **fields)
+    return _of_mesh(upstream.name, members, **fields)
 
 
-def passthrough(sni: str, folder: ProxyFolder) -> Json:
+def passthrough(sni: str, members: Sequence[Endpoint]) -> Json:
     """Return an east-west gateway's cluster: named like the SNI, its endpoints are pods' inbound ports."""
-    return _by_file(sni, folder, lb_policy=Balance.ROUND_ROBIN.value)
+    return _of_mesh(sni, members, lb_policy=Balance.ROUND_ROBIN.value)
 
 
 def inbound_name(port: int) -> str:
@@ -112,9 +114,8 @@ def common(name: str, **fields: Any) -> Json:
     )
 
 
-def _by_file(name: str, folder: ProxyFolder, **fields: Any) -> Json:
-    source = {"eds_config": watched_file(folder.endpoints(name)), "service_name": name}
-    return common(name, type="EDS", eds_cluster_config=source, **fields)
+def _of_mesh(name: str, members: Sequence[Endpoint], **fields: Any) -> Json:
+    return common(name, type="STATIC", load_assignment=assignment(name, members), **fields)
 
 
 def _static(name: str, ip: str, port: int, **fields: Any) -> Json:

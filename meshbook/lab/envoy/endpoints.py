@@ -1,4 +1,4 @@
-"""Endpoints of one cluster (EDS): addresses, weights, localities, priorities."""
+"""Endpoints of one cluster: addresses, weights, localities, priorities."""
 
 from __future__ import annotations
 
@@ -36,16 +36,15 @@ def assignment(cluster: str, endpoints: Sequence[Endpoint]) -> Json:
     """Return the load assignment of ``cluster``: one group per priority and locality."""
     ordered = sorted(endpoints, key=lambda one: (one.priority, one.locality, one.address, one.port))
     groups = groupby(ordered, key=lambda one: (one.priority, one.locality))
-    return typed(
-        LOAD_ASSIGNMENT,
-        cluster_name=cluster,
-        endpoints=[_group(priority, locality, list(members)) for (priority, locality), members in groups],
-    )
+    return {
+        "cluster_name": cluster,
+        "endpoints": [_group(priority, locality, list(members)) for (priority, locality), members in groups],
+    }
 
 
 def file(cluster: str, endpoints: Sequence[Endpoint]) -> Json:
-    """Return the content of the cluster's EDS file."""
-    return discovery_response([assignment(cluster, endpoints)])
+    """Return the content of an EDS file, for a cluster whose endpoints are watched by themselves."""
+    return discovery_response([typed(LOAD_ASSIGNMENT, **assignment(cluster, endpoints))])
 
 
 def _group(priority: int, locality: Locality, members: Sequence[Endpoint]) -> Json:

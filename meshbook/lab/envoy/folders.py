@@ -1,8 +1,11 @@
 """Where the files of one Envoy lie, and in which order they are written. Names only: nothing is read or written here.
 
-An Envoy's folder is its whole interface: ``bootstrap.json`` is read once, everything else is watched. A writer replaces
-a file by renaming a new one over it; a file with the same content is not touched, so that a change of endpoints is a
-change of one EDS file and leaves listeners, clusters and connections alone.
+An Envoy's folder is its whole interface: ``bootstrap.json`` is read once, the other JSON files are watched. A writer
+replaces a file by renaming a new one over it, and does not touch a file whose content is the same.
+
+Envoy takes an inotify instance for every file that it watches, Linux lends a user 128 of them, and an Envoy that gets
+none aborts. So watched files are few: endpoints of the mesh stand in ``cds.json`` beside their clusters, where a change
+concerns the one cluster that changed, and certificates are not watched but named after their root.
 """
 
 from __future__ import annotations
@@ -15,24 +18,37 @@ BOOTSTRAP = "bootstrap.json"
 LISTENERS = "lds.json"
 CLUSTERS = "cds.json"
 ACCESS_LOG = "access.log"
-CERTIFICATE, KEY, ROOT = "cert.pem", "key.pem", "root.pem"
-SUBFOLDERS = ("eds", "rds", "sds")
+SUBFOLDERS = ("eds", "rds")
+CERTIFICATE_ENDING = ".pem"
 
-_ORDER = (CERTIFICATE, KEY, ROOT, "sds/", "eds/", CLUSTERS, "rds/", LISTENERS)
+_ORDER = ("eds/", CLUSTERS, "rds/", LISTENERS)
 """What is referred to comes before what refers to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyFolder:
-    """The paths in one Envoy's folder."""
+    """The paths in one Envoy's folder. ``root`` names the root of trust (a digest): another one, other files."""
 
     path: Path
+    root: str = ""
 
     def file(self, name: str) -> str:
         return str(self.path / name)
 
     def endpoints(self, cluster: str) -> str:
         return self.file(endpoints_file(cluster))
+
+    @property
+    def certificate(self) -> str:
+        return f"cert-{self.root}{CERTIFICATE_ENDING}"
+
+    @property
+    def key(self) -> str:
+        return f"key-{self.root}{CERTIFICATE_ENDING}"
+
+    @property
+    def trusted_root(self) -> str:
+        return f"root-{self.root}{CERTIFICATE_ENDING}"
 
     def routes(self, name: str) -> str:
         return self.file(routes_file(name))
@@ -60,5 +76,5 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def _rank(name: str) -> int:
-    ranks = (number for number, start in enumerate(_ORDER) if name.startswith(start))
-    return next(ranks, len(_ORDER))
+    ranks = (number for number, start in enumerate(_ORDER, start=1) if name.startswith(start))
+    return 0 if name.endswith(CERTIFICATE_ENDING) else next(ranks, len(_ORDER) + 1)

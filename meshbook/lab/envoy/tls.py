@@ -1,14 +1,11 @@
-"""Mutual TLS between workloads: certificates from watched files, identities as SPIFFE URIs."""
+"""Mutual TLS between workloads: certificates from files, identities as SPIFFE URIs."""
 
 from __future__ import annotations
 
-from meshbook.lab.envoy import folders
-from meshbook.lab.envoy.elements import Json, part, typed, watched_file
+from meshbook.lab.envoy.elements import Json, part
 from meshbook.lab.envoy.folders import ProxyFolder
 from meshbook.lab.topology import TRUST_DOMAIN
 
-CERTIFICATE_SECRET, ROOT_SECRET = "default", "ROOTCA"
-SECRET = "envoy.extensions.transport_sockets.tls.v3.Secret"
 UPSTREAM = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 
@@ -16,19 +13,6 @@ DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 def identity(namespace: str, service_account: str) -> str:
     """Return the SPIFFE URI of a workload."""
     return f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}"
-
-
-def secrets(folder: ProxyFolder) -> dict[str, Json]:
-    """Return the files that tell Envoy where its certificate and its root lie; the PEM files are watched too."""
-    certificate = {
-        "certificate_chain": {"filename": folder.file(folders.CERTIFICATE)},
-        "private_key": {"filename": folder.file(folders.KEY)},
-    }
-    root = {"trusted_ca": {"filename": folder.file(folders.ROOT)}}
-    return {
-        _file(CERTIFICATE_SECRET): _secret(CERTIFICATE_SECRET, tls_certificate=certificate),
-        _file(ROOT_SECRET): _secret(ROOT_SECRET, validation_context=root),
-    }
 
 
 def client(folder: ProxyFolder, *, sni: str, identities: str) -> Json:
@@ -49,25 +33,17 @@ def server(folder: ProxyFolder) -> Json:
 
 
 def _common(folder: ProxyFolder, identities: str, protocols: list[str]) -> Json:
+    own = {
+        "certificate_chain": {"filename": folder.file(folder.certificate)},
+        "private_key": {"filename": folder.file(folder.key)},
+    }
     matcher = {"san_type": "URI", "matcher": {"prefix": identities}}
     return {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificate_sds_secret_configs": [_reference(folder, CERTIFICATE_SECRET)],
-        "combined_validation_context": {
-            "default_validation_context": {"match_typed_subject_alt_names": [matcher]},
-            "validation_context_sds_secret_config": _reference(folder, ROOT_SECRET),
+        "tls_certificates": [own],
+        "validation_context": {
+            "trusted_ca": {"filename": folder.file(folder.trusted_root)},
+            "match_typed_subject_alt_names": [matcher],
         },
         "alpn_protocols": protocols,
     }
-
-
-def _reference(folder: ProxyFolder, name: str) -> Json:
-    return {"name": name, "sds_config": watched_file(folder.file(_file(name)))}
-
-
-def _secret(name: str, **content: Json) -> Json:
-    return {"resources": [typed(SECRET, name=name, **content)]}
-
-
-def _file(secret: str) -> str:
-    return f"sds/{secret}.json"

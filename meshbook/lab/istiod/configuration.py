@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from meshbook.lab.envoy import tls
 from meshbook.lab.envoy.folders import ProxyFolder
 from meshbook.lab.istiod import gateway, sidecar
 from meshbook.lab.istiod.proxies import Proxy
 from meshbook.lab.istiod.upstreams import Files, Mesh
 
 
-def files(proxy: Proxy, mesh: Mesh, folder: Path) -> Files:
+def files(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Files:
     """Return file names (relative to ``folder``) and contents; certificates are not among them."""
-    paths = ProxyFolder(path=folder)
     make = gateway.files if proxy.router else sidecar.files
-    return tls.secrets(paths) | make(proxy, mesh, paths)
+    return make(proxy, mesh, folder)

@@ -43,19 +43,18 @@ def unsupported(gateway: Object) -> list[str]:
 
 
 def files(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Files:
-    """Return listeners, clusters, routes and endpoints of a gateway."""
+    """Return listeners, clusters with their endpoints, and routes of a gateway."""
     servers = [server for one in mesh.gateways for server in _servers(one, proxy)]
     wanted: list[Json] = [clusters.admin(proxy.address, PROXY_ADMIN_PORT)]
-    written: Files = {}
-    for kind, make in ((True, upstreams.outbound), (False, upstreams.passthrough)):
-        if any(server.http is kind for server in servers):
-            more, endpoint_files = make(proxy, mesh, folder)
-            wanted += more
-            written |= endpoint_files
-    written |= _route_files(servers, mesh)
-    written[folders.CLUSTERS] = discovery_response(wanted)
-    written[folders.LISTENERS] = discovery_response(_listeners(proxy, mesh, servers, folder))
-    return written
+    if any(server.http for server in servers):
+        wanted += upstreams.outbound(proxy, mesh, folder)
+    if any(not server.http for server in servers):
+        wanted += upstreams.passthrough(proxy, mesh)
+    return {
+        folders.CLUSTERS: discovery_response(wanted),
+        **_route_files(servers, mesh),
+        folders.LISTENERS: discovery_response(_listeners(proxy, mesh, servers, folder)),
+    }
 
 
 def _kind(server: Object) -> bool | None:

@@ -100,13 +100,14 @@ class Istiod:
 
     def _configure(self, proxy: Proxy, mesh: Mesh) -> int:
         """Write one proxy's files. One that cannot be configured must not keep the others from theirs."""
-        folder = self._topology.proxy_folder(self._cluster.name, proxy.namespace, proxy.name)
-        if proxy.terminating and not folder.exists():
+        path = self._topology.proxy_folder(self._cluster.name, proxy.namespace, proxy.name)
+        if proxy.terminating and not path.exists():
             return 0
+        folder = distribution.folder_of(path, self._authority)
         try:
             certificates = distribution.certificates(folder, proxy.identity, self._authority)
             files = configuration.files(proxy, mesh, folder)
-            return len(distribution.write(folder, {**certificates, **files}))
+            return len(distribution.write(path, {**certificates, **files}))
         except (KeyError, TypeError, ValueError, AttributeError, OSError):
             log.exception("%s: proxy of %s/%s not configured", self._cluster.name, proxy.namespace, proxy.name)
             return 0

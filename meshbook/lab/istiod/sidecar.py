@@ -26,17 +26,18 @@ UNKNOWN_HOST = "no service of this cluster has this host and port: a program in 
 
 
 def files(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Files:
-    """Return listeners, clusters, routes and endpoints of a sidecar."""
-    wanted, written = upstreams.outbound(proxy, mesh, folder)
+    """Return listeners, clusters with their endpoints, and routes of a sidecar."""
+    wanted = upstreams.outbound(proxy, mesh, folder)
     targets = _own_targets(proxy, mesh)
     wanted += [clusters.inbound(proxy.address, port, http2=http2) for port, (http2, _) in sorted(targets.items())]
     wanted.append(clusters.admin(proxy.address, PROXY_ADMIN_PORT))
-    written[folders.CLUSTERS] = discovery_response(wanted)
-    written[folders.routes_file(listeners.OUTBOUND_ROUTES)] = routes.file(
-        listeners.OUTBOUND_ROUTES, _virtual_hosts(proxy, mesh), otherwise=routes.answer(502, UNKNOWN_HOST)
-    )
-    written[folders.LISTENERS] = discovery_response(_listeners(proxy, targets, folder))
-    return written
+    return {
+        folders.CLUSTERS: discovery_response(wanted),
+        folders.routes_file(listeners.OUTBOUND_ROUTES): routes.file(
+            listeners.OUTBOUND_ROUTES, _virtual_hosts(proxy, mesh), otherwise=routes.answer(502, UNKNOWN_HOST)
+        ),
+        folders.LISTENERS: discovery_response(_listeners(proxy, targets, folder)),
+    }
 
 
 def _listeners(proxy: Proxy, targets: dict[int, tuple[bool, list[str]]], folder: ProxyFolder) -> list[Json]:

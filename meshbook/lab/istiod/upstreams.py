@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from meshbook.lab.envoy import clusters, endpoints, folders, tls
+from meshbook.lab.envoy import clusters, tls
 from meshbook.lab.envoy.clusters import Upstream
 from meshbook.lab.envoy.elements import Json
 from meshbook.lab.envoy.folders import ProxyFolder
@@ -41,10 +41,9 @@ def service_ports(mesh: Mesh, namespace: str) -> Iterator[tuple[MeshService, int
                 yield service, port.number, subset, policy
 
 
-def outbound(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> tuple[list[Json], Files]:
-    """Return the clusters of all services and their endpoint files."""
-    wanted: list[Json] = []
-    files: Files = {}
+def outbound(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> list[Json]:
+    """Return the clusters of all services."""
+    wanted = []
     for service, port, subset, policy in service_ports(mesh, proxy.namespace):
         instances = service.instances.get(port, ())
         upstream = Upstream(
@@ -54,19 +53,17 @@ def outbound(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> tuple[list[Json],
             balance=policy.balance,
             outliers=policy.outliers,
         )
-        found = balancing.endpoints(proxy, instances, mesh.registry, policy, mesh.bindable)
-        wanted.append(clusters.outbound(upstream, folder))
-        files[folders.endpoints_file(upstream.name)] = endpoints.file(upstream.name, found)
-    return wanted, files
+        members = balancing.endpoints(proxy, instances, mesh.registry, policy, mesh.bindable)
+        wanted.append(clusters.outbound(upstream, members, folder))
+    return wanted
 
 
-def passthrough(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> tuple[list[Json], Files]:
-    """Return an east-west gateway's clusters, named like the SNI of the connections, and their endpoint files."""
-    wanted: list[Json] = []
-    files: Files = {}
+def passthrough(proxy: Proxy, mesh: Mesh) -> list[Json]:
+    """Return an east-west gateway's clusters, named like the SNI of the connections."""
+    wanted = []
     for service, port, subset, policy in service_ports(mesh, proxy.namespace):
         name = clusters.server_name(clusters.outbound_name(service.host, port, subset))
-        found = balancing.passed_through(proxy, service.instances.get(port, ()), policy)
-        wanted.append(clusters.passthrough(name, folder))
-        files[folders.endpoints_file(name)] = endpoints.file(name, found)
-    return wanted, files
+        wanted.append(
+            clusters.passthrough(name, balancing.passed_through(proxy, service.instances.get(port, ()), policy))
+        )
+    return wanted

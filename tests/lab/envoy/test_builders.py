@@ -34,14 +34,14 @@ def test_server_names_are_istios() -> None:
     assert folders.endpoints_file(name) == "eds/outbound_.5000_._.helloworld.sample.svc.cluster.local.json"
 
 
-def test_no_proxy_sends_to_hosts_that_it_knows_to_be_dead(tmp_path: Path) -> None:
-    cluster = clusters.passthrough("name", folders.ProxyFolder(path=tmp_path))
+def test_no_proxy_sends_to_hosts_that_it_knows_to_be_dead() -> None:
+    cluster = clusters.passthrough("name", [])
     assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
 
 
 def test_outliers_follow_the_rule_and_nothing_else() -> None:
     upstream = clusters.Upstream(name="n", identities="spiffe://", outliers=clusters.Outliers(consecutive_gateway=3))
-    found = clusters.outbound(upstream, folders.ProxyFolder(path=Path("/x")))["outlier_detection"]
+    found = clusters.outbound(upstream, [], folders.ProxyFolder(path=Path("/x")))["outlier_detection"]
     assert (found["consecutive_5xx"], found["consecutive_gateway_failure"]) == (5, 3)
     assert (found["enforcing_success_rate"], found["max_ejection_percent"]) == (0, 10)
 

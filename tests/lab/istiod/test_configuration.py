@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from meshbook.lab.envoy.folders import ProxyFolder
 from meshbook.lab.istiod import configuration, gateway, proxies, virtualservices
 
 OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
@@ -15,7 +16,7 @@ SNI = "outbound_.5000_._.helloworld.sample.svc.cluster.local"
 
 def files(world: Any, name: str, cluster: str = "cluster1") -> dict[str, Any]:
     proxy = next(one for one in proxies.of_cluster(world.view(cluster)) if one.name == name)
-    return configuration.files(proxy, world.mesh(cluster), Path("/lab"))
+    return configuration.files(proxy, world.mesh(cluster), ProxyFolder(path=Path("/lab"), root="abc"))
 
 
 def resources(content: dict[str, Any]) -> dict[str, Any]:
@@ -48,12 +49,12 @@ def test_a_sidecar_without_service_has_no_door(world: Any) -> None:
 def test_an_outbound_cluster_is_mutual_tls_with_the_services_name_and_identities(world: Any) -> None:
     cluster = resources(files(world, "sleep-1")["cds.json"])[OUTBOUND]
     tls = cluster["transport_socket"]["typed_config"]
-    (matcher,) = tls["common_tls_context"]["combined_validation_context"]["default_validation_context"][
-        "match_typed_subject_alt_names"
-    ]
+    validation = tls["common_tls_context"]["validation_context"]
+    (matcher,) = validation["match_typed_subject_alt_names"]
     assert (cluster["lb_policy"], tls["sni"]) == ("ROUND_ROBIN", SNI)
     assert matcher == {"san_type": "URI", "matcher": {"prefix": "spiffe://lab.meshbook.internal/ns/sample/sa/"}}
-    assert cluster["eds_cluster_config"]["eds_config"]["path_config_source"]["path"] == f"/lab/eds/{SNI}.json"
+    assert validation["trusted_ca"] == {"filename": "/lab/root-abc.pem"}
+    assert len(cluster["load_assignment"]["endpoints"]) == 2
 
 
 def test_a_service_with_pods_without_sidecar_is_asked_in_plain_http(world: Any) -> None:
@@ -87,7 +88,7 @@ def test_a_service_of_the_other_cluster_alone_cannot_be_resolved_here(world: Any
     world.services["cluster1"].pop(("sample", "helloworld"))
     found = files(world, "sleep-1")
     assert "helloworld.sample:5000" not in domains(found["rds/outbound.json"])
-    assert f"eds/{SNI}.json" in found
+    assert OUTBOUND in resources(found["cds.json"])
 
 
 def test_unknown_hosts_are_answered_with_a_reason(world: Any) -> None:
@@ -126,8 +127,8 @@ def test_a_destination_rule_sets_balance_outliers_and_subsets(world: Any) -> Non
     cluster = resources(found["cds.json"])["outbound|5000|v1|helloworld.sample.svc.cluster.local"]
     assert cluster["lb_policy"] == "RANDOM"
     assert cluster["outlier_detection"]["interval"] == "1s"
-    (assignment,) = found[f"eds/{SNI}.json"]["resources"]
-    assert [one["priority"] for one in assignment["endpoints"]] == [0, 1]
+    whole = resources(found["cds.json"])[OUTBOUND]
+    assert [one["priority"] for one in whole["load_assignment"]["endpoints"]] == [0, 1]
     doors = resources(files(world, "helloworld-v1")["lds.json"])["inbound"]["filter_chains"]
     assert doors[0]["filter_chain_match"]["server_names"] == [SNI, SNI.replace("_._", "_.v1_")]
 
@@ -194,9 +195,16 @@ def test_servers_that_are_not_served_are_named() -> None:
     assert gateway.unsupported({"spec": {"servers": [server]}}) == ["port 443 (HTTPS)"]
 
 
-def test_only_endpoints_change_when_pods_come_and_go(world: Any) -> None:
+def test_one_cluster_and_nothing_else_changes_when_pods_come_and_go(world: Any) -> None:
     before = {name: files(world, name) for name in ("sleep-1", "eastwest-1", "ingress-1")}
     world.unready = {"helloworld-v1", "helloworld-v2"}
     for name, old in before.items():
         new = files(world, name)
-        assert {file for file in new if new[file] != old[file]} == {f"eds/{SNI}.json"}
+        assert {file for file in new if new[file] != old[file]} == {"cds.json"}
+        was, now = resources(old["cds.json"]), resources(new["cds.json"])
+        assert [one for one in now if now[one] != was[one]] == [SNI if name == "eastwest-1" else OUTBOUND]
+
+
+@pytest.mark.parametrize(("name", "watched"), [("sleep-1", 3), ("ingress-1", 3), ("eastwest-1", 2)])
+def test_an_envoy_watches_few_files(world: Any, name: str, watched: int) -> None:
+    assert len(files(world, name)) == watched

@@ -11,27 +11,15 @@ from meshbook.lab.pki import Authority
 
 
 def test_what_is_referred_to_is_written_before_what_refers_to_it() -> None:
-    names = ["lds.json", "rds/outbound.json", "cds.json", "eds/a.json", "sds/default.json", "root.pem", "cert.pem"]
-    assert folders.in_order(names) == [
-        "cert.pem",
-        "root.pem",
-        "sds/default.json",
-        "eds/a.json",
-        "cds.json",
-        "rds/outbound.json",
-        "lds.json",
-    ]
+    names = ["lds.json", "rds/outbound.json", "cds.json", "eds/a.json", "root-abc.pem", "cert-abc.pem"]
+    assert folders.in_order(names) == ["cert-abc.pem", "root-abc.pem", *reversed(names[:4])]
 
 
 def test_files_that_are_the_same_are_not_touched(tmp_path: Path) -> None:
-    assert distribution.write(tmp_path, {"cds.json": {"resources": []}, "eds/a.json": {"resources": [1]}}) == [
-        "eds/a.json",
-        "cds.json",
-    ]
+    first = {"cds.json": {"resources": []}, "rds/a.json": {"resources": [1]}}
+    assert distribution.write(tmp_path, first) == ["cds.json", "rds/a.json"]
     inode = (tmp_path / "cds.json").stat().st_ino
-    assert distribution.write(tmp_path, {"cds.json": {"resources": []}, "eds/a.json": {"resources": [2]}}) == [
-        "eds/a.json"
-    ]
+    assert distribution.write(tmp_path, first | {"rds/a.json": {"resources": [2]}}) == ["rds/a.json"]
     assert (tmp_path / "cds.json").stat().st_ino == inode
 
 
@@ -41,25 +29,26 @@ def test_files_are_replaced_by_new_ones_and_nothing_is_left_beside_them(tmp_path
     with (folder / "cds.json").open() as old:
         distribution.write(folder, {"cds.json": {"resources": [1]}})
         assert old.read() == '{"resources":[]}'
-    assert sorted(path.name for path in folder.iterdir()) == ["cds.json", "eds", "rds", "sds"]
+    assert os.listdir(folder) == ["cds.json"]
 
 
-def test_endpoints_of_services_that_are_gone_are_removed(tmp_path: Path) -> None:
-    distribution.write(tmp_path, {"eds/a.json": {}, "eds/b.json": {}})
-    assert distribution.write(tmp_path, {"eds/a.json": {}}) == ["eds/b.json"]
-    assert os.listdir(tmp_path / "eds") == ["a.json"]
+def test_routes_of_gateways_that_are_gone_are_removed(tmp_path: Path) -> None:
+    distribution.write(tmp_path, {"rds/a.json": {}, "rds/b.json": {}})
+    assert distribution.write(tmp_path, {"rds/a.json": {}}) == ["rds/b.json"]
+    assert os.listdir(tmp_path / "rds") == ["a.json"]
 
 
 def test_a_workload_keeps_its_certificate_until_the_root_changes(tmp_path: Path) -> None:
-    authority = Authority(tmp_path / "ca")
-    folder = tmp_path / "proxy"
+    authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
     identity = "spiffe://lab.meshbook.internal/ns/sample/sa/default"
+    folder = distribution.folder_of(tmp_path / "proxy", authority)
     first = distribution.certificates(folder, identity, authority)
-    assert set(first) == {"cert.pem", "key.pem", "root.pem"}
-    distribution.write(folder, first)
-    assert (folder / "key.pem").stat().st_mode & 0o777 == 0o600
+    assert set(first) == {folder.certificate, folder.key, folder.trusted_root}
+    distribution.write(folder.path, first)
+    assert (folder.path / folder.key).stat().st_mode & 0o777 == 0o600
     assert distribution.certificates(folder, identity, authority) == {}
-    assert set(distribution.certificates(folder, identity, Authority(tmp_path / "other"))) == set(first)
+    changed = distribution.folder_of(tmp_path / "proxy", other)
+    assert set(distribution.certificates(changed, identity, other)).isdisjoint(first)
 
 
 def test_every_namespace_that_stays_gets_the_root_certificate() -> None:

@@ -23,7 +23,7 @@ from meshbook.lab.pki import Authority
 from meshbook.lab.topology import LabTopology, two_clouds
 
 TOKENS = {"cluster1": "one", "cluster2": "two"}
-SNI = "outbound_.5000_._.helloworld.sample.svc.cluster.local"
+OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
 BOUND_S = 10.0
 
 
@@ -93,8 +93,8 @@ class ControlPlanes:
 
     def addresses(self) -> list[str]:
         """Return what the sleep pod's Envoy would connect to for helloworld."""
-        content = self.file("sleep", f"eds/{SNI}.json") or {"resources": [{"endpoints": []}]}
-        groups = content["resources"][0]["endpoints"]
+        clusters = (self.file("sleep", "cds.json") or {"resources": []})["resources"]
+        groups = [group for one in clusters if one["name"] == OUTBOUND for group in one["load_assignment"]["endpoints"]]
         members = [one["endpoint"]["address"]["socket_address"] for group in groups for one in group["lb_endpoints"]]
         return [f"{one['address']}:{one['port_value']}" for one in members]
 
@@ -141,7 +141,8 @@ async def test_a_pod_with_a_sidecar_is_configured_with_certificate_and_all(plane
     await planes.add_pod("cluster1", "sleep", 0)
     await eventually(lambda: planes.file("sleep", "lds.json") is not None, True)
     folder = planes.topology.proxy_folder("cluster1", "sample", "sleep")
-    assert (folder / "root.pem").read_text() == planes.authority.root_pem
+    (root,) = folder.glob("root-*.pem")
+    assert root.read_text() == planes.authority.root_pem
     names = [one["name"] for one in planes.file("sleep", "lds.json")["resources"]]
     assert names == ["outbound", "health", "metrics", "inbound"]
 

@@ -69,10 +69,11 @@ class LiveMesh:
         for cluster in self.topology.clusters:
             mesh = self.world.mesh(cluster.name)
             for proxy in proxies.of_cluster(self.world.view(cluster.name)):
-                folder = self.folder(proxy)
+                authority = self.authorities[cluster.name]
+                folder = distribution.folder_of(self.folder(proxy), authority)
                 files = configuration.files(proxy, mesh, folder)
-                own = distribution.certificates(folder, proxy.identity, self.authorities[cluster.name])
-                changed += [f"{proxy.name}/{name}" for name in distribution.write(folder, {**files, **own})]
+                own = distribution.certificates(folder, proxy.identity, authority)
+                changed += [f"{proxy.name}/{name}" for name in distribution.write(folder.path, {**files, **own})]
         return changed
 
     def folder(self, proxy: Any) -> Path:
@@ -157,7 +158,7 @@ def test_both_clusters_answer_alike_and_losing_one_side_loses_no_request(mesh: L
 
     def ask_on() -> None:
         while not stop.is_set():
-            seen[curl(mesh)] += 1
+            seen.update((curl(mesh), curl(mesh, "cluster2")))
 
     asking = threading.Thread(target=ask_on)
     asking.start()
@@ -170,7 +171,7 @@ def test_both_clusters_answer_alike_and_losing_one_side_loses_no_request(mesh: L
         asking.join()
     assert {code for code, _ in seen} == {200}
     assert answers(mesh, 20) == Counter({(200, "v2"): 20})
-    assert {name.split("/")[1] for name in changed} == {"eds"}
+    assert {name.split("/")[1] for name in changed} == {folders.CLUSTERS}
 
     mesh.world.unready = set()
     mesh.push()
