@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from meshbook.errors import LabError
-from meshbook.lab.topology import FIRST_BLOCK, LAST_BLOCK
+from meshbook.lab.topology import API_PORT, FIRST_BLOCK, LAST_BLOCK, two_clouds
 
 CLAIM_PORT = 6443
 UNPRIVILEGED_PORT_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -19,12 +19,25 @@ def claim_block() -> tuple[int, socket.socket]:
     """Return the first free block and the socket that holds it; ``LabError`` when there is none."""
     for block in range(FIRST_BLOCK, LAST_BLOCK + 1):
         claim = _bind(f"127.{block}.0.3", CLAIM_PORT)
-        if claim is not None:
+        if claim is None:
+            continue
+        if _is_quiet(block):
             return block, claim
+        claim.close()
     raise LabError(
         f"no block of loopback addresses is free between 127.{FIRST_BLOCK}.0.0 and 127.{LAST_BLOCK}.0.0",
         hint="take labs down that are no longer used; the lab needs Linux, where all of 127.0.0.0/8 can be bound",
     )
+
+
+def _is_quiet(block: int) -> bool:
+    """Whether nobody listens where a lab's API servers will: one that is going down may have lost its claim already."""
+    for cluster in two_clouds(Path("/"), block).clusters:
+        trial = _bind(cluster.api_address, API_PORT)
+        if trial is None:
+            return False
+        trial.close()
+    return True
 
 
 def lowest_port(block: int) -> int:
@@ -38,6 +51,7 @@ def lowest_port(block: int) -> int:
 
 def _bind(address: str, port: int) -> socket.socket | None:
     claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         claim.bind((address, port))
         claim.listen(1)
