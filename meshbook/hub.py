@@ -122,6 +122,15 @@ def enable_ingress(
     return IngressFeature(config_membership=str(membership), outcome=outcome)
 
 
+def memberships(config_cluster: ConfigCluster | None = None, *, project: str = "", endpoint: str = "") -> list[str]:
+    """Return the fleet's members as ``<location>/<membership>``; found as by ``enable_ingress``."""
+    extension = config_cluster.extension(HUB_EXTENSION) if config_cluster else {}
+    address = hub_address(HubAddress(endpoint=endpoint, project=project), extension)
+    if not address.project:
+        raise UsageError("the fleet's project is not known", hint="set CLOUDSDK_CORE_PROJECT, or pass project=")
+    return sorted(str(Membership.parse(name)) for name in _FleetApi(address).memberships(address.project))
+
+
 def wait_for_vip(cluster: ConfigCluster, namespace: str, name: str, *, timeout_s: float = 900) -> str:
     """Wait until the MultiClusterIngress has its address and return it (``203.0.113.7``, or ``address:port``)."""
     cluster.get("MultiClusterIngress", name, namespace)
@@ -212,6 +221,14 @@ class _FleetApi:
         """Return the feature's config membership; None when the feature is not enabled."""
         feature = self._read(project)
         return None if feature is None else str(feature.spec.multiclusteringress.config_membership)
+
+    def memberships(self, project: str) -> list[str]:
+        """Return the resource names of the fleet's memberships in all locations."""
+        parent = f"projects/{project}/locations/-"
+        try:
+            return [str(found.name) for found in self._client.list_memberships(parent=parent, timeout=_REQUEST_S)]
+        except self._foreign as error:
+            raise self._error("list the fleet's memberships", error) from error
 
     def wait_until_active(self, project: str, timeout_s: float) -> None:
         """Wait for a change that an earlier call, or somebody else, has begun."""

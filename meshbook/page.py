@@ -9,11 +9,13 @@ Judging is in ``judge``, the columns of rows in ``tables``; files are written by
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshbook.errors import RunError, UsageError
@@ -45,6 +47,40 @@ def begin() -> None:
     pd.set_option("display.max_colwidth", 160)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     _show({"text/plain": f"meshbook {version('meshbook')}, Python {platform.python_version()}, {now}"})
+
+
+def environment() -> pd.DataFrame:
+    """Return what this notebook runs in: programs and libraries with their versions."""
+    import sys
+
+    import pandas as pd
+
+    names = ("meshbook", "kubernetes", "pandas", "matplotlib", "papermill", "jupyterlab")
+    found = {"python": platform.python_version(), "kernel": sys.executable, "system": platform.platform()}
+    return pd.DataFrame([*found.items(), *((name, version(name)) for name in names)], columns=["what", "version"])
+
+
+def manifests_folder(given: str = "") -> Path:
+    """Return the folder of the manifests: ``given``, else the repository's, beside the package or above this folder.
+
+    Relative where that is possible, so that a message which names it names no more of this machine than it must.
+    """
+    places = [Path(given).expanduser()] if given else [Path(__file__).parents[1] / "manifests"]
+    places += [] if given else [above / "manifests" for above in (Path.cwd(), *Path.cwd().parents)]
+    for place in places:
+        if (place / "connectivity").is_dir():
+            return Path(os.path.relpath(place)) if place.is_absolute() else place
+    raise UsageError(
+        f"no manifests in {given or 'the repository'}", hint="start in a clone, or set the parameter manifests"
+    )
+
+
+def progress(text: str) -> Callable[[str], None]:
+    """Show one line that changes in place; return what changes it. A saved notebook keeps its last text."""
+    from IPython.display import display
+
+    handle = display({"text/plain": text}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+    return lambda changed: handle.update({"text/plain": changed}, raw=True) if handle else None
 
 
 def keep_rows(rows: pd.DataFrame, name: str = "answers") -> None:
