@@ -76,9 +76,7 @@ class Kubelets:
                     raise _refused(upstream.status, (await upstream.text()).strip())
                 response = web.StreamResponse(headers={"Content-Type": "text/plain"})
                 await response.prepare(http)
-                async for chunk in upstream.content.iter_any():
-                    await response.write(chunk)
-                await response.write_eof()
+                await _copy(upstream, response)
                 return response
         except aiohttp.ClientConnectorError as error:
             raise internal(f"dialing the kubelet: {error}") from error
@@ -122,6 +120,16 @@ class _Upstream:
 
     async def __aexit__(self, *_: object) -> None:
         await self._socket.close()
+
+
+async def _copy(upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
+    """Send what the kubelet sends; either side may go away, which is how a followed log ends."""
+    try:
+        async for chunk in upstream.content.iter_any():
+            await response.write(chunk)
+        await response.write_eof()
+    except (ConnectionError, aiohttp.ClientPayloadError):
+        return
 
 
 def _offered(http: web.Request) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meshbook.lab import client
-from meshbook.lab.apiserver.columns import elapsed
+from meshbook.lab.apiserver.cells import elapsed
 from meshbook.lab.apiserver.kinds import KindTable
 
 TABLE = (
@@ -108,7 +108,16 @@ async def test_a_watch_of_tables_tells_columns_once(api: Any) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (119, "119s"), (120, "2m"), (185, "3m5s"), (17950, "4h59m"), (90000, "25h"), (200000, "2d7h")],
+    [
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (185, "3m5s"),
+        (7200, "120m"),
+        (17950, "4h59m"),
+        (90000, "25h"),
+        (200000, "2d7h"),
+    ],
 )
 def test_ages_read_as_kubectl_prints_them(seconds: int, text: str) -> None:
     since = datetime(2024, 1, 1, tzinfo=UTC)
