@@ -19,7 +19,7 @@ _AGES = (
     (3 * HOUR, HOUR, "h", MINUTE, "m", 8),
     (0, MINUTE, "m", 1, "s", 10),
 )
-"""From how many seconds on: unit and its letter, finer unit and its letter, and from how many units on it is left out."""
+"""From how many seconds on; unit, letter; finer unit, letter, and the count of units from which it is left out."""
 
 
 def text(path: str, absent: str = "") -> Cell:
