@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshbook.lab.envoy import clusters, endpoints, folders, listeners
+from meshbook.lab.envoy import clusters, endpoints, folders, listeners, routes
 from meshbook.lab.envoy.elements import Json, discovery_response, seconds, watched_file
 from meshbook.lab.envoy.endpoints import Endpoint
 from meshbook.lab.envoy.folders import ProxyFolder
-from meshbook.lab.envoy.routes import answer
 
 NOT_READY_BODY = "default backend - 404"
 UNHEALTHY_BODY = "<html><head><title>502 Server Error</title></head><body>No healthy backend.</body></html>\n"
@@ -96,19 +95,22 @@ def _health_check(check: HealthCheck) -> Json:
 
 
 def _listener(frontend: Frontend, folder: ProxyFolder) -> Json:
-    routes = {"name": frontend.name, "virtual_hosts": [_virtual_host(frontend.backend)]}
     manager = listeners.http_manager(
-        "edge", folder, route_config=routes, use_remote_address=True, local_reply_config=_bad_gateway()
+        "edge",
+        folder,
+        route_config=routes.single(frontend.name, _route(frontend.backend)),
+        use_remote_address=True,
+        local_reply_config=_bad_gateway(),
     )
     return listeners.plain(frontend.name, frontend.address, frontend.port, manager)
 
 
-def _virtual_host(backend: Backend | None) -> Json:
+def _route(backend: Backend | None) -> Json:
     if backend is None:
-        return {"name": "none", "domains": ["*"], "routes": [answer(404, NOT_READY_BODY)]}
+        return routes.answer(404, NOT_READY_BODY)
     retry = {"retry_on": "connect-failure", "num_retries": 1}
     way = {"cluster": backend.name, "timeout": "30s", "retry_policy": retry}
-    return {"name": backend.name, "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": way}]}
+    return {"match": {"prefix": "/"}, "route": way}
 
 
 def _bad_gateway() -> Json:

