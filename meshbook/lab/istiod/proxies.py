@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from meshbook.lab.envoy import tls
 from meshbook.lab.envoy.endpoints import Locality
 from meshbook.lab.istiod.registry import ClusterView, Object, labels_of
 
 PROXY_CONTAINER = "istio-proxy"
-ROUTER, SIDECAR = "router", "sidecar"
+ROUTER = "router"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +59,9 @@ def of_cluster(cluster: ClusterView) -> list[Proxy]:
 
 
 def _proxy(cluster: ClusterView, pod: Object) -> Proxy | None:
-    container = proxy_container(pod)
+    arguments = proxy_arguments(pod)
     status, metadata = pod.get("status", {}), pod["metadata"]
-    if container is None or not status.get("podIP") or status.get("phase") in ("Succeeded", "Failed"):
+    if not arguments or not status.get("podIP") or status.get("phase") in ("Succeeded", "Failed"):
         return None
     ports = [port for one in pod["spec"]["containers"] for port in one.get("ports") or []]
     return Proxy(
@@ -73,13 +72,15 @@ def _proxy(cluster: ClusterView, pod: Object) -> Proxy | None:
         network=cluster.network_of(pod),
         locality=cluster.locality(pod),
         service_account=pod["spec"].get("serviceAccountName") or "default",
-        router=ROUTER in (container.get("args") or []),
+        router=ROUTER in arguments,
         terminating="deletionTimestamp" in metadata,
         labels=labels_of(pod),
         port_names={port["name"]: port["containerPort"] for port in ports if port.get("name")},
     )
 
 
-def proxy_container(pod: Object) -> dict[str, Any] | None:
+def proxy_arguments(pod: Object) -> list[str]:
+    """Return how the pod's proxy was started; nothing for a pod that has none, or waits in vain for its injection."""
     containers = pod["spec"].get("containers") or []
-    return next((one for one in containers if one["name"] == PROXY_CONTAINER), None)
+    found: list[str] = next((one.get("args") or [] for one in containers if one["name"] == PROXY_CONTAINER), [])
+    return found

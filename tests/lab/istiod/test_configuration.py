@@ -208,3 +208,8 @@ def test_one_cluster_and_nothing_else_changes_when_pods_come_and_go(world: Any) 
 @pytest.mark.parametrize(("name", "watched"), [("sleep-1", 3), ("ingress-1", 3), ("eastwest-1", 2)])
 def test_an_envoy_watches_few_files(world: Any, name: str, watched: int) -> None:
     assert len(files(world, name)) == watched
+
+
+def test_a_pod_that_waits_for_its_injection_is_no_proxy(world: Any) -> None:
+    world.pods["cluster1"]["front", "ingress-1"]["spec"]["containers"] = [{"name": "istio-proxy", "image": "auto"}]
+    assert "ingress-1" not in [one.name for one in proxies.of_cluster(world.view("cluster1"))]
