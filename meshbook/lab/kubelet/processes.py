@@ -195,7 +195,8 @@ async def _start(
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        raise SpawnError(f"cannot start {argv[0]}: {error}", argv=" ".join(argv)) from error
+        detail = error.strerror if isinstance(error, OSError) else error
+        raise SpawnError(f"cannot start {argv[0]}: {detail}", argv=" ".join(argv)) from error
 
 
 def _files(streams: Streams, log: Path | None, theirs: ExitStack) -> tuple[Files, Pipes]:
