@@ -120,7 +120,7 @@ def test_the_index_shows_verdicts_figures_and_what_the_words_mean(folder: Path) 
     text = (folder / "index.html").read_text(encoding="utf-8")
     assert "50 % (29 to 71)" in text
     assert "10 of 20 &amp; &lt;both&gt;" in text
-    assert "Stage 01_connectivity: Shares" in text
+    assert "Stage 01_connectivity · Shares" in text
     assert text.count(PIXEL) == 2
     for word in ("pass", "fail", "inconclusive", "error", "interval", "limit"):
         assert f">{word}<" in text or word in text

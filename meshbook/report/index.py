@@ -99,15 +99,21 @@ def _link(target: str, text: str) -> str:
 def _table(stage: Stage) -> str:
     if not stage.claims:
         return ""
-    heads = "<th>claim</th><th>verdict</th><th class=n>n</th><th>measured</th><th>limit</th><th>why</th>"
-    return f'<div class="scroll"><table><tr>{heads}</tr>{"".join(map(_row, stage.claims))}</table></div>'
+    counted = any(claim["n"] or measured(claim) for claim in stage.claims)
+    numbers = '<th class="n">n</th><th class="measured">measured</th><th class="limit">limit</th>' if counted else ""
+    heads = f'<th class="claim">claim</th><th class="verdict">verdict</th>{numbers}<th class="why">why</th>'
+    rows = "".join(_row(claim, counted=counted) for claim in stage.claims)
+    return f'<div class="scroll"><table class="claims"><tr>{heads}</tr>{rows}</table></div>'
 
 
-def _row(claim: Claim) -> str:
+def _row(claim: Claim, *, counted: bool) -> str:
+    numbers = (
+        f'<td class="n">{claim["n"] or ""}</td><td>{escape(measured(claim))}{_interval(claim)}</td>'
+        f"<td>{escape(claim['limit'])}</td>"
+    )
     return (
-        f'<tr><td class="claim">{escape(claim["claim"])}</td><td>{_word(claim["outcome"])}</td>'
-        f'<td class="n">{claim["n"]}</td><td class="measured">{escape(measured(claim))}{_interval(claim)}</td>'
-        f'<td>{escape(claim["limit"])}</td><td class="why">{escape(claim["reason"])}</td></tr>'
+        f"<tr><td>{escape(claim['claim'])}</td><td>{_word(claim['outcome'])}</td>"
+        f'{numbers if counted else ""}<td class="why">{escape(claim["reason"])}</td></tr>'
     )
 
 
@@ -127,7 +133,7 @@ def _interval(claim: Claim) -> str:
 
 
 def _figure(stage: Stage, figure: Figure) -> str:
-    caption = f"{stage.title}: {figure.heading}" if figure.heading != stage.title else stage.title
+    caption = f"{stage.title.partition(':')[0]} · {figure.heading}" if figure.heading != stage.title else stage.title
     image = f'<img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{figure.png}">'
     return f"<figure><figcaption>{escape(caption)}</figcaption>{image}</figure>"
 

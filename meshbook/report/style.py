@@ -37,10 +37,12 @@ table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { text-align: left; vertical-align: top; padding: .5rem .8rem; border-top: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; font-size: .85rem; background: #fafbfc; }
 th:first-child, td:first-child { padding-left: 1.1rem; } td.n { text-align: right; } th.n { text-align: right; }
-td.claim { min-width: 15rem; } td.why { min-width: 17rem; color: #39424e; }
-td.measured { white-space: nowrap; font-variant-numeric: tabular-nums; }
+table.claims { table-layout: fixed; min-width: 54rem; font-variant-numeric: tabular-nums; }
+th.claim { width: 27%; } th.verdict { width: 8.5rem; } th.n { width: 4rem; } th.measured { width: 11rem; }
+th.limit { width: 8.5rem; } td.why { color: #39424e; }
 svg.interval { display: block; margin-top: .25rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1rem;
+  align-items: start; }
 @media (max-width: 40rem) { .figures { grid-template-columns: 1fr; } }
 figure { margin: 0; background: var(--paper); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; }
 figure img { width: 100%; height: auto; display: block; }
