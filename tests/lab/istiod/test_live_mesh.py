@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import subprocess
@@ -138,11 +139,17 @@ def curl(mesh: LiveMesh, cluster: str = "cluster1", target: str = URL) -> tuple[
 
 
 def ready(mesh: LiveMesh) -> None:
+    """Start everything; return when all Envoys are configured. One that ended says why in its first line."""
     mesh.start()
     for cluster in mesh.topology.clusters:
         for proxy in proxies.of_cluster(mesh.world.view(cluster.name)):
-            ask = lambda address=proxy.address: get(address, 15021, "/healthz/ready")[0]  # noqa: E731
-            eventually(ask, 200)
+            eventually(functools.partial(_health, mesh, proxy), 200)
+
+
+def _health(mesh: LiveMesh, proxy: Any) -> int:
+    if mesh.envoys[proxy.name].poll() is not None:
+        pytest.fail((mesh.folder(proxy) / "envoy.log").read_text().partition("\n")[0])
+    return get(proxy.address, 15021, "/healthz/ready")[0]
 
 
 def answers(mesh: LiveMesh, count: int, cluster: str = "cluster1") -> Counter[tuple[int, str]]:
