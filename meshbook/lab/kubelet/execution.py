@@ -40,6 +40,7 @@ def of_container(
     pod: Mapping[str, Any], container: Mapping[str, Any], *, pod_ip: str, host_ip: str, cwd: Path
 ) -> Execution:
     """Return what a container runs; ``CannotRun`` says why it cannot."""
+    _refuse_unsupported(container)
     program = program_of(container)
     facts = _facts(pod, pod_ip, host_ip)
     environment = base_environment() | dict(program.environment) | {"HOSTNAME": facts["metadata.name"]}
@@ -52,6 +53,14 @@ def of_container(
     command = tuple(expanded(word, own) for word in container.get("command") or ())
     args = tuple(expanded(word, own) for word in container.get("args") or ())
     return Execution(argv=program.argv(command, args), environment=environment, cwd=cwd)
+
+
+def _refuse_unsupported(container: Mapping[str, Any]) -> None:
+    """Refuse what would otherwise be passed over in silence and change how a pod starts or ends."""
+    if container.get("lifecycle"):
+        raise _unsupported(container, "lifecycle hooks")
+    if container.get("restartPolicy"):
+        raise _unsupported(container, "init containers that go on running")
 
 
 def program_of(container: Mapping[str, Any]) -> registry.Program:

@@ -53,6 +53,8 @@ def test_the_version_of_the_sample_can_be_overridden(specs: Any) -> None:
     [
         {"envFrom": [{"configMapRef": {"name": "c"}}]},
         {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+        {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}},
+        {"restartPolicy": "Always"},
         {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nothing"}}}]},
     ],
 )
