@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         out = runs.new_folder(arguments.out, plan.label, arguments.run_id)
         session = runs.Session(plan, out, redactor, console, restore, keep_going=arguments.keep_going)
         record = session.execute(runs.Interrupts())
-    summarise(report.write(out), str(out))
+    summarise(report.write(out), os.path.relpath(out))
     return _exit_code(record)
 
 

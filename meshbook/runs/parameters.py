@@ -35,7 +35,10 @@ class Declared:
 
 def declared(notebook: Path) -> dict[str, Declared]:
     """Read the ``parameters`` cell of ``notebook``; name → declaration, in the order of the cell."""
-    found: Mapping[str, Mapping[str, Any]] = papermill().inspect_notebook(str(notebook))
+    try:
+        found: Mapping[str, Mapping[str, Any]] = papermill().inspect_notebook(str(notebook))
+    except Exception as error:  # whatever papermill and nbformat raise on a file that is no notebook
+        raise UsageError(f"cannot read the notebook {notebook.name}: {error}") from error
     return {
         name: Declared(name=name, type=_type_of(raw), default=str(raw["default"]), help=str(raw["help"]))
         for name, raw in found.items()

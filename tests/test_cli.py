@@ -1,0 +1,186 @@
+"""The command answers with the promised exit codes, on the promised streams, and never with a traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+VERDICT = (
+    "from meshbook import judge, page\n"
+    'page.leave_verdict(judge.Verdict(claim="all is well", outcome="{outcome}", reason="looked", n=3))'
+)
+Meshbook = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def meshbook(tmp_path: Path) -> Meshbook:
+    """Run the command in a folder of its own, as a user would."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "meshbook", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path) -> Path:
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    return folder
+
+
+def write(folder: Path, name: str, *cells: str) -> None:
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
+    parameters = nbformat.v4.new_code_cell("contexts: list[str] = []  # contexts\nrequests: int = 1  # how many")
+    parameters.metadata["tags"] = ["parameters"]
+    notebook.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), parameters]
+    notebook.cells += [nbformat.v4.new_code_cell(source) for source in cells]
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def cluster(scripted: Any, kubeconfig: Callable[..., str]) -> str:
+    """Return a kubeconfig with one context, whose API server answers just enough to be connected to."""
+    scripted.script["GET /api/v1/namespaces/kube-system"] = [{"metadata": {"uid": "u1"}}]
+    return kubeconfig({"one": scripted.url})
+
+
+def test_help_comes_at_once(meshbook: Meshbook) -> None:
+    began = time.monotonic()
+    found = meshbook("--help")
+    assert (found.returncode, time.monotonic() - began < 1.0) == (0, True)
+    assert {"run", "restore", "report", "lab", "version"} <= set(re.findall(r"^    (\w+)", found.stdout, re.MULTILINE))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, meshbook.cli; meshbook.cli._parser(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"pandas", "matplotlib", "scipy", "papermill", "kubernetes", "yaml", "aiohttp", "IPython"}
+    assert heavy & set(loaded) == set()
+
+
+def test_a_run_that_passes_exits_with_0_and_says_where_the_report_is(
+    meshbook: Meshbook, notebooks: Path, cluster: str, tmp_path: Path
+) -> None:
+    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
+    found = meshbook("run", "--notebooks", "notebooks", "-p", "contexts=one", "--run-id", "r", "--kubeconfig", cluster)
+    assert found.returncode == 0, found.stderr
+    assert "pass: 1 of 1 claims passed; open outputs/r/index.html" in found.stdout
+    assert re.search(r"^01_one +pass +\d+\.\d s$", found.stderr, re.MULTILINE)
+    assert (tmp_path / "outputs" / "r" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("cells", "code"),
+    [
+        ([VERDICT.format(outcome="fail")], 1),
+        ([VERDICT.format(outcome="inconclusive")], 1),
+        (["1 / 0"], 1),
+        (["from meshbook import page, UsageError\npage.begin()\nraise UsageError('no such context', hint='x')"], 2),
+    ],
+    ids=["fail", "inconclusive", "error", "usage error in a cell"],
+)
+def test_a_run_that_does_not_pass_says_so_and_still_reports(
+    meshbook: Meshbook, notebooks: Path, cluster: str, tmp_path: Path, cells: list[str], code: int
+) -> None:
+    write(notebooks, "01_one", *cells)
+    found = meshbook("run", "--notebooks", "notebooks", "-p", "contexts=one", "--run-id", "r", "--kubeconfig", cluster)
+    assert found.returncode == code, found.stderr
+    assert "Traceback" not in found.stderr + found.stdout
+    assert {"index.html", "junit.xml", "verdicts.json"} <= {path.name for path in (tmp_path / "outputs/r").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "reqeusts=3"], "did you mean requests"),
+        (["-p", "requests=many"], "wants int"),
+        (["-f", "absent.yaml"], "cannot read the parameters file"),
+        (["9"], "no stage '9'"),
+        (["--redact", "names"], "cannot redact names"),
+        (["-p", "contexts=two"], "two"),
+        (["-p", "contexts=one", "--kubeconfig", "absent"], "absent"),
+        (["--run-id", "../x", "-p", "contexts=one"], "name of a folder"),
+    ],
+)
+def test_nothing_starts_when_the_input_is_at_fault(
+    meshbook: Meshbook, notebooks: Path, cluster: str, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
+    found = meshbook("run", "--notebooks", "notebooks", *arguments, KUBECONFIG=cluster)
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not list(tmp_path.glob("outputs/*/*.ipynb"))
+
+
+def test_a_cluster_that_does_not_answer_is_the_environments_fault(
+    meshbook: Meshbook, notebooks: Path, kubeconfig: Callable[..., str]
+) -> None:
+    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
+    path = kubeconfig({"one": "http://127.0.0.1:9"})
+    found = meshbook("run", "--notebooks", "notebooks", "-p", "contexts=one", "--kubeconfig", path)
+    assert found.returncode == 2
+    assert "nothing was started" in found.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_reports_and_exits_with_130(
+    notebooks: Path, cluster: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    began = tmp_path / "began"
+    write(notebooks, "03_one", f"import time\nopen({str(began)!r}, 'w').close()\ntime.sleep(60)")
+    arguments = ["run", "--notebooks", "notebooks", "-p", "contexts=one", "--run-id", "r", "--kubeconfig", cluster]
+    with subprocess.Popen(
+        [sys.executable, "-m", "meshbook", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not began.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "interrupted: 0 of 0 claims passed" in stdout
+    assert (tmp_path / "outputs" / "r" / "index.html").exists()
+
+
+def test_the_report_of_a_folder_without_a_run_is_refused(meshbook: Meshbook, tmp_path: Path) -> None:
+    found = meshbook("report", str(tmp_path / "notebooks-of-nobody"))
+    assert found.returncode == 2
+    assert "is not a folder" in found.stderr
+
+
+def test_status_says_when_no_lab_is_up(meshbook: Meshbook) -> None:
+    found = meshbook("lab", "status")
+    assert (found.returncode, found.stdout) == (1, "no lab is up; meshbook lab up starts one\n")
+
+
+def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cluster: str) -> None:
+    deployments = {"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]}
+    scripted.script["GET /apis/apps/v1"] = [deployments]
+    scripted.script["GET /apis/apps/v1/namespaces/sample/deployments"] = [{"items": []}]
+    found = meshbook("restore", "--kubeconfig", cluster, "--contexts", "one")
+    assert (found.returncode, found.stdout) == (0, "nothing was away in namespace sample\n"), found.stderr

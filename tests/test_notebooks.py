@@ -1,0 +1,118 @@
+"""The notebooks keep their shape, declare what they need, and share their parameters by name and type."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+
+from meshbook import page, runs
+from meshbook.errors import UsageError
+from meshbook.runs.parameters import declared
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+FILES = sorted((FOLDER / "params").glob("*.yaml"))
+
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path: Path, kind: str = "code") -> list[Any]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def test_the_runbook_has_its_five_notebooks_in_order() -> None:
+    names = [path.stem for path in NOTEBOOKS]
+    assert names == ["00_preflight", "01_connectivity", "02_external_access", "03_failover", "99_cleanup"]
+
+
+@each
+def test_it_is_valid_and_committed_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells(path))
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+@each
+def test_its_cells_are_few_and_short_and_define_nothing(path: Path) -> None:
+    code = cells(path)
+    assert len(code) <= 12
+    for cell in code:
+        if "parameters" not in cell.metadata.get("tags", []):
+            assert len(cell.source.splitlines()) <= 10, cell.source
+        tree = ast.parse(cell.source)
+        defining = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Try, ast.Await, ast.AsyncWith)
+        assert not [node for node in ast.walk(tree) if isinstance(node, defining)]
+
+
+@each
+def test_it_says_what_it_asks_first_and_leaves_its_verdict_last(path: Path) -> None:
+    first, code = cells(path, "markdown")[0].source, cells(path)
+    for word in ("The question", "What you should see", "What a failure means", "How long"):
+        assert f"**{word}.**" in first
+    assert "page.begin()" in code[1].source
+    assert code[-1].source.startswith("page.leave_verdict(")
+
+
+@each
+def test_every_parameter_is_seen_typed_and_explained(path: Path) -> None:
+    tagged = [cell for cell in cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert tagged[0] == cells(path)[0]
+    written = [node.target.id for node in ast.parse(tagged[0].source).body if isinstance(node, ast.AnnAssign)]
+    found = declared(path)
+    assert list(found) == written
+    assert all(parameter.help and parameter.type != "None" for parameter in found.values())
+
+
+@each
+def test_every_default_fits_its_own_type(path: Path) -> None:
+    chosen = runs.plan(FOLDER, [path.stem]).steps[0]
+    for name, value in chosen.values().items():
+        assert runs.planning.checked(chosen.declared[name], value) == value
+
+
+@each
+def test_no_parameter_is_a_secret(path: Path) -> None:
+    assert not [name for name in declared(path) if any(word in name for word in ("token", "secret", "password", "key"))]
+
+
+def test_a_shared_parameter_means_the_same_everywhere() -> None:
+    seen: dict[str, Any] = {}
+    for path in NOTEBOOKS:
+        for name, parameter in declared(path).items():
+            assert seen.setdefault(name, parameter) == parameter or seen[name].type == parameter.type
+            assert seen[name].default == parameter.default, f"{name} in {path.stem}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_parameters_file_fits_the_notebooks(file: Path) -> None:
+    chosen = runs.plan(FOLDER, file=file)
+    assert chosen.label == file.stem
+    assert set(yaml.safe_load(file.read_text())) <= {name for step in chosen.steps for name in step.declared}
+
+
+def test_the_articles_file_holds_the_articles_values() -> None:
+    found = yaml.safe_load((FOLDER / "params" / "article.yaml").read_text())
+    assert (found["mesh_requests"], found["vip_requests"], found["revision"]) == (20, 10, "asm-1175-9")
+    assert (found["namespace"], found["gateway_namespace"]) == ("sample", "nifc-istio-gateway")
+    assert found["memberships"] == ["global/nifc-anthosbm-cls", "us-central1/nifc-anthosgke-cls"]
+
+
+def test_manifests_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (page.manifests_folder() / "connectivity" / "sleep.yaml").is_file()
+    assert not page.manifests_folder().is_absolute()
+    with pytest.raises(UsageError, match="no manifests in elsewhere"):
+        page.manifests_folder("elsewhere")
+
+
+def test_an_interrupted_failover_is_known_to_need_a_restore() -> None:
+    disrupting = [path.stem for path in NOTEBOOKS if nbformat.read(path, as_version=4).metadata.get("meshbook")]
+    assert disrupting == ["03_failover"]
