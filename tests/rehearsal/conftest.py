@@ -1,0 +1,65 @@
+"""One lab for all rehearsals, and a way to run the runbook on it as a user does: by the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshbook.lab import launch
+
+RUN_TIMEOUT_S = 110
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one ``meshbook run`` left behind."""
+
+    exit_code: int
+    said: str
+    folder: Path
+
+    @property
+    def notebooks(self) -> dict[str, dict[str, Any]]:
+        found = json.loads((self.folder / "verdicts.json").read_text())["notebooks"]
+        return {notebook["notebook"]: notebook for notebook in found}
+
+    def state(self, notebook: str) -> str:
+        state: str = self.notebooks[notebook]["state"]
+        return state
+
+    def outcomes(self, notebook: str) -> dict[str, str]:
+        """Return outcome by claim."""
+        return {verdict["claim"]: verdict["outcome"] for verdict in self.notebooks[notebook]["verdicts"]}
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[launch.LabState]:
+    with launch.running_lab() as state:
+        yield state
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run ``meshbook run ARGUMENTS`` from a folder that is not the repository."""
+
+    def run(*arguments: str, kubeconfig: Path | None = None) -> Outcome:
+        out = tmp_path / "out"
+        argv = [sys.executable, "-m", "meshbook", "run", *arguments, "--out", str(out), "--run-id", "run"]
+        argv += ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, cwd=tmp_path, env=dict(os.environ), check=False
+        )
+        return Outcome(exit_code=done.returncode, said=done.stdout + done.stderr, folder=out / "run")
+
+    return run

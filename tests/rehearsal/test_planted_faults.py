@@ -1,0 +1,114 @@
+"""Faults that the runbook must notice: each comes out *fail*, *inconclusive* or a clear error, never a pass."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshbook import Fleet, judge, probes
+from meshbook.lab.launch import LabState
+
+Run = Callable[..., Any]
+
+pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal]
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    """A copy of the manifests, to be spoiled."""
+    return Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
+
+
+@pytest.fixture
+def fleet(lab: LabState) -> Iterator[Fleet]:
+    fleet = Fleet.connect(["cluster1", "cluster2"], str(lab.kubeconfig))
+    yield fleet
+    fleet.close()
+
+
+def _spoil(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text, f"{file.name} has no {old!r} to be spoiled"
+    file.write_text(text.replace(old, new))
+
+
+def test_a_missing_v2_fails_the_claim_that_both_answer(run: Run, lab: LabState, manifests: Path) -> None:
+    helloworld = manifests / "connectivity" / "helloworld.yaml"
+    head, v2 = helloworld.read_text().split("name: helloworld-v2", 1)
+    helloworld.write_text(head + "name: helloworld-v2" + v2.replace("replicas: 1", "replicas: 0", 1))
+    outcome = run("1", "-p", f"manifests={manifests}", "-p", "settle_timeout_s=2", kubeconfig=lab.kubeconfig)
+    assert outcome.exit_code == 1, outcome.said
+    assert outcome.outcomes("01_connectivity")["every source gets answers from v1 and v2"] == "fail"
+
+
+def test_a_wrong_revision_label_fails_preflight_and_stops_the_run(run: Run, lab: LabState) -> None:
+    outcome = run("-p", "revision=asm-0000-0", kubeconfig=lab.kubeconfig)
+    assert outcome.exit_code == 1, outcome.said
+    claims = outcome.outcomes("00_preflight")
+    assert claims["every cluster has the injection webhook of revision asm-0000-0"] == "fail"
+    assert outcome.state("01_connectivity") == "skipped"
+
+
+def test_pods_without_sidecar_do_not_pass_as_a_mesh(run: Run, lab: LabState) -> None:
+    namespace = ("-p", "namespace=unmeshed", "-p", "revision=asm-0000-0", "-p", "settle_timeout_s=2")
+    outcome = run("1", *namespace, kubeconfig=lab.kubeconfig)
+    assert outcome.exit_code == 1, outcome.said
+    assert "pass" not in outcome.outcomes("01_connectivity").values()
+
+
+def test_a_vip_that_never_answers_is_an_error_that_says_what_it_last_saw(
+    run: Run, lab: LabState, manifests: Path
+) -> None:
+    _spoil(manifests / "multicluster" / "backendconfig.yaml", "port: 15021", "port: 15999")
+    deadline = ("-p", "answer_timeout_s=4", "-p", f"manifests={manifests}")
+    outcome = run("1", "2", *deadline, kubeconfig=lab.kubeconfig)
+    assert outcome.exit_code == 1, outcome.said
+    assert outcome.state("02_external_access") == "error"
+    assert "502" in outcome.notebooks["02_external_access"]["message"]
+
+
+def test_no_reachable_cluster_is_named_with_its_context(run: Run, lab: LabState, tmp_path: Path) -> None:
+    away = json.loads(lab.kubeconfig.read_text())
+    for entry in away["clusters"]:
+        entry["cluster"]["server"] = "https://127.0.0.1:9"
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(away))
+    outcome = run(kubeconfig=kubeconfig)
+    assert outcome.exit_code == 2, outcome.said
+    assert "cluster1" in outcome.said
+    assert "Traceback" not in outcome.said
+
+
+def test_an_unknown_context_is_refused_with_those_that_exist(run: Run, lab: LabState) -> None:
+    outcome = run("-p", "contexts=[cluster1, nowhere]", kubeconfig=lab.kubeconfig)
+    assert outcome.exit_code == 2, outcome.said
+    assert "nowhere" in outcome.said
+    assert "cluster2" in outcome.said
+
+
+def test_a_probe_cut_in_its_middle_loses_no_row_and_does_not_pass(fleet: Fleet, run: Run, lab: LabState) -> None:
+    assert run("1", kubeconfig=lab.kubeconfig).exit_code == 0
+    cluster = fleet["cluster1"]
+    path = cluster.resource("Pod").path("sample", cluster.ready_pod("app=sleep", "sample"))
+
+    def cut() -> None:
+        time.sleep(0.5)
+        cluster.connection.request("DELETE", path, query={"gracePeriodSeconds": "0"})
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    answers = probes.curl_from_pods(fleet, "http://helloworld.sample:5000/hello", 2000, namespace="sample")
+    cutter.join()
+    lost = answers[answers["error"] == "lost"]
+    assert len(answers) == 4000
+    assert set(lost["source"]) == {"cluster1"}
+    assert judge.all_answered(answers[answers["source"] == "cluster1"]).outcome == "inconclusive"
