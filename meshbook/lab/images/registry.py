@@ -61,11 +61,13 @@ _PROGRAMS = {
     "examples-helloworld-v1": lambda: _helloworld("v1"),
     "examples-helloworld-v2": lambda: _helloworld("v2"),
     "proxyv2": _proxy,
-    "auto": _proxy,
 }
 
 KNOWN = tuple(_PROGRAMS)
 """Ends of the repositories that the lab has a program for."""
+
+UNINJECTED = "auto"
+"""Stands in a gateway's manifest where the mesh's injection puts the proxy's image; pulled by that name, it fails."""
 
 
 def repository(reference: str) -> str:
@@ -79,7 +81,9 @@ def find(reference: str) -> Program:
     for end, program in _PROGRAMS.items():
         if wanted.endswith(f"/{end}"):
             return program()
+    hint = "the mesh has not injected this pod: is the namespace's istio.io/rev a revision that is installed?"
     raise UnknownImage(
         f'no program of the lab stands for image "{reference}"; it has those whose repository ends in '
         + ", ".join(KNOWN)
+        + (f"; {hint}" if reference == UNINJECTED else "")
     )

@@ -173,6 +173,8 @@ class Container:
             self._show(last=end, restarts=self.view.restarts + 1)
 
     async def _stopped_within(self, seconds: float) -> bool:
+        if self._stopping.is_set():
+            return True
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:

@@ -30,9 +30,8 @@ def test_helloworld_knows_its_version(version: str) -> None:
     assert Path(program.argv((), ())[-1]).name == "helloworld.py"
 
 
-@pytest.mark.parametrize("image", ["auto", "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9"])
-def test_proxies_are_envoy(image: str) -> None:
-    program = find(image)
+def test_proxies_are_envoy() -> None:
+    program = find("gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9")
     assert program.kind == "proxy"
     assert Path(program.entrypoint[0]).exists()
 
@@ -51,3 +50,8 @@ def test_an_unknown_image_is_refused_with_the_list_of_known_ones(image: str) -> 
         find(image)
     assert image in str(refusal.value)
     assert all(end in str(refusal.value) for end in KNOWN)
+
+
+def test_a_gateway_that_was_not_injected_cannot_be_pulled_and_says_why() -> None:
+    with pytest.raises(UnknownImage, match="has not injected this pod"):
+        find("auto")

@@ -47,7 +47,7 @@ class Specs:
         return {"name": "helloworld", "image": self.helloworld, **fields}
 
     def proxy(self, **fields: Any) -> Object:
-        return {"name": "istio-proxy", "image": "auto", **fields}
+        return {"name": "istio-proxy", "image": "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9", **fields}
 
     def pod(self, *containers: Object, name: str = "web-0", uid: str = "uid-1", **spec: Any) -> Object:
         metadata = {"name": name, "namespace": "sample", "uid": uid, "labels": {"app": "web"}}

@@ -109,6 +109,14 @@ async def test_a_deleted_pod_leaves_the_endpoints_then_ends_then_is_removed(node
     assert await answers(pod.address) == ""
 
 
+async def test_a_terminating_pod_counts_no_restart(node: Any, specs: Any) -> None:
+    pod, task = await node.start_ready(specs.pod(specs.web()))
+    pod.update(specs.terminating(pod.object))
+    await asyncio.wait_for(task, 5)
+    assert "terminated" in node.state()
+    assert {report["containerStatuses"][0]["restartCount"] for report in node.reports} == {0}
+
+
 async def test_what_ignores_sigterm_is_killed_after_its_grace(node: Any, specs: Any) -> None:
     pod, task = await node.start_ready(specs.pod(specs.app("trap '' TERM; while :; do sleep 0.05; done")))
     await asyncio.sleep(0.1)
