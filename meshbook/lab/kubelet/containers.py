@@ -59,11 +59,42 @@ class Container:
         self._prepare = prepare
         self._execution: Execution | None = None
         self._process: Process | None = None
+        self._commands: set[Process] = set()
         self._stopping = asyncio.Event()
+        self._may_start = asyncio.Event()
+        self._may_start.set()
+        self.probes_pass = False
+        """While true, its probes are not asked and count as passed: who probes it is cut off as well."""
+        self.withheld = False
+        """While true, it is shown as not ready, whatever its probes say. See ``show_again``."""
 
     @property
     def is_running(self) -> bool:
         return isinstance(self.view.state, Running)
+
+    @property
+    def process(self) -> Process | None:
+        """Return the main process, while there is one."""
+        return self._process
+
+    @property
+    def commands(self) -> list[Process]:
+        """Return what runs in the container besides its main process."""
+        self._commands = {command for command in self._commands if command.returncode is None}
+        return list(self._commands)
+
+    @property
+    def shown(self) -> ContainerView:
+        """Return the view as others are to see it."""
+        return replace(self.view, ready=False) if self.withheld else self.view
+
+    def show_again(self) -> None:
+        """Have the view reported, after ``withheld`` was changed."""
+        self._place.changed()
+
+    def hold(self, held: bool) -> None:
+        """Keep the container from being started again, or let it."""
+        (self._may_start.clear if held else self._may_start.set)()
 
     def log_path(self, *, previous: bool = False) -> Path:
         """Return the log of the present or last run, or that of the run before."""
@@ -84,25 +115,24 @@ class Container:
     async def stop(self, grace_s: float) -> None:
         """Ask the process to end, kill it after ``grace_s``; return when it is gone. It is not started again."""
         self._stopping.set()
+        self._may_start.set()
         if self._process is not None:
             await _end(self._process, grace_s)
 
     def kill(self) -> None:
         """End the process at once. It is not started again."""
         self._stopping.set()
+        self._may_start.set()
         if self._process is not None:
             self._process.kill_group()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the container's process, for instance to freeze it."""
-        if self._process is not None:
-            self._process.signal(number)
 
     async def execute(self, argv: Sequence[str], streams: Streams) -> Process:
         """Start a command in the container; ``LabError`` when it does not run or the command cannot be started."""
         if self._execution is None or not self.is_running:
             raise LabError(f"container {self.view.name} is not running")
-        return await self._spawn(replace(self._execution, argv=tuple(argv)), streams)
+        command = await self._spawn(replace(self._execution, argv=tuple(argv)), streams)
+        self._commands.add(command)
+        return command
 
     async def _run_once(self) -> Terminated | None:
         """Run the process from start to end; None when it cannot be run at all."""
@@ -144,7 +174,7 @@ class Container:
         await _end(process, float(self.spec.get("terminationGracePeriodSeconds", lifecycle.DEFAULT_GRACE_S)))
 
     async def _ask(self, probe: probes.Probe) -> bool:
-        return await probes.ask(probe, self._place.http, self._run_probe)
+        return self.probes_pass or await probes.ask(probe, self._place.http, self._run_probe)
 
     async def _run_probe(self, argv: Sequence[str]) -> int:
         process = await self.execute(argv, NO_STREAMS)
@@ -169,6 +199,7 @@ class Container:
         if pause_s:
             message = f"back-off {pause_s:g}s restarting failed container={self.view.name}"
             self._show(state=Waiting(reason="CrashLoopBackOff", message=message), last=end)
+        await self._may_start.wait()
         if not await self._stopped_within(pause_s):
             self._show(last=end, restarts=self.view.restarts + 1)
 

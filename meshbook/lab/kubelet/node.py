@@ -18,6 +18,9 @@ from meshbook.lab.topology import KUBELET_PORT, ClusterTopology
 log = logging.getLogger(__name__)
 
 VERSION = "v1.32.0-meshbook"
+LAB_LABEL = "meshbook.io/lab"
+"""By this label of its nodes anyone can tell, over the API, that a cluster is a lab and no service to anybody."""
+
 REGISTRATION_TIMEOUT_S = 30.0
 RETRY_S = 0.2
 
@@ -32,6 +35,7 @@ def node(cluster: ClusterTopology) -> Object:
         "kubernetes.io/arch": _architecture(),
         "topology.kubernetes.io/region": cluster.region,
         "topology.kubernetes.io/zone": cluster.zone,
+        LAB_LABEL: "true",
     }
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": cluster.node_name, "labels": labels}, "spec": {}}
 

@@ -186,8 +186,8 @@ class Pod:
                 await _first_of(self._gone, self._ground.timing.report_retry_s)
 
     def _view(self) -> PodView:
-        init = tuple(container.view for container in self.init)
-        containers = tuple(container.view for container in self.containers)
+        init = tuple(container.shown for container in self.init)
+        containers = tuple(container.shown for container in self.containers)
         if init and all(view.container_id == "" for view in containers):
             containers = tuple(replace(view, state=INITIALIZING) for view in containers)
         return PodView(

@@ -88,9 +88,22 @@ class Process:
 
     def kill_group(self) -> None:
         """Kill the process and its process group; nothing happens when it has ended."""
+        self.signal_group(signal.SIGKILL)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process and its process group; nothing happens when it has ended."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, number)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Say whether the process does nothing: it has ended, or a signal has stopped it."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as stat:
+                return stat.read().rpartition(b") ")[2][:1] in b"TtZX"
+        except OSError:
+            return True
 
 
 class ProcessTable:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 
@@ -93,3 +93,38 @@ def test_a_port_in_use_ends_it_with_an_error(app: App) -> None:
     second = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=5, check=False)
     assert second.returncode == 1
     assert "Address already in use" in second.stderr
+
+
+def _refuses(app: App) -> bool:
+    with socket.socket() as trial:
+        trial.settimeout(5)
+        return trial.connect_ex(("127.0.0.1", app.port)) != 0
+
+
+def _wait(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_it_refuses_when_told_to_and_listens_again_again_and_again(app: App) -> None:
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", app.port), timeout=5) as kept:
+            kept.sendall(b"GET /hello HTTP/1.1\r\nHost: helloworld\r\n\r\n")
+            assert kept.recv(65536)
+            app.process.send_signal(signal.SIGUSR1)
+            assert kept.recv(1) == b""
+        _wait(lambda: _refuses(app))
+        app.process.send_signal(signal.SIGUSR2)
+        _wait(lambda: not _refuses(app))
+    connection = app.connect()
+    connection.request("GET", "/hello")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_it_leaves_at_sigterm_while_it_refuses(app: App) -> None:
+    app.process.send_signal(signal.SIGUSR1)
+    _wait(lambda: _refuses(app))
+    assert app.end() == 0

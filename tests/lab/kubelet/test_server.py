@@ -216,11 +216,11 @@ async def test_following_logs_ends_with_the_container(caller: Caller) -> None:
         following = asyncio.create_task(caller.get("containerLogs", follow="true"))
         await asyncio.sleep(0.1)
         assert not following.done()
-        caller.pod.container("app").signal(signal.SIGKILL)
+        caller.pod.container("app").process.signal(signal.SIGKILL)
         assert await following == (200, "hello\nworld\n")
 
 
 async def test_the_log_of_the_run_before_is_kept(caller: Caller, node: Any) -> None:
-    caller.pod.container("app").signal(signal.SIGKILL)
+    caller.pod.container("app").process.signal(signal.SIGKILL)
     await node.until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1)
     assert await caller.get("containerLogs", previous="true") == (200, "hello\nworld\n")
