@@ -6,6 +6,7 @@ Here is found out who asks and what for, in this order: user, path, permission, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 import uuid
@@ -56,6 +57,8 @@ class ApiServer:
         self._handlers = Handlers(self.store, Writer(self.store, cluster, self._admission), self._kubelets)
         self._documents = Documents(self.kinds, f"{cluster.api_address}:{API_PORT}")
         self._runner: web.AppRunner | None = None
+        self._reachable = asyncio.Event()
+        self._reachable.set()
         for name in BUILT_IN_NAMESPACES:
             self._found_namespace(name)
 
@@ -88,7 +91,12 @@ class ApiServer:
         await self._admission.close()
         await self._kubelets.close()
 
+    def silence(self, silent: bool) -> None:
+        """Leave all new requests without an answer, as if the network were cut, or answer them all."""
+        (self._reachable.clear if silent else self._reachable.set)()
+
     async def _handle(self, http: web.Request) -> web.StreamResponse:
+        await self._reachable.wait()
         try:
             return await self._dispatch(http)
         except Failure as refusal:
@@ -129,7 +137,7 @@ class ApiServer:
 
     async def _request(self, http: web.Request, path: str, user: User) -> ApiRequest:
         if not path.startswith(("/api/v1/", "/apis/")) or len(path.split("/")) < (4 if path.startswith("/api/") else 5):
-            raise unknown_resource()
+            raise unknown_resource(path)
         target = target_of(path, self.kinds)
         return ApiRequest(
             verb=verb_of(http.method, target, http.query),
