@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from meshbook.lab.apiserver import patching
 from meshbook.lab.apiserver.applying import apply
-from meshbook.lab.apiserver.failures import bad_request
+from meshbook.lab.apiserver.failures import Misfit, bad_patch, bad_request
 from meshbook.lab.apiserver.kinds import Json
 from meshbook.lab.apiserver.lifecycle import timestamp
 from meshbook.lab.apiserver.ownership import Owner
@@ -15,8 +17,11 @@ CUSTOM_PATCH_TYPES = (patching.JSON_PATCH, patching.MERGE_PATCH, patching.APPLY_
 PATCH_TYPES = (*CUSTOM_PATCH_TYPES, patching.STRATEGIC_PATCH)
 
 
-def taken_in(request: ApiRequest, body: object) -> Json:
-    """Return ``body`` as a tree of our own in the stored version; refuse what does not fit the request's path."""
+def taken_in(request: ApiRequest, body: object, *, from_webhook: bool = False) -> Json:
+    """Return ``body`` as a tree of our own in the stored version; refuse what does not fit the request's path.
+
+    What a webhook adds that no field of the kind is, is dropped: its author is not who asks.
+    """
     if not isinstance(body, dict):
         raise bad_request("the body must be an object")
     kind = request.kind
@@ -28,15 +33,19 @@ def taken_in(request: ApiRequest, body: object) -> Json:
         raise bad_request(f"the API version in the data ({version}) {expected}")
     intake = Intake(kind.kind, request.version)
     obj = intake.conform(body, shape_of(kind.shape)) | {"apiVersion": kind.api_version, "kind": kind.kind}
-    _report_unknown(request, [f'unknown field "{path}"' for path in intake.unknown])
+    if not from_webhook:
+        _report_unknown(request, intake.unknown)
     _match_path(request, obj["metadata"])
     return obj
 
 
-def _report_unknown(request: ApiRequest, unknown: list[str]) -> None:
-    wish = request.query.get("fieldValidation", "Warn")
+def _report_unknown(request: ApiRequest, paths: list[str]) -> None:
+    kind, wish = request.kind.kind, request.query.get("fieldValidation", "Warn")
+    if paths and request.content_type == patching.APPLY_PATCH:
+        raise Misfit(kind, request.version, ", ".join(f".{path}: field not declared in schema" for path in paths))
+    unknown = [f'unknown field "{path}"' for path in paths]
     if unknown and wish == "Strict":
-        raise bad_request("strict decoding error: " + ", ".join(unknown))
+        raise Misfit(kind, request.version, "strict decoding error: " + ", ".join(unknown))
     if wish == "Warn":
         request.warnings.extend(unknown)
 
@@ -59,21 +68,33 @@ def _match_path(request: ApiRequest, metadata: Json) -> None:
 
 def patched(request: ApiRequest, body: object, live: Json) -> Json:
     """Return ``live`` with the patch in ``body``, of the type that the request's Content-Type says."""
-    shown = live | {"apiVersion": request.api_version}
+    outcome = _outcome(request, body, live | {"apiVersion": request.api_version})
+    try:
+        return taken_in(request, outcome)
+    except Misfit as error:
+        raise bad_patch(json.dumps(body), error.why) from error
+
+
+def _outcome(request: ApiRequest, body: object, shown: Json) -> Json:
     if request.content_type == patching.JSON_PATCH:
-        return taken_in(request, patching.json_patch(shown, body))
+        return patching.json_patch(shown, body)
     if not isinstance(body, dict):
         raise bad_request("the patch must be an object")
     if request.content_type == patching.MERGE_PATCH:
-        return taken_in(request, patching.merge_patch(shown, body))
-    return taken_in(request, patching.strategic_merge(shown, body, shape_of(request.kind.shape)))
+        merged: Json = patching.merge_patch(shown, body)
+        return merged
+    return patching.strategic_merge(shown, body, shape_of(request.kind.shape))
 
 
 def applied(request: ApiRequest, body: object, live: Json | None) -> Json:
     """Return ``live``, or a new object, with what the request applies."""
     if not request.query.get("fieldManager"):
         raise bad_request("fieldManager is required for apply patch")
-    wanted = taken_in(request, body)
+    try:
+        wanted = taken_in(request, body)
+    except Misfit as error:
+        what = f"{request.namespace}/{request.name}; {request.api_version}, Kind={request.kind.kind}"
+        raise bad_request(f"failed to create typed patch object ({what}): {error.why}") from error
     if wanted["metadata"].pop("managedFields", None):
         raise bad_request("metadata.managedFields must be nil")
     if not request.subresource:

@@ -12,8 +12,6 @@ from typing import Any
 from meshbook.errors import LabError
 from meshbook.lab.apiserver.kinds import Json, Kind
 
-UNKNOWN_RESOURCE = "the server could not find the requested resource"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
@@ -66,8 +64,9 @@ def _details(kind: Kind, name: str, **more: Any) -> Json:
     return {"name": name, **group, "kind": kind.plural, **more}
 
 
-def unknown_resource() -> Failure:
-    return Failure(404, "NotFound", UNKNOWN_RESOURCE, {"causes": [{"reason": "UnexpectedServerResponse"}]})
+def unknown_resource(what: str) -> Failure:
+    """Refuse a path: kubectl shows these words for whatever the lab does not have."""
+    return Failure(404, "NotFound", f"the server could not find the requested resource: the lab does not serve {what}")
 
 
 def not_found(kind: Kind, name: str) -> Failure:
@@ -114,6 +113,20 @@ def expired(asked: int, oldest: int) -> Failure:
 def method_not_allowed(kind: Kind | None = None) -> Failure:
     message = "the server does not allow this method on the requested resource"
     return Failure(405, "MethodNotAllowed", message, {"group": kind.group, "kind": kind.plural} if kind else {})
+
+
+class Misfit(Failure):
+    """A body that cannot be read as an object of its kind; ``why`` is the reason without saying whose."""
+
+    def __init__(self, kind: str, version: str, why: str) -> None:
+        super().__init__(400, "BadRequest", f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
+        self.why = why
+
+
+def bad_patch(patch: str, why: str) -> Failure:
+    """Refuse a patch whose outcome cannot be read as an object of its kind."""
+    cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {patch}: {why}", "field": "patch"}
+    return Failure(422, "Invalid", f' "" is invalid: patch: {cause["message"]}', {"causes": [cause]})
 
 
 def unsupported_media(accepted: Sequence[str]) -> Failure:

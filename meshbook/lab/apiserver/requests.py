@@ -121,10 +121,13 @@ def target_of(path: str, kinds: KindTable) -> Target:
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = [*rest, "", ""][:3]
     kind = kinds.find(group, version, plural)
-    if kind is None or len(rest) > 3 or (subresource and subresource not in kind.subresources):
-        raise unknown_resource()
+    where = f"{group}/{version}" if group else version
+    if kind is None:
+        raise unknown_resource(f"{plural} of {where}")
+    if len(rest) > 3 or (subresource and subresource not in kind.subresources):
+        raise unknown_resource(f"{plural}/{'/'.join(rest[2:])} of {where}")
     if kind.namespaced != bool(namespace) and (name or namespace):
-        raise unknown_resource()
+        raise unknown_resource(f"{plural} {'within' if namespace else 'without'} a namespace")
     return Target(kind, version, namespace, name, subresource)
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal
 
-from meshbook.lab.apiserver.failures import Cause, bad_request, required
+from meshbook.lab.apiserver.failures import Cause, Misfit, required
 from meshbook.lab.apiserver.kinds import Json
 from meshbook.lab.apiserver.notation import NOTATION
 
 Form = Literal["any", "scalar", "struct", "map", "list"]
 _GO_TYPES = {"str": "string", "int": "int32", "bool": "bool", "num": "float64", "qty": "resource.Quantity"}
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "num": (int, float), "bool": (bool,)}
+_QUANTITY = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)")
 _TYPE = re.compile(r"(?P<atomic>\*?)(?P<base>\w+)(?P<suffix>\{\}|\[[^\]]*\])?(?P<required>!?)")
 
 
@@ -129,6 +130,9 @@ class Intake:
     def _scalar(self, value: Any, shape: Shape, path: str, owner: str) -> Any:
         if shape.name == "qty":
             self._expect(isinstance(value, str | int | float), value, shape, path, owner)
+            if not _QUANTITY.fullmatch(str(value)):
+                why = f"quantities must match the regular expression '^{_QUANTITY.pattern}$'"
+                raise Misfit(self.kind, self.version, why)
             return str(value)
         fits = isinstance(value, _PYTHON_TYPES[shape.name]) and isinstance(value, bool) == (shape.name == "bool")
         self._expect(fits, value, shape, path, owner)
@@ -140,8 +144,7 @@ class Intake:
         shown = {dict: "object", list: "array", str: "string", bool: "bool"}.get(type(value), "number")
         wanted = _GO_TYPES.get(shape.name, f"v1.{shape.name}") if shape.form == "scalar" else shape.form
         where = f"Go struct field {owner}.{path} of type {wanted}"
-        head = f'{self.kind} in version "{self.version}" cannot be handled as a {self.kind}'
-        raise bad_request(f"{head}: json: cannot unmarshal {shown} into {where}")
+        raise Misfit(self.kind, self.version, f"json: cannot unmarshal {shown} into {where}")
 
 
 def without_nulls(value: Any) -> Any:

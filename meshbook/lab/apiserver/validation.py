@@ -22,23 +22,28 @@ _PATH_SEGMENT = re.compile(r"(?!\.{1,2}$)[^/%]+")
 _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _LABEL_RULE = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-    "with an alphanumeric character"
+    "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    f"'{_LABEL.pattern}')"
 )
 _SERVICE_RULE = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character"
+    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
+    f"'{_SERVICE.pattern}')"
 )
 _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
-    "and end with an alphanumeric character"
+    "and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    f"'{_SUBDOMAIN.pattern}')"
 )
 _VALUE_RULE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
-    "and end with an alphanumeric character"
+    "and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation "
+    f"is '({_QUALIFIED.pattern})?')"
 )
 _KEY_RULE = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character"
+    "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    f"'{_QUALIFIED.pattern}')"
 )
 _POD_CHANGES = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
@@ -154,6 +159,13 @@ def _container_names(spec: Json, path: str) -> Iterator[Cause]:
         if name in seen:
             yield Cause(field=field, reason="FieldValueDuplicate", message=f'Duplicate value: "{name}"')
         seen.add(name)
+        for j, port in enumerate(container.get("ports", ())):
+            yield from _port(port["containerPort"], f"{path}.containers[{i}].ports[{j}].containerPort")
+
+
+def _port(number: int, field: str) -> Iterator[Cause]:
+    if not 1 <= number <= 65535:
+        yield bad_value(field, number, "must be between 1 and 65535, inclusive")
 
 
 def _service(obj: Json, before: Json | None) -> Iterator[Cause]:
@@ -162,8 +174,7 @@ def _service(obj: Json, before: Json | None) -> Iterator[Cause]:
     if not ports and spec.get("clusterIP") != "None" and spec["type"] != "ExternalName":
         yield required("spec.ports")
     for i, port in enumerate(ports):
-        if not 1 <= port["port"] <= 65535:
-            yield bad_value(f"spec.ports[{i}].port", port["port"], "must be between 1 and 65535, inclusive")
+        yield from _port(port["port"], f"spec.ports[{i}].port")
         if len(ports) > 1 and not port.get("name"):
             yield required(f"spec.ports[{i}].name")
         if port.get("name") in seen:

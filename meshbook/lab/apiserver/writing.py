@@ -117,7 +117,7 @@ class Writer:
             self._fill(request, obj, before)
             admitted = await self._admission.mutate(request, obj, before)
             if admitted is not obj:
-                obj = taken_in(request, admitted)
+                obj = taken_in(request, admitted, from_webhook=True)
                 self._fill(request, obj, before)
             check(kind, obj, before)
         obj = counted(kind, obj, before)

@@ -112,7 +112,9 @@ async def test_a_pod_of_an_absent_account_is_refused(api: Any) -> None:
 async def test_unknown_fields_are_refused_told_or_dropped(api: Any) -> None:
     body = api.deployment(replcas=2)
     strict = await api("POST", api.DEPLOYMENTS, body, fieldValidation="Strict")
-    assert (strict.code, strict.message) == (400, 'strict decoding error: unknown field "spec.replcas"')
+    why = 'strict decoding error: unknown field "spec.replcas"'
+    assert (strict.code, strict.reason) == (400, "BadRequest")
+    assert strict.message == f'Deployment in version "v1" cannot be handled as a Deployment: {why}'
     told = await api("POST", api.DEPLOYMENTS, body)
     assert told.headers["Warning"] == '299 - "unknown field \\"spec.replcas\\""'
     assert "replcas" not in told.body["spec"]
@@ -122,6 +124,59 @@ async def test_a_wrong_type_is_refused(api: Any) -> None:
     answer = await api("POST", api.DEPLOYMENTS, api.deployment(replicas="two"))
     assert (answer.code, answer.reason) == (400, "BadRequest")
     assert "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("type", "body"),
+    [
+        ("application/strategic-merge-patch+json", {"spec": {"replcas": 2}}),
+        ("application/merge-patch+json", {"spec": {"replicas": "two"}}),
+        ("application/json-patch+json", [{"op": "add", "path": "/spec/replcas", "value": 2}]),
+    ],
+    ids=["strategic merge", "merge", "json"],
+)
+async def test_a_patch_whose_outcome_is_no_object_is_invalid(api: Any, type: str, body: Any) -> None:
+    await api.made(api.DEPLOYMENTS, api.deployment())
+    answer = await api("PATCH", f"{api.DEPLOYMENTS}/web", body, type=type, fieldValidation="Strict")
+    assert (answer.code, answer.reason) == (422, "Invalid")
+    assert "patch: Invalid value: " in answer.message
+    assert answer.body["details"]["causes"][0]["field"] == "patch"
+
+
+async def test_server_side_apply_knows_no_unknown_field_whatever_the_validation(api: Any) -> None:
+    query = {"fieldManager": "tester", "fieldValidation": "Ignore"}
+    answer = await api("PATCH", f"{api.DEPLOYMENTS}/web", api.deployment(replcas=2), type=api.APPLY, **query)
+    assert answer.code == 400
+    assert answer.message == (
+        "failed to create typed patch object (default/web; apps/v1, Kind=Deployment): "
+        ".spec.replcas: field not declared in schema"
+    )
+
+
+async def test_a_quantity_and_a_port_have_their_form(api: Any) -> None:
+    container = {"name": "app", "image": "x", "resources": {"requests": {"cpu": "100x"}}}
+    answer = await api("POST", api.PODS, api.pod(containers=[container]))
+    assert (answer.code, "quantities must match the regular expression" in answer.message) == (400, True)
+    ports = [{"name": "app", "image": "x", "ports": [{"containerPort": 500000}]}]
+    answer = await api("POST", api.PODS, api.pod(containers=ports))
+    assert "spec.containers[0].ports[0].containerPort: Invalid value: 500000: must be between 1 and 65535" in (
+        answer.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("/apis/batch/v1/namespaces/default/jobs", "jobs of batch/v1"),
+        ("/api/v1/namespaces/default/pods/one/portforward", "pods/portforward of v1"),
+        ("/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers", "horizontalpodautoscalers of autoscaling"),
+        ("/metrics", "/metrics"),
+    ],
+)
+async def test_what_the_lab_does_not_do_is_named(api: Any, path: str, what: str) -> None:
+    answer = await api("GET", path)
+    assert (answer.code, answer.reason) == (404, "NotFound")
+    assert f"the server could not find the requested resource: the lab does not serve {what}" in answer.message
 
 
 @pytest.mark.parametrize(
