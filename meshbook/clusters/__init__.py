@@ -6,8 +6,8 @@
 """
 
 from meshbook.clusters.cluster import Cluster
-from meshbook.clusters.execution import OnLine
+from meshbook.clusters.execution import OnLine, Partner
 from meshbook.clusters.fleet import Fleet
 from meshbook.clusters.records import Access, Applied, DeploymentState, ExecResult, Object
 
-__all__ = ["Access", "Applied", "Cluster", "DeploymentState", "ExecResult", "Fleet", "Object", "OnLine"]
+__all__ = ["Access", "Applied", "Cluster", "DeploymentState", "ExecResult", "Fleet", "Object", "OnLine", "Partner"]

@@ -14,7 +14,7 @@ from meshbook import manifests
 from meshbook.clusters import applying, waiting
 from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import Connection
-from meshbook.clusters.execution import Command, Execution, OnLine
+from meshbook.clusters.execution import Command, Execution, OnLine, Partner
 from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.clusters.records import Access, Applied, DeploymentState, ExecResult, Object
 from meshbook.errors import ClusterError, UsageError
@@ -186,3 +186,17 @@ class Cluster(Api):
         argv = shlex.split(command) if isinstance(command, str) else list(command)
         what = Command(pod=pod, namespace=namespace, container=container, argv=argv)
         return Execution(self, what, on_line).run(timeout_s)
+
+    def converse(
+        self,
+        pod: str,
+        command: Sequence[str],
+        partner: Partner,
+        *,
+        namespace: str,
+        container: str = "",
+        timeout_s: float = 60,
+    ) -> ExecResult:
+        """Run ``command`` in a pod as ``exec`` does, with ``partner`` at its stdin and stdout."""
+        what = Command(pod=pod, namespace=namespace, container=container, argv=command, stdin=True)
+        return Execution(self, what, partner.heard, partner.say).run(timeout_s)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import websocket
 
@@ -24,7 +24,18 @@ from meshbook.errors import ExecError
 OnLine = Callable[[str, datetime], None]
 """Called with each line of stdout, without its end, and the UTC time at which it was complete here."""
 
-STDOUT, STDERR, STATUS = 1, 2, 3
+
+class Partner(Protocol):
+    """Whoever talks with a command while it runs; both methods are called by the thread that reads its output."""
+
+    def heard(self, line: str, when: datetime) -> None:
+        """Take a line of stdout and the UTC time at which it was complete here."""
+
+    def say(self) -> str:
+        """Return what the command is to read now, if anything; asked whenever output came, and 4 times a second."""
+
+
+STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
 _PODS = Resource(api_version="v1", kind="Pod", plural="pods", namespaced=True)
 _LOOK_S = 0.25
 """Seconds of silence after which deadline and interruption are looked at."""
@@ -71,20 +82,24 @@ class Command:
     namespace: str
     container: str
     argv: Sequence[str]
+    stdin: bool = False
 
     def query(self) -> list[tuple[str, str]]:
-        """Return the parameters of the exec request: output wanted, no input, no terminal."""
+        """Return the parameters of the exec request: output wanted, input perhaps, no terminal."""
         found = [("command", part) for part in self.argv]
         found += [("container", self.container)] if self.container else []
-        return [*found, ("stdout", "true"), ("stderr", "true"), ("stdin", "false"), ("tty", "false")]
+        return [*found, ("stdout", "true"), ("stderr", "true"), ("stdin", str(self.stdin).lower()), ("tty", "false")]
 
 
 class Execution:
     """One run of a command; call ``run`` once."""
 
-    def __init__(self, api: Api, command: Command, on_line: OnLine | None) -> None:
+    def __init__(
+        self, api: Api, command: Command, on_line: OnLine | None, say: Callable[[], str] | None = None
+    ) -> None:
         self.api, self.command, self.pod = api, command, command.pod
         self.stdout, self.stderr = Lines(on_line), Lines(None)
+        self._say = say
         self.status = b""
 
     def run(self, timeout_s: float) -> ExecResult:
@@ -140,7 +155,12 @@ class Execution:
                 if self._ended():
                     return
                 raise self._failed(f"the command in {self.pod} did not end within {timeout_s:g} s")
+            self._answer(link)
             pause(0)
+
+    def _answer(self, link: Any) -> None:
+        if self._say is not None and not self._ended() and (words := self._say()):
+            link.send_binary(bytes([STDIN]) + words.encode())
 
     def _take(self, data: bytes) -> None:
         channel, payload = (data[0], data[1:]) if data else (STATUS, b"")
