@@ -44,7 +44,7 @@ def begin() -> None:
         shell.InteractiveTB.set_mode(mode="Minimal")
     import pandas as pd
 
-    pd.set_option("display.max_colwidth", 160)
+    pd.set_option("display.max_colwidth", 160, "display.width", 160)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     _show({"text/plain": f"meshbook {version('meshbook')}, Python {platform.python_version()}, {now}"})
 

@@ -383,13 +383,13 @@ def test_nothing_secret_is_left_in_an_executed_copy(folder: Path, kubeconfig: Pa
         str(Path.home()) + "/", str(folder.parent), "203.0.113.9", "2001:db8::7",
     ]  # fmt: skip
     assert [word for word in secret if word in text] == []
-    assert "<token>" in text
+    assert "[token]" in text
     assert "~/x" in text
 
 
 def test_the_token_behind_a_token_file_is_a_secret_too(kubeconfig: Path) -> None:
     found = runs.gather(str(kubeconfig), root=Path("/nowhere"))
-    assert found.values["fleet-token-value"] == "<token>"
+    assert found.values["fleet-token-value"] == "[token]"
     assert found.projects == ("acme-fleet", "acme-prod")
 
 
@@ -397,13 +397,13 @@ def test_contexts_go_on_request_and_charts_with_them() -> None:
     redactor = Redactor(Secrets(contexts=("cluster1", "cluster2")), ["contexts"])
     document = {"text": "cluster1: cluster10 cluster2.", "image/png": "cGljdHVyZQ=="}
     clean = redactor.document(document)
-    assert clean["text"] == "<context 1>: cluster10 <context 2>."
+    assert clean["text"] == "[context 1]: cluster10 [context 2]."
     assert clean["image/png"] != document["image/png"]
 
 
 def test_the_same_address_keeps_its_number_and_versions_stay() -> None:
     redactor = Redactor(Secrets(), ["addresses"])
-    assert redactor.text("10.0.0.1 10.0.0.2:80 10.0.0.1.") == "<address 1> <address 2>:80 <address 1>."
+    assert redactor.text("10.0.0.1 10.0.0.2:80 10.0.0.1.") == "[address 1] [address 2]:80 [address 1]."
     assert redactor.text("1.17.5 12:30:45 v1.2.3.4-asm") == "1.17.5 12:30:45 v1.2.3.4-asm"
 
 
@@ -413,7 +413,7 @@ def test_a_file_that_would_still_leak_is_not_written(folder: Path) -> None:
             return text
 
     write(folder, "01_one.ipynb", "print('s3cret-bearer-token')", passing())
-    record = run(folder, redactor=Blind(Secrets(values={"s3cret-bearer-token": "<token>"})))
+    record = run(folder, redactor=Blind(Secrets(values={"s3cret-bearer-token": "[token]"})))
     assert record.notebooks[0].state == "error"
     assert not (record.folder / "01_one.ipynb").exists()
 

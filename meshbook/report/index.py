@@ -15,7 +15,7 @@ _SUMMARY = {
     "fail": "At least one claim was measured and does not hold.",
     "inconclusive": "No claim failed, but the evidence for at least one is too little or mixed.",
     "error": "At least one notebook broke off before its verdict. That is no finding about the mesh.",
-    "interrupted": "The run was interrupted. What had been taken away was brought back.",
+    "interrupted": "The run was interrupted before its end.",
 }
 
 _READING = """

@@ -16,7 +16,7 @@ from meshbook.runs.papermilling import papermill
 
 KERNEL = "python3"
 START_TIMEOUT_S = 60
-CELL_TIMEOUT_S = 900.0
+CELL_TIMEOUT_S = 3600.0
 """Seconds for a cell whose metadata says nothing (``meshbook.timeout_s``); its own waits end long before."""
 
 Progress = Callable[[int, str], None]

@@ -1,8 +1,9 @@
 """Take out of an executed notebook what must not leave this machine, and prove that it is gone.
 
 A walk over every string of the document, pictures aside: secrets of the kubeconfigs, this machine's folders and user,
-Google Cloud project ids; on request addresses and context names. What to look for is gathered by ``secrets``; nothing
-is written here.
+Google Cloud project ids; on request addresses and context names. What stands in for them is put in square brackets,
+since angle ones would become tags where an output is HTML. What to look for is gathered by ``secrets``; nothing is
+written here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ON_REQUEST = ("addresses", "contexts")
 """What ``--redact`` may name; everything else is always taken out."""
 
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
-_PROJECT = re.compile(r"(?<=projects/)(?!<project>)[a-z0-9][\w.:-]*")
+_PROJECT = re.compile(r"(?<=projects/)[a-z0-9][\w.:-]*")
 _OTHER_HOME = re.compile(r"(?<=/home/)[\w.-]+|(?<=/Users/)[\w.-]+")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]+:){7})[0-9a-fA-F:]{3,39}(?![\w:])")
@@ -45,7 +46,7 @@ class Redactor:
         return text
 
     def _numbered(self, match: re.Match[str]) -> str:
-        return self._numbers.setdefault(match[0], f"<address {len(self._numbers) + 1}>")
+        return self._numbers.setdefault(match[0], f"[address {len(self._numbers) + 1}]")
 
     def document(self, node: Any) -> Any:
         """Return a copy of JSON data with every string redacted, keys included.
@@ -70,7 +71,7 @@ class Redactor:
         found: set[str] = set()
         for text in _strings(node):
             found |= {shown for pattern, shown in self._rules if pattern.search(text)}
-            found |= {"<address>" for pattern in self._addresses if pattern.search(text)}
+            found |= {"[address]" for pattern in self._addresses if pattern.search(text)}
         return sorted(found)
 
     def require_clean(self, node: Any, *, name: str) -> None:
@@ -84,20 +85,20 @@ Rule = tuple[re.Pattern[str], str]
 
 
 def _always(secrets: Secrets) -> Iterator[Rule]:
-    yield _PEM, "<certificate>"
+    yield _PEM, "[certificate]"
     for value, shown in sorted(secrets.values.items(), key=lambda item: -len(item[0])):
         yield re.compile(re.escape(value)), shown
     for project in secrets.projects:
-        yield re.compile(rf"(?<![a-z0-9-]){re.escape(project)}(?![a-z0-9-])"), "<project>"
+        yield re.compile(rf"(?<![a-z0-9-]){re.escape(project)}(?![a-z0-9-])"), "[project]"
     for folder, shown in secrets.folders.items():
-        yield re.compile(rf"(?<![\w.~>-]){re.escape(folder)}(?![\w-])"), shown
-    yield _OTHER_HOME, "<user>"
-    yield _PROJECT, "<project>"
+        yield re.compile(rf"(?<![\w.~\]-]){re.escape(folder)}(?![\w-])"), shown
+    yield _OTHER_HOME, "[user]"
+    yield _PROJECT, "[project]"
 
 
 def _contexts(secrets: Secrets) -> Iterator[Rule]:
     for number, name in enumerate(secrets.contexts, 1):
-        yield re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w]|[.-]\w)"), f"<context {number}>"
+        yield re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w]|[.-]\w)"), f"[context {number}]"
 
 
 def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:

@@ -42,7 +42,7 @@ def gather(kubeconfig: str, *, root: Path, contexts: Sequence[str] = (), extra_p
     """Gather what to take out: from the kubeconfig files of ``kubeconfig``, from this machine, from the names given."""
     documents = [_document(Path(part).expanduser()) for part in kubeconfig.split(os.pathsep) if part]
     found = [pair for document in documents for pair in _walk_secrets(document)]
-    values = {value: f"<{key}>" for key, value in found if len(value) >= _SHORTEST_SECRET}
+    values = {value: f"[{key}]" for key, value in found if len(value) >= _SHORTEST_SECRET}
     projects = {project for document in documents for project in _projects(document)}
     servers = [str(entry["cluster"].get("server", "")) for document in documents for entry in _clusters(document)]
     hosts = {urlsplit(server).hostname or "" for server in servers} - {""}
@@ -112,6 +112,6 @@ def _is_address(host: str) -> bool:
 
 def _folders(root: Path) -> dict[str, str]:
     home = str(Path.home())
-    named = {str(root): "<repo>", str(root.resolve()): "<repo>", home: "~", tempfile.gettempdir(): "<tmp>"}
+    named = {str(root): "[repo]", str(root.resolve()): "[repo]", home: "~", tempfile.gettempdir(): "[tmp]"}
     usable = {path: shown for path, shown in named.items() if len(path) > 1}
     return dict(sorted(usable.items(), key=lambda item: -len(item[0])))

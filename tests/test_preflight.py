@@ -1,0 +1,185 @@
+"""Each claim of the preflight passes on what parts 1 to 3 leave behind, and fails on its planted fault."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from meshbook import hub, preflight
+from meshbook.errors import ClusterError, FleetError
+from meshbook.judge import Verdict
+
+Objects = dict[str, list[dict[str, Any]]]
+
+
+class FakeCluster:
+    """A cluster of prepared objects: kind → objects."""
+
+    def __init__(self, name: str, objects: Objects) -> None:
+        self.name, self.objects = name, objects
+        self.server = "v1.31.2"
+        self.denied: set[str] = set()
+        self.refused: set[str] = set()
+
+    def version(self) -> str:
+        return self.server
+
+    def can_i(self, verb: str, resource: str, namespace: str = "") -> Any:
+        return SimpleNamespace(verb=verb, resource=resource, allowed=resource not in self.denied)
+
+    def list(self, kind: str, namespace: str = "", *, labels: str = "") -> list[dict[str, Any]]:
+        if kind in self.refused:
+            raise ClusterError(f"{self.name}: may not list {kind}", code=403, reason="Forbidden")
+        return self.objects.get(kind, [])
+
+    def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]:
+        for found in self.list(kind, namespace):
+            if found["metadata"]["name"] == name:
+                return found
+        raise ClusterError(f"{self.name}: no {kind} {name}", code=404, reason="NotFound")
+
+    def find(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
+        return next((found for found in self.list(kind) if found["metadata"]["name"] == name), None)
+
+
+class FakeFleet(list[FakeCluster]):
+    def each(self, task: Callable[[FakeCluster], Any]) -> dict[str, Any]:
+        return {cluster.name: task(cluster) for cluster in self}
+
+
+def named(name: str, labels: dict[str, str] | None = None, **fields: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": labels or {}}, **fields}
+
+
+def objects(number: int) -> Objects:
+    gateway = named(
+        "istio-eastwestgateway",
+        {preflight.NETWORK: f"network{number}"},
+        spec={"ports": [{"port": 15443}]},
+        status={"loadBalancer": {"ingress": [{"ip": f"192.0.2.{number}"}]}},
+    )
+    return {
+        "MutatingWebhookConfiguration": [named("injector", {"istio.io/rev": "asm-1175-9"})],
+        "Service": [gateway],
+        "Secret": [named("istio-remote-secret")],
+        "ConfigMap": [named("istio-ca-root-cert", data={"root-cert.pem": "ONE ROOT"})],
+    }
+
+
+@pytest.fixture
+def fleet() -> Any:
+    return FakeFleet([FakeCluster("a", objects(1)), FakeCluster("b", copy.deepcopy(objects(2)))])
+
+
+CLAIMS: dict[str, Callable[[Any], Verdict]] = {
+    "clusters": preflight.clusters_answer,
+    "user": lambda fleet: preflight.user_may(fleet, "sample"),
+    "revision": lambda fleet: preflight.revision_injects(fleet, "asm-1175-9"),
+    "gateways": preflight.gateways_joined,
+    "endpoints": preflight.endpoints_shared,
+    "root": preflight.one_root,
+    "left": lambda fleet: preflight.nothing_left(fleet, ["sample"]),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_it_passes_on_what_parts_1_to_3_leave_behind(fleet: Any, claim: str) -> None:
+    assert CLAIMS[claim](fleet).outcome == "pass"
+
+
+def old(cluster: FakeCluster) -> None:
+    cluster.server = "v1.21.14-gke.1"
+
+
+def denied(cluster: FakeCluster) -> None:
+    cluster.denied.add("deployments.apps/scale")
+
+
+def other_revision(cluster: FakeCluster) -> None:
+    cluster.objects["MutatingWebhookConfiguration"][0]["metadata"]["labels"]["istio.io/rev"] = "default"
+
+
+def no_address(cluster: FakeCluster) -> None:
+    cluster.objects["Service"][0]["status"] = {}
+
+
+def same_network(cluster: FakeCluster) -> None:
+    cluster.objects["Service"][0]["metadata"]["labels"][preflight.NETWORK] = "network1"
+
+
+def no_gateway(cluster: FakeCluster) -> None:
+    cluster.objects["Service"] = []
+
+
+def no_secret(cluster: FakeCluster) -> None:
+    cluster.objects["Secret"] = []
+
+
+def other_root(cluster: FakeCluster) -> None:
+    cluster.objects["ConfigMap"][0]["data"]["root-cert.pem"] = "ANOTHER ROOT"
+
+
+def no_root(cluster: FakeCluster) -> None:
+    cluster.objects["ConfigMap"] = []
+
+
+def still_there(cluster: FakeCluster) -> None:
+    cluster.objects["Namespace"] = [named("sample")]
+
+
+@pytest.mark.parametrize(
+    ("claim", "fault", "seen"),
+    [
+        ("clusters", old, "v1.21.14"),
+        ("user", denied, "patch deployments.apps/scale"),
+        ("revision", other_revision, "revisions default"),
+        ("gateways", no_address, "lacks address"),
+        ("gateways", same_network, "network1"),
+        ("gateways", no_gateway, "no Service istio=eastwestgateway"),
+        ("endpoints", no_secret, "no Secret istio/multiCluster=true"),
+        ("root", other_root, "sha256"),
+        ("root", no_root, "no ConfigMap"),
+        ("left", still_there, "namespace sample is there"),
+    ],
+)
+def test_it_fails_on_a_planted_fault_and_says_what_to_try(
+    fleet: Any, claim: str, fault: Callable[[FakeCluster], None], seen: str
+) -> None:
+    fault(fleet[1])
+    verdict = CLAIMS[claim](fleet)
+    assert verdict.outcome == "fail"
+    assert seen in verdict.reason
+    assert "Try: " in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("claim", "kind"),
+    [
+        ("revision", "MutatingWebhookConfiguration"),
+        ("gateways", "Service"),
+        ("endpoints", "Secret"),
+        ("root", "ConfigMap"),
+    ],
+)
+def test_what_may_not_be_looked_at_is_inconclusive(fleet: Any, claim: str, kind: str) -> None:
+    fleet[0].refused.add(kind)
+    assert CLAIMS[claim](fleet).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("members", "outcome"), [(["global/a", "us-central1/b"], "pass"), (["global/a"], "fail"), (None, "inconclusive")]
+)
+def test_the_fleet_is_asked_for_its_members(
+    fleet: Any, monkeypatch: pytest.MonkeyPatch, members: list[str] | None, outcome: str
+) -> None:
+    def memberships(*_: object, **__: object) -> list[str]:
+        if members is None:
+            raise FleetError("no answer")
+        return members
+
+    monkeypatch.setattr(hub, "memberships", memberships)
+    assert preflight.fleet_has(["global/a", "us-central1/b"], fleet[0]).outcome == outcome
