@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -158,6 +159,42 @@ def involved(event: Json) -> str:
     return f"{reference.get('kind', '').lower()}/{reference.get('name', '')}"
 
 
-def spec_json(name: str) -> Cell:
-    """A list of the spec as JSON, as columns of custom resources show one."""
-    return lambda obj: json.dumps(value, separators=(",", ":")) if (value := obj.get("spec", {}).get(name)) else ""
+def role(binding: Json) -> str:
+    return f"{binding['roleRef']['kind']}/{binding['roleRef']['name']}"
+
+
+def subjects(kind: str) -> Cell:
+    def cell(binding: Json) -> str:
+        found = [subject for subject in binding.get("subjects") or () if subject["kind"] == kind]
+        return ", ".join("/".join(filter(None, (s.get("namespace"), s["name"]))) for s in found)
+
+    return cell
+
+
+def at(path: str, kind: str) -> Cell:
+    """What stands at a JSONPath, as columns of custom kinds show it: nothing where there is nothing."""
+
+    def cell(obj: Json) -> Any:
+        value = _found(obj, path)
+        if kind == "date":
+            return elapsed(value or "")
+        if value is None or kind in ("integer", "number"):
+            return value
+        return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+    return cell
+
+
+_STEP = re.compile(r"""\.(?P<name>[\w-]+)|\[(?:(?P<index>\d+)|\?\(@\.(?P<key>\w+)==["'](?P<value>[^"']*)["']\))\]""")
+
+
+def _found(value: Any, path: str) -> Any:
+    """Follow the steps that columns use: ``.member``, ``[0]``, ``[?(@.type=="Ready")]``."""
+    for step in _STEP.finditer(path):
+        if step["name"]:
+            value = value.get(step["name"]) if isinstance(value, dict) else None
+        elif isinstance(value, list) and step["index"]:
+            value = next(iter(value[int(step["index"]) :]), None)
+        elif isinstance(value, list):
+            value = next((item for item in value if item.get(step["key"]) == step["value"]), None)
+    return value

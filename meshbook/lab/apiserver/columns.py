@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from meshbook.lab.apiserver import cells
 from meshbook.lab.apiserver.cells import Cell, number, text
-from meshbook.lab.apiserver.kinds import Json
+from meshbook.lab.apiserver.kinds import Json, Kind
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ def wide(name: str, cell: Cell) -> Column:
 
 _NAME, _AGE = Column("Name", text("metadata.name")), Column("Age", cells.age)
 DEFAULT_COLUMNS = (_NAME, _AGE)
+_CREATED = Column("Created At", text("metadata.creationTimestamp"))
+_SHOWN = {"date": "string"}
+_ROLE = Column("Role", cells.role)
+_SUBJECTS = tuple(wide(f"{kind}s", cells.subjects(kind)) for kind in ("User", "Group", "ServiceAccount"))
 _OF_PODS = (
     wide("Containers", cells.containers("name")),
     wide("Images", cells.containers("image")),
@@ -54,7 +58,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _AGE,
         Column("Version", text("status.nodeInfo.kubeletVersion")),
         wide("Internal-IP", cells.node_address),
+        wide("External-IP", lambda _: "<none>"),
         wide("OS-Image", text("status.nodeInfo.osImage", "<unknown>")),
+        wide("Kernel-Version", text("status.nodeInfo.kernelVersion", "<unknown>")),
         wide("Container-Runtime", text("status.nodeInfo.containerRuntimeVersion", "<unknown>")),
     ),
     "/pods": (
@@ -123,12 +129,20 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("Webhooks", cells.count("webhooks"), "integer"),
         _AGE,
     ),
-    "networking.istio.io/destinationrules": (_NAME, Column("Host", text("spec.host")), _AGE),
-    "networking.istio.io/virtualservices": (
-        _NAME,
-        Column("Gateways", cells.spec_json("gateways")),
-        Column("Hosts", cells.spec_json("hosts")),
-        _AGE,
-    ),
-    "networking.gke.io/multiclusteringresses": (_NAME, Column("VIP", text("status.VIP")), _AGE),
+    "apiextensions.k8s.io/customresourcedefinitions": (_NAME, _CREATED),
+    "coordination.k8s.io/leases": (_NAME, Column("Holder", text("spec.holderIdentity")), _AGE),
+    "rbac.authorization.k8s.io/clusterroles": (_NAME, _CREATED),
+    "rbac.authorization.k8s.io/roles": (_NAME, _CREATED),
+    "rbac.authorization.k8s.io/clusterrolebindings": (_NAME, _ROLE, _AGE, *_SUBJECTS),
+    "rbac.authorization.k8s.io/rolebindings": (_NAME, _ROLE, _AGE, *_SUBJECTS),
 }
+
+
+def columns_of(kind: Kind) -> tuple[Column, ...]:
+    """Return the columns of a kind; those of a custom kind are in its definition."""
+    if not kind.printed:
+        return COLUMNS.get(kind.bucket, DEFAULT_COLUMNS)
+    return (
+        _NAME,
+        *(Column(p.name, cells.at(p.path, p.type), _SHOWN.get(p.type, p.type), p.wide) for p in kind.printed),
+    )

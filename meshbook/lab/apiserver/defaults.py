@@ -150,6 +150,19 @@ def _webhooks(configuration: Json) -> None:
             _default(rule, scope="*")
 
 
+def _definition(definition: Json) -> None:
+    names = definition["spec"]["names"]
+    _default(names, singular=names["kind"].lower(), listKind=f"{names['kind']}List")
+    _default(definition["spec"], conversion={"strategy": "None"})
+    reached = {"status": "True", "lastTransitionTime": definition["metadata"].get("creationTimestamp")}
+    accepted = {"type": "NamesAccepted", "reason": "NoConflicts", "message": "no conflicts found", **reached}
+    established = {"type": "Established", "reason": "InitialNamesAccepted", **reached}
+    established["message"] = "the initial names have been accepted"
+    stored = [version["name"] for version in definition["spec"]["versions"] if version["storage"]]
+    status = {"conditions": [accepted, established], "acceptedNames": dict(names), "storedVersions": stored}
+    definition.setdefault("status", status)
+
+
 def _role_binding(binding: Json) -> None:
     for subject in binding.get("subjects", ()):
         if subject.get("kind") in ("User", "Group"):
@@ -158,6 +171,7 @@ def _role_binding(binding: Json) -> None:
 
 _FILLERS: dict[str, Callable[[Json], None]] = {
     "ClusterRoleBinding": _role_binding,
+    "CustomResourceDefinition": _definition,
     "Deployment": _deployment,
     "EndpointSlice": _endpoint_slice,
     "HorizontalPodAutoscaler": _autoscaler,

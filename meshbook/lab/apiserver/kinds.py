@@ -1,7 +1,8 @@
 """The table of served kinds: names, versions, subresources, field selectors. Data only.
 
-A kind that the lab's controllers do not act on is not in the table, so that nobody can create an object that does
-nothing. How an object of a kind looks inside is in ``shapes``; how it is printed, in ``tables``.
+A built-in kind that the lab's controllers do not act on is not in the table, so that nobody can create an object that
+does nothing. How an object of a kind looks inside is in ``shapes``; how it is printed, in ``tables``. ``CUSTOM_KINDS``
+are those that a new cluster has a CustomResourceDefinition for; which ones it serves, its definitions say.
 """
 
 from __future__ import annotations
@@ -14,6 +15,20 @@ Json = dict[str, Any]
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 EVERYWHERE = ("metadata.name", "metadata.namespace")
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A printed column of a custom kind."""
+
+    name: str
+    path: str
+    """In the JSONPath of definitions: ``.spec.hosts``."""
+    type: str = "string"
+    wide: bool = False
+
+
+_AGE = Printed("Age", ".metadata.creationTimestamp", "date")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +50,8 @@ class Kind:
     categories: tuple[str, ...] = ()
     shape: str = "Object"
     """Name in ``shapes``."""
+    printed: tuple[Printed, ...] = ()
+    """Columns of a custom kind besides its name; those of built-in kinds are in ``columns``."""
     bucket: str = field(init=False)
     """Key of the kind in the store."""
 
@@ -75,7 +92,7 @@ def _rbac(kind: str, plural: str, *, namespaced: bool = True) -> Kind:
     return Kind(group="rbac.authorization.k8s.io", kind=kind, plural=plural, namespaced=namespaced, shape=kind)
 
 
-def _istio(kind: str, plural: str, short: str) -> Kind:
+def _istio(kind: str, plural: str, short: str, *printed: Printed) -> Kind:
     return Kind(
         group="networking.istio.io",
         versions=("v1beta1", "v1", "v1alpha3"),
@@ -86,13 +103,13 @@ def _istio(kind: str, plural: str, short: str) -> Kind:
         custom=True,
         counts_generations=True,
         categories=("istio-io", "networking-istio-io"),
+        printed=(*printed, _AGE),
     )
 
 
-def _gke(kind: str, plural: str, short: tuple[str, ...], group: str = "networking.gke.io") -> Kind:
-    status = ("status",)
-    more: Json = {"group": group, "kind": kind, "plural": plural, "short": short, "subresources": status}
-    return Kind(**more, custom=True, counts_generations=True)
+def _gke(kind: str, plural: str, short: str, *printed: Printed, group: str = "networking.gke.io") -> Kind:
+    names: Json = {"group": group, "kind": kind, "plural": plural, "short": (short,), "subresources": ("status",)}
+    return Kind(**names, custom=True, counts_generations=True, printed=(*printed, _AGE))
 
 
 _ALL = ("all",)
@@ -190,20 +207,47 @@ KINDS: tuple[Kind, ...] = (
     _rbac("ClusterRoleBinding", "clusterrolebindings", namespaced=False),
     _rbac("Role", "roles"),
     _rbac("RoleBinding", "rolebindings"),
-    _istio("DestinationRule", "destinationrules", "dr"),
+    Kind(
+        group="apiextensions.k8s.io",
+        kind="CustomResourceDefinition",
+        plural="customresourcedefinitions",
+        short=("crd", "crds"),
+        namespaced=False,
+        subresources=("status",),
+        counts_generations=True,
+        categories=("api-extensions",),
+        shape="CustomResourceDefinition",
+    ),
+    Kind(group="coordination.k8s.io", kind="Lease", plural="leases", shape="Lease"),
+)
+
+CUSTOM_KINDS: tuple[Kind, ...] = (
+    _istio("DestinationRule", "destinationrules", "dr", Printed("Host", ".spec.host")),
     _istio("Gateway", "gateways", "gw"),
-    _istio("VirtualService", "virtualservices", "vs"),
-    _gke("MultiClusterIngress", "multiclusteringresses", ("mci",)),
-    _gke("MultiClusterService", "multiclusterservices", ("mcs",)),
-    _gke("BackendConfig", "backendconfigs", ("bc",), "cloud.google.com"),
+    _istio(
+        "VirtualService",
+        "virtualservices",
+        "vs",
+        Printed("Gateways", ".spec.gateways"),
+        Printed("Hosts", ".spec.hosts"),
+    ),
+    _gke("MultiClusterIngress", "multiclusteringresses", "mci", Printed("VIP", ".status.VIP")),
+    _gke("MultiClusterService", "multiclusterservices", "mcs"),
+    _gke("BackendConfig", "backendconfigs", "bc", group="cloud.google.com"),
 )
 
 
 class KindTable:
-    """The kinds that one server serves."""
+    """The kinds that one server serves: the built-in ones, and those that ``define`` was last given."""
 
-    def __init__(self, kinds: Iterable[Kind] = KINDS) -> None:
-        self._by_bucket = {kind.bucket: kind for kind in kinds}
+    def __init__(self) -> None:
+        self._by_bucket = {kind.bucket: kind for kind in KINDS}
+
+    def define(self, kinds: Iterable[Kind]) -> list[Kind]:
+        """Serve just these custom kinds; return those that are served no longer."""
+        before = [kind for kind in self if kind.custom]
+        self._by_bucket = {kind.bucket: kind for kind in (*kinds, *KINDS)}
+        return [kind for kind in before if kind.bucket not in self._by_bucket]
 
     def __iter__(self) -> Iterator[Kind]:
         return iter(self._by_bucket.values())

@@ -3,7 +3,8 @@
 One line per type: its name, then its fields as ``name:type``. No type means string. ``int bool num`` are what they say,
 ``qty`` a quantity, ``any`` is not looked into. ``X[]`` is a list that is replaced as a whole, ``X[key]`` a list whose
 items are told apart by ``key`` (``[a,b=D]``: by a and b, where a missing b means D), ``X[=]`` a set, ``X{}`` a map, a
-leading ``*`` marks what is replaced as a whole though it has fields, a trailing ``!`` what must be there.
+leading ``*`` marks what is replaced as a whole though it has fields, a trailing ``!`` what must be there. The field
+``*`` stands for all that are not named.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ LocalReference name
 Condition type! status! reason message observedGeneration:int lastTransitionTime lastUpdateTime lastProbeTime
   lastHeartbeatTime
 Object metadata:ObjectMeta spec:any status:any
+Custom metadata:ObjectMeta *:any
 """
 
 PODS = """
@@ -123,6 +125,14 @@ Webhook name! admissionReviewVersions:str[]! clientConfig:ClientConfig! sideEffe
   matchConditions:any[] namespaceSelector:*LabelSelector objectSelector:*LabelSelector reinvocationPolicy
   rules:WebhookRule[] timeoutSeconds:int
 ClientConfig url caBundle service:any
+CustomResourceDefinition metadata:ObjectMeta spec:DefinitionSpec! status:any
+DefinitionSpec group! scope! names:DefinitionNames! versions:DefinitionVersion[]! conversion:any
+  preserveUnknownFields:bool
+DefinitionNames kind! plural! singular listKind shortNames:str[] categories:str[]
+DefinitionVersion name! served:bool! storage:bool! schema:any! subresources:any additionalPrinterColumns:any[]
+  deprecated:bool deprecationWarning selectableFields:any[]
+Lease metadata:ObjectMeta spec:LeaseSpec
+LeaseSpec holderIdentity acquireTime renewTime leaseDurationSeconds:int leaseTransitions:int preferredHolder strategy
 WebhookRule apiGroups:str[] apiVersions:str[] operations:str[] resources:str[] scope
 """
 

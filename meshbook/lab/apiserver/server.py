@@ -19,10 +19,11 @@ from meshbook.lab.apiserver import access
 from meshbook.lab.apiserver.access import Action, User
 from meshbook.lab.apiserver.admission import Admission
 from meshbook.lab.apiserver.defaults import fill
+from meshbook.lab.apiserver.definitions import definition_of, kind_of
 from meshbook.lab.apiserver.documents import HEALTH, PUBLIC, REVIEWS, Documents
 from meshbook.lab.apiserver.failures import Failure, internal, method_not_allowed, unknown_resource
 from meshbook.lab.apiserver.handlers import Handlers, answer
-from meshbook.lab.apiserver.kinds import KindTable
+from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, Json, Kind, KindTable
 from meshbook.lab.apiserver.lifecycle import newborn
 from meshbook.lab.apiserver.requests import ApiRequest, target_of, verb_of
 from meshbook.lab.apiserver.store import Store, encode
@@ -59,15 +60,25 @@ class ApiServer:
         self._runner: web.AppRunner | None = None
         self._reachable = asyncio.Event()
         self._reachable.set()
+        definitions = self.kinds.named("apiextensions.k8s.io", "customresourcedefinitions")
+        self.store.subscribe(definitions.bucket, lambda: self._redefine(definitions))
+        for custom in CUSTOM_KINDS:
+            self._found(definitions, definition_of(custom))
         for name in BUILT_IN_NAMESPACES:
-            self._found_namespace(name)
+            head = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            self._found(self.kinds.named("", "namespaces"), head)
 
-    def _found_namespace(self, name: str) -> None:
-        kind = self.kinds.named("", "namespaces")
-        head = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}}
-        namespace = newborn(kind, head, str(uuid.uuid4()))
-        fill(kind, namespace)
-        self.store.create(kind.bucket, namespace)
+    def _found(self, kind: Kind, obj: Json) -> None:
+        """Create an object that is there from the start."""
+        made = newborn(kind, obj, str(uuid.uuid4()))
+        fill(kind, made)
+        self.store.create(kind.bucket, made)
+
+    def _redefine(self, definitions: Kind) -> None:
+        """Serve the custom kinds that are defined; objects of those that are no longer go with their definition."""
+        for kind in self.kinds.define([kind_of(entry.object) for entry in self.store.list(definitions.bucket)]):
+            for entry in self.store.list(kind.bucket):
+                self.store.delete(kind.bucket, entry.object, entry)
 
     async def start(self) -> None:
         """Listen on the cluster's API address."""

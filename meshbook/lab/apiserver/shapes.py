@@ -47,7 +47,7 @@ class Shape:
     def child(self, name: str) -> Shape | None:
         """Return the shape of a member; None when a struct has no such field."""
         if self.form == "struct":
-            return self.fields.get(name)
+            return self.fields.get(name) or self.fields.get("*")
         return self.element if self.form == "map" else ANY
 
     def identity(self, item: Json) -> Json:

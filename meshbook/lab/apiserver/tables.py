@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshbook.lab.apiserver.columns import COLUMNS, DEFAULT_COLUMNS
+from meshbook.lab.apiserver.columns import columns_of
 from meshbook.lab.apiserver.kinds import Json, Kind
 from meshbook.lab.apiserver.store import Stored
 
 
 def table(kind: Kind, entries: Sequence[Stored], revision: str, include: str, *, with_columns: bool = True) -> Json:
     """Return the Table of ``entries``; ``include`` says how much of each object goes along (Metadata, Object, None)."""
-    columns = COLUMNS.get(kind.bucket, DEFAULT_COLUMNS)
+    columns = columns_of(kind)
     rows = [{"cells": [c.cell(e.object) for c in columns], "object": _embedded(e.object, include)} for e in entries]
     return {
         "kind": "Table",

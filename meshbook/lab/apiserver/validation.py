@@ -192,6 +192,15 @@ def _autoscaler(obj: Json, _before: Json | None) -> Iterator[Cause]:
         yield bad_value("spec.maxReplicas", obj["spec"]["maxReplicas"], detail)
 
 
+def _definition(obj: Json, _before: Json | None) -> Iterator[Cause]:
+    spec = obj["spec"]
+    wanted = f"{spec['names']['plural']}.{spec['group']}"
+    if obj["metadata"]["name"] != wanted:
+        yield bad_value("metadata.name", obj["metadata"]["name"], 'must be spec.names.plural+"."+spec.group')
+    if sum(version["storage"] for version in spec["versions"]) != 1:
+        yield bad_value("spec.versions", spec["versions"], "must have exactly one version marked as storage version")
+
+
 def _secret(obj: Json, before: Json | None) -> Iterator[Cause]:
     yield from _same("type", obj, before)
 
@@ -203,6 +212,7 @@ def _binding(obj: Json, before: Json | None) -> Iterator[Cause]:
 
 _SPECIFIC: dict[str, Callable[[Json, Json | None], Iterator[Cause]]] = {
     "ClusterRoleBinding": _binding,
+    "CustomResourceDefinition": _definition,
     "Deployment": _workload,
     "HorizontalPodAutoscaler": _autoscaler,
     "Pod": _pod,

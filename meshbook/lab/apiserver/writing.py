@@ -27,7 +27,7 @@ from meshbook.lab.apiserver.lifecycle import (
 from meshbook.lab.apiserver.ownership import Owner, shares_after, write_shares
 from meshbook.lab.apiserver.reading import current
 from meshbook.lab.apiserver.requests import ApiRequest
-from meshbook.lab.apiserver.shapes import shape_of
+from meshbook.lab.apiserver.shapes import missing, shape_of
 from meshbook.lab.apiserver.store import AlreadyStored, NotStored, StaleWrite, Store, Stored
 from meshbook.lab.apiserver.validation import check
 from meshbook.lab.topology import ClusterTopology
@@ -130,7 +130,7 @@ class Writer:
     def _fill(self, request: ApiRequest, obj: Json, before: Json | None) -> None:
         """Fill in defaults where the object has the parts that defaults go into; ``check`` refuses it otherwise."""
         kind = request.kind
-        if any(child.required and name not in obj for name, child in shape_of(kind.shape).fields.items()):
+        if any(missing(obj, shape_of(kind.shape))):
             return
         fill(kind, obj)
         if kind.kind == "Service":

@@ -9,7 +9,7 @@ import pytest
 
 from meshbook.lab import client
 from meshbook.lab.apiserver.cells import elapsed
-from meshbook.lab.apiserver.kinds import KindTable
+from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, KindTable
 
 TABLE = (
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
@@ -19,6 +19,7 @@ AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLi
 
 def test_every_kind_that_the_control_plane_uses_is_served() -> None:
     kinds = KindTable()
+    kinds.define(CUSTOM_KINDS)
     used = [value for value in vars(client).values() if isinstance(value, client.Resource)]
     assert used
     for resource in used:
