@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshbook.lab.envoy import clusters, endpoints, folders, listeners, routes
-from meshbook.lab.envoy.elements import Json, discovery_response, seconds, watched_file
+from meshbook.lab.envoy.elements import Json, access_log, discovery_response, seconds, watched_file
 from meshbook.lab.envoy.endpoints import Endpoint
 from meshbook.lab.envoy.folders import ProxyFolder
 
@@ -101,6 +101,7 @@ def _listener(frontend: Frontend, folder: ProxyFolder) -> Json:
         route_config=routes.single(frontend.name, _route(frontend.backend)),
         use_remote_address=True,
         local_reply_config=_bad_gateway(),
+        access_log=access_log(folder.access_log, "edge"),
     )
     return listeners.plain(frontend.name, frontend.address, frontend.port, manager)
 

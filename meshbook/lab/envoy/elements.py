@@ -8,6 +8,7 @@ Json = dict[str, Any]
 
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 FILE_LOG = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+STDOUT_LOG = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
 
 LOG_FIELDS = {
     "start": "%START_TIME%",
@@ -26,6 +27,28 @@ LOG_FIELDS = {
     "sni": "%REQUESTED_SERVER_NAME%",
 }
 """One line of JSON per request (or per connection, where a proxy passes TLS through); absent values are null."""
+
+PRINTED_FIELDS = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "duration": "%DURATION%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER%",
+    "upstream_request_attempt_count": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+}
+"""What a pod's proxy prints: Istio's JSON names, as with ``accessLogFile: /dev/stdout``. The count of attempts is
+extra, as in a mesh whose ``accessLogFormat`` asks for it."""
 
 
 def typed(message: str, **fields: Any) -> Json:
@@ -56,6 +79,11 @@ def access_log(path: str, direction: str) -> list[Json]:
     """Log to ``path``; ``direction`` (outbound, inbound, gateway, passthrough, edge) says which listener it was."""
     fields = {"direction": direction, **LOG_FIELDS}
     return [part("envoy.access_loggers.file", FILE_LOG, path=path, log_format={"json_format": fields})]
+
+
+def printed_log() -> list[Json]:
+    """Log to standard output, where ``kubectl logs -c istio-proxy`` finds it."""
+    return [part("envoy.access_loggers.stdout", STDOUT_LOG, log_format={"json_format": PRINTED_FIELDS})]
 
 
 def seconds(value: float) -> str:

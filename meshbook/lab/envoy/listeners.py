@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from meshbook.lab.envoy import clusters, routes, tls
-from meshbook.lab.envoy.elements import ROUTER, Json, access_log, address, part, typed, watched_file
+from meshbook.lab.envoy.elements import ROUTER, Json, access_log, address, part, printed_log, typed, watched_file
 from meshbook.lab.envoy.folders import ProxyFolder
 from meshbook.lab.topology import PROXY_HEALTH_PORT, PROXY_INBOUND_PORT, PROXY_METRICS_PORT, PROXY_OUTBOUND_PORT
 
@@ -54,7 +54,7 @@ def passthrough(name: str, ip: str, port: int, folder: ProxyFolder, extra: Extra
         stat_prefix="passthrough",
         cluster="BlackHoleCluster",
         max_connect_attempts=MAX_CONNECT_ATTEMPTS,
-        access_log=access_log(folder.access_log, "passthrough"),
+        access_log=[*access_log(folder.access_log, "passthrough"), *printed_log()],
     )
     chain = {"filter_chain_match": {"server_names": ["*.local"]}, "filters": [by_sni, proxy]}
     return _listener(name, ip, port, [chain], extra=extra, inspect_tls=True)
@@ -83,15 +83,17 @@ def metrics(ip: str, folder: ProxyFolder) -> Json:
 def http_manager(
     direction: str, folder: ProxyFolder, *, before: Sequence[Json] = (), logged: bool = True, **fields: Any
 ) -> Json:
-    """Return an HTTP connection manager; ``fields`` carry its routes (``rds`` or ``route_config``) and options."""
+    """Return an HTTP connection manager; ``fields`` carry its routes (``rds`` or ``route_config``) and options.
+
+    Its access log goes to the proxy's folder, and to standard output unless ``fields`` bring an ``access_log``.
+    """
+    logs = [*access_log(folder.access_log, direction), *printed_log()] if logged else []
     return part(
         "envoy.filters.network.http_connection_manager",
         HTTP_MANAGER,
         stat_prefix=direction,
-        access_log=access_log(folder.access_log, direction) if logged else [],
-        drain_timeout="0.5s",
         http_filters=[*before, part("envoy.filters.http.router", ROUTER)],
-        **fields,
+        **{"access_log": logs, "drain_timeout": "0.5s", **fields},
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import meshbook.lab.envoy
-from meshbook.lab.envoy import bootstrap, clusters, edge, endpoints, folders
+from meshbook.lab.envoy import bootstrap, clusters, edge, endpoints, folders, listeners
 from meshbook.lab.envoy.endpoints import Endpoint, Locality
 
 
@@ -80,3 +81,16 @@ def test_this_room_reads_and_writes_nothing() -> None:
     for source in Path(meshbook.lab.envoy.__file__).parent.glob("*.py"):
         called = {node.attr for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Attribute)}
         assert not called & {"open", "read_text", "write_text", "mkdir", "unlink", "exists"}, source.name
+
+
+def test_pods_proxies_print_their_access_log_and_the_balancer_does_not(tmp_path: Path) -> None:
+    folder = folders.ProxyFolder(path=tmp_path)
+    printed = [one["name"] for one in _logs(listeners.outbound("127.0.0.1", folder))]
+    assert printed == ["envoy.access_loggers.file", "envoy.access_loggers.stdout"]
+    front = edge.files([edge.Frontend(name="front", address="127.0.0.1", port=80)], tmp_path)["lds.json"]
+    assert [one["name"] for one in _logs(front["resources"][0])] == ["envoy.access_loggers.file"]
+
+
+def _logs(listener: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"]
+    return found
