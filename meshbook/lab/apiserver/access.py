@@ -78,6 +78,14 @@ def access_review(user: User, body: Json) -> Json:
     return {**body, "metadata": {}, "status": status}
 
 
+def rules_review(user: User, body: Json) -> Json:
+    """Answer a SelfSubjectRulesReview (``kubectl auth can-i --list``); it cannot say that secrets are left out."""
+    verbs = list(READING) if user.read_only else ["*"]
+    rules = {"resourceRules": [{"verbs": verbs, "apiGroups": ["*"], "resources": ["*"]}]}
+    paths = {"nonResourceRules": [{"verbs": ["get"] if user.read_only else ["*"], "nonResourceURLs": ["*"]}]}
+    return {**body, "metadata": {}, "status": {**rules, **paths, "incomplete": user.read_only}}
+
+
 def subject_review(user: User, body: Json) -> Json:
     """Answer a SelfSubjectReview (``kubectl auth whoami``)."""
     return {**body, "metadata": {}, "status": {"userInfo": {"username": user.name, "groups": list(user.groups)}}}

@@ -10,10 +10,12 @@ from meshbook.lab.apiserver.kinds import Json, Kind, KindTable
 
 AGGREGATED = ("v2", "v2beta1")
 REVIEWS = {
-    "authorization.k8s.io": ("SelfSubjectAccessReview", "selfsubjectaccessreviews"),
-    "authentication.k8s.io": ("SelfSubjectReview", "selfsubjectreviews"),
+    "authorization.k8s.io": ("SelfSubjectAccessReview", "SelfSubjectRulesReview"),
+    "authentication.k8s.io": ("SelfSubjectReview",),
 }
-"""Kinds that are asked and not kept: group → kind, plural. Version v1, verb create, no namespace."""
+"""Kinds that are asked and not kept: group → kinds. Version v1, verb create, no namespace."""
+
+OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 VERSION: Json = {
     "major": "1",
@@ -64,10 +66,9 @@ def resource_list(kinds: KindTable, name: str, version: str) -> Json | None:
     if version not in groups(kinds).get(name, ["v1"] if not name else []):
         return None
     resources = [entry for kind in kinds.in_group_version(name, version) for entry in _resources(kind)]
-    if name in REVIEWS:
-        kind_name, plural = REVIEWS[name]
-        head: Json = {"name": plural, "singularName": kind_name.lower(), "namespaced": False}
-        resources.append(head | {"kind": kind_name, "verbs": ["create"]})
+    for review in REVIEWS.get(name, ()):
+        head: Json = {"name": f"{review.lower()}s", "singularName": review.lower(), "namespaced": False}
+        resources.append(head | {"kind": review, "verbs": ["create"]})
     api_version = f"{name}/{version}" if name else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources}
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from meshbook.lab.apiserver import discovery
-from meshbook.lab.apiserver.access import User, access_review, subject_review
+from meshbook.lab.apiserver.access import User, access_review, rules_review, subject_review
 from meshbook.lab.apiserver.failures import bad_request
 from meshbook.lab.apiserver.kinds import Json, KindTable
 from meshbook.lab.apiserver.requests import decode
+from meshbook.lab.apiserver.store import encode
 
 HEALTH = ("/healthz", "/livez", "/readyz")
 PUBLIC = (*HEALTH, "/version")
@@ -17,6 +18,7 @@ PUBLIC = (*HEALTH, "/version")
 
 REVIEWS: dict[str, Callable[[User, Json], Json]] = {
     "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews": access_review,
+    "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews": rules_review,
     "/apis/authentication.k8s.io/v1/selfsubjectreviews": subject_review,
 }
 
@@ -33,16 +35,18 @@ class Documents:
             "/openapi/v3": lambda: discovery.openapi_index(kinds),
         }
 
-    def find(self, path: str, accept: str) -> tuple[Json, str] | None:
+    def find(self, path: str, accept: str) -> tuple[bytes, str] | None:
         """Return the document at ``path`` and its media type; None when there is none."""
+        if path == "/openapi/v2":
+            return b"", discovery.OPENAPI_V2  # a document that describes nothing: what there is, stands in version 3
         if path in ("/api", "/apis"):
             for version in discovery.AGGREGATED:
                 media = f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
                 if media in accept.replace(" ", ""):
-                    return discovery.aggregated(self._kinds, version, core=path == "/api"), media
+                    return encode(discovery.aggregated(self._kinds, version, core=path == "/api")), media
         make = self._fixed.get(path) or self._grouped(path)
         document = make() if make else None
-        return (document, "application/json") if document else None
+        return (encode(document), "application/json") if document else None
 
     def _grouped(self, path: str) -> Callable[[], Json | None] | None:
         match path.strip("/").split("/"):

@@ -1,7 +1,7 @@
 """Bodies in Kubernetes' protobuf form, which kubectl's ``create`` and ``auth`` commands send whatever a server prefers.
 
-Only the kinds below, read only; answers are always JSON. Other kinds are refused as an unknown media type, and the
-same object as a file (``kubectl create -f``) comes in JSON.
+Only the kinds below, read only; answers are always JSON. Other kinds, and fields that would be passed over, are refused
+as an unknown media type; the same object as a file (``kubectl create -f``) comes in JSON.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from meshbook.lab.apiserver.failures import bad_request
-from meshbook.lab.apiserver.failures import unsupported_media as unsupported
+from meshbook.lab.apiserver.failures import Failure, bad_request
 from meshbook.lab.apiserver.kinds import Json
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
@@ -39,14 +38,32 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "ConfigMap": {1: "metadata:ObjectMeta", 2: "data:str{}", 3: "binaryData:bytes{}", 4: "immutable:bool"},
     "Secret": {1: "metadata:ObjectMeta", 2: "data:bytes{}", 3: "type", 4: "stringData:str{}", 5: "immutable:bool"},
     "ServiceAccount": {1: "metadata:ObjectMeta", 4: "automountServiceAccountToken:bool"},
+    "Deployment": {1: "metadata:ObjectMeta", 2: "spec:DeploymentSpec", 3: "status:Nothing"},
+    "DeploymentSpec": {
+        1: "replicas:int",
+        2: "selector:LabelSelector",
+        3: "template:PodTemplate",
+        4: "strategy:Nothing",
+    },
+    "LabelSelector": {1: "matchLabels:str{}"},
+    "PodTemplate": {1: "metadata:ObjectMeta", 2: "spec:PodSpec"},
+    "PodSpec": {2: "containers:Container[]"},
+    "Container": {1: "name", 2: "image", 3: "command:str[]", 6: "ports:ContainerPort[]", 8: "resources:Nothing"},
+    "ContainerPort": {1: "name", 2: "hostPort:int", 3: "containerPort:int", 4: "protocol", 5: "hostIP"},
+    "Nothing": {},
     "SelfSubjectReview": {1: "metadata:ObjectMeta"},
+    "SelfSubjectRulesReview": {1: "metadata:ObjectMeta", 2: "spec:RulesSpec"},
+    "RulesSpec": {1: "namespace"},
     "SelfSubjectAccessReview": {1: "metadata:ObjectMeta", 2: "spec:AccessSpec"},
     "AccessSpec": {1: "resourceAttributes:Resource", 2: "nonResourceAttributes:Path"},
     "Resource": {1: "namespace", 2: "verb", 3: "group", 4: "version", 5: "resource", 6: "subresource", 7: "name"},
     "Path": {1: "path", 2: "verb"},
     "DeleteOptions": {1: "gracePeriodSeconds:int", 4: "propagationPolicy", 5: "dryRun:str[]"},
 }
-_TOP = ("Namespace", "ConfigMap", "Secret", "ServiceAccount", "SelfSubjectReview", "SelfSubjectAccessReview")
+_WHOLE = ("Deployment", "DeploymentSpec", "LabelSelector", "PodTemplate", "PodSpec", "Container", "Nothing")
+"""Messages of which no field may be passed over: what runs would not be what was asked for."""
+_REVIEWS = ("SelfSubjectReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview")
+_TOP = ("Namespace", "ConfigMap", "Secret", "ServiceAccount", "Deployment", "DeleteOptions", *_REVIEWS)
 
 
 def decode_protobuf(body: bytes) -> Json:
@@ -56,8 +73,8 @@ def decode_protobuf(body: bytes) -> Json:
     try:
         envelope = _message(body[len(MAGIC) :], "Unknown")
         head: Json = envelope["typeMeta"]
-        if head["kind"] not in (*_TOP, "DeleteOptions"):
-            raise unsupported(("application/json", "application/yaml"))
+        if head["kind"] not in _TOP:
+            raise _unread(head["kind"])
         return head | _message(envelope.get("raw", b""), head["kind"])
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise bad_request(f"the protobuf body cannot be read: {error}") from error
@@ -67,6 +84,8 @@ def _message(data: bytes, name: str) -> Json:
     decoded: Json = {}
     for number, value in _entries(data):
         field, _, kind = _MESSAGES[name].get(number, "").partition(":")
+        if not field and name in _WHOLE and _says_something(value):
+            raise _unread(f"field {number} of {name}")
         if not field:
             continue
         if kind.endswith("{}"):
@@ -77,6 +96,21 @@ def _message(data: bytes, name: str) -> Json:
         elif value != b"":
             decoded[field] = _value(value, kind)
     return {field: value for field, value in decoded.items() if value != {}}
+
+
+def _says_something(value: Any) -> bool:
+    """Say whether a field is set: messages that hold nothing but empty ones are sent for each struct."""
+    if not isinstance(value, bytes):
+        return bool(value)
+    try:
+        return any(_says_something(inner) for _, inner in _entries(value)) if value else False
+    except (IndexError, KeyError):
+        return True
+
+
+def _unread(what: str) -> Failure:
+    hint = "send JSON or YAML, as kubectl does with a file: --dry-run=client -o yaml | kubectl apply -f -"
+    return Failure(415, "UnsupportedMediaType", f"the lab does not read {what} in protobuf; {hint}")
 
 
 def _value(value: Any, kind: str) -> Any:

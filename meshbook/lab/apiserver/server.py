@@ -133,7 +133,7 @@ class ApiServer:
         if found:
             if http.method not in ("GET", "HEAD"):
                 raise method_not_allowed()
-            return web.Response(body=encode(found[0]), headers={"Content-Type": found[1]})
+            return web.Response(body=found[0], headers={"Content-Type": found[1]})
         request = await self._request(http, path, user)
         action = Action(
             verb=request.verb,
