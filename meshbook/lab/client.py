@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import kr8s.asyncio
-from kr8s import APITimeoutError, ServerError
+from kr8s import APITimeoutError
 
 from meshbook.errors import LabError
 
@@ -115,8 +115,7 @@ class Client:
     async def connect(cls, kubeconfig: Path | str, context: str) -> Client:
         """Read ``context`` from a kubeconfig file. Nothing is sent yet."""
         api: Any = await kr8s.asyncio.api(kubeconfig=str(kubeconfig), context=context)
-        await api._create_session()
-        api._create_session = _keep_session
+        await api._create_session()  # else several requests at once make one each
         return cls(api, context)
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
@@ -174,9 +173,12 @@ class Client:
         """Yield (type, object) from ``since`` on until the server ends the stream; raise ``ApiError`` (410: relist)."""
         params = _selectors(labels, fields) | {"watch": "true", "resourceVersion": since, "allowWatchBookmarks": "true"}
         with _errors_of(self.context, "WATCH", resource.plural):
-            async with self._api.call_api(
-                "GET", base=resource.path(namespace), version="", url="", params=params, stream=True, timeout=None
+            async with self._call(
+                "GET", resource.path(namespace), params=params, stream=True, timeout=None
             ) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise _refusal(self.context, "WATCH", resource.plural, response)
                 async for line in response.aiter_lines():
                     event = json.loads(line)
                     if event["type"] == "ERROR":
@@ -199,33 +201,35 @@ class Client:
     async def _request(self, method: str, path: str, **kwargs: Any) -> Object:
         kwargs.setdefault("timeout", REQUEST_TIMEOUT_S)
         with _errors_of(self.context, method, path):
-            async with self._api.call_api(method, base=path, version="", url="", **kwargs) as response:
+            async with self._call(method, path, **kwargs) as response:
+                if response.is_error:
+                    raise _refusal(self.context, method, path, response)
                 answer: Object = response.json()
                 return answer
 
-
-async def _keep_session() -> None:
-    """Stand in for kr8s' renewal of its session, which ends all watches: a static token has nothing to renew.
-
-    kr8s renews on each 403, and makes a session per request where several are sent at once before there is one.
-    """
+    def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Send a request; refusals are read here: kr8s drops the words of a 5xx, and ends all watches on a 403."""
+        return self._api.call_api(method, base=path, version="", url="", raise_for_status=False, **kwargs)
 
 
 @contextlib.contextmanager
 def _errors_of(context: str, method: str, path: str) -> Iterator[None]:
     try:
         yield
-    except ServerError as error:
-        code = error.response.status_code if error.response is not None else 0
-        raise ApiError(f"{context}: {method} {path}: {error}", code=code, reason=_reason(error)) from error
     except (httpx.HTTPError, APITimeoutError, OSError) as error:
         detail = str(error) or type(error).__name__
         raise ApiError(f"{context}: {method} {path}: no answer: {detail}", code=0) from error
 
 
-def _reason(error: ServerError) -> str:
-    status: Any = error.status
-    return str(status.get("reason", "")) if isinstance(status, dict) else ""
+def _refusal(context: str, method: str, path: str, response: httpx.Response) -> ApiError:
+    try:
+        status = response.json()
+    except ValueError:
+        status = {}
+    message = status.get("message") or f"HTTP {response.status_code}"
+    return ApiError(
+        f"{context}: {method} {path}: {message}", code=response.status_code, reason=status.get("reason", "")
+    )
 
 
 def _namespace(obj: Object) -> str:

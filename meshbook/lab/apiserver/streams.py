@@ -46,25 +46,18 @@ class Kubelets:
 
     async def exec(self, request: ApiRequest, http: web.Request) -> web.StreamResponse:
         """Run a command: ties the client's WebSocket to one of the kubelet's."""
-        offered = [name for name in _offered(http) if name in PROTOCOLS]
-        if http.headers.get("Upgrade", "").lower() != "websocket":
-            raise bad_request("Upgrade request required: exec is served over WebSocket")
-        if not offered:
-            raise bad_request(f"exec needs one of the WebSocket subprotocols {', '.join(PROTOCOLS)}")
         commands = request.query.getall("command", [])
         if not commands:
             raise bad_request("you must specify at least 1 command for the container")
         query = [("command", part) for part in commands]
         query += [(theirs, "1") for ours, theirs in _STREAMS if request.flag(ours)]
-        async with self._connected(self._url(request, "exec", query), offered) as upstream:
+        url = self._url(request, "exec", query)
+        async with _Upstream(self.session, url, _protocols(http)) as upstream:
             protocols = (upstream.protocol,) if upstream.protocol else ()
             downstream = web.WebSocketResponse(protocols=protocols, max_msg_size=0, compress=False, timeout=1.0)
             await downstream.prepare(http)
             await _tie(upstream, downstream)
             return downstream
-
-    def _connected(self, url: URL, protocols: Sequence[str]) -> _Upstream:
-        return _Upstream(self.session, url, protocols)
 
     async def log(self, request: ApiRequest, http: web.Request) -> web.StreamResponse:
         """Send a container's log, and what follows if asked to."""
@@ -132,8 +125,15 @@ async def _copy(upstream: aiohttp.ClientResponse, response: web.StreamResponse) 
         return
 
 
-def _offered(http: web.Request) -> list[str]:
-    return [name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+def _protocols(http: web.Request) -> list[str]:
+    """Return the subprotocols that the client offers and that are spoken here."""
+    if http.headers.get("Upgrade", "").lower() != "websocket":
+        raise bad_request("Upgrade request required: the lab serves exec over WebSocket, kubectl 1.31 or newer")
+    offered = [name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    spoken = [name for name in offered if name in PROTOCOLS]
+    if not spoken:
+        raise bad_request(f"exec needs one of the WebSocket subprotocols {', '.join(PROTOCOLS)}")
+    return spoken
 
 
 def _refused(code: int, message: str) -> Failure:
