@@ -75,6 +75,25 @@ class Connection:
             wait_s = min(2 * wait_s, self.patience.longest_pause_s)
         raise AssertionError("attempts is at least 1")
 
+    def open_stream(self, path: str, *, query: Query = (), silence_s: float) -> urllib3.BaseHTTPResponse:
+        """Send one GET, once, and return its answer to be read as it comes; the caller closes it.
+
+        ``silence_s`` bounds the time without a byte. A refusal is a ClusterError; silence is one here, and an
+        ``urllib3`` error where the answer breaks off while it is read.
+        """
+        timeout = urllib3.Timeout(connect=min(silence_s, self.patience.connect_s), read=silence_s)
+        options: dict[str, Any] = {"timeout": timeout, "retries": False, "redirect": False, "preload_content": False}
+        try:
+            headers = {"Accept": JSON, **self._credentials()}
+            response: urllib3.BaseHTTPResponse
+            response = self._pool.request("GET", self._url(path, query), headers=headers, **options)
+            if response.status >= 300:
+                response.read()
+                raise self._refusal("GET", path, response)
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable("GET", path, error) from error
+        return response
+
     def close(self) -> None:
         """Close the connections that are kept open; the next request opens new ones."""
         pools = [self._pool.pools[key] for key in self._pool.pools.keys()]  # noqa: SIM118 - it cannot be iterated
