@@ -8,6 +8,7 @@ members is ``hub``'s work; what the stages measure is judged in ``judge``.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from meshbook.errors import ClusterError, MeshbookError
 from meshbook.judge import Outcome, Verdict
 
 SYSTEM = "istio-system"
+INJECTION_NOTE = "sidecar.istio.io/status"
 NETWORK = "topology.istio.io/network"
 EAST_WEST = "istio=eastwestgateway"
 EAST_WEST_PORT = 15443
@@ -76,6 +78,33 @@ def revision_injects(fleet: Fleet, revision: str) -> Verdict:
 
     claim = f"every cluster has the injection webhook of revision {revision}"
     return _judged(claim, _looks(fleet, look), "set the parameter revision to one that is installed everywhere")
+
+
+def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
+    """Claim: every running pod of ``namespace`` got its sidecar from the mesh's ``revision``.
+
+    Pods keep the sidecar that they were made with, so a label that was wrong, or has changed since, shows here only.
+    """
+
+    def look(cluster: Cluster) -> Finding:
+        pods = [pod for pod in cluster.list("Pod", namespace) if "deletionTimestamp" not in pod["metadata"]]
+        strange = [
+            f"{pod['metadata']['name']} has {found or 'none'}" for pod in pods if (found := _revision(pod)) != revision
+        ]
+        return bool(pods) and not strange, "; ".join(strange) or f"{len(pods)} pods"
+
+    claim = f"every pod in {namespace} has a sidecar of revision {revision}"
+    hint = f"kubectl -n {namespace} rollout restart deployment, once the namespace has the right label"
+    return _judged(claim, _looks(fleet, look), hint)
+
+
+def _revision(pod: Object) -> str:
+    """Return the revision that injected a pod, from the note that the injector leaves on it; "" without injection."""
+    note = (pod["metadata"].get("annotations") or {}).get(INJECTION_NOTE, "{}")
+    try:
+        return str(json.loads(note).get("revision", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def gateways_joined(fleet: Fleet) -> Verdict:

@@ -183,3 +183,27 @@ def test_the_fleet_is_asked_for_its_members(
 
     monkeypatch.setattr(hub, "memberships", memberships)
     assert preflight.fleet_has(["global/a", "us-central1/b"], fleet[0]).outcome == outcome
+
+
+def _pod(name: str, note: str | None, **metadata: Any) -> dict[str, Any]:
+    annotations = {} if note is None else {"sidecar.istio.io/status": note}
+    return {"metadata": {"name": name, "annotations": annotations, **metadata}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "outcome", "said"),
+    [
+        ([_pod("a", '{"revision": "asm-1"}')], "pass", "1 pods"),
+        ([_pod("a", '{"revision": "asm-0"}')], "fail", "a has asm-0"),
+        ([_pod("a", None)], "fail", "a has none"),
+        ([_pod("a", "not JSON")], "fail", "a has none"),
+        ([_pod("a", '{"revision": "asm-1"}'), _pod("old", None, deletionTimestamp="now")], "pass", "1 pods"),
+        ([], "fail", "0 pods"),
+    ],
+    ids=["right", "another revision", "not injected", "garbled note", "a pod that goes does not count", "no pod"],
+)
+def test_every_pod_must_have_its_sidecar_from_the_revision(pods: list[Any], outcome: str, said: str) -> None:
+    cluster = FakeCluster("cluster1", {"Pod": pods})
+    verdict = preflight.pods_injected(FakeFleet([cluster]), "sample", "asm-1")  # type: ignore[arg-type]
+    assert verdict.outcome == outcome
+    assert said in verdict.reason

@@ -62,7 +62,9 @@ def test_pods_without_sidecar_do_not_pass_as_a_mesh(run: Run, lab: LabState) -> 
     namespace = ("-p", "namespace=unmeshed", "-p", "revision=asm-0000-0", "-p", "settle_timeout_s=2")
     outcome = run("1", *namespace, kubeconfig=lab.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
-    assert "pass" not in outcome.outcomes("01_connectivity").values()
+    claims = outcome.outcomes("01_connectivity")
+    assert claims["every pod in unmeshed has a sidecar of revision asm-0000-0"] == "fail"
+    assert "pass" not in claims.values()
 
 
 def test_a_vip_that_never_answers_is_an_error_that_says_what_it_last_saw(
