@@ -61,6 +61,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return run(arguments)
     from meshbook.cli import verbs
 
+    if arguments.verb == "lab" and arguments.action == "fault":
+        from meshbook.cli import faults
+
+        return faults.fault(arguments)
     if arguments.verb == "lab":
         return verbs.lab(arguments.action)
     if arguments.verb == "restore":
@@ -80,10 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--namespace", default="sample", help="default: sample")
     report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
     report.add_argument("folder", type=Path)
-    lab = verbs.add_parser("lab", help="two clusters on this machine")
-    lab.add_argument("action", choices=["up", "status", "down"])
+    _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))
     verbs.add_parser("version", help="say which meshbook this is")
     return parser
+
+
+def _add_lab(parser: argparse.ArgumentParser) -> None:
+    from meshbook.cli import faults
+
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("up", help="start it")
+    actions.add_parser("status", help="say whether it is up")
+    actions.add_parser("down", help="take it down and remove its files")
+    faults.add(actions.add_parser("fault", help="break something in it for a time, or mend it"))
 
 
 def _add_clusters(parser: argparse.ArgumentParser) -> None:

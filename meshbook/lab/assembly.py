@@ -28,6 +28,9 @@ from meshbook.lab import kubeconfig, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
 from meshbook.lab.controllers.manager import Manager, MultiClusterIngressController
+from meshbook.lab.faults.board import Board
+from meshbook.lab.faults.control import ControlServer
+from meshbook.lab.faults.effects import Site
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.istiod import Istiod
 from meshbook.lab.kubelet import Kubelet, sidecars
@@ -35,6 +38,7 @@ from meshbook.lab.kubelet.processes import ProcessTable, base_environment
 from meshbook.lab.launch import start_ticks
 from meshbook.lab.loopback import claim_block, lowest_port, require_file_watches
 from meshbook.lab.pki import Authority
+from meshbook.lab.realapiserver import Programs, RealApiServer, find
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 
 log = logging.getLogger(__name__)
@@ -63,10 +67,17 @@ class Ground:
     processes: ProcessTable
     tokens: dict[str, str]
     fleet_token: str
+    control_token: str
+    programs: Programs | None
+    """Of a real control plane; None: the API servers are emulated."""
 
 
-async def serve(root: Path, *, lifeline: bool) -> None:
-    """Run a lab in ``root`` until SIGTERM, SIGINT or, with ``lifeline``, the end of standard input."""
+async def serve(root: Path, *, lifeline: bool, real_api: bool = False) -> None:
+    """Run a lab in ``root`` until SIGTERM, SIGINT or, with ``lifeline``, the end of standard input.
+
+    With ``real_api``, over real API servers, which must be installed.
+    """
+    programs = find(os.environ) if real_api else None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,7 +85,7 @@ async def serve(root: Path, *, lifeline: bool) -> None:
     if lifeline:
         loop.add_reader(sys.stdin.fileno(), _end_of_lifeline, stop)
     async with contextlib.AsyncExitStack() as stack:
-        ground = await stack.enter_async_context(_ground(root))
+        ground = await stack.enter_async_context(_ground(root, programs))
         serving = asyncio.create_task(_serve(ground, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -91,12 +102,12 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _ground(root: Path) -> AsyncIterator[Ground]:
+async def _ground(root: Path, programs: Programs | None) -> AsyncIterator[Ground]:
     with _locked(root):
         require_file_watches(FILE_WATCHES)
         block, claim = claim_block()
         with claim:
-            topology = two_clouds(root, block, lowest_port(block))
+            topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None)
             processes = ProcessTable(topology)
             await processes.start_guardian()
             try:
@@ -106,6 +117,8 @@ async def _ground(root: Path) -> AsyncIterator[Ground]:
                     processes=processes,
                     tokens={cluster.name: secrets.token_urlsafe(24) for cluster in topology.clusters},
                     fleet_token=secrets.token_urlsafe(24),
+                    control_token=secrets.token_urlsafe(24),
+                    programs=programs,
                 )
             finally:
                 await processes.close()
@@ -129,30 +142,46 @@ async def _serve(ground: Ground, stop: asyncio.Event) -> None:
         topology.kubeconfig, kubeconfig.for_fleet(topology, ground.authority.root_pem, ground.tokens)
     )
     kubeconfig.write_private(topology.fleet_token_file, ground.fleet_token)
+    kubeconfig.write_private(topology.control_token_file, ground.control_token)
     async with contextlib.AsyncExitStack() as stack:
-        await _start_servers(ground, stack)
+        servers = await _start_servers(ground, stack)
         clients = {}
         for cluster in topology.clusters:
             clients[cluster.name] = await Client.connect(topology.kubeconfig, cluster.name)
             stack.push_async_callback(clients[cluster.name].close)
+        kubelets = {cluster.name: _kubelet(ground, cluster, clients) for cluster in topology.clusters}
         async with asyncio.TaskGroup() as parts:
-            for part in _parts(ground, clients):
+            for part in [*_parts(ground, clients), *(kubelet.run() for kubelet in kubelets.values())]:
                 parts.create_task(part)
             await _make_prerequisites(ground, clients)
             await asyncio.gather(*(_ready(client) for client in clients.values()))
+            await _start_control(ground, kubelets, servers, stack)
             _announce(ground)
             await stop.wait()
             raise asyncio.CancelledError
 
 
-async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> None:
+async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> dict[str, ApiServer]:
     fleet = FleetServer(ground.topology, ground.fleet_token)
     await fleet.start()
     stack.push_async_callback(fleet.stop)
-    for cluster in ground.topology.clusters:
-        server = _api_server(ground, cluster)
+    servers = {cluster.name: _api_server(ground, cluster) for cluster in ground.topology.clusters}
+    for server in servers.values():
         await server.start()
         stack.push_async_callback(server.stop)
+    return servers
+
+
+async def _start_control(
+    ground: Ground, kubelets: dict[str, Kubelet], servers: dict[str, ApiServer], stack: contextlib.AsyncExitStack
+) -> None:
+    """Be ready to break things on demand; whatever is broken is mended before the parts are taken down."""
+    sites = {name: Site(name=name, pods=kubelets[name].pods, silence=servers[name].silence) for name in servers}
+    board = Board(sites, ground.topology.fault_log)
+    stack.push_async_callback(board.close)
+    control = ControlServer(ground.topology, ground.control_token, board)
+    await control.start()
+    stack.push_async_callback(control.stop)
 
 
 async def _keep_edge(ground: Ground) -> None:
@@ -176,13 +205,17 @@ def _api_server(ground: Ground, cluster: ClusterTopology) -> ApiServer:
     )
 
 
+def _kubelet(ground: Ground, cluster: ClusterTopology, clients: dict[str, Client]) -> Kubelet:
+    addresses = [cluster.node_address]
+    tls = ground.authority.server_context(f"{cluster.name}-kubelet", addresses, require_client=True)
+    return Kubelet(ground.topology, cluster, clients[cluster.name], ground.processes, tls)
+
+
 def _parts(ground: Ground, clients: dict[str, Client]) -> list[Coroutine[Any, Any, None]]:
     topology, authority = ground.topology, ground.authority
     parts: list[Coroutine[Any, Any, None]] = []
     for cluster in topology.clusters:
         client = clients[cluster.name]
-        tls = authority.server_context(f"{cluster.name}-kubelet", [cluster.node_address], require_client=True)
-        parts.append(Kubelet(topology, cluster, client, ground.processes, tls).run())
         parts.append(Istiod(topology, cluster, client, authority).run())
         parts.append(Manager(topology, cluster, client).run())
     parts.append(_keep_edge(ground))
@@ -224,6 +257,7 @@ def _announce(ground: Ground) -> None:
         "kubeconfig": str(topology.kubeconfig),
         "contexts": [cluster.name for cluster in topology.clusters],
         "fleet_url": topology.fleet_url,
+        "control_url": topology.control_url,
         "ready_s": round(since_boot_s - ticks / os.sysconf("SC_CLK_TCK"), 2),
     }
     kubeconfig.write_private(topology.state_file, json.dumps(state, indent=2))

@@ -1,7 +1,8 @@
 """The lab's kubeconfig: one context per cluster, and all that a client must know to reach them.
 
-The cluster entries carry the fleet API's address in the extension ``gkehub.googleapis.com``, a place that kubectl
-leaves alone. So this one file is all that the runbook needs, as with two real clusters.
+The cluster entries carry two extensions, a place that kubectl leaves alone: ``gkehub.googleapis.com`` with the address
+of the fleet API, and ``meshbook.io/lab`` with the address where the lab is asked for faults. So this one file is all
+that the runbook needs, as with two real clusters.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology
 
 FLEET_EXTENSION = "gkehub.googleapis.com"
+LAB_EXTENSION = "meshbook.io/lab"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -36,7 +38,8 @@ def _cluster_entry(cluster: ClusterTopology, root_pem: str, extensions: list[dic
 def for_fleet(topology: LabTopology, root_pem: str, tokens: Mapping[str, str]) -> str:
     """Return the kubeconfig of all clusters, as JSON, which is YAML; ``tokens`` is keyed by cluster name."""
     fleet = {"endpoint": topology.fleet_url, "token-file": str(topology.fleet_token_file), "project": PROJECT}
-    extensions = [{"name": FLEET_EXTENSION, "extension": fleet}]
+    control = {"endpoint": topology.control_url, "token-file": str(topology.control_token_file)}
+    extensions = [{"name": FLEET_EXTENSION, "extension": fleet}, {"name": LAB_EXTENSION, "extension": control}]
     clusters = topology.clusters
     document = {
         "apiVersion": "v1",

@@ -28,7 +28,9 @@ POLL_S = 0.02
 
 STATE_NAME = "lab.json"
 LOG_NAME = "lab.log"
-OWN_NAMES = (STATE_NAME, LOG_NAME, "lock", "kubeconfig", "fleet-token", "pki", "pods", "proxies", "edge")
+CONTROL_TOKEN_NAME, FAULT_LOG_NAME = "control-token", "faults.jsonl"
+_SECRETS = ("kubeconfig", "fleet-token", CONTROL_TOKEN_NAME)
+OWN_NAMES = (STATE_NAME, LOG_NAME, FAULT_LOG_NAME, "lock", *_SECRETS, "pki", "pods", "proxies", "edge")
 """All that a lab makes in its folder, and so all that is ever removed from it."""
 
 NOT_INHERITED = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -45,6 +47,8 @@ class LabState:
     kubeconfig: Path
     contexts: tuple[str, ...]
     fleet_url: str
+    control_url: str
+    """Where faults are asked for; see ``meshbook.lab.faults``."""
     ready_s: float
     """Time from the start of the process until both clusters were ready."""
 
@@ -80,6 +84,7 @@ def state(root: Path) -> LabState | None:
         kubeconfig=Path(found["kubeconfig"]),
         contexts=tuple(found["contexts"]),
         fleet_url=found["fleet_url"],
+        control_url=found.get("control_url", ""),
         ready_s=found["ready_s"],
     )
     return lab if lab.alive else None

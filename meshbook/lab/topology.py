@@ -12,6 +12,7 @@ from pathlib import Path
 API_PORT = 6443
 KUBELET_PORT = 10250
 FLEET_PORT = 8443
+CONTROL_PORT = 8445
 WEBHOOK_PORT = 15017
 
 PROXY_OUTBOUND_PORT = 15001
@@ -124,6 +125,24 @@ class LabTopology:
     @property
     def fleet_token_file(self) -> Path:
         return self.root / "fleet-token"
+
+    @property
+    def control_address(self) -> str:
+        """Address where faults are asked for, on ``CONTROL_PORT``; part of no cluster."""
+        return f"127.{self.block}.0.4"
+
+    @property
+    def control_url(self) -> str:
+        return f"http://{self.control_address}:{CONTROL_PORT}"
+
+    @property
+    def control_token_file(self) -> Path:
+        return self.root / "control-token"
+
+    @property
+    def fault_log(self) -> Path:
+        """Every fault with its true start and end, as JSON lines."""
+        return self.root / "faults.jsonl"
 
     @property
     def edge(self) -> Path:

@@ -96,8 +96,10 @@ class Server(ThreadingHTTPServer):
         self.in_flight = InFlight()
         self.leaving = threading.Event()
         self.closed = threading.Event()
-        self.refusing = threading.Event()
-        self.admitting = threading.Event()
+        self.refusing = False
+        self.deaf = False
+        """The socket does not listen any more, and another one is due when ``refusing`` ends."""
+        self.turn = threading.Condition()
         self.connections: set[socket.socket] = set()
         super().__init__(address, Handler)
 
@@ -122,29 +124,32 @@ class Server(ThreadingHTTPServer):
     def accept_until_closed(self) -> None:
         while not self.closed.is_set():
             self.handle_request()
-            if self.refusing.is_set():
-                self._sit_out()
+            with self.turn:
+                if self.deaf:
+                    self._sit_out()
 
     def refuse(self) -> None:
         """Cut all connections and refuse new ones until ``admit``."""
-        self.admitting.clear()
-        self.refusing.set()
-        _shut(self.socket)
+        with self.turn:
+            self.refusing = self.deaf = True
+            _shut(self.socket)
         for connection in list(self.connections):
             _shut(connection)
 
     def admit(self) -> None:
         """Listen again after ``refuse``."""
-        self.admitting.set()
+        with self.turn:
+            self.refusing = False
+            self.turn.notify_all()
 
     def _sit_out(self) -> None:
         self.socket.close()
-        self.admitting.wait()
-        self.refusing.clear()
+        self.turn.wait_for(lambda: not self.refusing)
         if not self.closed.is_set():
             self.socket = socket.socket(self.address_family, self.socket_type)
             self.server_bind()
             self.server_activate()
+            self.deaf = False
 
     def close(self) -> None:
         """Stop listening; connections that are open stay so."""
@@ -169,15 +174,14 @@ def _shut(endpoint: socket.socket) -> None:
 def main() -> int:
     environment = os.environ
     address = (environment.get("POD_IP", "127.0.0.1"), int(environment.get("PORT", PORT)))
-    leave = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: leave.set())
+    orders = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    signal.pthread_sigmask(signal.SIG_BLOCK, orders)  # waited for one by one below: none is lost
     server = Server(address, environment.get("SERVICE_VERSION", "v1"), environment.get("HOSTNAME", "unknown"))
-    signal.signal(signal.SIGUSR1, lambda *_: server.refuse())
-    signal.signal(signal.SIGUSR2, lambda *_: server.admit())
     threading.Thread(target=server.accept_until_closed, daemon=True).start()
     sys.stdout.write(f"listening on {address[0]}:{server.server_port}\n")
     sys.stdout.flush()
-    leave.wait()
+    while (order := signal.sigwait(orders)) != signal.SIGTERM:
+        server.refuse() if order == signal.SIGUSR1 else server.admit()
     server.leaving.set()
     time.sleep(float(environment.get("LINGER_S", LINGER_S)))
     server.close()

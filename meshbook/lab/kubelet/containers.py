@@ -63,6 +63,7 @@ class Container:
         self._stopping = asyncio.Event()
         self._may_start = asyncio.Event()
         self._may_start.set()
+        self._blameless = False
         self.probes_pass = False
         """While true, its probes are not asked and count as passed: who probes it is cut off as well."""
         self.withheld = False
@@ -109,7 +110,8 @@ class Container:
             if end is None or not lifecycle.restarts_after(self._place.policy, end.exit_code):
                 return
             calm = time.monotonic() - begun >= self._place.timing.calm_s
-            in_a_row = 1 if calm else in_a_row + 1
+            in_a_row = 1 if calm or self._blameless else in_a_row + 1
+            self._blameless = False
             await self._back_off(end, lifecycle.pause_before(in_a_row, self._place.timing))
 
     async def stop(self, grace_s: float) -> None:
@@ -125,6 +127,17 @@ class Container:
         self._may_start.set()
         if self._process is not None:
             self._process.kill_group()
+
+    def kill_process(self) -> None:
+        """End the process at once, which is not held against it: it may be started again without a pause."""
+        if self._process is not None:
+            self._blameless = True
+            self._process.kill_group()
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether the container will not run again."""
+        return self._stopping.is_set()
 
     async def execute(self, argv: Sequence[str], streams: Streams) -> Process:
         """Start a command in the container; ``LabError`` when it does not run or the command cannot be started."""

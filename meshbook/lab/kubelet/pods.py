@@ -87,6 +87,15 @@ class Pod:
         self._gone.set()
         self._leaving.set()
 
+    @property
+    def is_leaving(self) -> bool:
+        return self._leaving.is_set()
+
+    @property
+    def reported(self) -> Object:
+        """Return the status that the API server has last taken."""
+        return self._status
+
     def container(self, name: str) -> Container | None:
         """Return a container by name; the only or first one for an empty name."""
         everyone = [*self.containers, *self.init]

@@ -1,0 +1,171 @@
+"""Each fault does what it says, is undone whole, and is stamped with when it was really on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from meshbook.errors import LabError
+from meshbook.lab.faults import Wanted
+
+HELLO = b"GET /hello HTTP/1.1\r\nHost: helloworld\r\nConnection: close\r\n\r\n"
+
+
+def _ask(address: str, timeout_s: float = 0.15) -> str:
+    """Return how an application takes a request: ``answers``, ``refuses``, or ``silent``."""
+    try:
+        with socket.create_connection((address, 5000), timeout=timeout_s) as connection:
+            connection.sendall(HELLO)
+            return "answers" if connection.recv(100) else "refuses"
+    except TimeoutError:
+        return "silent"
+    except OSError:
+        return "refuses"
+
+
+async def _state(pod: Any) -> str:
+    return await asyncio.to_thread(_ask, pod.address)
+
+
+def _wanted(kind: str, for_s: float | None = None) -> Wanted:
+    if kind in ("cluster-away", "link-cut"):
+        return Wanted(kind=kind, context="cluster1", for_s=for_s)
+    return Wanted(kind=kind, context="cluster1", selector="app=helloworld", for_s=for_s)
+
+
+def _ready(pod: Any) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod.reported["conditions"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("freeze", "silent"),
+        ("refuse", "refuses"),
+        ("kill", "refuses"),
+        ("unready", "answers"),
+        ("cluster-away", "silent"),
+    ],
+)
+async def test_a_fault_is_on_when_begin_returns_and_off_when_end_returns(
+    world: Any, web: Any, kind: str, expected: str
+) -> None:
+    for _ in range(2):
+        record = await world.board.begin(_wanted(kind, 60))
+        assert await _state(web) == expected
+        assert kind != "unready" or not _ready(web)
+        ended = await world.board.end(record.id)
+        assert await _state(web) == "answers"
+        assert world.board.active() == []
+        assert ended.why_ended == "asked"
+        await world.until(lambda: _ready(web))
+
+
+async def test_a_fault_with_a_duration_ends_by_itself_and_in_time(world: Any, web: Any) -> None:
+    record = await world.board.begin(_wanted("freeze", 0.2))
+    await world.until(lambda: not world.board.active())
+    ended = world.board.find(record.id)
+    assert ended.why_ended == "duration"
+    assert 0.2 <= ended.shortest_s <= ended.longest_s < 0.4
+    assert await _state(web) == "answers"
+
+
+async def test_the_log_tells_start_and_end(world: Any, web: Any) -> None:
+    record = await world.board.begin(_wanted("freeze", 60))
+    await world.board.end(record.id)
+    began, ended = map(json.loads, world.topology.fault_log.read_text().splitlines())
+    assert (began["event"], ended["event"]) == ("began", "ended")
+    assert began["ended"] is None
+    moments = [
+        edge[name]["monotonic_s"] for edge in (ended["began"], ended["ended"]) for name in ("not_before", "not_after")
+    ]
+    assert moments == sorted(moments)
+    assert ended["targets"] == ["cluster1/sample/web-0/helloworld"]
+
+
+async def test_a_frozen_application_loses_its_readiness_and_a_cluster_that_is_cut_off_does_not(
+    world: Any, web: Any
+) -> None:
+    frozen = await world.board.begin(_wanted("freeze", 60))
+    await world.until(lambda: not _ready(web))
+    await world.board.end(frozen.id)
+    await world.until(lambda: _ready(web))
+    away = await world.board.begin(_wanted("cluster-away", 60))
+    assert world.silent == {"cluster1": True}
+    await asyncio.sleep(0.3)
+    assert _ready(web)
+    await world.board.end(away.id)
+    assert world.silent == {"cluster1": False}
+
+
+async def test_a_kill_without_a_duration_holds_nothing_back(world: Any, web: Any) -> None:
+    record = await world.board.begin(_wanted("kill"))
+    assert not record.is_on
+    assert await _state(web) == "answers"
+    assert web.container("").view.restarts == 1
+
+
+async def test_a_link_is_cut_at_the_gateways_of_the_side_that_requests_go_to(world: Any) -> None:
+    """A stand-in for the gateway's Envoy: what counts is which process is stopped."""
+    gateways = {}
+    for cluster in world.topology.clusters:
+        container = {"name": "app", "image": "curlimages/curl", "command": ["sleep", "100"]}
+        gateways[cluster.name] = await world.start(cluster, "gateway", container, {"istio": "eastwestgateway"})
+    for direction, expected in (("in", {"cluster1"}), ("out", {"cluster2"}), ("both", {"cluster1", "cluster2"})):
+        record = await world.board.begin(Wanted(kind="link-cut", context="cluster1", direction=direction))
+        stopped = {name for name, pod in gateways.items() if pod.container("").process.is_stopped}
+        await world.board.end(record.id)
+        assert stopped == expected
+
+
+async def test_what_is_broken_cannot_be_broken_twice(world: Any, web: Any) -> None:
+    first = await world.board.begin(_wanted("freeze", 60))
+    for kind in ("refuse", "cluster-away"):
+        with pytest.raises(LabError, match="broken already by fault-1"):
+            await world.board.begin(_wanted(kind))
+    await world.board.end(first.id)
+    whole = await world.board.begin(_wanted("cluster-away"))
+    with pytest.raises(LabError, match="broken already"):
+        await world.board.begin(_wanted("freeze"))
+    assert (await world.board.end_all())[0].id == whole.id
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        (Wanted(kind="cluster-away", context="cluster9"), "no cluster 'cluster9'"),
+        (Wanted(kind="freeze", context="cluster1", pod="nobody"), "no pod nobody with a running application"),
+        (Wanted(kind="freeze", context="cluster2", selector="app=helloworld"), "no pod app=helloworld"),
+        (Wanted(kind="link-cut", context="cluster1"), "no east-west gateway"),
+    ],
+)
+async def test_a_fault_with_nothing_to_break_is_refused(world: Any, web: Any, wanted: Wanted, complaint: str) -> None:
+    with pytest.raises(LabError, match=complaint):
+        await world.board.begin(wanted)
+    assert world.board.active() == []
+
+
+async def test_a_fault_is_renewed_by_who_still_wants_it(world: Any, web: Any) -> None:
+    record = await world.board.begin(_wanted("freeze", 0.2))
+    world.board.renew(record.id, 60)
+    await asyncio.sleep(0.3)
+    assert world.board.active() == [record]
+    await world.board.end(record.id)
+    with pytest.raises(LabError, match="has ended"):
+        world.board.renew(record.id, 1)
+
+
+async def test_a_pod_that_ends_while_it_is_broken_does_not_hinder_the_end_of_the_fault(world: Any, web: Any) -> None:
+    for count, kind in enumerate(("freeze", "kill", "refuse", "unready"), start=1):
+        record = await world.board.begin(_wanted(kind, 60))
+        web.container("").kill_process()
+        ended = await world.board.end(record.id)
+        assert ended.why_ended == "asked", kind
+        await world.until(lambda count=count: web.container("").view.restarts == count and _ready(web))
+    record = await world.board.begin(_wanted("freeze", 60))
+    web.vanish()
+    assert (await world.board.end(record.id)).why_ended == "asked"
