@@ -12,7 +12,7 @@ import pytest
 from meshbook.lab.client import PODS, ApiError, Client
 
 VERSION = {"GET /version/": [{"major": "1", "minor": "32", "gitVersion": "v1.32.0"}]}
-PODS_PATH = "GET /api/v1/namespaces/default/pods"
+PODS_PATH = "GET /api/v1/namespaces/default/pods/"
 
 
 @pytest.mark.parametrize("code", [400, 403, 500, 503])

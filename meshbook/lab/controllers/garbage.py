@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from meshbook.lab.client import DEPLOYMENTS, REPLICA_SETS, ApiError, Client, Mirror, Resource
+from meshbook.lab.client import DEPLOYMENTS, REPLICA_SETS, ApiError, Client, Resource
 from meshbook.lab.controllers.loop import WorkQueue
 from meshbook.lab.controllers.objects import Object, is_deleting
 from meshbook.lab.controllers.world import Action, Actions, Delete, Patch, World, perform
+from meshbook.lab.mirror import Mirror
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 WITH_DEPENDENTS = (DEPLOYMENTS, REPLICA_SETS)

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from meshbook.errors import LabError
-from meshbook.lab.client import ApiError, Client, Mirror, Resource
+from meshbook.lab.client import ApiError, Client, Resource
 from meshbook.lab.controllers.objects import Key, Object
 from meshbook.lab.controllers.world import Actions, World, perform
+from meshbook.lab.mirror import Mirror
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Collection
 
 from meshbook.lab.client import (
     CONFIG_MAPS,
@@ -21,7 +22,6 @@ from meshbook.lab.client import (
     SERVICE_ACCOUNTS,
     SERVICES,
     Client,
-    Mirror,
 )
 from meshbook.lab.controllers import (
     autoscaler,
@@ -38,6 +38,7 @@ from meshbook.lab.controllers.loop import Controller, all_synced, run_controller
 from meshbook.lab.controllers.multiclusteringress import MultiClusterIngressController
 from meshbook.lab.controllers.namespaces import Terminator
 from meshbook.lab.controllers.world import World
+from meshbook.lab.mirror import Mirror
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
 __all__ = ["Manager", "MultiClusterIngressController"]
@@ -61,9 +62,15 @@ MIRRORED = (
 
 
 class Manager:
-    """All controllers of one cluster: all of this package but the fleet's, which spans clusters."""
+    """All controllers of one cluster: all of this package but the fleet's, which spans clusters.
 
-    def __init__(self, topology: LabTopology, cluster: ClusterTopology, client: Client) -> None:
+    ``only`` names those that run where a kube-controller-manager does the work of the others.
+    """
+
+    def __init__(
+        self, topology: LabTopology, cluster: ClusterTopology, client: Client, only: Collection[str] | None = None
+    ) -> None:
+        self._only = only
         self._topology = topology
         self._cluster = cluster
         self._client = client
@@ -77,7 +84,10 @@ class Manager:
                 tasks.create_task(mirror.run())
             await all_synced(self._mirrors.values())
             for controller in self._controllers():
-                tasks.create_task(run_controller(controller, self._client, self._world, self._mirrors))
+                if self._only is None or controller.name in self._only:
+                    tasks.create_task(run_controller(controller, self._client, self._world, self._mirrors))
+            if self._only is not None:
+                return
             tasks.create_task(Terminator(self._client, self._world, self._mirrors[NAMESPACES]).run())
             tasks.create_task(GarbageCollector(self._client, self._world, self._mirrors).run())
 

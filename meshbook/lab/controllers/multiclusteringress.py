@@ -22,7 +22,6 @@ from meshbook.lab.client import (
     MULTI_CLUSTER_SERVICES,
     SERVICES,
     Client,
-    Mirror,
 )
 from meshbook.lab.controllers import edgefiles
 from meshbook.lab.controllers.ingress import Refusal, backend_of, derived_service, is_derived, is_member
@@ -30,6 +29,7 @@ from meshbook.lab.controllers.loop import WorkQueue, all_synced
 from meshbook.lab.controllers.objects import Object, annotations_of, difference, key_of, with_condition
 from meshbook.lab.controllers.world import Actions, Create, Delete, Patch, World, emit, patch_status, perform
 from meshbook.lab.envoy.edge import Backend, Frontend
+from meshbook.lab.mirror import Mirror
 from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology
 
 log = logging.getLogger(__name__)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from meshbook.lab.client import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, Client, Mirror, Resource
+from meshbook.lab.client import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, Client, Resource
 from meshbook.lab.controllers.loop import Controller, WorkQueue
 from meshbook.lab.controllers.objects import Key, Object, difference, is_deleting, key_of
 from meshbook.lab.controllers.world import Actions, Create, Delete, Patch, World, perform
+from meshbook.lab.mirror import Mirror
 
 ROOT_CERTIFICATE = "kube-root-ca.crt"
 FINALIZER = "kubernetes"

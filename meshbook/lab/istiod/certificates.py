@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from meshbook.lab.client import CONFIG_MAPS, ApiError, Client, Mirror
+from meshbook.lab.client import CONFIG_MAPS, ApiError, Client
 from meshbook.lab.istiod.registry import Object
 from meshbook.lab.istiod.templates import ROOT_CONFIG_MAP
+from meshbook.lab.mirror import Mirror
 from meshbook.lab.pki import Authority
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ import yaml
 
 from meshbook.errors import LabError
 from meshbook.lab import client as api
-from meshbook.lab.client import Client, Mirror, Resource
+from meshbook.lab.client import Client, Resource
 from meshbook.lab.istiod.registry import SYSTEM_NAMESPACE, ClusterView, Object, labels_of
 from meshbook.lab.kubeconfig import write_private
+from meshbook.lab.mirror import Mirror
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,14 @@ from collections.abc import Iterable
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab.client import PODS, Client, Mirror
+from meshbook.lab.client import PODS, Client
 from meshbook.lab.kubelet.addresses import AddressPool
 from meshbook.lab.kubelet.lifecycle import Timing
 from meshbook.lab.kubelet.node import NodeKeeper
 from meshbook.lab.kubelet.pods import Ground, Object, Pod
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
+from meshbook.lab.mirror import Mirror
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,9 @@ class Kubelet:
 
     async def _report(self, obj: Object, status: Object) -> None:
         metadata = obj["metadata"]
-        patch = {"metadata": {"uid": metadata["uid"]}, "status": status}
+        address = self._cluster.shown(status["podIP"])
+        shown = {**status, "podIP": address, "podIPs": [{"ip": address}]}
+        patch = {"metadata": {"uid": metadata["uid"]}, "status": shown}
         await self._client.merge_patch(
             PODS, metadata["name"], patch, namespace=metadata["namespace"], subresource="status"
         )

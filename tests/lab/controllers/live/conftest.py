@@ -14,9 +14,10 @@ import pytest
 
 from meshbook.lab import kubeconfig
 from meshbook.lab.apiserver import ApiServer, User
-from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Mirror, Resource
+from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Resource
 from meshbook.lab.controllers.manager import Manager
 from meshbook.lab.loopback import claim_block, lowest_port
+from meshbook.lab.mirror import Mirror
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 
