@@ -52,8 +52,17 @@ def allows(user: User, action: Action) -> bool:
 
 def demand(user: User, action: Action) -> None:
     """Refuse with 403 what ``user`` may not do."""
-    if allows(user, action):
-        return
+    if not allows(user, action):
+        raise _forbidden(user, action)
+
+
+def refuse_impersonation(user: User, headers: Mapping[str, str]) -> None:
+    """Refuse to act as somebody else, which nobody may here, rather than act as ``user``."""
+    if "Impersonate-User" in headers:
+        raise _forbidden(user, Action(verb="impersonate", resource="users", name=headers["Impersonate-User"]))
+
+
+def _forbidden(user: User, action: Action) -> Failure:
     plural = f"{action.resource}/{action.subresource}" if action.subresource else action.resource
     where = f'in the namespace "{action.namespace}"' if action.namespace else "at the cluster scope"
     qualified = f"{action.resource}.{action.group}" if action.group else action.resource
@@ -63,7 +72,7 @@ def demand(user: User, action: Action) -> None:
         f'in API group "{action.group}" {where}'
     )
     details = {"name": action.name, "group": action.group, "kind": action.resource}
-    raise Failure(403, "Forbidden", message, {key: value for key, value in details.items() if value})
+    return Failure(403, "Forbidden", message, {key: value for key, value in details.items() if value})
 
 
 def access_review(user: User, body: Json) -> Json:

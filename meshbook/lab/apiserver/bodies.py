@@ -6,7 +6,15 @@ import json
 
 from meshbook.lab.apiserver import patching
 from meshbook.lab.apiserver.applying import apply
-from meshbook.lab.apiserver.failures import Misfit, bad_patch, bad_request
+from meshbook.lab.apiserver.failures import (
+    Misfit,
+    bad_option,
+    bad_patch,
+    bad_request,
+    not_allowed,
+    not_supported,
+    required,
+)
 from meshbook.lab.apiserver.kinds import Json
 from meshbook.lab.apiserver.lifecycle import timestamp
 from meshbook.lab.apiserver.ownership import Owner
@@ -15,6 +23,8 @@ from meshbook.lab.apiserver.shapes import Intake, shape_of, without_nulls
 
 CUSTOM_PATCH_TYPES = (patching.JSON_PATCH, patching.MERGE_PATCH, patching.APPLY_PATCH)
 PATCH_TYPES = (*CUSTOM_PATCH_TYPES, patching.STRATEGIC_PATCH)
+
+FIELD_VALIDATION = ("", "Ignore", "Strict", "Warn")
 
 
 def taken_in(request: ApiRequest, body: object, *, from_webhook: bool = False) -> Json:
@@ -27,7 +37,7 @@ def taken_in(request: ApiRequest, body: object, *, from_webhook: bool = False) -
     kind = request.kind
     version, name = body.get("apiVersion") or request.api_version, body.get("kind") or kind.kind
     if name != kind.kind:
-        raise bad_request(f"the kind in the data ({name}) does not match the expected kind ({kind.kind})")
+        raise bad_request(f'{name} in version "{version}" cannot be handled as a {kind.kind}')
     if version not in map(kind.version_string, kind.versions):
         expected = f"does not match the expected API version ({request.api_version})"
         raise bad_request(f"the API version in the data ({version}) {expected}")
@@ -40,7 +50,9 @@ def taken_in(request: ApiRequest, body: object, *, from_webhook: bool = False) -
 
 
 def _report_unknown(request: ApiRequest, paths: list[str]) -> None:
-    kind, wish = request.kind.kind, request.query.get("fieldValidation", "Warn")
+    kind, wish = request.kind.kind, request.query.get("fieldValidation") or "Warn"
+    if wish not in FIELD_VALIDATION:
+        raise bad_option(request.verb, not_supported("fieldValidation", wish, *FIELD_VALIDATION))
     if paths and request.content_type == patching.APPLY_PATCH:
         raise Misfit(kind, request.version, ", ".join(f".{path}: field not declared in schema" for path in paths))
     unknown = [f'unknown field "{path}"' for path in paths]
@@ -68,6 +80,8 @@ def _match_path(request: ApiRequest, metadata: Json) -> None:
 
 def patched(request: ApiRequest, body: object, live: Json) -> Json:
     """Return ``live`` with the patch in ``body``, of the type that the request's Content-Type says."""
+    if request.query.get("force"):
+        raise bad_option(request.verb, not_allowed("force", "may not be specified for non-apply patch"))
     outcome = _outcome(request, body, live | {"apiVersion": request.api_version})
     try:
         return taken_in(request, outcome)
@@ -89,7 +103,7 @@ def _outcome(request: ApiRequest, body: object, shown: Json) -> Json:
 def applied(request: ApiRequest, body: object, live: Json | None) -> Json:
     """Return ``live``, or a new object, with what the request applies."""
     if not request.query.get("fieldManager"):
-        raise bad_request("fieldManager is required for apply patch")
+        raise bad_option(request.verb, required("fieldManager", "is required for apply patch"))
     try:
         wanted = taken_in(request, body)
     except Misfit as error:

@@ -82,6 +82,7 @@ def _quality(containers: Iterable[Json]) -> str:
 
 def _deployment(deployment: Json) -> None:
     spec = deployment["spec"]
+    _default(deployment, status={})
     _default(spec, replicas=1, strategy={}, revisionHistoryLimit=10, progressDeadlineSeconds=600)
     strategy = spec["strategy"]
     _default(strategy, type="RollingUpdate")

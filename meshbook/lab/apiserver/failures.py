@@ -35,6 +35,12 @@ def not_allowed(field: str, detail: str) -> Cause:
     return Cause(field=field, reason="FieldValueForbidden", message=f"Forbidden: {detail}")
 
 
+def not_supported(field: str, value: str, *supported: str) -> Cause:
+    known = ", ".join(f'"{one}"' for one in supported)
+    message = f'Unsupported value: "{value}": supported values: {known}'
+    return Cause(field=field, reason="FieldValueNotSupported", message=message)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f'"{k}":{_shown(v)}' for k, v in sorted(value.items())) + "}"
@@ -100,6 +106,14 @@ def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> Failure:
     listed = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
     details = _details(kind, name, causes=listed) | {"kind": kind.kind}
     return Failure(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
+
+
+def bad_option(verb: str, cause: Cause) -> Failure:
+    """Refuse a parameter of the request itself."""
+    kind = {"create": "CreateOptions", "patch": "PatchOptions", "update": "UpdateOptions"}.get(verb, "DeleteOptions")
+    listed = [{"reason": cause.reason, "message": cause.message, "field": cause.field}]
+    details: Json = {"group": "meta.k8s.io", "kind": kind, "causes": listed}
+    return Failure(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {cause.field}: {cause.message}', details)
 
 
 def bad_request(message: str) -> Failure:

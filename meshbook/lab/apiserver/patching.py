@@ -29,12 +29,10 @@ def json_patch(obj: Json, operations: Any) -> Json:
         raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     try:
         patched: Json = jsonpatch.apply_patch(obj, operations)
-    except jsonpatch.JsonPatchTestFailed as error:
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         raise Failure(
             422, "Invalid", f"the server rejected our request due to an error in our request: {error}"
         ) from error
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-        raise Failure(422, "Invalid", f"the server rejected our request: {error}") from error
     return patched
 
 

@@ -11,12 +11,13 @@ import yaml
 from multidict import MultiMapping
 
 from meshbook.lab.apiserver.access import User
-from meshbook.lab.apiserver.failures import Failure, bad_request, method_not_allowed, unknown_resource
+from meshbook.lab.apiserver.failures import bad_option, bad_request, method_not_allowed, not_supported, unknown_resource
 from meshbook.lab.apiserver.failures import unsupported_media as unsupported
 from meshbook.lab.apiserver.kinds import Json, Kind, KindTable
 from meshbook.lab.apiserver.protobuf import MAGIC, PROTOBUF, decode_protobuf
 
 JSON_TYPES = ("application/json", "application/yaml", PROTOBUF)
+PROPAGATION = ("Background", "Foreground", "Orphan")
 _TRUE = ("true", "1", "t", "T", "TRUE", "True")
 
 
@@ -49,7 +50,7 @@ class ApiRequest:
     def dry_run(self) -> bool:
         asked = self.query.getall("dryRun", [])
         if any(value != "All" for value in asked):
-            raise bad_request(f'dryRun: Unsupported value: "{asked[0]}": supported values: "All"')
+            raise bad_option(self.verb, not_supported("dryRun", asked[0], "All"))
         return bool(asked)
 
     @property
@@ -153,6 +154,6 @@ def delete_options(request: ApiRequest) -> Json:
     more = {"gracePeriodSeconds": grace, "propagationPolicy": request.query.get("propagationPolicy")}
     options = options | {name: value for name, value in more.items() if value is not None}
     policy = options.get("propagationPolicy")
-    if policy not in (None, "Background", "Foreground", "Orphan"):
-        raise Failure(422, "Invalid", f'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: "{policy}"')
+    if policy not in (None, *PROPAGATION):
+        raise bad_option(request.verb, not_supported("propagationPolicy", policy, *PROPAGATION))
     return options

@@ -125,6 +125,7 @@ class ApiServer:
             return web.Response(text="ok")
         if path not in PUBLIC:
             user = access.authenticate(http.headers.get("Authorization", ""), self._tokens)
+            access.refuse_impersonation(user, http.headers)
         if path in REVIEWS:
             if http.method != "POST":
                 raise method_not_allowed()

@@ -17,6 +17,8 @@ from meshbook.lab.apiserver.kinds import Json
 
 HISTORY = 1000
 """Changes kept for watches, per kind."""
+FIRST_REVISION = 100
+"""What a client knows from before, say of another lab in the same folder, is forgotten history: it is below this."""
 
 Key = tuple[str, str]
 Wake = Callable[[], None]
@@ -78,7 +80,7 @@ class _Log:
 
     def __init__(self, length: int) -> None:
         self.changes: deque[Change] = deque(maxlen=length)
-        self.forgotten = 0
+        self.forgotten = FIRST_REVISION
         self.wakes: set[Wake] = set()
 
     def append(self, change: Change) -> None:
@@ -93,7 +95,7 @@ class Store:
     """All objects of one cluster."""
 
     def __init__(self, history: int = HISTORY) -> None:
-        self.revision = 1
+        self.revision = FIRST_REVISION
         self._objects: dict[str, dict[Key, Stored]] = defaultdict(dict)
         self._logs: dict[str, _Log] = defaultdict(lambda: _Log(history))
 

@@ -181,8 +181,13 @@ def _service(obj: Json, before: Json | None) -> Iterator[Cause]:
             message = f'Duplicate value: "{port["name"]}"'
             yield Cause(field=f"spec.ports[{i}].name", reason="FieldValueDuplicate", message=message)
         seen.add(port.get("name", i))
-    if before and before["spec"].get("type") != "ExternalName" and spec["type"] != "ExternalName":
-        yield from _same("spec.clusterIP", obj, before)
+    if before:
+        yield from _same_address(spec, before["spec"])
+
+
+def _same_address(spec: Json, before: Json) -> Iterator[Cause]:
+    if "ExternalName" not in (spec["type"], before.get("type")) and spec.get("clusterIP") != before.get("clusterIP"):
+        yield bad_value("spec.clusterIPs[0]", spec.get("clusterIP"), "may not change once set")
 
 
 def _autoscaler(obj: Json, _before: Json | None) -> Iterator[Cause]:

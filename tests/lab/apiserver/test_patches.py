@@ -133,7 +133,7 @@ async def test_apply_leaves_what_others_added(api: Any) -> None:
 async def test_apply_takes_yaml_and_wants_a_manager(api: Any) -> None:
     text = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  since: '2024-01-01'\n"
     path = f"{api.CONFIG_MAPS}/settings"
-    assert (await api("PATCH", path, text, type=api.APPLY)).code == 400
+    assert (await api("PATCH", path, text, type=api.APPLY)).code == 422
     done = await api("PATCH", path, text, type=api.APPLY, fieldManager="one")
     assert (done.code, done.body["data"]) == (201, {"since": "2024-01-01"})
 
