@@ -1,7 +1,8 @@
 """Column names and dtypes of every DataFrame that leaves a room, and frames made to be read.
 
-``ANSWERS`` is written by ``probes`` and read by ``judge``, ``charts`` and ``report``; ``VERDICTS`` is written by
-``judge``. A new table is declared here first. Nothing is measured, judged or drawn here.
+``ANSWERS``, ``SENDS`` and ``CLOCKS`` are written by ``probes``; ``WINDOWS``, ``COVERAGE`` and ``CALIBRATION`` by
+``windows``, out of ANSWERS; ``VERDICTS`` by ``judge``; ``charts`` and ``report`` read them. A new table is declared
+here first. Nothing is measured, judged or drawn here.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from meshbook.errors import UsageError
 
 Dtype = Literal["datetime64[us, UTC]", "string", "Int64", "float64", "boolean"]
 
-LOST, GARBLED = "lost", "garbled"
-NOT_MEASURED = frozenset({LOST, GARBLED})
+LOST, GARBLED, DROPPED = "lost", "garbled", "dropped"
+NOT_MEASURED = frozenset({LOST, GARBLED, DROPPED})
 """Errors of the probe itself: such a row says nothing about the service, for good or ill."""
 
 _V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)")
@@ -69,9 +70,92 @@ ANSWERS = _table(
     (
         "error",
         "string",
-        "empty for a good answer, else its kind: http_503, timeout, refused, … (lost, garbled: no result)",
+        "empty for a good answer, else its kind: http_503, timeout, refused, … (lost, garbled, dropped: no result)",
     ),
     ("detail", "string", "what curl or the probe said about the error"),
+    (
+        "scheduled",
+        "datetime64[us, UTC]",
+        "when the request was to be sent; missing where each waits for the one before",
+    ),
+    ("late_ms", "float64", "how much later than scheduled it was sent"),
+    (
+        "time_error_ms",
+        "float64",
+        "the request was sent at most this long before or after ``time``, by its sender's clock",
+    ),
+    ("clock_error_ms", "float64", "that clock was at most so far off this machine's; the same for all of one source"),
+)
+
+SENDS = _table(
+    "sends",
+    ("source", "string", "who asked"),
+    ("path", "string", "which way"),
+    ("scheduled", "Int64", "requests that were to be sent"),
+    ("sent", "Int64", "requests that are known to have been sent"),
+    ("dropped", "Int64", "requests that were not sent, since their time had passed"),
+    ("lost", "Int64", "requests of which nothing is known: the record of them did not arrive whole"),
+    ("late", "Int64", "requests sent more than one beat after their time"),
+    ("late_median_ms", "float64", "how late the middle one was"),
+    ("late_p99_ms", "float64", "how late 99 in 100 were at most"),
+    ("late_max_ms", "float64", "how late the worst was"),
+)
+
+CLOCKS = _table(
+    "clocks",
+    ("source", "string", "whose clock"),
+    ("offset_ms", "float64", "how far it is ahead of this machine's (a clock that counts from its boot is far behind)"),
+    ("bound_ms", "float64", "how wrong that can be"),
+    ("round_trip_ms", "float64", "time from question to answer of the best exchange"),
+    ("exchanges", "Int64", "questions answered"),
+)
+
+WINDOWS = _table(
+    "windows",
+    ("source", "string", "who noticed"),
+    ("path", "string", "which way"),
+    ("number", "Int64", "number of the window within its source and path, from 1"),
+    ("kind", "string", "'failed' when a request got no good answer, 'slow' when all got one, but late"),
+    ("last_good", "datetime64[us, UTC]", "the service was there until then at least; missing: never seen before"),
+    ("first_bad", "datetime64[us, UTC]", "it was away from then on at the latest"),
+    ("last_bad", "datetime64[us, UTC]", "it was away until then at least"),
+    ("first_good", "datetime64[us, UTC]", "it was there again from then on at the latest; missing: never seen again"),
+    ("low_ms", "float64", "it was away for at least this long"),
+    ("high_ms", "float64", "it was away for at most this long; missing: its begin or its end was not seen"),
+    ("sent", "Int64", "requests sent between last_good and first_good"),
+    ("failed", "Int64", "those of them without a good answer"),
+    ("slow", "Int64", "those of them with a good answer, but a late one"),
+    ("longest_gap_ms", "float64", "longest time between two good answers that arrived around it"),
+)
+
+COVERAGE = _table(
+    "coverage",
+    ("source", "string", "who asked"),
+    ("path", "string", "which way"),
+    ("since", "datetime64[us, UTC]", "first request that was answered well"),
+    ("until", "datetime64[us, UTC]", "last one"),
+    ("sent", "Int64", "requests with a result"),
+    ("failed", "Int64", "those of them without a good answer"),
+    ("unknown", "Int64", "requests without a result: lost, garbled or dropped"),
+    ("windows", "Int64", "outage windows seen"),
+    ("below_ms", "float64", "an outage that no window shows was shorter than this"),
+    ("longest_gap_ms", "float64", "longest time between two good answers that arrived"),
+    ("prompt_ms", "float64", "answers that took longer count as slow"),
+    ("clock_error_ms", "float64", "how far the sender's clock may be off this machine's"),
+)
+
+CALIBRATION = _table(
+    "calibration",
+    ("fault", "string", "what was done to the service"),
+    ("source", "string", "who measured"),
+    ("path", "string", "which way"),
+    ("true_ms", "float64", "how long the service was away in truth"),
+    ("seen", "boolean", "whether a window shows it"),
+    ("low_ms", "float64", "measured: away for at least this long"),
+    ("high_ms", "float64", "measured: away for at most this long; missing: its begin or its end was not seen"),
+    ("within", "boolean", "whether the true length, begin and end all lie in the measured ranges"),
+    ("off_ms", "float64", "how far the worst of them lies outside; 0 when within"),
+    ("width_ms", "float64", "width of the measured range of the length"),
 )
 
 VERDICTS = _table(
@@ -197,3 +281,92 @@ def measured(answers: pd.DataFrame) -> pd.DataFrame:
 def good(answers: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ANSWERS with a good answer."""
     return answers[answers["error"] == ""]
+
+
+SIGHTINGS = _table(
+    "sightings",
+    ("context", "string", "cluster whose API server showed it"),
+    ("subject", "string", "endpoints, pods, replicas, or api (whether it answers)"),
+    ("before", "string", "what it was like until then"),
+    ("after", "string", "what it was like from then on"),
+    ("not_before", "datetime64[us, UTC]", "it was still as before at this moment"),
+    ("not_after", "datetime64[us, UTC]", "it had changed by this moment"),
+    ("seen_by", "string", "watch (at once) or list (asked again and again)"),
+)
+
+PHASES = _table(
+    "phases",
+    ("mode", "string", "kind of failure"),
+    ("context", "string", "cluster that was taken away, or a part of it"),
+    ("repeat", "Int64", "which time, from 1"),
+    ("step", "Int64", "number of the row, from 1"),
+    ("part", "string", "'going' or 'coming back'"),
+    ("phase", "string", "what happened"),
+    ("place", "string", "who saw it: an API server, or a source of requests"),
+    ("not_before", "datetime64[us, UTC]", "it happened at this moment at the earliest; missing: it was not seen"),
+    ("not_after", "datetime64[us, UTC]", "it happened at this moment at the latest"),
+    ("low_s", "float64", "seconds from the order of its part at the least"),
+    ("high_s", "float64", "seconds from the order of its part at the most"),
+    ("detail", "string", "who or how many, or why there is no time"),
+)
+
+ACCESS = _table(
+    "access",
+    ("time", "datetime64[us, UTC]", "when the proxy got the request, by its own clock"),
+    ("context", "string", "cluster of the proxy"),
+    ("pod", "string", "pod of the proxy"),
+    ("role", "string", "sidecar or gateway"),
+    ("hop", "string", "outbound (on behalf of a caller), inbound, passthrough (east-west), or unrouted"),
+    ("path", "string", "path of the request; empty where the proxy saw none"),
+    ("code", "Int64", "HTTP status that the proxy answered with; missing for a connection without HTTP"),
+    ("flags", "string", "Envoy's response flags; empty where nothing was amiss"),
+    ("details", "string", "Envoy's response code details"),
+    ("attempts", "Int64", "how many times the request was sent on; missing where the log does not tell"),
+    ("upstream", "string", "same network or other network; empty where it was sent to nobody"),
+    ("duration_ms", "float64", "until the last byte of the answer"),
+    ("request_id", "string", "the request's own name, the same at every proxy on its way"),
+)
+
+LAYERS = _table(
+    "layers",
+    ("mode", "string", "kind of failure"),
+    ("context", "string", "cluster of the proxies"),
+    ("proxies", "string", "which proxies: those of callers, or the gateway that the load balancer asks"),
+    ("requests", "Int64", "requests for the service that they sent on during the outage"),
+    ("at_once", "Int64", "good answers at the first try: the endpoint was known to be good, or lucky"),
+    ("by_retry", "Int64", "good answers after more than one try; missing where the log does not count tries"),
+    ("not_saved", "Int64", "requests without a good answer"),
+    ("to_other", "Int64", "good answers from the other network, through its east-west gateway"),
+    ("flags", "string", "response flags of the requests that were not saved, counted"),
+    ("known_by", "string", "where that is known from, and what is not"),
+)
+
+ROUNDS = _table(
+    "rounds",
+    ("mode", "string", "kind of failure"),
+    ("context", "string", "cluster that was taken away, or a part of it"),
+    ("repeat", "Int64", "which time, from 1"),
+    ("source", "string", "who asked"),
+    ("path", "string", "which way"),
+    ("sent", "Int64", "requests sent from the order until everything was back"),
+    ("failed", "Int64", "those of them without a good answer"),
+    ("windows", "Int64", "separate times without a good answer; 0: none seen"),
+    ("low_ms", "float64", "away for at least this long, all windows together"),
+    ("high_ms", "float64", "away for at most this long; with no window, what could have been overlooked"),
+    ("longest_gap_ms", "float64", "longest time between two good answers that arrived"),
+)
+
+LADDER = _table(
+    "ladder",
+    ("mode", "string", "kind of failure"),
+    ("context", "string", "cluster that was taken away, or a part of it"),
+    ("source", "string", "who asked"),
+    ("n", "Int64", "how many times it was done"),
+    ("seen", "Int64", "in how many of them the service was away for this source"),
+    ("median_low_ms", "float64", "the middle time away is at least this"),
+    ("median_high_ms", "float64", "and at most this; missing: the end of an outage was not seen"),
+    ("low_ms", "float64", "the shortest time away is at least this"),
+    ("high_ms", "float64", "the longest time away is at most this; missing: the end of an outage was not seen"),
+    ("failed", "Int64", "requests without a good answer, in all of them together"),
+    ("sent", "Int64", "requests sent during all of them together"),
+)

@@ -39,6 +39,7 @@ _NAMES = {
 }
 _NAMES |= {60: "tls"}
 _DETAIL_LENGTH = 200
+_DAY_S = 86_400
 _DAMAGED: dict[str, object] = {"error": tables.GARBLED, "detail": "the probe's record of this transfer is damaged"}
 
 
@@ -75,6 +76,11 @@ class Ask:
         return range(self.first, self.requests + 1, self.step)
 
     @property
+    def per_day(self) -> int:
+        """The rate as curl is told it: the finest that it can count, and never less than asked for."""
+        return max(1, math.ceil(self.rate_per_s * _DAY_S - 1e-6))
+
+    @property
     def longest_s(self) -> float:
         """Upper bound of the time that all transfers take together."""
         pause = 1 / self.rate_per_s if self.rate_per_s else 0.0
@@ -90,7 +96,7 @@ def command(ask: Ask, *, direct: bool = False) -> list[str]:
     escaped = re.sub(r"([\[\]{}])", r"\\\1", ask.url)
     counter = f"#{ask.nonce}-[{ask.first}-{max(ask.first, ask.requests)}:{ask.step}]"
     limits = ["--max-time", f"{ask.timeout_s:g}", "--connect-timeout", f"{min(ask.connect_timeout_s, ask.timeout_s):g}"]
-    rate = ["--rate", f"{max(1, round(ask.rate_per_s * 3600))}/h"] if ask.rate_per_s else []
+    rate = ["--rate", f"{ask.per_day}/d"] if ask.rate_per_s else []
     shape = ["-q", "--silent", "--no-buffer", "--http1.1", "--header", "Connection: close", "--write-out", _FORMAT]
     past_proxies = ["--noproxy", "*"] if direct else []
     return ["curl", *shape, *limits, *rate, *past_proxies, escaped + counter]
@@ -113,13 +119,19 @@ def parse(
 
 def rows(text: str, ask: Ask, arrivals: Sequence[float] = (), note: str = "") -> list[dict[str, object]]:
     """Return what ``parse`` reads as plain rows without source and path, as many as ``ask`` asks for."""
+    found = records(text, ask, arrivals)
+    _in_order(found, ask)
+    lost = {"error": tables.LOST, "detail": one_line(note) or last_words(text, ask)}
+    return [{"url": ask.url, "seq": seq, **found.get(seq, lost)} for seq in ask.numbers]
+
+
+def records(text: str, ask: Ask, arrivals: Sequence[float] = ()) -> dict[int, dict[str, object]]:
+    """Return the rows that ``text`` holds by their number; ``time`` is arrival minus total time, a Unix time."""
     found: dict[int, dict[str, object]] = {}
     for seq, row in _records(text, ask, arrivals):
         if found.get(seq, _DAMAGED)["error"] == tables.GARBLED:
             found[seq] = row
-    _in_order(found, ask)
-    lost = {"error": tables.LOST, "detail": _one_line(note) or _last_words(text, ask)}
-    return [{"url": ask.url, "seq": seq, **found.get(seq, lost)} for seq in ask.numbers]
+    return found
 
 
 def _records(text: str, ask: Ask, arrivals: Sequence[float]) -> Iterator[tuple[int, dict[str, object]]]:
@@ -149,24 +161,41 @@ def _in_order(found: dict[int, dict[str, object]], ask: Ask) -> None:
 
 
 def _row(values: re.Match[str], body: str) -> dict[str, object]:
-    code, exit_code = int(values[1]), int(values[2])
     connect, first_byte, total = (round(float(values[n]) * 1000, 3) for n in (3, 4, 5))
     size, came = int(values[6]), body.encode()
-    answer = _ANSWER.fullmatch(came[-size:].decode("utf-8", "replace").strip()) if 0 < size <= len(came) else None
-    error = _error(code, exit_code, answered=answer is not None, whole=size <= len(came))
-    version, instance = answer.groups() if answer and not error else ("", "")
+    ended = Ended(code=int(values[1]), exit_code=int(values[2]), body=came[-size:] if size else b"", said=values[8])
     return {
-        "version": version,
-        "instance": instance,
-        "code": code or None,
-        "exit_code": exit_code,
+        **ended.row(whole=size <= len(came)),
         "time_connect_ms": connect or None,
         "time_starttransfer_ms": first_byte or None,
         "time_total_ms": total,
         "remote_ip": values[7],
-        "error": error,
-        "detail": _one_line(values[8] or (body if error else "")),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How one request ended, whoever sent it: HTTP status (0: none), curl's exit code, body, and what curl said."""
+
+    code: int
+    exit_code: int
+    body: bytes
+    said: str = ""
+
+    def row(self, *, whole: bool = True) -> dict[str, object]:
+        """Return the columns that tell of the answer; ``whole`` says that no byte of the body was lost on its way."""
+        text = self.body.decode("utf-8", "replace")
+        answer = _ANSWER.fullmatch(text.strip()) if whole else None
+        error = _error(self.code, self.exit_code, answered=answer is not None, whole=whole)
+        version, instance = answer.groups() if answer and not error else ("", "")
+        return {
+            "version": version,
+            "instance": instance,
+            "code": self.code or None,
+            "exit_code": self.exit_code,
+            "error": error,
+            "detail": one_line(self.said or (text if error else "")),
+        }
 
 
 def _error(code: int, exit_code: int, *, answered: bool, whole: bool) -> str:
@@ -180,11 +209,11 @@ def _error(code: int, exit_code: int, *, answered: bool, whole: bool) -> str:
     return "unexpected" if whole else tables.GARBLED
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())[:_DETAIL_LENGTH]
 
 
-def _last_words(text: str, ask: Ask) -> str:
+def last_words(text: str, ask: Ask) -> str:
     """Return what came last and is neither record nor answer, such as ``sh: curl: not found``."""
     lines = [line for line in text.splitlines() if line.strip() and ask.nonce not in line and not _ANSWER.search(line)]
-    return _one_line(lines[-1]) if lines else "no record of this transfer came back"
+    return one_line(lines[-1]) if lines else "no record of this transfer came back"

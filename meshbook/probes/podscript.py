@@ -7,18 +7,19 @@ A request leaves on every beat, whatever earlier ones do. Request n belongs to l
 comes again only when its last request must have ended. A lane is one curl for BATCH requests, paced by its ``--rate``,
 and then another one, started on schedule again; one process for each request would cost ten times as much.
 
-- Arguments: ``URL#NONCE-``, STEP, BATCH, the time between two requests in µs, the last request, then curl's own argv.
-- It hears ``clock TOKEN`` (answered at once), ``go BEGIN FIRST`` (request FIRST leaves at BEGIN, in ms of its clock, the
-  others after it) and ``stop``. The end of its input ends it too, so nothing goes on when the caller has died.
-- It tells ``H TIME OWN`` (ready; OWN is 1 when it leads a process group), ``C TIME TOKEN``, ``L LANE TIME FIRST END`` (a
-  curl is about to start), ``D LANE TIME N`` (N is left out, its time has passed), ``O LANE TIME TEXT`` (a line that
+- Arguments: ``URL#NONCE-``, STEP, BATCH, the time between two requests in µs, the time between the first starts of two
+  lanes in µs (many curls at once would be late from the beginning), the last request, then curl's own argv.
+- It hears ``clock TOKEN`` (answered at once), ``go BEGIN FIRST`` (request FIRST leaves at BEGIN, in ms of its clock,
+  the others after it) and ``stop``. The end of its input ends it too, so nothing goes on when the caller has died.
+- It tells ``H TIME OWN`` (ready; OWN is 1 when it leads a process group), ``C TIME TOKEN``, ``L LANE TIME FIRST END``
+  (a curl is about to start), ``D LANE TIME N`` (N is left out, its time has passed), ``O LANE TIME TEXT`` (a line that
   curl wrote). TIME is when the line was made or read.
 """
 
 from __future__ import annotations
 
-SCRIPT = r"""mark=$1 step=$2 batch=$3 gap=$4 last=$5
-shift 5
+SCRIPT = r"""mark=$1 step=$2 batch=$3 gap=$4 apart=$5 last=$6
+shift 6
 if [ -n "$EPOCHREALTIME" ]; then
 now() { t=$EPOCHREALTIME; part=${t#*.}; ms=$((${t%.*} * 1000 + 1${part%???} - 1000)); }
 else
@@ -63,7 +64,7 @@ printf 'C %s %s\n' "$t" "$one" ;;
 go)
 begin=$one first=$two lanes='' i=0
 while [ "$i" -lt "$step" ]; do
-lane $((first + i)) "$@" &
+lane $((first + i + step * (i * (apart - gap) / (step * gap)))) "$@" &
 lanes="$lanes $!" i=$((i + 1))
 done ;;
 stop)

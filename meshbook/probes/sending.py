@@ -55,7 +55,7 @@ def curl_from_pods(
 
 def _from_pod(cluster: Cluster, ask: Ask, namespace: str, selector: str) -> pd.DataFrame:
     pod = cluster.ready_pod(selector, namespace)
-    container = _container(cluster.get("Pod", pod, namespace))
+    container = container_of(cluster.get("Pod", pod, namespace))
     lines: list[str] = []
     arrivals: list[float] = []
 
@@ -73,7 +73,7 @@ def _from_pod(cluster: Cluster, ask: Ask, namespace: str, selector: str) -> pd.D
     return parse("\n".join(lines), ask, source=cluster.name, path=MESH, arrivals=arrivals, note=note)
 
 
-def _container(pod: Object) -> str:
+def container_of(pod: Object) -> str:
     """Return the pod's first container that is no sidecar."""
     names = [str(container["name"]) for container in pod["spec"]["containers"]]
     return next((name for name in names if name != _SIDECAR), names[0])
@@ -132,7 +132,7 @@ class LocalCurl:
         self._lines: list[bytes] = []
         self._arrivals: list[float] = []
         self._process = subprocess.Popen(
-            [curl_program(), *command(ask, direct=_is_near(ask.url))[1:]],
+            [curl_program(), *command(ask, direct=is_near(ask.url))[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -164,7 +164,7 @@ class LocalCurl:
             self._process.stdout.close()
 
 
-def _is_near(url: str) -> bool:
+def is_near(url: str) -> bool:
     """Tell whether ``url`` names this machine or a private address, which no proxy can reach."""
     host = urlsplit(url).hostname or ""
     try:

@@ -1,6 +1,8 @@
-"""Requests that go on while something else happens, and the wait for a first good answer.
+"""Requests on a schedule, from everywhere at once, while something else happens: an open loop.
 
-Today's watch starts a short curl on every beat from this machine; ``curl`` and ``sending`` do the single request.
+A request leaves on its beat whatever earlier ones do, so that an outage is seen as it is and not stretched by the
+requests that hang in it. What could not be sent in time is a row that says so. How one source sends is in ``streams``
+and ``podstreams``; what the rows mean is for ``meshbook.windows`` and ``judge``.
 """
 
 from __future__ import annotations
@@ -8,72 +10,104 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pandas as pd
 
 from meshbook import tables
+from meshbook.clusters import Fleet
 from meshbook.errors import UsageError, WaitTimeout
-from meshbook.probes.curl import Ask
-from meshbook.probes.sending import OUTSIDE, VIP, LocalCurl, curl_program
+from meshbook.probes.lanes import Beat
+from meshbook.probes.podstreams import PodStream
+from meshbook.probes.schedule import Row, Schedule
+from meshbook.probes.sending import VIP
+from meshbook.probes.streams import HereStream, Stream
 
-HIGHEST_RATE = 50.0
-"""Requests per second: each costs a process."""
-
-_HINTS = {
-    "http_404": "no route matches (yet): look at the Gateway, the VirtualService and the load balancer's URL map",
-    "http_502": "the load balancer has no healthy backend (yet): look at the BackendConfig's health check",
-    "http_503": "the route has no ready endpoint: look at the pods behind it",
-    "refused": "nobody listens there: look at the ingress gateway, the address and the port",
-    "timeout": "packets go nowhere: look at firewalls, routes and the address",
-    "unexpected": "something else answers there: look at the address and the path",
-    "dns": "the name is unknown: look at its spelling",
-}
+HIGHEST_RATE = 200.0
+"""Requests per second and source: a pod needs a curl for each that may be on its way at once."""
+LONGEST_S = 3600.0
+"""Seconds after which a watch that nobody stops ends by itself."""
+_READY_S = 20.0
+_LEAD_S = 0.6
+"""Seconds from the moment when all sources are ready to the first request."""
 
 
 class Watch:
-    """One request on every beat, whatever earlier ones do, until ``stop`` or for ``longest_s`` at most.
+    """Streams of requests on one schedule, sent from its making on until ``stop`` or the schedule's end.
 
-    A context manager, sending from its making on; ``frame`` holds the rows so far. Prints nothing. Rows are stamped as
-    ``curl.parse`` says; a beat that this machine could not keep shows as a gap between them.
+    A context manager. ``frame`` holds the rows so far, ``sends`` what became of the schedule, ``clocks`` how far the
+    sources' clocks can be trusted. Prints nothing.
     """
 
-    def __init__(self, ask: Ask, *, path: str, longest_s: float) -> None:
-        self.ask, self.path = ask, path
-        self._beats = math.ceil(longest_s * ask.rate_per_s)
-        self._rows: list[dict[str, object]] = []
-        self._stopped = threading.Event()
-        self._pool = ThreadPoolExecutor(math.ceil(ask.rate_per_s * (ask.timeout_s + 1)) + 2, "meshbook watch")
-        self._clock = threading.Thread(target=self._beat, name="meshbook watch clock", daemon=True)
-        self._clock.start()
-
-    def _beat(self) -> None:
-        started = time.monotonic()
-        for beat in range(1, self._beats + 1):
-            self._pool.submit(self._send, beat)
-            if self._stopped.wait(max(0.0, started + beat / self.ask.rate_per_s - time.monotonic())):
-                return
-
-    def _send(self, beat: int) -> None:
-        ask = Ask(url=self.ask.url, requests=beat, first=beat, timeout_s=self.ask.timeout_s)
-        curl = LocalCurl(ask)
-        self._rows += curl.rows()
+    def __init__(self, schedule: Schedule, streams: Sequence[Stream]) -> None:
+        self.schedule, self._streams = schedule, tuple(streams)
+        self._done = False
+        pods = [stream for stream in streams if isinstance(stream, PodStream)]
+        others = [stream for stream in streams if not isinstance(stream, PodStream)]
+        self._threads = [_started(stream) for stream in pods]
+        try:
+            deadline = time.monotonic() + _READY_S
+            for stream in pods:
+                _wait_until_ready(stream, deadline)
+        except BaseException:
+            schedule.end = 0.0
+            self._join()
+            raise
+        warm_up_s = schedule.beat.warm_up * schedule.beat.gap_s if pods else 0.0
+        schedule.begin = time.time() + _LEAD_S + warm_up_s if pods else time.time() + _LEAD_S / 3
+        self._threads += [_started(stream) for stream in others]
 
     @property
     def frame(self) -> pd.DataFrame:
-        """ANSWERS of the requests that have ended, in the order of their beats."""
-        rows = sorted(self._rows, key=lambda row: int(str(row["seq"])))
-        return tables.from_rows(({"source": OUTSIDE, "path": self.path, **row} for row in rows), tables.ANSWERS)
+        """ANSWERS of what is known so far; after ``stop`` a row for every request that was scheduled."""
+        rows: list[Row] = []
+        for stream in self._streams:
+            found = stream.rows()
+            numbers = self.schedule.numbers
+            for number in numbers if self._done else [known for known in numbers if known in found]:
+                row = found.get(number) or {"error": tables.LOST, "detail": stream.why_lost(number)}
+                rows.append({**self._fixed(stream, number), **row})
+        rows.sort(key=lambda row: (str(row["source"]), str(row["path"]), int(str(row["seq"]))))
+        return tables.from_rows(rows, tables.ANSWERS)
+
+    def _fixed(self, stream: Stream, number: int) -> Row:
+        scheduled = datetime.fromtimestamp(self.schedule.due(number), UTC)
+        return {"source": stream.source, "path": stream.path, "url": stream.url, "seq": number, "scheduled": scheduled}
+
+    @property
+    def sends(self) -> pd.DataFrame:
+        """SENDS: for each source how many requests left, how late, and how many did not leave or were lost."""
+        gap_ms = self.schedule.beat.gap_s * 1000
+        rows = [_summed(part, gap_ms) for _, part in self.frame.groupby(["source", "path"], sort=False)]
+        return tables.from_rows(rows, tables.SENDS)
+
+    @property
+    def clocks(self) -> pd.DataFrame:
+        """CLOCKS: each pod's clock against this machine's."""
+        rows = [
+            {
+                "source": stream.source,
+                "offset_ms": round(clock.offset_s * 1000, 3),
+                "bound_ms": round(clock.bound_s * 1000, 3),
+                "round_trip_ms": round(clock.round_trip_s * 1000, 3),
+                "exchanges": clock.exchanges,
+            }
+            for stream in self._streams
+            if (clock := stream.clock) is not None
+        ]
+        return tables.from_rows(rows, tables.CLOCKS)
 
     def stop(self) -> pd.DataFrame:
         """Send no more, wait for the requests on their way (their time-out at most), and return all rows."""
-        self._stopped.set()
-        self._clock.join()
-        self._pool.shutdown(wait=True)
+        self.schedule.end = min(self.schedule.end, time.time())
+        self._join()
+        self._done = True
         return self.frame
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
 
     def __enter__(self) -> Watch:
         return self
@@ -82,79 +116,73 @@ class Watch:
         self.stop()
 
 
+def watch(
+    fleet: Fleet,
+    outside: str = "",
+    inside: str = "",
+    *,
+    rate_per_s: float = 10.0,
+    timeout_s: float = 1.0,
+    namespace: str = "sample",
+) -> Watch:
+    """Start to send ``rate_per_s`` requests a second from everywhere on one schedule, and return the Watch.
+
+    ``outside`` is asked from this machine (path ``vip``), ``inside`` from the sleep pod of every cluster (path
+    ``mesh``); either may be left out. Returns when every pod is ready to send; an error says which one cannot. Each
+    request has a connection of its own and ``timeout_s`` seconds, so one that hangs delays no other.
+    """
+    schedule = _schedule(rate_per_s, timeout_s, LONGEST_S)
+    streams: list[Stream] = [HereStream(schedule, outside, path=VIP)] if outside else []
+    streams += [PodStream(schedule, inside, cluster, namespace=namespace) for cluster in fleet] if inside else []
+    if not streams:
+        raise UsageError("a watch needs something to ask", hint="outside=http://VIP/hello, inside=http://…:5000/hello")
+    return Watch(schedule, streams)
+
+
 def watch_from_here(
     url: str, *, rate_per_s: float = 10.0, timeout_s: float = 1.0, path: str = VIP, longest_s: float = 900.0
 ) -> Watch:
-    """Start to send ``rate_per_s`` requests a second from this machine in the background and return the Watch.
+    """Start to send ``rate_per_s`` requests a second from this machine in the background and return the Watch."""
+    schedule = _schedule(rate_per_s, timeout_s, longest_s)
+    return Watch(schedule, [HereStream(schedule, url, path=path)])
 
-    Each request has a curl and a connection of its own and ``timeout_s`` seconds, so one that hangs delays no other.
-    """
+
+def _schedule(rate_per_s: float, timeout_s: float, longest_s: float) -> Schedule:
     if not 0 < rate_per_s <= HIGHEST_RATE:
         raise UsageError(f"a watch sends more than 0 and at most {HIGHEST_RATE:g} requests per s, not {rate_per_s:g}")
-    curl_program()
-    return Watch(Ask(url=url, requests=1, timeout_s=timeout_s, rate_per_s=rate_per_s), path=path, longest_s=longest_s)
+    if not 0 < timeout_s <= 60:
+        raise UsageError(f"a request gets more than 0 and at most 60 s, not {timeout_s:g}")
+    gap_us = round(1e6 / rate_per_s)
+    return Schedule(beat=Beat(gap_us=gap_us, timeout_s=timeout_s, requests=math.ceil(longest_s * 1e6 / gap_us)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class FirstAnswer:
-    """The first good answer that a wait got."""
-
-    url: str
-    version: str
-    instance: str
-    after_s: float
-    """Seconds from the begin of the wait to this answer; the service may have been there up to ``poll_s`` earlier."""
-    attempts: int
-    before: str
-    """What came before it, counted: ``refused 3×, http_404 12×``."""
+def _started(stream: Stream) -> threading.Thread:
+    thread = threading.Thread(target=stream.run, name=f"meshbook watch {stream.source}", daemon=True)
+    thread.start()
+    return thread
 
 
-def wait_for_first_answer(
-    url: str,
-    timeout_s: float = 900.0,
-    *,
-    poll_s: float = 0.5,
-    request_timeout_s: float = 5.0,
-    on_look: Callable[[str], None] | None = None,
-) -> FirstAnswer:
-    """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead.
-
-    ``on_look`` is called after each failed try with one line on the state of the wait, for a display that updates.
-    """
-    started, seen, row = time.monotonic(), Counter[str](), dict[str, object]()
-    while True:
-        row = LocalCurl(Ask(url=url, requests=1, timeout_s=request_timeout_s)).rows()[0]
-        waited = time.monotonic() - started
-        if not row["error"]:
-            return _first(url, row, waited, seen)
-        seen[str(row["error"])] += 1
-        if on_look is not None:
-            on_look(f"{url}: no good answer for {waited:.0f} s ({_counted(seen)})")
-        if waited + poll_s > timeout_s:
-            raise _nothing_good(url, timeout_s, row, seen)
-        time.sleep(poll_s)
+def _wait_until_ready(stream: PodStream, deadline: float) -> None:
+    while not stream.ready.wait(0.02):
+        if stream.broken is not None:
+            raise stream.broken
+        if time.monotonic() > deadline:
+            raise WaitTimeout(
+                f"{stream.source}: no pod was ready to send within {_READY_S:g} s", saw=stream.why_lost(0)
+            )
 
 
-def _first(url: str, row: dict[str, object], waited: float, seen: Counter[str]) -> FirstAnswer:
-    return FirstAnswer(
-        url=url,
-        version=str(row["version"]),
-        instance=str(row["instance"]),
-        after_s=round(waited, 1),
-        attempts=seen.total() + 1,
-        before=_counted(seen),
-    )
-
-
-def _nothing_good(url: str, timeout_s: float, row: dict[str, object], seen: Counter[str]) -> WaitTimeout:
-    last = str(row["error"])
-    return WaitTimeout(
-        f"no good answer from {url} within {timeout_s:g} s; the last try gave {last}",
-        hint=_HINTS.get(last, ""),
-        saw=_counted(seen),
-        last=row["detail"],
-    )
-
-
-def _counted(seen: Counter[str]) -> str:
-    return ", ".join(f"{error} {count}×" for error, count in seen.items())
+def _summed(rows: pd.DataFrame, gap_ms: float) -> Row:
+    late, errors = rows["late_ms"].dropna(), rows["error"]
+    unknown = errors.isin({tables.LOST, tables.GARBLED})
+    percentiles = {"late_median_ms": 0.5, "late_p99_ms": 0.99, "late_max_ms": 1.0}
+    return {
+        "source": rows["source"].iloc[0],
+        "path": rows["path"].iloc[0],
+        "scheduled": len(rows),
+        "sent": len(rows) - int((unknown | (errors == tables.DROPPED)).sum()),
+        "dropped": int((errors == tables.DROPPED).sum()),
+        "lost": int(unknown.sum()),
+        "late": int((late > gap_ms).sum()),
+        **{name: round(float(late.quantile(share)), 1) for name, share in percentiles.items() if len(late)},
+    }

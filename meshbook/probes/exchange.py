@@ -1,0 +1,67 @@
+"""How far another clock is ahead of this machine's: questions and answers, and what each of them proves. Pure.
+
+A question leaves here at ``asked``, the other side reads its clock as ``there``, the answer is here at ``heard``. So
+the other clock showed ``there`` at some moment between the two; the exchange with the shortest way proves most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DRIFT = 1e-4
+"""Seconds by which two clocks may drift apart in a second: twice what cheap quartz and a clock being set allow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One question and its answer, in seconds; ``there`` was read off the other clock, which counts in ``tick_s``."""
+
+    asked: float
+    there: float
+    heard: float
+    tick_s: float
+
+    @property
+    def low(self) -> float:
+        return self.there - self.heard
+
+    @property
+    def high(self) -> float:
+        return self.there + self.tick_s - self.asked
+
+    @property
+    def round_trip_s(self) -> float:
+        return self.heard - self.asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Another clock is ``offset_s`` ahead of this machine's, wrong by at most ``bound_s``."""
+
+    offset_s: float
+    bound_s: float
+    round_trip_s: float
+    exchanges: int
+
+    def here(self, there: float) -> float:
+        """Return a reading of the other clock as one of this machine's."""
+        return there - self.offset_s
+
+
+def compare(exchanges: Sequence[Exchange]) -> Clock:
+    """Return what ``exchanges`` (at least one) prove together, drift between them included.
+
+    The best exchange gives the offset. Where another one contradicts it by more than drift explains, a clock was set
+    meanwhile, and the bound is as wide as the contradiction.
+    """
+    best = min(exchanges, key=lambda each: each.high - each.low)
+    offset, bound = (best.low + best.high) / 2, (best.high - best.low) / 2
+    drift = DRIFT * max(abs(each.asked - best.asked) for each in exchanges)
+    contradiction = max(max(each.low - best.high, best.low - each.high) for each in exchanges)
+    return Clock(
+        offset_s=offset,
+        bound_s=bound + max(drift, contradiction),
+        round_trip_s=best.round_trip_s,
+        exchanges=len(exchanges),
+    )
