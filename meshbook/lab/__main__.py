@@ -1,4 +1,4 @@
-"""The lab's process: ``python -m meshbook.lab FOLDER [--lifeline]``, started by ``meshbook.lab.launch``."""
+"""The lab's process: ``python -m meshbook.lab FOLDER …``, started by ``meshbook.lab.launch``."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from pathlib import Path
 
 from meshbook.errors import MeshbookError
 from meshbook.lab.assembly import serve
+from meshbook.lab.launch import APISERVERS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m meshbook.lab")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")
+    parser.add_argument("--apiserver", choices=APISERVERS, default=APISERVERS[0])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for library in ("httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(library).setLevel(logging.WARNING)
     broken: list[BaseException] = []
     try:
-        asyncio.run(serve(arguments.folder, lifeline=arguments.lifeline))
+        asyncio.run(serve(arguments.folder, lifeline=arguments.lifeline, real_api=arguments.apiserver == "real"))
     except* MeshbookError as group:
         broken += group.exceptions
     for error in broken:

@@ -58,6 +58,9 @@ MANAGER = "meshbook-lab"
 """Field manager of the prerequisites."""
 
 
+AnyApiServer = ApiServer | RealApiServer
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ground:
     """What every part of one lab stands on."""
@@ -153,6 +156,9 @@ async def _serve(ground: Ground, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as parts:
             for part in [*_parts(ground, clients), *(kubelet.run() for kubelet in kubelets.values())]:
                 parts.create_task(part)
+            for server in servers.values():
+                if isinstance(server, RealApiServer):
+                    parts.create_task(server.watch())
             await _make_prerequisites(ground, clients)
             await asyncio.gather(*(_ready(client) for client in clients.values()))
             await _start_control(ground, kubelets, servers, stack)
@@ -161,19 +167,20 @@ async def _serve(ground: Ground, stop: asyncio.Event) -> None:
             raise asyncio.CancelledError
 
 
-async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> dict[str, ApiServer]:
+async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> dict[str, AnyApiServer]:
     fleet = FleetServer(ground.topology, ground.fleet_token)
     await fleet.start()
     stack.push_async_callback(fleet.stop)
     servers = {cluster.name: _api_server(ground, cluster) for cluster in ground.topology.clusters}
-    for server in servers.values():
-        await server.start()
-        stack.push_async_callback(server.stop)
+    async with asyncio.TaskGroup() as starts:
+        for server in servers.values():
+            stack.push_async_callback(server.stop)
+            starts.create_task(server.start())
     return servers
 
 
 async def _start_control(
-    ground: Ground, kubelets: dict[str, Kubelet], servers: dict[str, ApiServer], stack: contextlib.AsyncExitStack
+    ground: Ground, kubelets: dict[str, Kubelet], servers: dict[str, AnyApiServer], stack: contextlib.AsyncExitStack
 ) -> None:
     """Be ready to break things on demand; whatever is broken is mended before the parts are taken down."""
     sites = {name: Site(name=name, pods=kubelets[name].pods, silence=servers[name].silence) for name in servers}
@@ -195,12 +202,15 @@ async def _keep_edge(ground: Ground) -> None:
         await asyncio.sleep(EDGE_PAUSE_S)
 
 
-def _api_server(ground: Ground, cluster: ClusterTopology) -> ApiServer:
+def _api_server(ground: Ground, cluster: ClusterTopology) -> AnyApiServer:
     authority = ground.authority
+    tokens = {ground.tokens[cluster.name]: User(name="admin", groups=("system:masters",))}
+    if ground.programs:
+        return RealApiServer(ground.topology, cluster, ground.programs, ground.processes, authority, tokens)
     return ApiServer(
         cluster,
         authority.server_context(f"{cluster.name}-apiserver", [cluster.api_address]),
-        {ground.tokens[cluster.name]: User(name="admin", groups=("system:masters",))},
+        tokens,
         authority.client_context(f"{cluster.name}-apiserver-kubelet-client"),
     )
 
@@ -217,7 +227,8 @@ def _parts(ground: Ground, clients: dict[str, Client]) -> list[Coroutine[Any, An
     for cluster in topology.clusters:
         client = clients[cluster.name]
         parts.append(Istiod(topology, cluster, client, authority).run())
-        parts.append(Manager(topology, cluster, client).run())
+        only = ground.programs.own_controllers if ground.programs else None
+        parts.append(Manager(topology, cluster, client, only).run())
     parts.append(_keep_edge(ground))
     ingress = MultiClusterIngressController(topology, clients, topology.fleet_url, ground.fleet_token)
     return [*parts, ingress.run()]

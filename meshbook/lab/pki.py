@@ -95,9 +95,7 @@ class Authority:
     def server_context(self, name: str, addresses: Sequence[str], *, require_client: bool = False) -> ssl.SSLContext:
         """Return TLS settings of a server that is called ``name`` and listens on ``addresses``."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        names: list[x509.GeneralName] = [x509.DNSName(name)]
-        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-        self._load(context, name, names)
+        context.load_cert_chain(self.chain_file(name, addresses))
         if require_client:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(cadata=self.root_pem)
@@ -106,11 +104,14 @@ class Authority:
     def client_context(self, name: str) -> ssl.SSLContext:
         """Return TLS settings of a client that trusts this authority and shows a certificate for ``name``."""
         context = ssl.create_default_context(cadata=self.root_pem)
-        self._load(context, name, [x509.DNSName(name)])
+        context.load_cert_chain(self.chain_file(name, []))
         return context
 
-    def _load(self, context: ssl.SSLContext, name: str, names: Sequence[x509.GeneralName]) -> None:
+    def chain_file(self, name: str, addresses: Sequence[str]) -> Path:
+        """Return a file with a certificate for ``name`` and ``addresses``, and its key."""
+        names: list[x509.GeneralName] = [x509.DNSName(name)]
+        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         certificate, key = self.issue(name, names)
         chain = self.folder / f"{name}.pem"
         write_private(chain, certificate + key)
-        context.load_cert_chain(chain)
+        return chain

@@ -14,6 +14,7 @@ KUBELET_PORT = 10250
 FLEET_PORT = 8443
 CONTROL_PORT = 8445
 WEBHOOK_PORT = 15017
+ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
 
 PROXY_OUTBOUND_PORT = 15001
 PROXY_INBOUND_PORT = 15006
@@ -26,6 +27,14 @@ FIRST_BLOCK, LAST_BLOCK = 64, 250
 TRUST_DOMAIN = "lab.meshbook.internal"
 REVISION = "asm-1175-9"
 PROJECT = "meshbook-lab"
+
+LOOPBACK_NET, SHOWN_NET = "127.", "240."
+"""A real API server refuses endpoints on loopback: its objects show 240.a.b.c, reserved and routed by nobody."""
+
+
+def reachable(address: str) -> str:
+    """Return where an address that an API object shows is reached: 240.a.b.c at 127.a.b.c, others as they stand."""
+    return LOOPBACK_NET + address.removeprefix(SHOWN_NET) if address.startswith(SHOWN_NET) else address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,8 @@ class ClusterTopology:
     """Resource name in the fleet, ``projects/P/locations/L/memberships/M``."""
     is_gke: bool
     """Only GKE clusters can be backends of a MultiClusterIngress."""
+    real_api: bool = False
+    """Whether a real API server runs, which takes no endpoints on loopback."""
 
     def _machine(self, host: int) -> str:
         return f"127.{self.block}.{10 * self.index}.{host}"
@@ -71,6 +82,20 @@ class ClusterTopology:
     def istiod_address(self) -> str:
         """Address of the injection webhook, on ``WEBHOOK_PORT``."""
         return self._machine(3)
+
+    @property
+    def etcd_address(self) -> str:
+        """Address of a real API server's etcd, on ``ETCD_PORT`` and ``ETCD_PEER_PORT``."""
+        return self._machine(4)
+
+    def shown(self, address: str) -> str:
+        """Return how API objects show ``address``; ``reachable`` is the way back."""
+        return SHOWN_NET + address.removeprefix(LOOPBACK_NET) if self.real_api else address
+
+    @property
+    def service_range(self) -> str:
+        """Range from which a real API server takes Service addresses; answered by nobody."""
+        return f"{SHOWN_NET}{self.block}.{10 * self.index + 2}.0/24"
 
     def load_balancer_address(self, number: int) -> str:
         """Return the ``number``-th (from 0) address for Services of type LoadBalancer."""
@@ -164,6 +189,10 @@ class LabTopology:
         """Return ``port``, or ``port + 8000`` where this user may not bind ``port`` (80 → 8080, 443 → 8443)."""
         return port if port >= self.lowest_port else port + 8000
 
+    def control_plane_folder(self, cluster: str) -> Path:
+        """Folder of one cluster's real control plane: data, tokens and logs."""
+        return self.root / "control-planes" / cluster
+
     def proxy_folder(self, cluster: str, namespace: str, pod: str) -> Path:
         """Folder of one pod's Envoy: bootstrap, xDS files, certificates and access log."""
         return self.root / "proxies" / cluster / namespace / pod
@@ -179,7 +208,7 @@ class LabTopology:
         raise KeyError(f"no cluster {name!r} in this lab; it has {', '.join(c.name for c in self.clusters)}")
 
 
-def two_clouds(root: Path, block: int, lowest_port: int = 1024) -> LabTopology:
+def two_clouds(root: Path, block: int, lowest_port: int = 1024, *, real_api: bool = False) -> LabTopology:
     """Return the article's environment: ``cluster1`` (Anthos on bare metal) and ``cluster2`` (GKE)."""
     cluster1 = ClusterTopology(
         name="cluster1",
@@ -190,6 +219,7 @@ def two_clouds(root: Path, block: int, lowest_port: int = 1024) -> LabTopology:
         zone="east-14",
         membership=f"projects/{PROJECT}/locations/global/memberships/nifc-anthosbm-cls",
         is_gke=False,
+        real_api=real_api,
     )
     cluster2 = ClusterTopology(
         name="cluster2",
@@ -200,5 +230,6 @@ def two_clouds(root: Path, block: int, lowest_port: int = 1024) -> LabTopology:
         zone="us-central1-a",
         membership=f"projects/{PROJECT}/locations/us-central1/memberships/nifc-anthosgke-cls",
         is_gke=True,
+        real_api=real_api,
     )
     return LabTopology(root=root, block=block, lowest_port=lowest_port, clusters=(cluster1, cluster2))

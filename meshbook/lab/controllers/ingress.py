@@ -15,7 +15,7 @@ from meshbook.lab.controllers.endpoints import SERVICE_NAME
 from meshbook.lab.controllers.objects import Object, annotations_of, labels_of, short_hash
 from meshbook.lab.controllers.world import World
 from meshbook.lab.envoy.edge import Backend, HealthCheck
-from meshbook.lab.topology import ClusterTopology, LabTopology
+from meshbook.lab.topology import ClusterTopology, LabTopology, reachable
 
 PARENT = "networking.gke.io/multiclusterservice-parent"
 NEG = "cloud.google.com/neg"
@@ -148,5 +148,5 @@ def ready_addresses(topology: LabTopology, member: World, service: Object, port:
         number = next((each["port"] for each in same_name), None)
         ready = [one for one in endpoints.get("endpoints") or [] if one["conditions"].get("ready")]
         if number is not None:
-            found |= {(address, topology.bindable(number)) for one in ready for address in one["addresses"]}
+            found |= {(reachable(ip), topology.bindable(number)) for one in ready for ip in one["addresses"]}
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from meshbook.lab.envoy import tls
 from meshbook.lab.envoy.endpoints import Locality
 from meshbook.lab.istiod.registry import ClusterView, Object, labels_of
+from meshbook.lab.topology import reachable
 
 PROXY_CONTAINER = "istio-proxy"
 ROUTER = "router"
@@ -68,7 +69,7 @@ def _proxy(cluster: ClusterView, pod: Object) -> Proxy | None:
         cluster=cluster.name,
         namespace=metadata["namespace"],
         name=metadata["name"],
-        address=status["podIP"],
+        address=reachable(status["podIP"]),
         network=cluster.network_of(pod),
         locality=cluster.locality(pod),
         service_account=pod["spec"].get("serviceAccountName") or "default",

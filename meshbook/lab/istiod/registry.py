@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshbook.lab.envoy.endpoints import Locality
-from meshbook.lab.topology import EAST_WEST_PORT
+from meshbook.lab.topology import EAST_WEST_PORT, reachable
 
 Object = dict[str, Any]
 Objects = Mapping[tuple[str, str], Object]
@@ -166,11 +166,11 @@ def _instances(cluster: ClusterView, service: tuple[str, str], port_name: str) -
 
 def _endpoint(cluster: ClusterView, namespace: str, endpoint: Object, port: int) -> list[Instance]:
     """Return the endpoint's addresses; none while the pod behind it is not known yet, since its labels decide."""
-    reference = endpoint.get("targetRef") or {}
+    addresses, reference = map(reachable, endpoint["addresses"]), endpoint.get("targetRef") or {}
     if reference.get("kind") != "Pod":
         return [
             Instance(address=address, port=port, cluster=cluster.name, network=cluster.network, mtls=False)
-            for address in endpoint["addresses"]
+            for address in addresses
         ]
     pod = cluster.pods.get((reference.get("namespace", namespace), reference["name"]))
     if pod is None:
@@ -185,7 +185,7 @@ def _endpoint(cluster: ClusterView, namespace: str, endpoint: Object, port: int)
             labels=labels_of(pod),
             mtls=labels_of(pod).get(TLS_MODE_LABEL) == "istio",
         )
-        for address in endpoint["addresses"]
+        for address in addresses
     ]
 
 

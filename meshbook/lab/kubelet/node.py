@@ -21,6 +21,9 @@ VERSION = "v1.32.0-meshbook"
 LAB_LABEL = "meshbook.io/lab"
 """By this label of its nodes anyone can tell, over the API, that a cluster is a lab and no service to anybody."""
 
+DECLARED_FEATURES = ["ExtendWebSocketsToKubelet"]
+"""Tells an API server that exec may come as it is, over WebSocket v5; those before 1.36 drop the field."""
+
 REGISTRATION_TIMEOUT_S = 30.0
 RETRY_S = 0.2
 
@@ -49,6 +52,7 @@ def node_status(cluster: ClusterTopology, since: str, now: str) -> Object:
             {"type": "Hostname", "address": cluster.node_name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
+        "declaredFeatures": DECLARED_FEATURES,
         "capacity": resources,
         "allocatable": resources,
         "conditions": conditions(since, now),
