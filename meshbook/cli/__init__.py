@@ -66,7 +66,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
         return faults.fault(arguments)
     if arguments.verb == "lab":
-        return verbs.lab(arguments.action)
+        return verbs.lab(arguments.action, getattr(arguments, "apiserver", ""))
     if arguments.verb == "restore":
         return verbs.restore(arguments)
     return verbs.report(arguments.folder) if arguments.verb == "report" else verbs.version()
@@ -93,10 +93,17 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
     from meshbook.cli import faults
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("up", help="start it")
+    _add_apiserver(actions.add_parser("up", help="start it"))
     actions.add_parser("status", help="say whether it is up")
     actions.add_parser("down", help="take it down and remove its files")
     faults.add(actions.add_parser("fault", help="break something in it for a time, or mend it"))
+
+
+def _add_apiserver(parser: argparse.ArgumentParser) -> None:
+    from meshbook.lab.launch import APISERVERS
+
+    text = "the lab's API servers: its own (default), or kube-apiserver and etcd from $KUBEBUILDER_ASSETS or PATH"
+    parser.add_argument("--apiserver", choices=APISERVERS, default=APISERVERS[0], help=text)
 
 
 def _add_clusters(parser: argparse.ArgumentParser) -> None:
@@ -125,3 +132,4 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--notebooks", type=Path, metavar="DIR", help="folder of the runbook (default: the repository's)"
     )
     _add_clusters(parser)
+    _add_apiserver(parser)

@@ -46,13 +46,15 @@ def _clusters(plan: runs.Plan, arguments: argparse.Namespace, console: Console) 
     """Make sure that there are clusters: those that were named, else a lab for the length of the block."""
     named = bool(plan.value("contexts", []) or plan.value("kubeconfig", "") or arguments.kubeconfig)
     if named or any(os.environ.get(variable) for variable in settings.CONTEXT_VARIABLES):
+        if arguments.apiserver != "emulated":
+            raise UsageError("--apiserver is for a lab of the run's own, and clusters were named")
         _require_clusters(plan)
         yield
         return
     from meshbook.lab.launch import running_lab
 
     console.say("no contexts were named: starting a lab on this machine")
-    with running_lab() as lab:
+    with running_lab(apiserver=arguments.apiserver) as lab:
         before = os.environ.get("KUBECONFIG")
         os.environ["KUBECONFIG"] = str(lab.kubeconfig)
         console.say(f"lab ready after {lab.ready_s:.1f} s: {', '.join(lab.contexts)}")

@@ -28,7 +28,7 @@ def report(folder: Path) -> int:
     return 0 if found.outcome == "pass" else 1
 
 
-def lab(action: str) -> int:
+def lab(action: str, apiserver: str) -> int:
     """Start, show or stop the lab of this user; status gives 1 when none is up."""
     from meshbook.lab import launch
 
@@ -36,7 +36,7 @@ def lab(action: str) -> int:
     if action == "down":
         print("the lab is down" if launch.stop(root) else "no lab was up")
         return 0
-    found = launch.start(root) if action == "up" else launch.state(root)
+    found = launch.start(root, apiserver=apiserver) if action == "up" else launch.state(root)
     if found is None:
         print("no lab is up; meshbook lab up starts one")
         return 1
