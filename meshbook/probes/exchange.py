@@ -52,16 +52,16 @@ class Clock:
 def compare(exchanges: Sequence[Exchange]) -> Clock:
     """Return what ``exchanges`` (at least one) prove together, drift between them included.
 
-    The best exchange gives the offset. Where another one contradicts it by more than drift explains, a clock was set
-    meanwhile, and the bound is as wide as the contradiction.
+    Each bounds the offset from both sides; what all of them allow is the answer, which is finer than a tick. Where they
+    contradict each other by more than drift explains, a clock was set meanwhile, and the bound covers both.
     """
     best = min(exchanges, key=lambda each: each.high - each.low)
-    offset, bound = (best.low + best.high) / 2, (best.high - best.low) / 2
-    drift = DRIFT * max(abs(each.asked - best.asked) for each in exchanges)
-    contradiction = max(max(each.low - best.high, best.low - each.high) for each in exchanges)
+    drift = [DRIFT * abs(each.asked - best.asked) for each in exchanges]
+    low = max(each.low - slack for each, slack in zip(exchanges, drift, strict=True))
+    high = min(each.high + slack for each, slack in zip(exchanges, drift, strict=True))
     return Clock(
-        offset_s=offset,
-        bound_s=bound + max(drift, contradiction),
+        offset_s=(low + high) / 2,
+        bound_s=abs(high - low) / 2 + max(drift),
         round_trip_s=best.round_trip_s,
         exchanges=len(exchanges),
     )

@@ -1,0 +1,16 @@
+"""When a service was away, out of the rows of an open loop: pure functions from ANSWERS to WINDOWS, with error bars.
+
+- ``evidence``: what a single request proves about the service, and the longest time that requests leave unproved.
+- ``outages``: the windows, each with its edges and its length as ranges, and what of the time was watched at all.
+- ``calibration``: windows held against faults whose true begin and end are known.
+
+What is measured here is the service as a caller has it: away is when requests sent get no answer. Nothing is judged.
+"""
+
+from __future__ import annotations
+
+from meshbook.windows.calibration import Fault, calibrate
+from meshbook.windows.evidence import Gap, gaps
+from meshbook.windows.outages import coverage, outage_windows
+
+__all__ = ["Fault", "Gap", "calibrate", "coverage", "gaps", "outage_windows"]

@@ -1,0 +1,105 @@
+"""What requests prove about a service: moments at which it was there, and stretches in which it may have been away.
+
+A good answer to a request sent at ``s`` that arrived at ``e`` proves that the service was there at some moment between
+the two: no outage holds all of it. So the longest outage that can begin after a good request was sent ends, at the
+latest, when the first good answer to any later request arrives. That holds for slow answers as for prompt ones: those
+that a frozen service gives when it wakes up all arrive at its awakening, and prove nothing about the time before.
+
+A bad answer proves the contrary for one moment between its own two ends. So does a request that had to wait for longer
+than ``prompt``, for nearly all of that time, unless requests sent after it were answered promptly meanwhile: then that
+one request was slow, not the service.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import pandas as pd
+
+from meshbook import tables
+
+STAMP_S = 0.05
+"""Seconds by which the time of a row may be wrong that does not say so itself."""
+_PROMPT_FLOOR_S = 0.04
+_PROMPT_TIMES = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request with a result: sent at ``sent``, answered or given up at ``end``, Unix times right to ``error``."""
+
+    sent: float
+    end: float
+    good: bool
+    error: float
+
+    def is_prompt(self, prompt: float) -> bool:
+        return self.good and self.end - self.sent <= prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A stretch that a service may have been away for: not before ``start``, not after ``end`` (infinite: not seen)."""
+
+    start: float
+    end: float
+
+    @property
+    def length(self) -> float:
+        return self.end - self.start
+
+
+def requests_of(rows: pd.DataFrame) -> list[Request]:
+    """Return the requests of one source and path in the order of their sending; rows without a result are left out."""
+    rows = tables.measured(rows).dropna(subset=["time"]).sort_values("time", kind="stable")
+    sent = [stamp.timestamp() for stamp in rows["time"]]
+    total = (rows["time_total_ms"].astype("float64").fillna(0.0) / 1000).tolist()
+    error = (rows["time_error_ms"].astype("float64") / 1000).fillna(STAMP_S).tolist()
+    return [
+        Request(sent=at, end=at + took, good=not kind, error=wrong)
+        for at, took, kind, wrong in zip(sent, total, rows["error"].tolist(), error, strict=True)
+    ]
+
+
+def prompt_of(requests: Sequence[Request]) -> float:
+    """Return the seconds within which this service answers when nothing is wrong: three times what 9 in 10 take."""
+    took = sorted(request.end - request.sent for request in requests if request.good)
+    ninth = took[math.ceil(0.9 * len(took)) - 1] if took else 0.0
+    return max(_PROMPT_FLOOR_S, _PROMPT_TIMES * ninth)
+
+
+def gaps(requests: Sequence[Request]) -> list[Gap]:
+    """Return, for the time before the first good request and after each, the longest outage that could have been."""
+    good = [request for request in requests if request.good]
+    latest = (request.end + request.error for request in reversed(good))
+    first_answers = [*reversed(list(accumulate(latest, min))), math.inf]
+    starts = [-math.inf, *(request.sent - request.error for request in good)]
+    return [Gap(start=start, end=end) for start, end in zip(starts, first_answers, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Away:
+    """What one request proves: the service had gone at ``gone`` at the latest, and was still gone at ``still``."""
+
+    sent: float
+    gone: float
+    still: float
+
+
+def proofs(requests: Sequence[Request], until: float, prompt: float, overtaken_by: float) -> Iterator[Away]:
+    """Yield what each bad or slow request proves, given that the first good answer after it came at ``until``.
+
+    ``overtaken_by`` is when the first prompt answer to a later request arrived.
+    """
+    for request in requests:
+        alone = overtaken_by + prompt < request.end
+        waited = min(request.end, until) - prompt - request.error
+        if not request.good:
+            gone = min(request.end, request.sent + prompt) + request.error
+            still = request.sent - request.error
+            yield Away(sent=request.sent, gone=gone, still=still if alone else max(still, waited))
+        elif not alone:
+            yield Away(sent=request.sent, gone=request.sent + prompt + request.error, still=waited)

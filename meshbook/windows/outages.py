@@ -1,0 +1,199 @@
+"""Rows of an open loop to outage windows, one list per source and path. Pure.
+
+A window is a run of requests, in the order of their sending, without a good and prompt answer among them: one such
+answer ends it, so two windows have at least one between them. Its edges are ranges: the service went away between
+``last_good`` and ``first_bad`` and was back between ``last_bad`` and ``first_good``. Its length is a range too, from
+what requests prove to what they leave possible (``evidence``), both widened by the error of their time stamps. The
+edges are widened by the sender's clock error as well; the length is not, since an offset shifts both edges alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from meshbook import tables
+from meshbook.windows.evidence import Away, Gap, Request, gaps, prompt_of, proofs, requests_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """The requests of one source and path, and what they say about the service's pace."""
+
+    source: str
+    path: str
+    requests: tuple[Request, ...]
+    prompt: float
+    clock_error: float
+    unknown: int
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, prompt_ms: float | None) -> Stream:
+        requests = tuple(requests_of(rows))
+        clock = rows["clock_error_ms"].astype("float64").max()
+        return cls(
+            source=str(rows["source"].iloc[0]),
+            path=str(rows["path"].iloc[0]),
+            requests=requests,
+            prompt=prompt_of(requests) if prompt_ms is None else prompt_ms / 1000,
+            clock_error=0.0 if math.isnan(clock) else float(clock) / 1000,
+            unknown=len(rows) - len(requests),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One outage, in Unix times and seconds."""
+
+    gap: Gap
+    """The longest stretch that is possible."""
+    others: tuple[Gap, ...]
+    """All that are possible, since an answer that came late proves little about when the service was there."""
+    gone: float
+    """When it had gone, at the latest."""
+    still: float
+    """Until when it was gone, at least."""
+    low: float
+    """The longest time that it was away for, at least."""
+    requests: tuple[Request, ...]
+    """Those without a good and prompt answer, in the order of their sending."""
+
+    @property
+    def failed(self) -> int:
+        return sum(not request.good for request in self.requests)
+
+
+def streams(frame: pd.DataFrame, prompt_ms: float | None = None) -> list[Stream]:
+    """Return what ``frame`` (ANSWERS) holds by source and path."""
+    answers = tables.conform(frame, tables.ANSWERS)
+    return [Stream.of(rows, prompt_ms) for _, rows in answers.groupby(["source", "path"], sort=True)]
+
+
+def outage_windows(frame: pd.DataFrame, *, prompt_ms: float | None = None) -> pd.DataFrame:
+    """Return WINDOWS: every time that a source of ``frame`` (ANSWERS) found the service away, with error bars.
+
+    An answer that took longer than ``prompt_ms`` is slow and part of a window; by default three times what 9 in 10
+    good answers of that source take, and at least 40 ms. No window at all does not mean no outage: ``coverage`` says
+    how long one can have been.
+    """
+    rows = [
+        _row(stream, number, window)
+        for stream in streams(frame, prompt_ms)
+        for number, window in enumerate(windows_of(stream), 1)
+    ]
+    return tables.from_rows(rows, tables.WINDOWS)
+
+
+def windows_of(stream: Stream) -> list[Window]:
+    """Return the windows of one stream in their order."""
+    every = stream.requests
+    prompt_ends = [r.end if r.is_prompt(stream.prompt) else math.inf for r in every]
+    overtakers = [*reversed(list(itertools.accumulate(reversed(prompt_ends), min))), math.inf]
+    possible = dict(zip([-1, *(n for n, r in enumerate(every) if r.good)], gaps(every), strict=True))
+    found = []
+    for run in _runs(every, stream.prompt):
+        before = [n for n in possible if n < run.start]
+        inside = [n for n in possible if run.start <= n < run.stop]
+        candidates = [possible[n] for n in (before[-1], *inside)]
+        found.append(_window(every[run.start : run.stop], candidates, stream.prompt, overtakers[run.stop]))
+    return found
+
+
+def _runs(requests: Sequence[Request], prompt: float) -> Iterator[range]:
+    """Yield the places of requests that follow each other without a good and prompt answer."""
+    for calm, places in itertools.groupby(range(len(requests)), lambda n: requests[n].is_prompt(prompt)):
+        if not calm:
+            run = list(places)
+            yield range(run[0], run[-1] + 1)
+
+
+def _window(requests: tuple[Request, ...], candidates: Sequence[Gap], prompt: float, overtaken_by: float) -> Window:
+    longest = max(candidates, key=lambda gap: gap.length)
+    proved = [_proved(requests, gap, prompt, overtaken_by) for gap in candidates]
+    gone, still = proved[candidates.index(longest)]
+    low = max(late - early for early, late in proved)
+    return Window(gap=longest, others=tuple(candidates), gone=gone, still=still, low=max(0.0, low), requests=requests)
+
+
+def _proved(requests: Sequence[Request], gap: Gap, prompt: float, overtaken_by: float) -> tuple[float, float]:
+    """Return when the service had gone at the latest and was still gone at least, within one possible stretch."""
+    within = [request for request in requests if gap.start <= request.sent <= gap.end]
+    found: list[Away] = list(proofs(within, gap.end, prompt, overtaken_by))
+    if not found:
+        return gap.end, gap.start
+    return min(away.gone for away in found), max(away.still for away in found)
+
+
+def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
+    gap, clock = window.gap, stream.clock_error
+    inside = [r for r in stream.requests if gap.start < r.sent < gap.end]
+    return {
+        "source": stream.source,
+        "path": stream.path,
+        "number": number,
+        "kind": "failed" if window.failed else "slow",
+        "last_good": _moment(gap.start - clock),
+        "first_bad": _moment(min(window.gone, gap.end) + clock),
+        "last_bad": _moment(window.still - clock),
+        "first_good": _moment(gap.end + clock),
+        "low_ms": _floor_ms(window.low),
+        "high_ms": _ceil_ms(gap.length),
+        "sent": len(inside),
+        "failed": window.failed,
+        "slow": len(window.requests) - window.failed,
+        "longest_gap_ms": _longest_silence(stream.requests, gap),
+    }
+
+
+def coverage(frame: pd.DataFrame, *, prompt_ms: float | None = None) -> pd.DataFrame:
+    """Return COVERAGE: what each source watched, and how long an outage can have been that no window shows."""
+    return tables.from_rows((_coverage(stream) for stream in streams(frame, prompt_ms)), tables.COVERAGE)
+
+
+def _coverage(stream: Stream) -> dict[str, object]:
+    good = [request for request in stream.requests if request.good]
+    windows = windows_of(stream)
+    return {
+        "source": stream.source,
+        "path": stream.path,
+        "since": _moment(good[0].sent) if good else None,
+        "until": _moment(good[-1].sent) if good else None,
+        "sent": len(stream.requests),
+        "failed": len(stream.requests) - len(good),
+        "unknown": stream.unknown,
+        "windows": len(windows),
+        "below_ms": _ceil_ms(unseen(stream, windows)) if len(good) > 1 else None,
+        "longest_gap_ms": _longest_silence(stream.requests, Gap(start=-math.inf, end=math.inf)),
+        "prompt_ms": round(stream.prompt * 1000, 1),
+        "clock_error_ms": round(stream.clock_error * 1000, 3),
+    }
+
+
+def unseen(stream: Stream, windows: Sequence[Window], around: tuple[float, float] = (-math.inf, math.inf)) -> float:
+    """Return the length in seconds of the longest outage, touching ``around``, that no window would show."""
+    shown = {gap for window in windows for gap in window.others}
+    hidden = [gap for gap in gaps(stream.requests)[1:-1] if gap not in shown]
+    return max((gap.length for gap in hidden if gap.start <= around[1] and gap.end >= around[0]), default=0.0)
+
+
+def _longest_silence(requests: Sequence[Request], around: Gap) -> float | None:
+    arrived = sorted(request.end for request in requests if request.good)
+    pairs = [(a, b) for a, b in itertools.pairwise(arrived) if b >= around.start and a <= around.end]
+    return round(max(b - a for a, b in pairs) * 1000, 1) if pairs else None
+
+
+def _moment(at: float) -> datetime | None:
+    return datetime.fromtimestamp(at, UTC) if math.isfinite(at) else None
+
+
+def _floor_ms(seconds: float) -> float:
+    return math.floor(seconds * 10_000) / 10
+
+
+def _ceil_ms(seconds: float) -> float | None:
+    return math.ceil(seconds * 10_000) / 10 if math.isfinite(seconds) else None
