@@ -323,22 +323,22 @@ ACCESS = _table(
     ("details", "string", "Envoy's response code details"),
     ("attempts", "Int64", "how many times the request was sent on; missing where the log does not tell"),
     ("upstream", "string", "same network or other network; empty where it was sent to nobody"),
+    ("service", "string", "host name of the service that it was for, as far as the log names one"),
     ("duration_ms", "float64", "until the last byte of the answer"),
     ("request_id", "string", "the request's own name, the same at every proxy on its way"),
 )
 
 LAYERS = _table(
     "layers",
-    ("mode", "string", "kind of failure"),
-    ("context", "string", "cluster of the proxies"),
-    ("proxies", "string", "which proxies: those of callers, or the gateway that the load balancer asks"),
-    ("requests", "Int64", "requests for the service that they sent on during the outage"),
-    ("at_once", "Int64", "good answers at the first try: the endpoint was known to be good, or lucky"),
+    ("layer", "string", "what can save a request: endpoints, callers' proxies, gateways, the load balancer"),
+    ("context", "string", "in which cluster"),
+    ("requests", "Int64", "requests for the service that its proxies sent on during the outage"),
+    ("at_once", "Int64", "good answers without a second try; missing where the log does not count tries"),
     ("by_retry", "Int64", "good answers after more than one try; missing where the log does not count tries"),
     ("not_saved", "Int64", "requests without a good answer"),
     ("to_other", "Int64", "good answers from the other network, through its east-west gateway"),
-    ("flags", "string", "response flags of the requests that were not saved, counted"),
-    ("known_by", "string", "where that is known from, and what is not"),
+    ("did", "string", "what it did, in words"),
+    ("known_by", "string", "where that is known from, and what is not known"),
 )
 
 ROUNDS = _table(

@@ -19,7 +19,6 @@ from meshbook.clusters.api import Api
 from meshbook.clusters.records import Object, Objects
 from meshbook.errors import ClusterError
 
-GONE = 410
 _PODS = "/api/v1/namespaces/{}/pods/{}/log"
 _SLACK_S = 2.0
 """Seconds that a watch may stay silent beyond the end that it was given."""

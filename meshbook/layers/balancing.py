@@ -1,0 +1,35 @@
+"""Look at what the global load balancer looks at: the ingress gateways' pods, and the BackendConfig's health check.
+
+Its own view of its backends is not in the Kubernetes API, so it is not claimed to be known here.
+"""
+
+from __future__ import annotations
+
+from meshbook.clusters import Cluster, Fleet, waiting
+from meshbook.errors import ClusterError, GatheredError
+from meshbook.layers.attribution import Balancer
+
+GATEWAYS = "istio=ingressgateway"
+
+
+def look(fleet: Fleet, config: Cluster, namespace: str, *, selector: str = GATEWAYS) -> Balancer:
+    """Look once at every cluster; one that does not answer has no gateways to show."""
+
+    def ready(cluster: Cluster) -> tuple[int, int]:
+        pods = cluster.list("Pod", namespace, labels=selector)
+        return sum(map(waiting.is_ready, pods)), len(pods)
+
+    try:
+        gateways = fleet.each(ready)
+    except GatheredError as error:
+        gateways = {name: found for name, found in error.results.items() if isinstance(found, tuple)}
+    return Balancer(health_check=_health_check(config, namespace), gateways=gateways)
+
+
+def _health_check(config: Cluster, namespace: str) -> str:
+    try:
+        found = config.list("BackendConfig", namespace)
+    except ClusterError:
+        return ""
+    checks = [one["spec"].get("healthCheck") or {} for one in found]
+    return ", ".join(f"port {check.get('port', '?')}, {check.get('requestPath', '/')}" for check in checks)

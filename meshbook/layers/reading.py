@@ -1,0 +1,83 @@
+"""Read the access logs of proxies as ``kubectl logs -c istio-proxy`` does: sidecars and gateways, of every cluster.
+
+Best effort: a mesh without ``accessLogFile`` prints nothing, a pod that has gone has taken its log with it, and its
+clock stamps the lines. What was not read is said, not left out. What the lines mean is in ``attribution``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from meshbook import tables
+from meshbook.clusters import Cluster, Fleet, Object, following
+from meshbook.errors import ClusterError
+from meshbook.layers import accesslog
+
+PROXY = "istio-proxy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """What the proxies told: ACCESS, and what could not be had."""
+
+    frame: pd.DataFrame
+    pods: int
+    """Proxies whose log was read."""
+    silent: tuple[str, ...] = ()
+    """Proxies that printed no line that can be read as an access log, and those that could not be asked."""
+
+    @property
+    def counts_attempts(self) -> bool:
+        """Whether the logs tell how many times a request was tried."""
+        return bool(self.frame["attempts"].notna().any())
+
+    @property
+    def words(self) -> str:
+        """One sentence on where this is known from."""
+        if self.frame.empty:
+            return f"access logs of {self.pods} proxies: none of them prints any (meshConfig.accessLogFile is not set)"
+        counted = "tries counted" if self.counts_attempts else "tries not told by this log format"
+        return f"access logs of {self.pods} proxies, {counted}"
+
+
+def access_logs(fleet: Fleet, namespaces: Sequence[str], *, since: datetime, until: datetime | None = None) -> Logs:
+    """Read what the proxies in ``namespaces`` of every cluster have logged between two moments."""
+    found = fleet.each(lambda cluster: list(_of_cluster(cluster, namespaces, since)))
+    parts = [part for some in found.values() for part in some]
+    rows = [row for _, some in parts for row in some]
+    frame = tables.from_rows(rows, tables.ACCESS) if rows else tables.empty(tables.ACCESS)
+    end = until or datetime.now(UTC)
+    return Logs(
+        frame=frame[frame["time"].between(since, end)].sort_values("time", ignore_index=True),
+        pods=len(parts),
+        silent=tuple(name for name, some in parts if not some),
+    )
+
+
+def _of_cluster(
+    cluster: Cluster, namespaces: Sequence[str], since: datetime
+) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    for namespace in namespaces:
+        for pod in cluster.list("Pod", namespace):
+            names = [str(container["name"]) for container in _containers(pod)]
+            if PROXY in names:
+                yield f"{cluster.name}/{namespace}/{pod['metadata']['name']}", _of_pod(cluster, pod, names, since)
+
+
+def _containers(pod: Object) -> list[Object]:
+    """Return all containers: a sidecar may be an init container that stays."""
+    return [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+
+
+def _of_pod(cluster: Cluster, pod: Object, names: list[str], since: datetime) -> list[dict[str, object]]:
+    name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
+    try:
+        text = following.log(cluster, name, namespace, container=PROXY, since=since)
+    except ClusterError:
+        return []
+    fixed = {"context": cluster.name, "pod": name, "role": "gateway" if names == [PROXY] else "sidecar"}
+    return [fixed | asdict(entry) for entry in map(accesslog.read, text.splitlines()) if entry is not None]
