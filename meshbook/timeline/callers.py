@@ -28,7 +28,7 @@ _SETTLED = 5
 
 
 def going(story: Story) -> Iterator[Row]:
-    """Yield for each source: last answer, first failure, first good answer of the survivor, share stable."""
+    """Yield for each source: last answer, first failure, first good answer of the survivor after it, share stable."""
     for source, rows in _sources(story):
         during = _sent(rows, story.away.asked, story.back.asked)
         gone, stays = versions(story, rows)
@@ -36,7 +36,7 @@ def going(story: Story) -> Iterator[Row]:
         last = _last(_of(during, gone)) if gone else None
         yield _last_answer(source, last, gone)
         yield _first_failure(source, bad, during)
-        since = min((found["time"] for found in (bad, last) if found is not None), default=story.away.accepted)
+        since = next((found["time"] for found in (bad, last) if found is not None), story.away.accepted)
         survivors = _of(during[during["time"] > since], stays)
         yield _answered(GOING, SURVIVOR, source, _first(survivors), stays)
         yield _stable(source, during, stays)
