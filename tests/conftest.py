@@ -30,8 +30,21 @@ def _figure_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("matplotlib")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--contexts", default="", help="two contexts, a,b: run tests/contract on these clusters")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "mesh: needs a mesh over both clusters; skipped where there is none")
+
+
 @pytest.fixture(autouse=True)
-def no_real_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _figure_cache: Path) -> None:
+def no_real_cluster(cleared_environment: None) -> None:
+    """See to it that no test reaches a real cluster by accident (``contract`` alone can be told to reach two)."""
+
+
+@pytest.fixture
+def cleared_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _figure_cache: Path) -> None:
     """Clear what leads to real clusters, clouds and proxies; HOME is an empty folder."""
     for name in os.environ:
         if name.upper().startswith(_REMOVED):
