@@ -26,6 +26,8 @@ def _deployment(name: str, replicas: int = 2) -> dict[str, Any]:
 def fleet(bare_fleet: Fleet, hands: Any) -> Iterator[Fleet]:
     """web-v1 runs on cluster1, web-v2 on cluster2."""
     bare_fleet.create_namespace(NAMESPACE)
+    for cluster in bare_fleet:
+        cluster.create("Node", {"metadata": {"name": "node-1", "labels": {"meshbook.io/lab": "true"}}})
     bare_fleet["cluster1"].create("Deployment", _deployment("web-v1"))
     bare_fleet["cluster2"].create("Deployment", _deployment("web-v2"))
     with hands(bare_fleet["cluster1"]), hands(bare_fleet["cluster2"]):
@@ -60,13 +62,15 @@ def _crash(cluster: Cluster, replicas: str = "2") -> None:
 
 
 def test_the_workload_is_away_inside_the_block_and_back_after_it(fleet: Fleet, target: Cluster) -> None:
-    with outage.scaled_to_zero(target, "web-v1", namespace=NAMESPACE, survivors=fleet, run="r1") as taken:
+    with outage.scaled_to_zero(target, "web-v1", namespace=NAMESPACE, survivors=fleet) as taken:
         assert _replicas(target) == 0
         assert target.list("Pod", NAMESPACE) == []
         assert _record(target)[outage.REPLICAS] == "2"
-        assert _record(target)[outage.RUN] == "r1"
+        assert _record(target)[outage.RUN] == taken.run
+        assert _record(target)[outage.MODE] == "scale-to-zero"
     assert _is_as_before(target)
-    times = [taken.patch_accepted, taken.pods_gone, taken.scaled_back, taken.ready_again]
+    times = [taken.patch_asked, taken.patch_accepted, taken.gone]
+    times += [taken.back_asked, taken.brought_back, taken.ready_again]
     assert None not in times
     assert times == sorted(times, key=str)
     assert taken.span == (taken.patch_accepted, taken.ready_again)
@@ -108,9 +112,9 @@ def test_pods_that_do_not_go_end_the_outage_and_bring_it_back(target: Cluster) -
 def test_without_a_survivor_nothing_is_taken_away(fleet: Fleet, target: Cluster) -> None:
     fleet["cluster2"].scale("web-v2", 0, NAMESPACE)
     fleet["cluster2"].wait_for_rollout(NAMESPACE, timeout_s=5)
-    for survivors in (fleet, [target]):
+    for survivors in (fleet, [fleet["cluster2"]], [target]):
         with (
-            pytest.raises(OutageError, match="no other cluster has a ready pod of app web"),
+            pytest.raises(OutageError, match="a survivor is healthy"),
             outage.scaled_to_zero(target, "web-v1", namespace=NAMESPACE, survivors=survivors),
         ):
             pytest.fail("the block must not begin")
@@ -157,8 +161,7 @@ def test_two_outages_of_one_workload_at_once_are_refused_and_the_first_is_left_a
 def test_restore_brings_back_what_a_crash_left_away_and_again_does_nothing(fleet: Fleet, target: Cluster) -> None:
     _crash(target)
     (restored,) = outage.restore(fleet, NAMESPACE, timeout_s=10)
-    assert (restored.context, restored.deployment, restored.replicas) == ("cluster1", "web-v1", 2)
-    assert restored.outcome == "brought back"
+    assert str(restored) == "cluster1: Deployment web-v1 in sample brought back, 2 replicas"
     assert _is_as_before(target)
     assert outage.restore(fleet, NAMESPACE) == []
     assert outage.restore(target, NAMESPACE) == []
@@ -168,7 +171,7 @@ def test_restore_leaves_a_count_that_somebody_has_set_since(target: Cluster) -> 
     _crash(target)
     target.scale("web-v1", 3, NAMESPACE)
     (restored,) = outage.restore(target, NAMESPACE, timeout_s=10)
-    assert (restored.replicas, restored.outcome) == (3, "was already back")
+    assert (restored.state, restored.outcome) == ("3 replicas", "was already back")
     assert _replicas(target) == 3
     assert _record(target) == {}
 
@@ -187,7 +190,7 @@ def test_a_workload_that_does_not_come_back_keeps_its_record_and_says_how_to_go_
         raise ClusterError("the API server is away")
 
     with (
-        pytest.raises(OutageError, match=r"did not come back to 2 replicas[\s\S]*server is away[\s\S]*outage.restore"),
+        pytest.raises(OutageError, match=r"did not come back as it was \(2 replicas\)[\s\S]*server is away"),
         outage.scaled_to_zero(target, "web-v1", namespace=NAMESPACE),
     ):
         monkeypatch.setattr(Cluster, "scale", refuse)

@@ -89,7 +89,4 @@ def restore(values: Mapping[str, Any]) -> Sequence[str]:
     from meshbook.clusters import Fleet
 
     fleet = Fleet.connect(values.get("contexts", []), values.get("kubeconfig", ""))
-    done = outage.restore(fleet, values.get("namespace", "sample"))
-    return [
-        f"{one.context}: {one.deployment} in {one.namespace} {one.outcome}, {one.replicas} replicas" for one in done
-    ]
+    return [str(one) for one in outage.restore(fleet, values.get("namespace", "sample"))]

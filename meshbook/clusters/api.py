@@ -140,11 +140,17 @@ class Api:
             query["dryRun"] = "All"
         return self.connection.request("PATCH", path, query=query, body=found, content_type=APPLY)
 
-    def delete_object(self, kind: str, name: str, namespace: str = "") -> bool:
-        """Ask for an object's deletion, its dependents following in the background; False when it is not there."""
+    def delete_object(self, kind: str, name: str, namespace: str = "", *, grace_s: int | None = None) -> bool:
+        """Ask for an object's deletion, its dependents following in the background; False when it is not there.
+
+        ``grace_s`` is how long a pod's containers may take to end; 0 removes it at once.
+        """
         path = self.resource(kind).path(namespace, name)
+        query = {"propagationPolicy": "Background"}
+        if grace_s is not None:
+            query["gracePeriodSeconds"] = str(grace_s)
         try:
-            self.connection.request("DELETE", path, query={"propagationPolicy": "Background"})
+            self.connection.request("DELETE", path, query=query)
         except ClusterError as error:
             if error.code == 404:
                 return False

@@ -38,20 +38,30 @@ def _cluster_entry(cluster: ClusterTopology, root_pem: str, extensions: list[dic
 def for_fleet(topology: LabTopology, root_pem: str, tokens: Mapping[str, str]) -> str:
     """Return the kubeconfig of all clusters, as JSON, which is YAML; ``tokens`` is keyed by cluster name."""
     fleet = {"endpoint": topology.fleet_url, "token-file": str(topology.fleet_token_file), "project": PROJECT}
-    control = {"endpoint": topology.control_url, "token-file": str(topology.control_token_file)}
-    extensions = [{"name": FLEET_EXTENSION, "extension": fleet}, {"name": LAB_EXTENSION, "extension": control}]
     clusters = topology.clusters
+    extensions = {
+        cluster.name: [
+            {"name": FLEET_EXTENSION, "extension": fleet},
+            {"name": LAB_EXTENSION, "extension": _control(topology, cluster)},
+        ]
+        for cluster in clusters
+    }
     document = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": clusters[0].name,
-        "clusters": [_cluster_entry(cluster, root_pem, extensions) for cluster in clusters],
+        "clusters": [_cluster_entry(cluster, root_pem, extensions[cluster.name]) for cluster in clusters],
         "users": [{"name": cluster.name, "user": {"token": tokens[cluster.name]}} for cluster in clusters],
         "contexts": [
             {"name": cluster.name, "context": {"cluster": cluster.name, "user": cluster.name}} for cluster in clusters
         ],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def _control(topology: LabTopology, cluster: ClusterTopology) -> dict[str, str]:
+    token_file = str(topology.control_token_file)
+    return {"endpoint": topology.control_url, "token-file": token_file, "cluster": cluster.name}
 
 
 def for_remote_secret(cluster: ClusterTopology, root_pem: str, token: str) -> str:

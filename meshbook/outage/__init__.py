@@ -1,0 +1,44 @@
+"""Take part of a cluster away and always bring it back.
+
+- ``intent``: what is to be taken away, and under which conditions.
+- ``modes``: how it can be taken away, by name; one file per kind beside it (``scaling``, ``deleting``, ``endpoints``,
+  ``silence``).
+- ``guards`` and ``headroom``: what must hold before; ``planning``: the plan that says so, printed before anything is
+  touched.
+- ``taking``: the ``with`` block; ``restoring``: bring back what a run left away that was killed; ``watchdog``: a Job
+  that does so when nobody comes.
+- ``records``: what is written on objects before they are changed, and what is told afterwards; ``subjects``: one such
+  object.
+
+Measuring what users notice meanwhile is the work of ``probes``, ``timeline`` and ``judge``. A new way to take something
+away is a class in ``modes.MODES`` that writes its record first and undoes from that record alone.
+"""
+
+from __future__ import annotations
+
+from meshbook.outage.guards import is_lab
+from meshbook.outage.intent import Intent
+from meshbook.outage.modes import MODES
+from meshbook.outage.planning import Plan, plan
+from meshbook.outage.records import MODE, OF, REPLICAS, RUN, SINCE, Check, Outage, Restored
+from meshbook.outage.restoring import restore
+from meshbook.outage.taking import scaled_to_zero, taken_away
+
+__all__ = [
+    "MODE",
+    "MODES",
+    "OF",
+    "REPLICAS",
+    "RUN",
+    "SINCE",
+    "Check",
+    "Intent",
+    "Outage",
+    "Plan",
+    "Restored",
+    "is_lab",
+    "plan",
+    "restore",
+    "scaled_to_zero",
+    "taken_away",
+]

@@ -1,0 +1,99 @@
+"""Bring back what an outage left away whose process was killed, from any machine, by what is written in the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from meshbook.clusters import Cluster, Fleet, Object
+from meshbook.errors import ClusterError, OutageError
+from meshbook.outage.endpoints import select_again, wait_for_endpoints
+from meshbook.outage.records import Restored, belongs_to, is_recorded
+from meshbook.outage.scaling import confirm, scale_back
+from meshbook.outage.silence import Lab
+from meshbook.outage.subjects import Subject
+
+KINDS = ("Deployment", "Service")
+SYSTEM_NAMESPACE = "istio-system"
+"""Where the east-west gateway is, for users who may not look into all namespaces."""
+
+
+def restore(where: Cluster | Fleet, namespaces: str | Iterable[str] = (), *, timeout_s: float = 120) -> list[Restored]:
+    """Bring back everything that interrupted outages left away; with nothing to do it returns an empty list.
+
+    With ``namespaces`` only what is in one of them, or was changed for an outage of one of them: the east-west gateway
+    of another namespace comes back with the application that it was taken away for.
+    """
+    fleet = Fleet([where]) if isinstance(where, Cluster) else where
+    wanted = (namespaces,) if isinstance(namespaces, str) else tuple(namespaces)
+    wanted = tuple(name for name in wanted if name)
+    awake = _wake(fleet)  # before anything is asked of a cluster that may be silent
+    done = fleet.each(lambda cluster: _restore_cluster(cluster, wanted, timeout_s))
+    return [*awake, *(restored for results in done.values() for restored in results)]
+
+
+def bring_back(subject: Subject, timeout_s: float) -> Restored:
+    """Bring one recorded object back, wait until it is ready, and take the record off."""
+    restored = _undo(subject)
+    _confirm(subject, restored, timeout_s)
+    return restored
+
+
+def _restore_cluster(cluster: Cluster, namespaces: tuple[str, ...], timeout_s: float) -> list[Restored]:
+    """Undo everything first, then wait for all of it."""
+    subjects = [
+        Subject.of(cluster, kind, found)
+        for kind in KINDS
+        for found in _everywhere(cluster, kind, namespaces)
+        if is_recorded(found) and belongs_to(found, namespaces)
+    ]
+    undone = [_undo(subject) for subject in subjects]
+    for subject, restored in zip(subjects, undone, strict=True):
+        _confirm(subject, restored, timeout_s)
+    return undone
+
+
+def _undo(subject: Subject) -> Restored:
+    found = subject.read()
+    return select_again(subject, found) if subject.kind == "Service" else scale_back(subject, found)
+
+
+def _confirm(subject: Subject, restored: Restored, timeout_s: float) -> None:
+    if subject.kind == "Deployment":
+        confirm(subject, restored, timeout_s)
+        return
+    wait_for_endpoints(subject, range(1, 10**6), timeout_s)
+    subject.forget()
+
+
+def _everywhere(cluster: Cluster, kind: str, namespaces: tuple[str, ...]) -> Iterator[Object]:
+    """Yield the objects of all namespaces; where the user may not list those, of ``namespaces`` and the mesh's own."""
+    try:
+        yield from cluster.list(kind)
+    except ClusterError as error:
+        if error.code != 403 or not namespaces:
+            raise
+    else:
+        return
+    yield from _readable(cluster, kind, namespaces)
+
+
+def _readable(cluster: Cluster, kind: str, namespaces: tuple[str, ...]) -> Iterator[Object]:
+    for namespace in namespaces:
+        yield from cluster.list(kind, namespace)
+    try:
+        yield from cluster.list(kind, SYSTEM_NAMESPACE) if SYSTEM_NAMESPACE not in namespaces else ()
+    except ClusterError as error:
+        if error.code != 403:
+            raise
+
+
+def _wake(fleet: Fleet) -> list[Restored]:
+    """Have a lab bring back clusters that an outage has silenced; elsewhere there is nothing to wake."""
+    for cluster in fleet:
+        lab = Lab(cluster)
+        if lab.is_there:
+            try:
+                return lab.end_all()
+            except OutageError:
+                continue  # the extension of a lab that is gone: the cluster's own answer will tell
+    return []

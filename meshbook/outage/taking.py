@@ -1,0 +1,104 @@
+"""The ``with`` block of an outage: planned, taken away, and brought back however the block ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from meshbook.clusters import Cluster, waiting
+from meshbook.errors import MeshbookError, OutageError
+from meshbook.outage import interrupts, restoring, watchdog
+from meshbook.outage.intent import Intent
+from meshbook.outage.modes import Mode, mode_of
+from meshbook.outage.planning import plan_of
+from meshbook.outage.records import Outage, is_recorded
+from meshbook.outage.scaling import replicas_of
+
+
+@contextmanager
+def taken_away(intent: Intent) -> Iterator[Outage]:
+    """Take away what ``intent`` says for the length of a ``with`` block, and bring it back however the block ends.
+
+    What an earlier run left away is brought back first. Does not start unless everything in ``plan(intent)`` holds:
+    OutageError. SIGINT and SIGTERM do not cut the way back.
+    """
+    mode = mode_of(intent)
+    _bring_back_leftovers(intent, mode)
+    plan = plan_of(intent, mode)
+    plan.require()
+    outage = Outage(
+        mode=intent.mode,
+        context=intent.cluster.name,
+        namespace=intent.namespace,
+        deployment=intent.deployment,
+        replicas=replicas_of(intent.cluster.get("Deployment", intent.deployment, intent.namespace)),
+        run=intent.run,
+        changed=plan.changes,
+    )
+    with interrupts.unwound_by_sigterm():
+        try:
+            watchdog.begin(intent, mode)
+            mode.take(outage)
+            yield outage
+        finally:
+            with interrupts.held_back():
+                _bring_back(intent, mode, outage)
+    _prove_steady(intent, outage)
+
+
+@contextmanager
+def scaled_to_zero(
+    cluster: Cluster,
+    deployment: str,
+    *,
+    namespace: str,
+    survivors: Iterable[Cluster] = (),
+    allow_outage: bool = False,
+    timeout_s: float = 120,
+) -> Iterator[Outage]:
+    """Scale a Deployment to 0 for the length of a ``with`` block: the article's outage, see ``taken_away``."""
+    intent = Intent(
+        cluster=cluster,
+        deployment=deployment,
+        namespace=namespace,
+        survivors=tuple(survivors),
+        allow_outage=allow_outage,
+        timeout_s=timeout_s,
+    )
+    with taken_away(intent) as outage:
+        yield outage
+
+
+def _bring_back_leftovers(intent: Intent, mode: Mode) -> None:
+    for subject in mode.subjects:
+        if is_recorded(subject.read()):
+            restoring.bring_back(subject, intent.timeout_s)
+
+
+def _bring_back(intent: Intent, mode: Mode, outage: Outage) -> None:
+    """Undo one outage, if it is this one that the records tell of."""
+    try:
+        mode.bring_back(outage)
+        watchdog.end(intent, mode)
+    except MeshbookError as error:
+        raise OutageError(
+            f"{intent.cluster.name}: {intent.deployment} in {intent.namespace} did not come back as it was "
+            f"({outage.replicas} replicas)",
+            hint="outage.restore(fleet, namespace), or meshbook restore: what it was is written in the cluster",
+            saw=error,
+        ) from error
+
+
+def _prove_steady(intent: Intent, outage: Outage) -> None:
+    """Ask again and again whether all is as it should be, until it is; WaitTimeout tells what is not."""
+    steady = intent.steady
+    if steady is None:
+        return
+
+    def look() -> tuple[bool | None, str]:
+        complaint = steady()
+        return (None if complaint else True), complaint
+
+    waiting.until(intent.cluster, "steady again", look, intent.timeout_s)
+    outage.steady_again = datetime.now(UTC)
