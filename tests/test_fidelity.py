@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "fidelity.md"
@@ -20,6 +21,14 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
         if line.startswith("| ") and not line.startswith(("| what |", "|---")):
             what, word, way, held_by = (cell.strip() for cell in line.strip("|").split("|"))
             yield what, word, way, held_by
+
+
+@cache
+def cases() -> set[str]:
+    """Return the names of the contract's requests, as they stand in the names of their tests."""
+    files = (TESTS / "contract" / "requests").glob("*.yaml")
+    names = [name for file in files for name in yaml.safe_load(file.read_text())["cases"]]
+    return {name.replace(",", "").replace(" ", "-") for name in names}
 
 
 @cache
@@ -42,5 +51,13 @@ def test_each_row_has_its_word_and_tests_that_exist(what: str, word: str, way: s
     assert named, f"{what}: no test holds this row"
     for node in named:
         file, _, function = node.partition("::")
+        if case := re.fullmatch(r"contract\[(.+)\]", node):
+            assert case[1] in cases(), f"{node}: no such case"
+            continue
         assert (TESTS / file).is_file(), f"{node}: no such file"
         assert function in promises(file), f"{node}: no such test"
+
+
+@pytest.mark.parametrize("case", sorted(cases()))
+def test_each_case_of_the_contract_has_its_row(case: str) -> None:
+    assert any(f"`contract[{case}]`" in held_by for *_, held_by in rows())

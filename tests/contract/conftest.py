@@ -12,15 +12,12 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import websocket
 from kubernetes import config
 
-from meshbook import probes
-from meshbook.clusters import Fleet
 from meshbook.lab import launch
 
 Json = dict[str, Any]
@@ -252,15 +249,22 @@ def _furnish(api: Api) -> None:
 
 
 def _tidy_up(api: Api) -> None:
-    """Remove the namespace; finalizers that a failed test left behind would keep it for ever."""
+    """Remove what the suite made, also where a test that failed left it: all of it is in, or labelled with, its name.
+
+    Finalizers that are left behind would keep a namespace for ever.
+    """
     if not api.namespace:
         return
-    for item in api.get(f"{api.core}/configmaps")["items"]:
-        if item["metadata"].get("finalizers"):
-            free = {"metadata": {"finalizers": None}}
-            path = f"{api.core}/configmaps/{item['metadata']['name']}"
-            api.ask("PATCH", path, free, Content_Type="application/merge-patch+json")
-    api.ask("DELETE", f"/api/v1/namespaces/{api.namespace}")
+    selector = f"labelSelector=contract={api.namespace}"
+    api.ask("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions?{selector}")
+    others = api.get(f"/api/v1/namespaces?{selector}")["items"]
+    for namespace in (api.namespace, *(one["metadata"]["name"] for one in others)):
+        for item in api.get(f"/api/v1/namespaces/{namespace}/configmaps")["items"]:
+            if item["metadata"].get("finalizers"):
+                path = f"/api/v1/namespaces/{namespace}/configmaps/{item['metadata']['name']}"
+                free = {"metadata": {"finalizers": None}}
+                api.ask("PATCH", path, free, Content_Type="application/merge-patch+json")
+        api.ask("DELETE", f"/api/v1/namespaces/{namespace}")
 
 
 @pytest.fixture(params=[0, 1], ids=["first", "second"])
@@ -279,34 +283,3 @@ def pod(api: Api, until: Callable[..., Any]) -> str:
 def _runs(api: Api) -> bool:
     conditions = api.get(f"{api.core}/pods/{POD}").get("status", {}).get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-@pytest.fixture(scope="session")
-def mesh(clusters: Clusters, apis: dict[str, Api]) -> Iterator[tuple[Fleet, str]]:
-    """Return the fleet of both clusters and a namespace of it in which the sample runs: v1 first, v2 second."""
-    revisions = [_revision(api) for api in apis.values()]
-    if not all(revisions):
-        pytest.skip("these clusters have no injection by revision label")
-    fleet = Fleet.connect(clusters.contexts, clusters.kubeconfig or "")
-    name = next(iter(apis.values())).namespace + "-mesh"
-    sample = Path(__file__).parents[2] / "manifests" / "connectivity"
-    try:
-        for cluster, revision, version in zip(fleet, revisions, ("v1", "v2"), strict=True):
-            cluster.create_namespace(name, revision=revision)
-            cluster.apply(sample / "sleep.yaml", namespace=name)
-            for selector in ("service=helloworld", f"version={version}"):
-                cluster.apply(sample / "helloworld.yaml", namespace=name, selector=selector)
-        fleet.wait_for_rollout(name, timeout_s=PATIENCE_S)
-        probes.wait_for_versions(fleet, f"http://helloworld.{name}:5000/hello", ("v1", "v2"), namespace=name)
-        yield fleet, name
-    finally:
-        for api in apis.values():
-            api.ask("DELETE", f"/api/v1/namespaces/{name}")
-        fleet.close()
-
-
-def _revision(api: Api) -> str:
-    """Return the revision whose webhook injects by the namespace's label; "" when there is none."""
-    found = api.ask("GET", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations").json["items"]
-    labels = [one["metadata"].get("labels", {}) for one in found]
-    return next((one["istio.io/rev"] for one in labels if "istio.io/rev" in one), "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,38 @@ pytestmark = pytest.mark.mesh
 
 URL = "http://helloworld.{}:5000/hello"
 CALLS = 30
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def mesh(clusters: Any, apis: Any) -> Iterator[tuple[Fleet, str]]:
+    """Return the fleet of both clusters and a namespace of it in which the sample runs: v1 first, v2 second."""
+    revisions = [revision_of(api) for api in apis.values()]
+    if not all(revisions):
+        pytest.skip("these clusters have no injection by revision label")
+    fleet = Fleet.connect(clusters.contexts, clusters.kubeconfig or "")
+    name = next(iter(apis.values())).namespace + "-mesh"
+    sample = Path(__file__).parents[2] / "manifests" / "connectivity"
+    try:
+        for cluster, revision, version in zip(fleet, revisions, ("v1", "v2"), strict=True):
+            cluster.create_namespace(name, revision=revision)
+            cluster.apply(sample / "sleep.yaml", namespace=name)
+            for selector in ("service=helloworld", f"version={version}"):
+                cluster.apply(sample / "helloworld.yaml", namespace=name, selector=selector)
+        fleet.wait_for_rollout(name, timeout_s=PATIENCE_S)
+        probes.wait_for_versions(fleet, URL.format(name), ("v1", "v2"), namespace=name)
+        yield fleet, name
+    finally:
+        for api in apis.values():
+            api.ask("DELETE", f"/api/v1/namespaces/{name}")
+        fleet.close()
+
+
+def revision_of(api: Any) -> str:
+    """Return the revision whose webhook injects by the namespace's label; "" when there is none."""
+    found = api.ask("GET", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations").json["items"]
+    labels = [one["metadata"].get("labels", {}) for one in found]
+    return next((one["istio.io/rev"] for one in labels if "istio.io/rev" in one), "")
 
 
 def pods(cluster: Cluster, namespace: str, selector: str) -> list[dict[str, Any]]:
@@ -73,4 +107,4 @@ def test_the_other_cluster_answers_when_one_side_is_gone(mesh: tuple[Fleet, str]
         assert set(frame["version"]) == {"v2"}
     finally:
         first.scale("helloworld-v1", 1, namespace)
-        first.wait_for_rollout(namespace, timeout_s=120)
+        first.wait_for_rollout(namespace, timeout_s=PATIENCE_S)

@@ -2,8 +2,8 @@
 
 The list is ``requests/*.yaml``: a case has a name and steps, and may say what group version it ``needs``. A step:
 
-``do``       method and path; ``{core}``, ``{apps}`` and ``{istio}`` are paths into the suite's namespace ``{ns}``,
-             ``{me}`` is a name of the case's own, ``{pod}`` a pod that runs, other names were kept by a step before
+``do``       method and path; ``{core}``, ``{apps}`` and the like are paths into the suite's namespace ``{ns}``,
+             ``{me}`` is a name of the case's own, ``{pod}`` a pod that runs; other names were kept by a step before
 ``body``     an object, changed by ``set`` (pointer: value) and ``drop`` (pointers); ``text`` is sent as it stands
 ``type``     of the body: json, merge, strategic, apply or a media type; ``accept``, ``token``, ``as`` (whom to
              impersonate) are headers
@@ -57,6 +57,8 @@ def test_requests_are_answered_as_agreed(case: Step, api: Any, request: pytest.F
         pytest.skip(f"{api.context} does not serve {case['needs']}")
     known = {"me": case["me"], "ns": api.namespace, "core": api.core, "apps": api.apps}
     known["istio"] = f"/apis/networking.istio.io/v1beta1/namespaces/{api.namespace}"
+    known["definitions"] = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    known["things"] = f"/apis/{api.namespace}.example.com/v1/namespaces/{api.namespace}/things"
     if "{pod}" in str(case):
         known["pod"] = request.getfixturevalue("pod")
     for step in case["steps"]:
