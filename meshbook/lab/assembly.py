@@ -43,7 +43,7 @@ from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 
 log = logging.getLogger(__name__)
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 60.0
 FILE_WATCHES = 48
 """Inotify instances that the runbook needs on a lab: at most three per Envoy, a dozen Envoys, and some air."""
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from meshbook.errors import LabError
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.02
 

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -61,6 +62,7 @@ class RealApiServer:
         self._processes = processes
         self._authority = authority
         self._tokens = tokens
+        self._tls = authority.client_context(f"{cluster.name}-readiness")
         self._running: dict[str, Process] = {}
         self._deadline = 0.0
 
@@ -73,12 +75,12 @@ class RealApiServer:
         await self._spawn("kube-apiserver", arguments.apiserver(self._programs, self.cluster, files, minor), files)
         await self._until("kube-apiserver", self._is_ready)
         await self._define_kinds()
-        if self._programs.controller_manager:
-            argv = arguments.controller_manager(self._programs, self.cluster, files)
-            await self._spawn("kube-controller-manager", argv, files)
-        if self._programs.scheduler:
-            argv = arguments.scheduler(self._programs, self.cluster, files)
-            await self._spawn("kube-scheduler", argv, files)
+        for path, argv in (
+            (self._programs.controller_manager, arguments.controller_manager(self._programs, self.cluster, files)),
+            (self._programs.scheduler, arguments.scheduler(self._programs, self.cluster, files)),
+        ):
+            if path:
+                await self._spawn(Path(path).name, argv, files)
 
     async def stop(self) -> None:
         """Kill everything: what etcd holds is of no use without the lab."""
@@ -161,13 +163,12 @@ class RealApiServer:
         return ""
 
     async def _is_ready(self) -> str:
-        tls = self._authority.client_context(f"{self.cluster.name}-readiness")
         headers = {"Authorization": f"Bearer {next(iter(self._tokens))}"}
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, headers=headers) as http,
-                http.get(f"{self.cluster.api_url}/readyz", ssl=tls) as response,
+                http.get(f"{self.cluster.api_url}/readyz", ssl=self._tls) as response,
             ):
                 return "" if response.status == 200 else f"/readyz: {response.status} {(await response.text())[-300:]}"
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -181,7 +182,7 @@ class RealApiServer:
             for definition in definitions:
                 await client.apply(DEFINITIONS, definition, manager=MANAGER)
             for definition in definitions:
-                await self._until("kube-apiserver", lambda wanted=definition: _not_served(client, wanted))  # type: ignore[misc]
+                await self._until("kube-apiserver", partial(_not_served, client, definition))
         finally:
             await client.close()
 

@@ -1,0 +1,262 @@
+"""A lab runs as well over API servers that are other programs: real ones where they are installed, and a stand-in."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meshbook.errors import LabError
+from meshbook.lab import launch
+from meshbook.lab.apiserver import User
+from meshbook.lab.apiserver.definitions import definition_of
+from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, Kind
+from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, ApiError, Client, Object
+from meshbook.lab.controllers import loadbalancers, scheduler
+from meshbook.lab.realapiserver import Programs, arguments, find
+from meshbook.lab.realapiserver.arguments import Files
+from meshbook.lab.topology import reachable, two_clouds
+
+STANDIN = Path(__file__).with_name("standin_apiserver.py")
+REAL = {name: os.environ[name] for name in ("KUBEBUILDER_ASSETS", "PATH") if name in os.environ}
+RUN_TIMEOUT_S = 200
+CLUSTER, OTHER = two_clouds(Path("/lab"), 64, real_api=True).clusters
+PROGRAMS = Programs(apiserver="/bin/kube-apiserver", etcd="/bin/etcd")
+FILES = Files(
+    folder=Path("/lab/cp"),
+    root=Path("/lab/root.pem"),
+    etcd=Path("/lab/etcd.pem"),
+    server=Path("/lab/server.pem"),
+    kubelet_client=Path("/lab/kubelet-client.pem"),
+    service_account=Path("/lab/sa.pem"),
+)
+
+
+def _flags(argv: list[str]) -> dict[str, str]:
+    return dict(argument.removeprefix("--").split("=", 1) for argument in argv[1:])
+
+
+def _program(folder: Path, name: str, *, text: str = "") -> None:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(text or f'#!/bin/sh\nexec {shlex.join([sys.executable, str(STANDIN), name])} "$@"\n')
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the stand-ins are found."""
+    for name in ("kube-apiserver", "etcd"):
+        _program(tmp_path / "assets", name)
+    return {"KUBEBUILDER_ASSETS": str(tmp_path / "assets"), "PATH": "/usr/bin:/bin"}
+
+
+@pytest.fixture(params=["standin", "real"])
+def installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An environment with API servers; skips where there are no real ones."""
+    environment = request.getfixturevalue("standin") if request.param == "standin" else REAL
+    try:
+        find(environment)
+    except LabError as error:
+        pytest.skip(error.message)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return str(request.param)
+
+
+@pytest.fixture
+def lab(installed: str, tmp_path: Path) -> Iterator[launch.LabState]:
+    root = tmp_path / "lab"
+    yield launch.start(root, apiserver="real")
+    launch.stop(root)
+
+
+def test_programs_of_setup_envtest_come_before_those_on_path(tmp_path: Path) -> None:
+    for folder in ("assets", "path"):
+        for name in ("kube-apiserver", "etcd"):
+            _program(tmp_path / folder, name)
+    _program(tmp_path / "path", "kube-scheduler")
+    found = find({"KUBEBUILDER_ASSETS": str(tmp_path / "assets"), "PATH": str(tmp_path / "path")})
+    assert found.apiserver == str(tmp_path / "assets" / "kube-apiserver")
+    assert (found.controller_manager, found.scheduler) == ("", "")
+    assert found.own_controllers is None
+
+
+def test_missing_programs_are_named(tmp_path: Path) -> None:
+    _program(tmp_path / "path", "etcd")
+    with pytest.raises(LabError, match="needs kube-apiserver, in"):
+        find({"PATH": str(tmp_path / "path")})
+
+
+@pytest.mark.parametrize(
+    ("path", "own"), [("", {"scheduler", "loadbalancers"}), ("/s", {"loadbalancers"})], ids=["ours", "theirs"]
+)
+def test_beside_a_controller_manager_only_what_it_lacks_is_ours(path: str, own: set[str]) -> None:
+    programs = Programs(apiserver="/a", etcd="/e", controller_manager="/c", scheduler=path)
+    assert programs.own_controllers == frozenset(own)
+
+
+def test_everything_listens_on_the_cluster_s_own_loopback_addresses() -> None:
+    etcd = _flags(arguments.etcd(PROGRAMS, CLUSTER, FILES))
+    api = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, 33))
+    assert etcd["listen-client-urls"] == api["etcd-servers"] == "https://127.64.10.4:2379"
+    assert etcd["listen-peer-urls"] == "https://127.64.10.4:2380"
+    assert (api["bind-address"], api["secure-port"]) == (CLUSTER.api_address, "6443")
+    manager = _flags(arguments.controller_manager(PROGRAMS, CLUSTER, FILES))
+    assert manager["bind-address"] == CLUSTER.api_address
+
+
+def test_nobody_gets_at_etcd_or_the_api_without_a_certificate_or_a_token() -> None:
+    etcd = _flags(arguments.etcd(PROGRAMS, CLUSTER, FILES))
+    assert etcd["client-cert-auth"] == etcd["peer-client-cert-auth"] == "true"
+    api = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, 33))
+    assert api["anonymous-auth"] == "false"
+    assert api["kubelet-certificate-authority"] == str(FILES.root)
+    assert api["kubelet-preferred-address-types"] == "InternalIP"
+
+
+@pytest.mark.parametrize(("minor", "translated"), [(29, False), (35, False), (36, None)])
+def test_exec_reaches_the_kubelet_as_it_comes(minor: int, translated: bool | None) -> None:
+    gates = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, minor)).get("feature-gates")
+    assert gates == (None if translated is None else "TranslateStreamCloseWebsocketRequests=false")
+
+
+def test_tokens_are_written_as_kube_apiserver_reads_them() -> None:
+    lines = arguments.token_lines({"t": User(name="admin", groups=("system:masters", "more"))})
+    assert lines == 't,admin,admin,"system:masters,more"\n'
+
+
+def test_addresses_in_the_api_are_none_that_a_real_server_refuses() -> None:
+    for address in (CLUSTER.shown(CLUSTER.pod_address(7)), CLUSTER.service_range.removesuffix("/24")):
+        ip = ipaddress.IPv4Address(address)
+        assert not any((ip.is_loopback, ip.is_unspecified, ip.is_link_local, ip.is_multicast))
+
+
+def test_a_shown_address_leads_back_to_the_one_that_answers() -> None:
+    assert CLUSTER.shown("127.64.11.8") == "240.64.11.8"
+    assert reachable("240.64.11.8") == "127.64.11.8"
+    assert reachable("127.64.11.8") == "127.64.11.8"
+    assert reachable("203.0.113.9") == "203.0.113.9"
+
+
+def test_over_the_emulated_api_addresses_are_shown_as_they_are() -> None:
+    emulated = two_clouds(Path("/lab"), 64).clusters[0]
+    assert emulated.shown("127.64.11.8") == "127.64.11.8"
+
+
+def test_service_addresses_of_two_clusters_do_not_overlap() -> None:
+    assert not ipaddress.ip_network(CLUSTER.service_range).overlaps(ipaddress.ip_network(OTHER.service_range))
+
+
+def test_controllers_that_are_ours_beside_a_manager_exist() -> None:
+    own = Programs(apiserver="/a", etcd="/e", controller_manager="/c").own_controllers
+    assert own == frozenset((scheduler.CONTROLLER.name, loadbalancers.controller(CLUSTER).name))
+
+
+@pytest.mark.parametrize("kind", CUSTOM_KINDS, ids=lambda kind: kind.plural)
+def test_definitions_keep_what_their_schema_does_not_name(kind: Kind) -> None:
+    definition = definition_of(kind)
+    names = definition["spec"]["names"]
+    assert definition["metadata"]["name"] == f"{names['plural']}.{definition['spec']['group']}"
+    assert [version["storage"] for version in definition["spec"]["versions"]].count(True) == 1
+    for version in definition["spec"]["versions"]:
+        properties = version["schema"]["openAPIV3Schema"]["properties"]
+        assert all(properties[name]["x-kubernetes-preserve-unknown-fields"] for name in ("spec", "status"))
+        assert all(column["jsonPath"].startswith(".") for column in version.get("additionalPrinterColumns", ()))
+
+
+@pytest.mark.envoy
+@pytest.mark.timeout(240)
+async def test_the_runbook_passes_where_endpoints_on_loopback_are_refused(lab: launch.LabState, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "meshbook", "run", "0", "1", "2", "--kubeconfig", str(lab.kubeconfig)]
+    argv += ["--out", str(tmp_path / "out"), "--run-id", "run"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcomes = json.loads((tmp_path / "out" / "run" / "verdicts.json").read_text())["notebooks"]
+    assert [one["state"] for one in outcomes] == ["pass"] * 3
+    client = await Client.connect(lab.kubeconfig, "cluster1")
+    try:
+        slices, _ = await client.list(ENDPOINT_SLICES, "sample")
+        shown = {address for one in slices for endpoint in one["endpoints"] for address in endpoint["addresses"]}
+        assert shown
+        assert {address.split(".")[0] for address in shown} == {"240"}
+        with pytest.raises(ApiError, match="loopback"):
+            await client.create(ENDPOINTS, _endpoints("127.0.0.1"))
+    finally:
+        await client.close()
+
+
+@pytest.mark.envoy
+def test_down_leaves_no_process_and_no_file(lab: launch.LabState) -> None:
+    assert launch.stop(lab.root)
+    assert not lab.root.exists()
+    assert _marked(lab.root) == []
+
+
+@pytest.mark.envoy
+def test_the_lab_goes_down_with_its_api_server_and_says_why(lab: launch.LabState) -> None:
+    pids = [pid for pid, command in _marked(lab.root) if "--etcd-servers=" in command]
+    assert len(pids) == 2
+    os.kill(pids[0], signal.SIGKILL)
+    _eventually(lambda: not lab.alive)
+    assert "kube-apiserver ended with exit code -9" in (lab.root / "lab.log").read_text()
+    _eventually(lambda: not _marked(lab.root))
+
+
+def test_an_api_server_that_ends_at_its_start_is_reported_with_its_words(
+    standin: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '#!/bin/sh\n[ "$1" = --version ] && echo Kubernetes v1.33.0 && exit\necho unknown flag; exit 1\n'
+    _program(tmp_path / "assets", "kube-apiserver", text=text)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", standin["KUBEBUILDER_ASSETS"])
+    with pytest.raises(LabError, match="unknown flag"):
+        launch.start(tmp_path / "lab", apiserver="real")
+
+
+def test_an_api_server_that_is_too_old_is_refused(
+    standin: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _program(tmp_path / "assets", "kube-apiserver", text="#!/bin/sh\necho Kubernetes v1.28.4\n")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", standin["KUBEBUILDER_ASSETS"])
+    with pytest.raises(LabError, match=r"no kube-apiserver 1\.29 or newer"):
+        launch.start(tmp_path / "lab", apiserver="real")
+
+
+def _endpoints(ip: str) -> Object:
+    subset = {"addresses": [{"ip": ip}], "ports": [{"port": 80}]}
+    metadata = {"name": "elsewhere", "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": [subset]}
+
+
+def _marked(root: Path) -> list[tuple[int, str]]:
+    """Return (pid, command line) of the processes of the lab in ``root``."""
+    mark, found = f"MESHBOOK_LAB={root}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()))
+        except OSError:
+            continue
+    return found
+
+
+def _eventually(holds: Callable[[], bool], within_s: float = 15.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_kubeconfig_is_the_same_as_over_emulated_servers(lab: launch.LabState) -> None:
+    contexts = yaml.safe_load(lab.kubeconfig.read_text())["contexts"]
+    assert [context["name"] for context in contexts] == ["cluster1", "cluster2"]
