@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import urllib.parse
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -82,11 +83,9 @@ def test_pages_together_are_the_whole_list(api: Any) -> None:
 def test_a_pod_says_how_it_is(api: Any, pod: str) -> None:
     found = api.get(f"{api.core}/pods/{pod}")
     spec, status = found["spec"], found["status"]
-    assert (status["phase"], status["qosClass"]) == ("Running", "BestEffort")
-    conditions = {one["type"]: one["status"] for one in status["conditions"]}
-    assert {
-        name: conditions[name] for name in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-    } == dict.fromkeys(("PodScheduled", "Initialized", "ContainersReady", "Ready"), "True")
+    assert status["phase"] == "Running"
+    holding = {one["type"] for one in status["conditions"] if one["status"] == "True"}
+    assert holding >= {"PodScheduled", "Initialized", "ContainersReady", "Ready"}
     (container,) = status["containerStatuses"]
     assert (container["name"], container["ready"], container["restartCount"]) == ("main", True, 0)
     assert "running" in container["state"]
@@ -150,7 +149,9 @@ def test_logs_come_whole_or_in_part(api: Any, pod: str, until: Until) -> None:
     assert len(api.ask("GET", f"{path}?tailLines=1").text.splitlines()) == 1
     assert api.ask("GET", f"{path}?limitBytes=3").text == answer.text[:3]
     stamped = api.ask("GET", f"{path}?timestamps=true").text.splitlines()
-    assert all(line.partition(" ")[0].endswith("Z") for line in stamped)
+    times = [datetime.fromisoformat(line.partition(" ")[0][:19]) for line in stamped]
+    assert times == sorted(times)
+    assert [line.partition(" ")[2] for line in stamped] == answer.text.splitlines()
     assert api.ask("GET", f"{path}?container=main").text == answer.text
 
 
