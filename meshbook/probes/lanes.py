@@ -19,7 +19,8 @@ from meshbook.probes.podscript import SCRIPT
 SPARE_S = 0.2
 """Seconds between a request's time-out and its lane's next turn."""
 _BATCH_S = 10.0
-"""Seconds after which a lane starts its curl anew: it falls behind by about 1 ms with each request."""
+"""Seconds after which a lane starts its curl anew, or longer: it falls behind by about 1 ms with each request."""
+_LEAD_S = 0.6
 _START_S = 0.05
 """Seconds between the first starts of two curls: a start costs ten times as much as a request."""
 
@@ -42,10 +43,25 @@ class Beat:
         return max(1, math.ceil((self.timeout_s + SPARE_S) / self.gap_s))
 
     @property
+    def turns(self) -> int:
+        """Turns over which the lanes begin, so that not all of their curls are started at once."""
+        return max(1, math.ceil(_START_S / self.gap_s))
+
+    @property
     def warm_up(self) -> int:
         """Requests sent before the first that counts, while lanes are still being started."""
-        starts_s = self.lanes * _START_S
-        return 0 if self.gap_s >= _START_S else self.lanes * (math.ceil(starts_s / (self.lanes * self.gap_s)) + 1)
+        return self.lanes * self.turns if self.turns > 1 else 0
+
+    @property
+    def batch(self) -> int:
+        """Requests of one curl."""
+        batch_s = max(_BATCH_S, self.lanes * 2 * _START_S)
+        return max(1, int(batch_s / (self.lanes * self.gap_s)))
+
+    @property
+    def lead_s(self) -> float:
+        """Seconds that a pod needs between hearing the order and the first request that counts."""
+        return _LEAD_S + (self.warm_up * self.gap_s or self.lanes * _START_S)
 
     def ask(self, url: str) -> Ask:
         """Return one curl of a lane, as ``curl`` has it."""
@@ -80,9 +96,7 @@ class PodReport:
         beat, last = self.beat, self.beat.warm_up + self.beat.requests
         *curl, target = command(self.ask)
         mark = target[: target.rindex("[")]
-        batch = max(1, int(_BATCH_S / (beat.lanes * beat.gap_s)))
-        apart = max(beat.gap_us, round(_START_S * 1e6))
-        numbers = map(str, (beat.lanes, batch, beat.gap_us, apart, last))
+        numbers = map(str, (beat.lanes, beat.batch, beat.gap_us, beat.turns, last))
         return ["/bin/sh", "-c", SCRIPT, "sh", mark, *numbers, *curl]
 
     def stamp(self, text: str) -> float:

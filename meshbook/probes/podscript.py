@@ -5,53 +5,58 @@ but ``curl`` and ``sleep``: its clock is the shell's own where it has one (busyb
 
 A request leaves on every beat, whatever earlier ones do. Request n belongs to lane n modulo STEP, and a lane's turn
 comes again only when its last request must have ended. A lane is one curl for BATCH requests, paced by its ``--rate``,
-and then another one, started on schedule again; one process for each request would cost ten times as much.
+and then another one, on schedule again; one process for each request would cost ten times as much. A curl is started
+ahead of its time and held until it is told its URL, so that its start delays nothing.
 
-- Arguments: ``URL#NONCE-``, STEP, BATCH, the time between two requests in µs, the time between the first starts of two
-  lanes in µs (many curls at once would be late from the beginning), the last request, then curl's own argv.
+- Arguments: ``URL#NONCE-``, STEP, BATCH, the time between two requests in µs, the number of turns over which the lanes
+  begin (many curls started at once would all be late), the last request, then curl's own argv.
 - It hears ``clock TOKEN`` (answered at once), ``go BEGIN FIRST`` (request FIRST leaves at BEGIN, in ms of its clock,
   the others after it) and ``stop``. The end of its input ends it too, so nothing goes on when the caller has died.
 - It tells ``H TIME OWN`` (ready; OWN is 1 when it leads a process group), ``C TIME TOKEN``, ``L LANE TIME FIRST END``
-  (a curl is about to start), ``D LANE TIME N`` (N is left out, its time has passed), ``O LANE TIME TEXT`` (a line that
-  curl wrote). TIME is when the line was made or read.
+  (a curl is about to be let go), ``D LANE TIME N`` (N is left out, its time has passed), ``O LANE TIME TEXT`` (a line
+  that curl wrote). TIME is when the line was made or read.
 """
 
 from __future__ import annotations
 
-SCRIPT = r"""mark=$1 step=$2 batch=$3 gap=$4 apart=$5 last=$6
+SCRIPT = r"""mark=$1 step=$2 batch=$3 gap=$4 turns=$5 last=$6
 shift 6
 if [ -n "$EPOCHREALTIME" ]; then
 now() { t=$EPOCHREALTIME; part=${t#*.}; ms=$((${t%.*} * 1000 + 1${part%???} - 1000)); }
 else
 now() { read -r t part </proc/uptime; ms=$((${t%.*} * 1000 + (1${t#*.} - 100) * 10)); }
 fi
+look() { now; ahead=$((begin + (n - first) * gap / 1000 - ms)); }
+rest() { [ "$1" -le 0 ] || { part=$((1000 + $1 % 1000)); sleep "$(($1 / 1000)).${part#1}"; }; }
+release() {
+look
+rest "$ahead"
+now
+printf 'L %s %s %s %s\n' "$lane" "$t" "$n" "$end" >&3
+printf 'url = %s[%s-%s:%s]\n' "$mark" "$n" "$end" "$by"
+}
 lane() {
 lane=$1 n=$1
 shift
 while [ "$n" -le "$last" ]; do
-now
-ahead=$((begin + (n - first) * gap / 1000 - ms))
+look
+rest $((ahead - 1000))
 if [ "$ahead" -lt "-$((step * gap / 1000))" ]; then
 printf 'D %s %s %s\n' "$lane" "$t" "$n"
 n=$((n + step))
 continue
 fi
-if [ "$ahead" -gt 0 ]; then
-part=$((1000 + ahead % 1000))
-sleep "$((ahead / 1000)).${part#1}"
-fi
 end=$((n + (batch - 1) * step)) by=$step
 [ "$end" -le "$last" ] || end=$((n + (last - n) / step * step))
 [ "$end" -gt "$n" ] || by=1
-now
-printf 'L %s %s %s %s\n' "$lane" "$t" "$n" "$end"
-"$@" "${mark}[$n-$end:$by]" 2>&1 | while IFS= read -r line || [ -n "$line" ]; do
+release | "$@" --config - 2>&1 | while IFS= read -r line || [ -n "$line" ]; do
 now
 printf 'O %s %s %.3800s\n' "$lane" "$t" "$line"
 done
 n=$((end + step))
 done
 }
+exec 3>&1
 read -r _ _ _ _ group _ </proc/$$/stat
 [ "$group" = $$ ] && own=1 || own=0
 now
@@ -64,7 +69,7 @@ printf 'C %s %s\n' "$t" "$one" ;;
 go)
 begin=$one first=$two lanes='' i=0
 while [ "$i" -lt "$step" ]; do
-lane $((first + i + step * (i * (apart - gap) / (step * gap)))) "$@" &
+lane $((first + i + step * (i % turns))) "$@" &
 lanes="$lanes $!" i=$((i + 1))
 done ;;
 stop)

@@ -29,8 +29,8 @@ HIGHEST_RATE = 200.0
 LONGEST_S = 3600.0
 """Seconds after which a watch that nobody stops ends by itself."""
 _READY_S = 20.0
-_LEAD_S = 0.6
-"""Seconds from the moment when all sources are ready to the first request."""
+_LEAD_S = 0.2
+"""Seconds that the process which sends from here may take to start."""
 
 
 class Watch:
@@ -54,8 +54,7 @@ class Watch:
             schedule.end = 0.0
             self._join()
             raise
-        warm_up_s = schedule.beat.warm_up * schedule.beat.gap_s if pods else 0.0
-        schedule.begin = time.time() + _LEAD_S + warm_up_s if pods else time.time() + _LEAD_S / 3
+        schedule.begin = time.time() + (schedule.beat.lead_s if pods else _LEAD_S)
         self._threads += [_started(stream) for stream in others]
 
     @property

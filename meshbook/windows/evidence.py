@@ -5,9 +5,9 @@ the two: no outage holds all of it. So the longest outage that can begin after a
 latest, when the first good answer to any later request arrives. That holds for slow answers as for prompt ones: those
 that a frozen service gives when it wakes up all arrive at its awakening, and prove nothing about the time before.
 
-A bad answer proves the contrary for one moment between its own two ends. So does a request that had to wait for longer
-than ``prompt``, for nearly all of that time, unless requests sent after it were answered promptly meanwhile: then that
-one request was slow, not the service.
+A bad answer proves the contrary for one moment between its own two ends; and a request that had to wait for longer
+than ``prompt`` does so for nearly all of that time, unless requests sent after it were answered promptly meanwhile:
+then that one request was slow, not the service.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from meshbook import tables
 
 STAMP_S = 0.05
 """Seconds by which the time of a row may be wrong that does not say so itself."""
-_PROMPT_FLOOR_S = 0.04
-_PROMPT_TIMES = 3.0
+_TIMEOUT = "timeout"
+_PROMPT_FLOOR_S = 0.06
+_PROMPT_TIMES = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Request:
     end: float
     good: bool
     error: float
+    hung: bool = False
+    """It got no answer at all, as from a frozen service; the others without a good one were turned away."""
 
     def is_prompt(self, prompt: float) -> bool:
         return self.good and self.end - self.sent <= prompt
@@ -59,16 +62,19 @@ def requests_of(rows: pd.DataFrame) -> list[Request]:
     total = (rows["time_total_ms"].astype("float64").fillna(0.0) / 1000).tolist()
     error = (rows["time_error_ms"].astype("float64") / 1000).fillna(STAMP_S).tolist()
     return [
-        Request(sent=at, end=at + took, good=not kind, error=wrong)
+        Request(sent=at, end=at + took, good=not kind, error=wrong, hung=kind == _TIMEOUT)
         for at, took, kind, wrong in zip(sent, total, rows["error"].tolist(), error, strict=True)
     ]
 
 
-def prompt_of(requests: Sequence[Request]) -> float:
-    """Return the seconds within which this service answers when nothing is wrong: three times what 9 in 10 take."""
-    took = sorted(request.end - request.sent for request in requests if request.good)
-    ninth = took[math.ceil(0.9 * len(took)) - 1] if took else 0.0
-    return max(_PROMPT_FLOOR_S, _PROMPT_TIMES * ninth)
+def prompt_of(rows: pd.DataFrame) -> float:
+    """Return the seconds within which this service answers when nothing is wrong: five times what is usual.
+
+    The version that usually takes longest counts, since one side may be further away; its median, since an outage makes
+    many answers late, but not half of them.
+    """
+    usual = tables.good(rows).groupby("version")["time_total_ms"].median().max()
+    return max(_PROMPT_FLOOR_S, 0.0 if pd.isna(usual) else _PROMPT_TIMES * float(usual) / 1000)
 
 
 def gaps(requests: Sequence[Request]) -> list[Gap]:
@@ -84,7 +90,6 @@ def gaps(requests: Sequence[Request]) -> list[Gap]:
 class Away:
     """What one request proves: the service had gone at ``gone`` at the latest, and was still gone at ``still``."""
 
-    sent: float
     gone: float
     still: float
 
@@ -92,14 +97,17 @@ class Away:
 def proofs(requests: Sequence[Request], until: float, prompt: float, overtaken_by: float) -> Iterator[Away]:
     """Yield what each bad or slow request proves, given that the first good answer after it came at ``until``.
 
-    ``overtaken_by`` is when the first prompt answer to a later request arrived.
+    ``overtaken_by`` is when the first prompt answer to a later request arrived. A refusal proves one moment, however
+    long it took to get here; and where others were refused, a good answer that was slow proves nothing.
     """
+    refused = any(not request.good and not request.hung for request in requests)
     for request in requests:
+        waiting = not refused if request.good else request.hung
         alone = overtaken_by + prompt < request.end
         waited = min(request.end, until) - prompt - request.error
         if not request.good:
-            gone = min(request.end, request.sent + prompt) + request.error
+            gone = min(request.end, request.sent + prompt) if waiting else request.end
             still = request.sent - request.error
-            yield Away(sent=request.sent, gone=gone, still=still if alone else max(still, waited))
-        elif not alone:
-            yield Away(sent=request.sent, gone=request.sent + prompt + request.error, still=waited)
+            yield Away(gone=gone + request.error, still=max(still, waited) if waiting and not alone else still)
+        elif waiting and not alone:
+            yield Away(gone=request.sent + prompt + request.error, still=waited)

@@ -40,7 +40,7 @@ class Stream:
             source=str(rows["source"].iloc[0]),
             path=str(rows["path"].iloc[0]),
             requests=requests,
-            prompt=prompt_of(requests) if prompt_ms is None else prompt_ms / 1000,
+            prompt=prompt_of(rows) if prompt_ms is None else prompt_ms / 1000,
             clock_error=0.0 if math.isnan(clock) else float(clock) / 1000,
             unknown=len(rows) - len(requests),
         )
@@ -77,8 +77,8 @@ def streams(frame: pd.DataFrame, prompt_ms: float | None = None) -> list[Stream]
 def outage_windows(frame: pd.DataFrame, *, prompt_ms: float | None = None) -> pd.DataFrame:
     """Return WINDOWS: every time that a source of ``frame`` (ANSWERS) found the service away, with error bars.
 
-    An answer that took longer than ``prompt_ms`` is slow and part of a window; by default three times what 9 in 10
-    good answers of that source take, and at least 40 ms. No window at all does not mean no outage: ``coverage`` says
+    An answer that took longer than ``prompt_ms`` is slow and part of a window; by default five times what is
+    usual for that source, and at least 60 ms. No window at all does not mean no outage: ``coverage`` says
     how long one can have been.
     """
     rows = [
