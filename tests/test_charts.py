@@ -13,6 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 
 from meshbook import charts, tables
+from meshbook.charts import answers as answers_charts
 from meshbook.errors import UsageError
 from meshbook.judge import intervals
 
@@ -90,7 +91,7 @@ def test_a_frame_without_rows_says_so() -> None:
 
 def test_the_interval_drawn_is_the_interval_judged() -> None:
     for k, n in ((0, 10), (7, 20), (20, 20)):
-        assert charts._wilson(k, n) == pytest.approx(intervals.interval(k, n), abs=1e-9)
+        assert answers_charts._wilson(k, n) == pytest.approx(intervals.interval(k, n), abs=1e-9)
 
 
 @pytest.mark.parametrize(
