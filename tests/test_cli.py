@@ -180,7 +180,8 @@ def test_status_says_when_no_lab_is_up(meshbook: Meshbook) -> None:
 
 def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cluster: str) -> None:
     deployments = {"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]}
-    scripted.script["GET /apis/apps/v1"] = [deployments]
-    scripted.script["GET /apis/apps/v1/namespaces/sample/deployments"] = [{"items": []}]
+    services = {"resources": [{"name": "services", "kind": "Service", "namespaced": True}]}
+    scripted.script |= {"GET /apis/apps/v1": [deployments], "GET /api/v1": [services]}
+    scripted.script |= {"GET /apis/apps/v1/deployments": [{"items": []}], "GET /api/v1/services": [{"items": []}]}
     found = meshbook("restore", "--kubeconfig", cluster, "--contexts", "one")
     assert (found.returncode, found.stdout) == (0, "nothing was away in namespace sample\n"), found.stderr

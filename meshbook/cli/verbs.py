@@ -13,8 +13,9 @@ def restore(arguments: argparse.Namespace) -> int:
     from meshbook.cli.run import restore as bring_back
 
     contexts = [name.strip() for name in arguments.contexts.split(",") if name.strip()]
-    lines = bring_back({"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": arguments.namespace})
-    print("\n".join(lines) or f"nothing was away in namespace {arguments.namespace}")
+    namespace = "" if arguments.all_namespaces else arguments.namespace
+    lines = bring_back({"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace})
+    print("\n".join(lines) or f"nothing was away in {f'namespace {namespace}' if namespace else 'any namespace'}")
     return 0
 
 

@@ -7,16 +7,18 @@ carries: the endpoints go from its EndpointSlices as they do when pods are not r
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 from meshbook.clusters import Object, waiting
-from meshbook.errors import OutageError
+from meshbook.errors import OutageError, WaitTimeout
 from meshbook.outage.intent import Intent
 from meshbook.outage.records import AWAY, Check, Outage, Restored
 from meshbook.outage.scaling import labels_of_pods
 from meshbook.outage.subjects import Subject
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+SETTLE_S = 3.0
 
 
 class ReadinessLost:
@@ -36,7 +38,7 @@ class ReadinessLost:
         return [f"{subject}: selector gets {AWAY}={self.intent.run}, so no endpoints" for subject in self.subjects]
 
     def checks(self) -> list[Check]:
-        counts = {subject.name: ready_endpoints(subject) for subject in self.subjects}
+        counts = {subject.name: self._settled(subject) for subject in self.subjects}
         told = ", ".join(f"Service {name} has {count} ready endpoints" for name, count in counts.items())
         return [
             Check(
@@ -46,6 +48,13 @@ class ReadinessLost:
             ),
             self._touches_nobody_else(),
         ]
+
+    @staticmethod
+    def _settled(subject: Subject) -> int:
+        """Return how many endpoints are ready; right after a rollout they follow the pods by a moment."""
+        with contextlib.suppress(WaitTimeout):
+            wait_for_endpoints(subject, range(1, 10**6), SETTLE_S)
+        return ready_endpoints(subject)
 
     def _touches_nobody_else(self) -> Check:
         services = [subject.read() for subject in self.subjects]

@@ -1,0 +1,124 @@
+"""On a whole lab: a cluster falls silent and comes back, also when who silenced it was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshbook import outage
+from meshbook.clusters import Cluster, Fleet
+from meshbook.errors import ClusterError
+from meshbook.lab import launch
+from meshbook.lab.faults import Control
+from meshbook.settings import Patience
+
+pytestmark = pytest.mark.envoy
+
+MANIFESTS = Path(__file__).parents[1] / "manifests" / "connectivity"
+PROGRAM = """
+    import sys, time
+    from meshbook import Fleet, outage
+    fleet = Fleet.connect([], sys.argv[1])
+    given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample"}
+    with outage.taken_away(outage.Intent(**given, mode="cluster-away", survivors=tuple(fleet))):
+        print("away", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[launch.LabState]:
+    with launch.running_lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: launch.LabState) -> Iterator[Fleet]:
+    fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig)
+    fleet.create_namespace("sample", revision="asm-1175-9")
+    for cluster, other in zip(fleet, ("v2", "v1"), strict=True):
+        cluster.apply(MANIFESTS, "sample", f"version!={other}")
+    fleet.wait_for_rollout("sample", timeout_s=30)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def target(fleet: Fleet) -> Cluster:
+    return fleet["cluster1"]
+
+
+def _answers(fleet: Fleet, lab: launch.LabState) -> bool:
+    """Ask with little patience whether the API server of cluster1 answers."""
+    hasty = Patience(connect_s=1, read_s=0.5, attempts=1)
+    try:
+        Fleet.connect(["cluster1"], lab.kubeconfig, patience=hasty)
+    except ClusterError:
+        return False
+    return True
+
+
+def test_every_node_of_a_lab_says_so(fleet: Fleet) -> None:
+    assert fleet.each(outage.is_lab) == {"cluster1": True, "cluster2": True}
+
+
+def test_a_whole_cluster_falls_silent_and_comes_back(fleet: Fleet, target: Cluster, lab: launch.LabState) -> None:
+    given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample"}
+    intent = outage.Intent(**given, mode="cluster-away", survivors=tuple(fleet), timeout_s=30)
+    with outage.taken_away(intent) as taken:
+        assert not _answers(fleet, lab)
+        (fault,) = Control.of(lab.root).active()
+    assert _answers(fleet, lab)
+    assert taken.ready_again is not None
+    ended = Control.of(lab.root).find(fault.id)
+    assert ended.ended is not None
+    assert taken.patch_asked is not None
+    assert taken.patch_accepted is not None
+    assert taken.patch_asked <= ended.began.not_before.time <= taken.patch_accepted
+
+
+def test_restore_wakes_a_cluster_whose_silencer_was_killed(fleet: Fleet, lab: launch.LabState) -> None:
+    argv = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(lab.kubeconfig)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "away\n"
+        os.kill(program.pid, signal.SIGKILL)
+    begun = time.monotonic()
+    (restored,) = outage.restore(fleet, "sample")
+    assert str(restored) == "cluster1: Cluster cluster1 brought back"
+    assert time.monotonic() - begun < 5
+    assert _answers(fleet, lab)
+
+
+def test_a_cluster_whose_silencer_was_killed_comes_back_by_itself(fleet: Fleet, lab: launch.LabState) -> None:
+    argv = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(lab.kubeconfig)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "away\n"
+        os.kill(program.pid, signal.SIGKILL)
+    control = Control.of(lab.root)
+    (fault,) = control.active()
+    assert control.wait(fault.id, 15).why_ended == "duration"
+    fleet.wait_for_rollout("sample", timeout_s=20)
+
+
+@pytest.mark.parametrize("mode", ["scale-to-zero", "pods-deleted", "readiness-lost", "east-west-away"])
+def test_every_other_mode_leaves_the_lab_as_it_was(fleet: Fleet, target: Cluster, mode: str) -> None:
+    def shape() -> dict[str, object]:
+        found = [(kind, one) for kind in ("Deployment", "Service") for one in target.list(kind)]
+        return {f"{kind} {one['metadata']['namespace']}/{one['metadata']['name']}": one["spec"] for kind, one in found}
+
+    before = shape()
+    given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample"}
+    with outage.taken_away(outage.Intent(**given, mode=mode, survivors=tuple(fleet), timeout_s=30)) as taken:
+        assert taken.gone is not None
+    assert shape() == before
+    assert outage.restore(fleet) == []
