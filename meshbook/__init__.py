@@ -12,6 +12,7 @@ Start with the clusters, ask with a probe, judge what came back::
 - ``hub``: the fleet feature behind the MultiClusterIngress, and its VIP.
 - ``probes``: curl from pods and from here, one row per transfer.
 - ``outage``: take a workload away and always bring it back.
+- ``ladder``: one kind of failure after the other, watched from everywhere; what each did to the service.
 - ``judge`` and ``charts``: rows to verdicts, rows to figures.
 - ``runs`` and ``report``: notebooks executed, their verdicts collected.
 - ``MeshbookError``: base of all errors; ``UsageError``: the input is at fault.
@@ -25,10 +26,10 @@ import importlib
 from typing import Any
 
 _NAMES = {"Cluster": "clusters", "Fleet": "clusters", "MeshbookError": "errors", "UsageError": "errors"}
-_ROOMS = ("charts", "hub", "judge", "outage", "probes", "report", "runs")
+_ROOMS = ("charts", "hub", "judge", "ladder", "outage", "probes", "report", "runs")
 
-__all__ = ["Cluster", "Fleet", "MeshbookError", "UsageError", "charts", "hub", "judge", "outage", "probes", "report"]
-__all__ += ["runs"]
+__all__ = ["Cluster", "Fleet", "MeshbookError", "UsageError", "charts", "hub", "judge", "ladder", "outage"]
+__all__ += ["probes", "report", "runs"]
 
 
 def __getattr__(name: str) -> Any:

@@ -212,7 +212,7 @@ def test_each_source_misses_the_versions_that_it_missed() -> None:
     frame = phases(story(answers, []))
     assert told(frame, "survivor answers", "cluster1")["detail"] == "v1 by pod-v1"
     assert told(frame, "survivor answers", "cluster2")["detail"] == "v2 by pod-v2"
-    assert told(frame, "last answer of the stopped side", "outside")["detail"] == "every version went on answering"
+    assert told(frame, "last answer of the stopped side", "outside")["detail"] == "no version went away for it"
 
 
 def test_a_survivor_that_never_settles_is_not_called_stable() -> None:

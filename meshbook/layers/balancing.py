@@ -5,18 +5,21 @@ Its own view of its backends is not in the Kubernetes API, so it is not claimed 
 
 from __future__ import annotations
 
-from meshbook.clusters import Cluster, Fleet, waiting
+from meshbook.clusters import Cluster, Fleet, Object, waiting
+from meshbook.clusters.following import Scope, listing
 from meshbook.errors import ClusterError, GatheredError
 from meshbook.layers.attribution import Balancer
 
 GATEWAYS = "istio=ingressgateway"
+SILENCE_S = 1.0
+"""Seconds after which a cluster that does not answer is left out."""
 
 
 def look(fleet: Fleet, config: Cluster, namespace: str, *, selector: str = GATEWAYS) -> Balancer:
-    """Look once at every cluster; one that does not answer has no gateways to show."""
+    """Look once at every cluster; one that does not answer at once has no gateways to show."""
 
     def ready(cluster: Cluster) -> tuple[int, int]:
-        pods = cluster.list("Pod", namespace, labels=selector)
+        pods = _once(cluster, "Pod", namespace, selector)
         return sum(map(waiting.is_ready, pods)), len(pods)
 
     try:
@@ -28,8 +31,12 @@ def look(fleet: Fleet, config: Cluster, namespace: str, *, selector: str = GATEW
 
 def _health_check(config: Cluster, namespace: str) -> str:
     try:
-        found = config.list("BackendConfig", namespace)
+        found = _once(config, "BackendConfig", namespace)
     except ClusterError:
         return ""
     checks = [one["spec"].get("healthCheck") or {} for one in found]
     return ", ".join(f"port {check.get('port', '?')}, {check.get('requestPath', '/')}" for check in checks)
+
+
+def _once(cluster: Cluster, kind: str, namespace: str, labels: str = "") -> list[Object]:
+    return listing(cluster, Scope(kind=kind, namespace=namespace, labels=labels), SILENCE_S).objects

@@ -1,7 +1,7 @@
 """The phases that callers notice, told by the requests that they sent. Pure.
 
-Which version is the one that is away is not asked but seen, for each source: those that answered before the outage and
-no more at its end. Where a link is cut, the two sides miss different versions.
+Where the story does not say which version is away, each source shows it: those that answered before the outage and no
+more at its end. Where a link is cut, the two sides miss different versions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SETTLED = 5
 def going(story: Story) -> Iterator[Row]:
     """Yield for each source: last answer, first failure, first good answer of the survivor after it, share stable."""
     for source, rows in _sources(story):
-        during = _sent(rows, story.away.asked, story.back.asked)
+        during = _sent(rows, story.away.asked, story.end)
         gone, stays = versions(story, rows)
         bad = _first(during[during["error"] != ""])
         last = _last(_of(during, gone)) if gone else None
@@ -46,7 +46,7 @@ def coming_back(story: Story) -> Iterator[Row]:
     """Yield for each source the first answer of the side that was away; then when its share was as before."""
     for source, rows in _sources(story):
         gone, _ = versions(story, rows)
-        after = _of(_sent(rows, story.back.asked, None), gone)
+        after = _of(_sent(rows, story.back.accepted, None), gone)
         if gone:
             yield _answered(BACK, FIRST, source, _first(after), gone)
         else:
@@ -55,17 +55,19 @@ def coming_back(story: Story) -> Iterator[Row]:
 
 
 def versions(story: Story, rows: pd.DataFrame) -> tuple[set[str], set[str]]:
-    """Return the versions that a source lost, and those that it kept: by who answered late in the outage."""
+    """Return the versions that a source lost, and those that it kept: as told, else by who answered late."""
     good = tables.good(rows)
     before = set(good.loc[good["time"] < story.away.asked, "version"])
-    middle = story.away.asked + (story.back.asked - story.away.asked) / 2
-    late = set(_sent(good, middle, story.back.asked)["version"])
+    if story.version:
+        return before & {story.version}, before - {story.version}
+    middle = story.away.asked + (story.end - story.away.asked) / 2
+    late = set(_sent(good, middle, story.end)["version"])
     return before - late, late
 
 
 def _last_answer(source: str, last: Any, gone: set[str]) -> Row:
     if not gone:
-        return row(GOING, LAST, source, detail="every version went on answering")
+        return row(GOING, LAST, source, detail="no version went away for it")
     if last is None:
         return row(GOING, LAST, source, detail=f"none from {_names(gone)} after the order")
     return _request(GOING, LAST, source, last, f"{last['version']} by {last['instance']}")
@@ -95,7 +97,7 @@ def _share_back(story: Story) -> Row:
         return row(BACK, SHARE, EVERYBODY, detail="no version was away")
     answers = pd.concat(concerned).sort_values("time", ignore_index=True)
     before = answers[answers["time"] < story.away.asked]
-    after = answers[answers["time"] >= story.back.asked]
+    after = answers[answers["time"] >= _first_hit(answers, story)]
     baseline, all_after = (Share(k=int(some["hit"].sum()), n=len(some)) for some in (before, after))
     found = shares.back_from(baseline, after["hit"].tolist(), story.margin)
     if found is None:
@@ -105,6 +107,12 @@ def _share_back(story: Story) -> Row:
     place, share = found
     detail = f"{baseline} before, {share} from then on: the same within {100 * story.margin:.0f} points"
     return _request(BACK, SHARE, EVERYBODY, after.iloc[place], detail)
+
+
+def _first_hit(answers: pd.DataFrame, story: Story) -> datetime:
+    """Return when the side that was away answered again: nothing can be as before any earlier."""
+    hits = answers.loc[answers["hit"] & (answers["time"] >= story.back.accepted), "time"]
+    return story.back.asked if hits.empty else hits.iloc[0].to_pydatetime()
 
 
 def _sources(story: Story) -> Iterator[tuple[str, pd.DataFrame]]:

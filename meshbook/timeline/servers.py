@@ -31,7 +31,7 @@ def coming_back(story: Story) -> Iterator[Row]:
 
 
 def _endpoints_gone(story: Story, context: str) -> Row:
-    partly = list(_changes(story, context, "endpoints", story.away.asked, story.back.asked))
+    partly = list(_changes(story, context, "endpoints", story.away.asked, story.end))
     for change in partly:
         if not set(change.before) & set(change.after):
             return _seen(GOING, GONE, context, change)

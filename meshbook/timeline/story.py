@@ -42,8 +42,16 @@ class Story:
     changes: Sequence[Change]
     contexts: Sequence[str]
     """All clusters that were watched."""
+    version: str = ""
+    """The version that is taken away everywhere; empty where each source is to show which ones it misses."""
+    held_until: datetime | None = None
+    """When the outage was over for callers, where nobody had to order that: ``back.asked`` by default."""
     margin: float = 0.2
     """How far the share of a version may be from what it was to count as the same."""
+
+    @property
+    def end(self) -> datetime:
+        return self.held_until or self.back.asked
 
 
 def row(part: str, phase: str, place: str, **more: Any) -> Row:

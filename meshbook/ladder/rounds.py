@@ -1,0 +1,150 @@
+"""What came out of outages: one round, all rounds as tables, and the ladder made of them. Pure.
+
+An outage of the service is known as a range, so the middle of several is one too: it lies between the middle of the
+lower ends and the middle of the upper ends. An outage that was not seen may have been as long as what the requests left
+unwatched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from meshbook import tables, windows
+from meshbook.ladder.rungs import Rung
+from meshbook.timeline import Story
+
+NOT_SEEN_TO_END = "…"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One outage as it was measured."""
+
+    rung: Rung
+    story: Story
+    """When it was, what was answered (``story.answers``), and what API servers showed."""
+    phases: pd.DataFrame
+    layers: pd.DataFrame
+    sends: pd.DataFrame
+    clocks: pd.DataFrame
+    gone: datetime
+    """When the API said that it was away."""
+    ready_again: datetime
+
+    @property
+    def answers(self) -> pd.DataFrame:
+        return self.story.answers
+
+    @property
+    def baseline(self) -> pd.DataFrame:
+        """The answers from before the outage."""
+        return self.answers[self.answers["time"] < self.story.away.asked]
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """From the order until all was ready again."""
+        return self.story.away.asked, self.ready_again
+
+    @property
+    def windows(self) -> pd.DataFrame:
+        """WINDOWS of what each source missed from the order on."""
+        found = windows.outage_windows(self.answers)
+        ends = found["first_good"].fillna(pd.Timestamp.max.tz_localize("UTC"))
+        return found[(ends >= self.story.away.asked) & (found["kind"] == "failed")].reset_index(drop=True)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row of ROUNDS for each source."""
+        coverage = windows.coverage(self.answers)
+        missed = self.windows
+        for _, watched in coverage.iterrows():
+            here = {"source": watched["source"], "path": watched["path"]}
+            mine = missed[(missed["source"] == here["source"]) & (missed["path"] == here["path"])]
+            sent = self._sent(watched["source"], watched["path"])
+            measured = tables.measured(sent)
+            yield {
+                "mode": self.rung.mode,
+                "context": self.rung.context,
+                "repeat": self.rung.repeat,
+                **here,
+                "sent": len(measured),
+                "failed": int((measured["error"] != "").sum()),
+                "windows": len(mine),
+                **_range(mine, watched, known=len(measured) > len(sent) / 2),
+                "longest_gap_ms": watched["longest_gap_ms"],
+            }
+
+    def _sent(self, source: str, path: str) -> pd.DataFrame:
+        """Return what one source was to send while the outage went on, lost requests with it."""
+        answers = self.answers
+        due = answers["time"].fillna(answers["scheduled"])
+        mine = (answers["source"] == source) & (answers["path"] == path)
+        return answers[mine & due.between(self.story.away.asked, self.ready_again)]
+
+
+def _range(mine: pd.DataFrame, watched: Any, *, known: bool) -> dict[str, float | None]:
+    if not known:
+        return {"low_ms": None, "high_ms": None}
+    if mine.empty:
+        return {"low_ms": 0.0, "high_ms": watched["below_ms"]}
+    return {"low_ms": float(mine["low_ms"].sum()), "high_ms": float(mine["high_ms"].sum(skipna=False))}
+
+
+def rounds(done: Sequence[Round]) -> pd.DataFrame:
+    """Return a frame of ROUNDS: what each source noticed of each outage."""
+    return tables.from_rows((row for one in done for row in one.rows()), tables.ROUNDS)
+
+
+def ladder(some: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of LADDER from ROUNDS: for each mode, cluster and source the median and the range of the times."""
+    some = tables.conform(some, tables.ROUNDS)
+    groups = some.groupby(["mode", "context", "source"], sort=False)
+    return tables.from_rows((_rung_row(key, rows) for key, rows in groups), tables.LADDER)
+
+
+def _rung_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
+    known = rows.dropna(subset=["low_ms"])
+    lows = [float(low) for low in known["low_ms"]]
+    highs = [math.inf if pd.isna(high) else float(high) for high in known["high_ms"]]
+    ends = {"median_low_ms": median(lows), "median_high_ms": median(highs)} if lows else {}
+    ends |= {"low_ms": min(lows), "high_ms": max(highs)} if lows else {}
+    return {
+        **dict(zip(("mode", "context", "source"), key, strict=True)),
+        "n": len(known),
+        "seen": int((known["windows"] > 0).sum()),
+        **{name: end if math.isfinite(end) else None for name, end in ends.items()},
+        "failed": int(known["failed"].sum()),
+        "sent": int(known["sent"].sum()),
+    }
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a LADDER for people: times as ranges in ms, and in words where nothing was seen or known."""
+    table = tables.conform(table, tables.LADDER)
+    shown = table[["mode", "context", "source"]].rename(columns={"context": "taken away at", "source": "seen by"})
+    cells = [_cells(row) for _, row in table.iterrows()]
+    return pd.concat([shown, pd.DataFrame(cells)], axis=1)
+
+
+def _cells(row: Any) -> dict[str, str]:
+    n, seen = int(row["n"]), int(row["seen"])
+    known = bool(n)
+    return {
+        "n": str(n),
+        "outage seen": f"{seen} of {n}" if known else "not known",
+        "median, ms": span(row["median_low_ms"], row["median_high_ms"], seen=2 * seen > n) if known else "",
+        "range, ms": span(row["low_ms"], row["high_ms"], seen=bool(seen)) if known else "",
+        "failed requests": f"{row['failed']} of {row['sent']}" if known else "",
+    }
+
+
+def span(low: float, high: float | None, *, seen: bool) -> str:
+    """Return a time away in words: ``120 to 340``, ``none, or below 110``."""
+    end = NOT_SEEN_TO_END if high is None or math.isnan(high) else f"{high:.0f}"
+    return f"{low:.0f} to {end}" if seen else f"none, or below {end}"
