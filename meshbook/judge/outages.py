@@ -1,26 +1,25 @@
 """Claims about an outage and what comes after it: functions from a frame of ANSWERS to a Verdict.
 
-Requests are stamped when they are sent, late rather than early. A duration is a range, never finer than the pace of the
-requests: at most from the last good answer before it to the first good one after it.
+A duration is a range, never finer than the pace of the requests: ``meshbook.windows`` measures it, it is judged here.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pandas as pd
 
-from meshbook import tables
+from meshbook import tables, windows
 from meshbook.errors import UsageError
 from meshbook.judge.claims import MOST_LOST, answers_from_both, judge_errors
+from meshbook.judge.intervals import interval, percent, percent_range
 from meshbook.judge.verdict import Detail, Verdict
 
 STAMP_S = 0.05
-"""Seconds by which a request may be stamped too late; both ends of a duration are widened by it."""
+"""Seconds by which a request may be stamped too late."""
 
 
 def survives_outage(
@@ -62,8 +61,9 @@ def interrupted_at_most(
 ) -> Verdict:
     """Claim: at no time around the outage the service is away for more than ``max_gap_s``.
 
-    Each time between two good answers is a range: at least from the first to the last failed request in it, at most
-    from good to good. The requests must begin before the outage and go on after it; what they leave out is unknown.
+    Each source and path is measured on its own, and each time away is a range (``windows.outage_windows``): it fails
+    where one was surely longer, passes where none can have been, seen or not. The requests must begin before the outage
+    and go on after it; what they leave out is unknown.
     """
     if not max_gap_s > 0:
         raise UsageError(f"a gap of {max_gap_s} s cannot be judged", hint="above 0")
@@ -72,19 +72,21 @@ def interrupted_at_most(
     inside = _between(answers, outage_start, outage_end)
     if verdict := _unseen(answers, inside, claim):
         return verdict
-    gaps = _gaps(tables.measured(answers), outage_start.timestamp(), outage_end.timestamp())
-    surest, longest = max(gaps, key=lambda gap: gap.low_s), max(gaps, key=lambda gap: (gap.high_s, gap.failed))
-    gap = surest if surest.low_s > max_gap_s else longest
+    found = windows.readings(tables.measured(answers), outage_start.timestamp(), outage_end.timestamp())
+    surest, longest = max(found, key=lambda each: each.low_s), max(found, key=lambda each: (each.high_s, each.failed))
+    worst = surest if surest.low_s > max_gap_s else longest
+    low_s, high_s = _outwards(worst)
     return Verdict(
         claim=claim,
-        outcome="pass" if gap.high_s <= max_gap_s else "fail" if gap.low_s > max_gap_s else "inconclusive",
-        reason=gap.words,
+        outcome="pass" if high_s <= max_gap_s else "fail" if low_s > max_gap_s else "inconclusive",
+        reason=_in_words(worst, several=len({(each.source, each.path) for each in found}) > 1),
         n=len(tables.measured(inside)),
-        estimate=None if math.isinf(gap.high_s) else gap.high_s,
-        low=gap.low_s,
-        high=None if math.isinf(gap.high_s) else gap.high_s,
+        estimate=None if math.isinf(high_s) else high_s,
+        low=low_s,
+        high=None if math.isinf(high_s) else high_s,
         limit=f"at most {max_gap_s:g} s",
         unit="s",
+        details=tuple(_detail(each) for each in found if each.window),
     )
 
 
@@ -97,46 +99,65 @@ def returns_to_both(frame: pd.DataFrame, since: datetime, versions: Sequence[str
     return _unseen(answers, afterwards, claim) or replace(verdict, claim=claim)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Gap:
-    """A time between good answers: the service was away for ``low_s`` at least, ``high_s`` at most (infinite: open)."""
+def measures_truly(calibration: pd.DataFrame) -> Verdict:
+    """Claim: of outages of known length the truth always lay in the range that was measured (``windows.calibrate``).
 
-    low_s: float
-    high_s: float
-    failed: int
-
-    @property
-    def words(self) -> str:
-        if math.isinf(self.high_s):
-            seen = f"{self.failed} requests failed over {self.low_s:g} s, and" if self.failed else "The outage was not"
-            rest = "no good answer came before or after" if self.failed else "watched from before its begin to its end"
-            return f"{seen} {rest}."
-        if not self.failed:
-            return f"None seen: no request failed, so the service was away for less than {self.high_s:g} s, if at all."
-        return f"Away for {self.low_s:g} to {self.high_s:g} s; {self.failed} requests failed in that time."
-
-
-def _gaps(measured: pd.DataFrame, start: float, end: float) -> list[_Gap]:
-    """Return the times between good answers that touch the outage, those before the first and after the last too."""
-    rows = measured.dropna(subset=["time"]).sort_values("time")
-    sent = [(stamp.timestamp(), error == "") for stamp, error in zip(rows["time"], rows["error"], strict=True)]
-    good = [-math.inf, *(at for at, fine in sent if fine), math.inf]
-    bad = [at for at, fine in sent if not fine]
-    return [
-        _gap(before, after, [at for at in bad if before <= at <= after])
-        for before, after in itertools.pairwise(good)
-        if after >= start and before <= end
-    ]
-
-
-def _gap(before: float, after: float, failed: list[float]) -> _Gap:
-    low = failed[-1] - failed[0] - STAMP_S if failed else 0.0
-    high = after - before + STAMP_S
-    return _Gap(
-        low_s=math.floor(100 * max(0.0, low)) / 100,
-        high_s=high if math.isinf(high) else math.ceil(100 * high) / 100,
-        failed=len(failed),
+    The estimate is the share of truths that did; the reason names the worst error and the widest range.
+    """
+    known = tables.conform(calibration, tables.CALIBRATION)
+    claim = "outages of known length lie in the ranges that are measured"
+    if known.empty:
+        return Verdict(claim=claim, outcome="inconclusive", reason="No outage of known length was measured.")
+    n, within = len(known), int(known["within"].sum())
+    low, high = percent_range(interval(within, n), n)
+    off, widest, unseen = known["off_ms"].max(), known["width_ms"].max(), int((~known["seen"]).sum())
+    worst = "" if within == n else f" The worst lay {off:g} ms outside."
+    width = "" if pd.isna(widest) else f" Ranges were {widest:g} ms wide at most."
+    shorter = f" {unseen} of them were too short to be noticed." if unseen else ""
+    return Verdict(
+        claim=claim,
+        outcome="pass" if within == n else "fail",
+        reason=f"{within} of {n} did.{worst}{width}{shorter}",
+        n=n,
+        estimate=percent(within / n, n),
+        low=low,
+        high=high,
+        limit="all of them",
+        unit="%",
     )
+
+
+def _outwards(reading: windows.Reading) -> tuple[float, float]:
+    """Return the range in s, rounded outwards to 10 ms."""
+    high_s = reading.high_s if math.isinf(reading.high_s) else math.ceil(100 * reading.high_s) / 100
+    return math.floor(100 * reading.low_s) / 100, high_s
+
+
+def _in_words(reading: windows.Reading, *, several: bool) -> str:
+    (low_s, high_s), failed = _outwards(reading), reading.failed
+    who = f"{reading.source} by {reading.path}: " if several else ""
+    slow = f"{reading.slow} were slow" if reading.slow else ""
+    requests = " and ".join(filter(None, [f"{failed} requests failed" if failed else "", slow]))
+    if math.isinf(high_s) and requests:
+        return f"{who}{requests} over {low_s:g} s, and no good answer came before or after."
+    if math.isinf(high_s):
+        return f"{who}The outage was not watched from before its begin to its end."
+    if not requests:
+        return f"{who}None seen: no request failed, so the service was away for less than {high_s:g} s, if at all."
+    return f"{who}Away for {low_s:g} to {high_s:g} s; {requests} in that time."
+
+
+def _detail(reading: windows.Reading) -> Detail:
+    low_s, high_s = _outwards(reading)
+    high = None if math.isinf(high_s) else high_s
+    return {
+        "source": reading.source,
+        "path": reading.path,
+        "away at least s": low_s,
+        "at most s": high,
+        "failed": reading.failed,
+        "slow": reading.slow,
+    }
 
 
 def _between(answers: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from meshbook import tables
 from meshbook.errors import UsageError
-from meshbook.windows.outages import Stream, Window, streams, unseen, windows_of
+from meshbook.windows.outages import Stream, Window, streams
+from meshbook.windows.readings import readings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,10 @@ def calibrate(frame: pd.DataFrame, faults: Iterable[Fault], *, prompt_ms: float 
 
 
 def _held_against(stream: Stream, faults: list[Fault]) -> Iterator[dict[str, object]]:
-    windows = windows_of(stream)
     for fault in faults:
-        start, end = fault.span
-        shown = [
-            w for w in windows if w.gap.start - stream.clock_error < end and w.gap.end + stream.clock_error > start
-        ]
-        window = max(shown, key=lambda w: min(w.gap.end, end) - max(w.gap.start, start), default=None)
-        low, high = (window.low, window.gap.length) if window else (0.0, unseen(stream, windows, fault.span))
+        found = readings_of(stream, *fault.span)
+        reading = max(found, key=lambda each: (each.window is not None, each.overlap(fault.span)))
+        window, low, high = reading.window, reading.low_s, reading.high_s
         off = [low - fault.seconds - fault.error_ms / 500, fault.seconds - high - fault.error_ms / 500]
         off += _edges_off(window, fault, stream.clock_error) if window else []
         yield {

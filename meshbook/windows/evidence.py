@@ -22,7 +22,7 @@ import pandas as pd
 from meshbook import tables
 
 STAMP_S = 0.05
-"""Seconds by which the time of a row may be wrong that does not say so itself."""
+"""Seconds by which a request may have been sent before its row's ``time``, where the row does not say it better."""
 _TIMEOUT = "timeout"
 _PROMPT_FLOOR_S = 0.06
 _PROMPT_TIMES = 5.0
@@ -30,12 +30,16 @@ _PROMPT_TIMES = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request with a result: sent at ``sent``, answered or given up at ``end``, Unix times right to ``error``."""
+    """One request with a result: sent at ``sent``, answered or given up at ``end``; Unix times.
+
+    In truth both were up to ``early`` s before, or up to ``late`` s after that.
+    """
 
     sent: float
     end: float
     good: bool
-    error: float
+    early: float = 0.0
+    late: float = 0.0
     hung: bool = False
     """It got no answer at all, as from a frozen service; the others without a good one were turned away."""
 
@@ -60,10 +64,11 @@ def requests_of(rows: pd.DataFrame) -> list[Request]:
     rows = tables.measured(rows).dropna(subset=["time"]).sort_values("time", kind="stable")
     sent = [stamp.timestamp() for stamp in rows["time"]]
     total = (rows["time_total_ms"].astype("float64").fillna(0.0) / 1000).tolist()
-    error = (rows["time_error_ms"].astype("float64") / 1000).fillna(STAMP_S).tolist()
+    error = rows["time_error_ms"].astype("float64") / 1000
+    errors = zip(error.fillna(STAMP_S).tolist(), error.fillna(0.0).tolist(), strict=True)
     return [
-        Request(sent=at, end=at + took, good=not kind, error=wrong, hung=kind == _TIMEOUT)
-        for at, took, kind, wrong in zip(sent, total, rows["error"].tolist(), error, strict=True)
+        Request(sent=at, end=at + took, good=not kind, early=early, late=late, hung=kind == _TIMEOUT)
+        for at, took, kind, (early, late) in zip(sent, total, rows["error"].tolist(), errors, strict=True)
     ]
 
 
@@ -80,9 +85,9 @@ def prompt_of(rows: pd.DataFrame) -> float:
 def gaps(requests: Sequence[Request]) -> list[Gap]:
     """Return, for the time before the first good request and after each, the longest outage that could have been."""
     good = [request for request in requests if request.good]
-    latest = (request.end + request.error for request in reversed(good))
+    latest = (request.end + request.late for request in reversed(good))
     first_answers = [*reversed(list(accumulate(latest, min))), math.inf]
-    starts = [-math.inf, *(request.sent - request.error for request in good)]
+    starts = [-math.inf, *(request.sent - request.early for request in good)]
     return [Gap(start=start, end=end) for start, end in zip(starts, first_answers, strict=True)]
 
 
@@ -104,10 +109,10 @@ def proofs(requests: Sequence[Request], until: float, prompt: float, overtaken_b
     for request in requests:
         waiting = not refused if request.good else request.hung
         alone = overtaken_by + prompt < request.end
-        waited = min(request.end, until) - prompt - request.error
+        waited = min(request.end, until) - prompt - request.early
         if not request.good:
             gone = min(request.end, request.sent + prompt) if waiting else request.end
-            still = request.sent - request.error
-            yield Away(gone=gone + request.error, still=max(still, waited) if waiting and not alone else still)
+            still = request.sent - request.early
+            yield Away(gone=gone + request.late, still=max(still, waited) if waiting and not alone else still)
         elif waiting and not alone:
-            yield Away(gone=request.sent + prompt + request.error, still=waited)
+            yield Away(gone=request.sent + prompt + request.late, still=waited)

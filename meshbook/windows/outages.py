@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -167,18 +167,22 @@ def _coverage(stream: Stream) -> dict[str, object]:
         "failed": len(stream.requests) - len(good),
         "unknown": stream.unknown,
         "windows": len(windows),
-        "below_ms": _ceil_ms(unseen(stream, windows)) if len(good) > 1 else None,
+        "below_ms": _ceil_ms(unseen(hidden(stream, windows))) if len(good) > 1 else None,
         "longest_gap_ms": _longest_silence(stream.requests, Gap(start=-math.inf, end=math.inf)),
         "prompt_ms": round(stream.prompt * 1000, 1),
         "clock_error_ms": round(stream.clock_error * 1000, 3),
     }
 
 
-def unseen(stream: Stream, windows: Sequence[Window], around: tuple[float, float] = (-math.inf, math.inf)) -> float:
-    """Return the length in seconds of the longest outage, touching ``around``, that no window would show."""
+def hidden(stream: Stream, windows: Sequence[Window]) -> list[Gap]:
+    """Return every stretch that the service may have been away for without one of ``windows`` showing it."""
     shown = {gap for window in windows for gap in window.others}
-    hidden = [gap for gap in gaps(stream.requests)[1:-1] if gap not in shown]
-    return max((gap.length for gap in hidden if gap.start <= around[1] and gap.end >= around[0]), default=0.0)
+    return [gap for gap in gaps(stream.requests) if gap not in shown]
+
+
+def unseen(gaps: Iterable[Gap]) -> float:
+    """Return the length in seconds of the longest of ``gaps`` that has both ends."""
+    return max((gap.length for gap in gaps if math.isfinite(gap.length)), default=0.0)
 
 
 def _longest_silence(requests: Sequence[Request], around: Gap) -> float | None:
