@@ -148,27 +148,3 @@ def scaled_value(value: object, total: int, *, up: bool) -> int:
         return value
     share = int(str(value).removesuffix("%")) * total
     return -(-share // 100) if up else share // 100
-
-
-def event(subject: Object, *, reason: str, message: str, component: str, kind: str = "Normal") -> Object:
-    """Return an Event on ``subject``; ``kind`` is ``Normal`` or ``Warning``."""
-    metadata = subject["metadata"]
-    namespace = metadata.get("namespace", "default")
-    stamp = timestamp(datetime.now(UTC))
-    reference = {"apiVersion": subject["apiVersion"], "kind": subject["kind"], "name": metadata["name"]}
-    reference |= {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"generateName": f"{metadata['name']}.", "namespace": namespace},
-        "involvedObject": reference | ({"namespace": metadata["namespace"]} if "namespace" in metadata else {}),
-        "reason": reason,
-        "message": message,
-        "type": kind,
-        "count": 1,
-        "firstTimestamp": stamp,
-        "lastTimestamp": stamp,
-        "source": {"component": component},
-        "reportingComponent": component,
-        "reportingInstance": "",
-    }

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable
 from datetime import datetime
 
-from meshbook.lab.client import PODS, REPLICA_SETS, ApiError, Resource
+from meshbook.lab.client import EVENTS, PODS, REPLICA_SETS, ApiError, Resource
 from meshbook.lab.controllers.loop import Controller
 from meshbook.lab.controllers.objects import (
     Key,
@@ -28,6 +28,7 @@ from meshbook.lab.controllers.objects import (
     with_condition,
 )
 from meshbook.lab.controllers.world import Actions, Again, Create, Delete, Patch, World, emit, patch_status
+from meshbook.lab.events import event
 
 COMPONENT = "replicaset-controller"
 
@@ -72,9 +73,11 @@ def decide(world: World, key: Key) -> Actions:
     wanted = replica_set["spec"].get("replicas", 1)
     actions: Actions = []
     if not is_deleting(replica_set):
-        actions += [Create(resource=PODS, obj=new_pod(replica_set)) for _ in range(wanted - len(active))]
-        surplus = sorted(active, key=_deletion_rank)[: max(0, len(active) - wanted)]
-        actions += [Delete(resource=PODS, of=pod) for pod in surplus]
+        born = _told(replica_set, "SuccessfulCreate", "Created pod: {name}")
+        actions += [Create(resource=PODS, obj=new_pod(replica_set), told=born) for _ in range(wanted - len(active))]
+        for pod in sorted(active, key=_deletion_rank)[: max(0, len(active) - wanted)]:
+            gone = _told(replica_set, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+            actions += [Delete(resource=PODS, of=pod), Create(resource=EVENTS, obj=gone)]
     status = _status(replica_set, active, world.now())
     changes = difference(replica_set.get("status") or {}, status)
     return [
@@ -82,6 +85,10 @@ def decide(world: World, key: Key) -> Actions:
         *patch_status(REPLICA_SETS, replica_set, changes),
         *_when_available(replica_set, active, world.now()),
     ]
+
+
+def _told(replica_set: Object, reason: str, message: str) -> Object:
+    return event(replica_set, reason=reason, message=message, component=COMPONENT)
 
 
 def refused(world: World, key: Key, error: ApiError) -> Actions:

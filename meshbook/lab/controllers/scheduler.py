@@ -29,7 +29,9 @@ def decide(world: World, key: Key) -> Actions:
     fitting = [node for node in nodes if _fits(pod, node)]
     if not fitting:
         return _unschedulable(world, pod, len(nodes))
-    return [_bind(pod, min(fitting, key=lambda node: _load(world, node)))]
+    name = min(fitting, key=lambda node: _load(world, node))["metadata"]["name"]
+    message = f"Successfully assigned {'/'.join(key)} to {name}"
+    return [_bind(pod, name), emit(pod, reason="Scheduled", message=message, component=COMPONENT)]
 
 
 def _is_waiting(pod: Object) -> bool:
@@ -46,10 +48,10 @@ def _load(world: World, node: Object) -> tuple[int, str]:
     return sum(pod["spec"].get("nodeName") == name for pod in world.list(PODS)), name
 
 
-def _bind(pod: Object, node: Object) -> Create:
+def _bind(pod: Object, node: str) -> Create:
     metadata = pod["metadata"]
     identity = {name: metadata[name] for name in ("name", "namespace", "uid")}
-    target = {"apiVersion": "v1", "kind": "Node", "name": node["metadata"]["name"]}
+    target = {"apiVersion": "v1", "kind": "Node", "name": node}
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": identity, "target": target}
     return Create(resource=PODS, obj=binding, name=metadata["name"], subresource="binding")
 

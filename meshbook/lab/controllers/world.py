@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshbook.lab.client import EVENTS, ApiError, Client, Resource
-from meshbook.lab.controllers.objects import Key, Object, event, is_deleting, key_of
+from meshbook.lab.controllers.objects import Key, Object, is_deleting, key_of
+from meshbook.lab.events import event
 
 SEEN_WITHIN_S = 1.0
 """Longest wait for the mirrors; a watch that is slower than this costs a superfluous decision, not a wrong one."""
@@ -31,6 +32,8 @@ class Create:
     name: str = ""
     """Name of the parent, where ``subresource`` is set."""
     subresource: str = ""
+    told: Object | None = None
+    """An Event for afterwards; ``{name}`` in its message becomes the name of what was created."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,9 @@ async def _create(client: Client, world: World, action: Create) -> None:
         return
     if not action.subresource:
         await _until(lambda: world.has_seen(action.resource, written))
+    if action.told:
+        message = action.told["message"].format(name=written["metadata"]["name"])
+        await client.create(EVENTS, action.told | {"message": message})
 
 
 async def _patch(client: Client, world: World, action: Patch) -> None:

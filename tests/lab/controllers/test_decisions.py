@@ -9,8 +9,9 @@ import pytest
 
 from meshbook.lab.client import DEPLOYMENTS, EVENTS, HPAS, NODES, PDBS, PODS, REPLICA_SETS, SERVICES
 from meshbook.lab.controllers import autoscaler, disruption, garbage, loadbalancers, scheduler
-from meshbook.lab.controllers.objects import condition, difference, event, selects
+from meshbook.lab.controllers.objects import condition, difference, selects
 from meshbook.lab.controllers.world import Create, Delete, Patch
+from meshbook.lab.events import event
 from meshbook.lab.topology import two_clouds
 
 Object = dict[str, Any]
@@ -30,7 +31,8 @@ def add_pod(play: Any, **spec: Any) -> Object:
 def test_a_new_pod_is_bound_to_the_node(play: Any) -> None:
     add_node(play)
     pod = add_pod(play)
-    (binding,) = scheduler.decide(play.world, ("sample", "pod"))
+    binding, told = scheduler.decide(play.world, ("sample", "pod"))
+    assert told.obj["message"] == "Successfully assigned sample/pod to node-1"
     assert isinstance(binding, Create)
     assert (binding.subresource, binding.obj["target"]["name"]) == ("binding", "node-1")
     assert binding.obj["metadata"]["uid"] == pod["metadata"]["uid"]

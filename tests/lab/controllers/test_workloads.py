@@ -104,8 +104,8 @@ def test_scaling_to_zero_and_back_keeps_the_replica_set(play: Any, deployment: O
     run(play)
     assert the_deployment(play)["status"]["availableReplicas"] == 2
     assert [found["metadata"]["name"] for found in play.world.list(REPLICA_SETS)] == before
-    messages = [event["message"] for event in play.world.list(EVENTS)]
-    assert [message.split(" from ")[1] for message in messages] == ["0 to 1", "1 to 0", "0 to 2"]
+    told = [event["message"] for event in play.world.list(EVENTS) if event["reason"] == "ScalingReplicaSet"]
+    assert [message.split(" from ")[1] for message in told] == ["0 to 1", "1 to 0", "0 to 2"]
 
 
 @pytest.mark.parametrize(
