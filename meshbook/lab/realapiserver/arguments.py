@@ -91,7 +91,7 @@ def apiserver(programs: Programs, cluster: ClusterTopology, files: Files, minor:
         "etcd-keyfile": files.etcd,
         "bind-address": cluster.api_address,
         "secure-port": API_PORT,
-        "advertise-address": cluster.api_address.replace("127.", "240.", 1),
+        "advertise-address": cluster.shown(cluster.api_address),
         "endpoint-reconciler-type": "none",
         "tls-cert-file": files.server,
         "tls-private-key-file": files.server,
