@@ -1,82 +1,75 @@
 """The service that a benchmark takes away: answers as the sample does, refuses and admits on order. Loopback only.
 
-Standard library only; a process of its own, so that it can be frozen. It tells its port on its first line; then each
-line of stdin, ``refuse`` or ``admit``, closes or opens its listener and is answered by the Unix times right before and
-right after. It ends with its stdin.
+Standard library only; a process of its own, so that it can be frozen. One thread and little work for a connection: when
+it wakes up, those whose callers have given up must not keep it from answering, or it would be away for longer in truth
+than it was frozen. It tells its port on its first line; then each line of stdin, ``refuse`` or ``admit``, closes or
+opens its listener and is answered by the Unix times right before and right after. It ends with its stdin.
 """
 
 from __future__ import annotations
 
+import selectors
 import socket
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler
 
 BODY = b"Hello version: v1, instance: target\n"
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(BODY)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(BODY), BODY)
+_BACKLOG = 1024
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection, one answer, in one segment."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.close_connection = True
-        self.wfile.write(HEAD + BODY)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+def listening(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 class Target:
-    """A listener that can be closed and opened again on the same port."""
+    """A listener that can be closed and opened again on the same port, and the connections that it accepted."""
 
     def __init__(self) -> None:
-        self.listener = self._open(0)
+        self.eyes = selectors.DefaultSelector()
+        self.listener = listening(0)
         self.port = int(self.listener.getsockname()[1])
+        self.eyes.register(self.listener, selectors.EVENT_READ, self.accept)
+        self.eyes.register(sys.stdin.fileno(), selectors.EVENT_READ, self.obey)
 
-    def _open(self, port: int) -> socket.socket:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(512)
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-        return listener
-
-    def _accept(self, listener: socket.socket) -> None:
+    def run(self) -> None:
+        print(self.port, flush=True)  # noqa: T201 - this is how it tells
         while True:
-            try:
-                link, peer = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(link, peer), daemon=True).start()
+            for key, _ in self.eyes.select():
+                key.data(key.fileobj)
 
-    def _serve(self, link: socket.socket, peer: object) -> None:
+    def accept(self, listener: socket.socket) -> None:
+        link, _ = listener.accept()
+        self.eyes.register(link, selectors.EVENT_READ, self.answer)
+
+    def answer(self, link: socket.socket) -> None:
+        """Answer whatever was asked: a request of a probe comes in one piece."""
+        self.eyes.unregister(link)
         with link:
             try:
-                Handler(link, peer, self)  # type: ignore[arg-type]
+                if link.recv(65536):
+                    link.sendall(ANSWER)
             except OSError:
                 return
 
-    def refuse(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-    def admit(self) -> None:
-        self.listener = self._open(self.port)
-
-
-def main() -> None:
-    target = Target()
-    orders = {"refuse": target.refuse, "admit": target.admit}
-    print(target.port, flush=True)  # noqa: T201 - this is how it tells
-    for line in sys.stdin:
+    def obey(self, _: int) -> None:
+        order = sys.stdin.readline().strip()
+        if not order:
+            sys.exit()
         before = time.time()
-        orders[line.strip()]()
+        if order == "refuse":
+            self.eyes.unregister(self.listener)
+            self.listener.close()
+        else:
+            self.listener = listening(self.port)
+            self.eyes.register(self.listener, selectors.EVENT_READ, self.accept)
         print(before, time.time(), flush=True)  # noqa: T201 - this is how it tells
 
 
 if __name__ == "__main__":
-    main()
+    Target().run()

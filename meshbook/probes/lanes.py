@@ -19,7 +19,9 @@ from meshbook.probes.podscript import SCRIPT
 SPARE_S = 0.2
 """Seconds between a request's time-out and its lane's next turn."""
 _BATCH_S = 10.0
-"""Seconds after which a lane starts its curl anew, or longer: it falls behind by about 1 ms with each request."""
+"""Seconds after which a lane starts its curl anew, or longer: what it is off schedule adds up."""
+_BEHIND_S = 0.001
+"""Seconds by which a curl falls behind its ``--rate`` with each request."""
 _LEAD_S = 0.6
 _START_S = 0.05
 """Seconds between the first starts of two curls: a start costs ten times as much as a request."""
@@ -64,8 +66,9 @@ class Beat:
         return _LEAD_S + (self.warm_up * self.gap_s or self.lanes * _START_S)
 
     def ask(self, url: str) -> Ask:
-        """Return one curl of a lane, as ``curl`` has it."""
-        return Ask(url=url, requests=1, timeout_s=self.timeout_s, rate_per_s=1 / (self.lanes * self.gap_s))
+        """Return one curl of a lane, as ``curl`` has it, set to a pace that keeps it on schedule in truth."""
+        pace_s = max(self.lanes * self.gap_s - _BEHIND_S, _BEHIND_S)
+        return Ask(url=url, requests=1, timeout_s=self.timeout_s, rate_per_s=1 / pace_s)
 
 
 @dataclass(frozen=True, kw_only=True)
