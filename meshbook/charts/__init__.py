@@ -10,5 +10,7 @@ Figures are made without pyplot: no state is kept, and a figure shows once, wher
 
 from meshbook.charts.answers import answers_over_time, latency_by_version, share_by_source
 from meshbook.charts.figures import WIDTH_IN
+from meshbook.charts.phases import timeline
+from meshbook.charts.rungs import ladder
 
-__all__ = ["WIDTH_IN", "answers_over_time", "latency_by_version", "share_by_source"]
+__all__ = ["WIDTH_IN", "answers_over_time", "ladder", "latency_by_version", "share_by_source", "timeline"]

@@ -8,7 +8,7 @@
 
 from meshbook.ladder.climbing import climb
 from meshbook.ladder.judging import Limits, claims
-from meshbook.ladder.rounds import Round, ladder, readable, rounds
+from meshbook.ladder.rounds import Round, headline, ladder, readable, rounds
 from meshbook.ladder.rungs import Consent, Pace, Rung, Scene, by_context, plans, rungs
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "by_context",
     "claims",
     "climb",
+    "headline",
     "ladder",
     "plans",
     "readable",

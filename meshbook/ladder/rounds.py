@@ -8,7 +8,7 @@ unwatched.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
@@ -18,9 +18,11 @@ import pandas as pd
 
 from meshbook import tables, windows
 from meshbook.ladder.rungs import Rung
-from meshbook.timeline import Story
+from meshbook.timeline import Story, callers
 
 NOT_SEEN_TO_END = "…"
+FAILED = "failed"
+"""Kind of windows in which requests got no good answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,10 @@ class Round:
 
     @property
     def windows(self) -> pd.DataFrame:
-        """WINDOWS of what each source missed from the order on."""
+        """WINDOWS of what each source missed from the order on, those with late answers only among them."""
         found = windows.outage_windows(self.answers)
         ends = found["first_good"].fillna(pd.Timestamp.max.tz_localize("UTC"))
-        return found[(ends >= self.story.away.asked) & (found["kind"] == "failed")].reset_index(drop=True)
+        return found[ends >= self.story.away.asked].reset_index(drop=True)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one row of ROUNDS for each source."""
@@ -75,7 +77,7 @@ class Round:
                 **here,
                 "sent": len(measured),
                 "failed": int((measured["error"] != "").sum()),
-                "windows": len(mine),
+                "windows": int((mine["kind"] == FAILED).sum()),
                 **_range(mine, watched, known=len(measured) > len(sent) / 2),
                 "longest_gap_ms": watched["longest_gap_ms"],
             }
@@ -89,11 +91,32 @@ class Round:
 
 
 def _range(mine: pd.DataFrame, watched: Any, *, known: bool) -> dict[str, float | None]:
+    """Return how long it was away, all windows with failures together; late answers alone are no outage for sure."""
     if not known:
         return {"low_ms": None, "high_ms": None}
-    if mine.empty:
-        return {"low_ms": 0.0, "high_ms": watched["below_ms"]}
-    return {"low_ms": float(mine["low_ms"].sum()), "high_ms": float(mine["high_ms"].sum(skipna=False))}
+    failed = mine[mine["kind"] == FAILED]
+    if failed.empty:
+        return {"low_ms": 0.0, "high_ms": max([float(watched["below_ms"]), *mine["high_ms"].tolist()])}
+    return {"low_ms": float(failed["low_ms"].sum()), "high_ms": float(failed["high_ms"].sum(skipna=False))}
+
+
+def headline(one: Round) -> list[str]:
+    """Return what came out of one outage in a few lines, for people in a hurry."""
+    lines = [f"{row['source']}: {_noticed(row)}" for row in one.rows()]
+    for _, row in one.phases[one.phases["phase"] == callers.SHARE].iterrows():
+        when = "" if pd.isna(row["high_s"]) else f"{row['high_s']:.1f} s after the order to come back: "
+        lines.append(f"shares as before: {when}{row['detail']}")
+    return lines
+
+
+def _noticed(row: Mapping[str, Any]) -> str:
+    low, high, sent = row["low_ms"], row["high_ms"], row["sent"]
+    if low is None:
+        return "not known, too many of its requests were lost"
+    if not row["windows"]:
+        return f"none of {sent} requests failed; an outage below {high:.0f} ms would not have shown"
+    times = "" if row["windows"] == 1 else f" in {row['windows']} pieces"
+    return f"away for {span(low, high, seen=True)} ms{times}; {row['failed']} of {sent} requests failed"
 
 
 def rounds(done: Sequence[Round]) -> pd.DataFrame:

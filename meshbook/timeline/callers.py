@@ -28,30 +28,47 @@ _SETTLED = 5
 
 
 def going(story: Story) -> Iterator[Row]:
-    """Yield for each source: last answer, first failure, first good answer of the survivor after it, share stable."""
+    """Yield for each source: last answer, first failure, first good answer of the survivor after it, share stable.
+
+    Told by what had ended when the outage did: a request that waited until its end says nothing about its begin.
+    """
     for source, rows in _sources(story):
-        during = _sent(rows, story.away.asked, story.end)
+        sent = _sent(rows, story.away.asked, story.end)
+        during = sent[_ended(sent) < story.end]
         gone, stays = versions(story, rows)
         bad = _first(during[during["error"] != ""])
         last = _last(_of(during, gone)) if gone else None
         yield _last_answer(source, last, gone)
         yield _first_failure(source, bad, during)
-        since = next((found["time"] for found in (bad, last) if found is not None), story.away.accepted)
-        survivors = _of(during[during["time"] > since], stays)
-        yield _answered(GOING, SURVIVOR, source, _first(survivors), stays)
-        yield _stable(source, during, stays)
+        if gone:
+            since = next((found["time"] for found in (bad, last) if found is not None), story.away.accepted)
+            survivors = _of(during[during["time"] > since], stays)
+            yield _answered(GOING, SURVIVOR, source, _first(survivors), stays)
+            yield _stable(source, sent, stays)
 
 
 def coming_back(story: Story) -> Iterator[Row]:
     """Yield for each source the first answer of the side that was away; then when its share was as before."""
     for source, rows in _sources(story):
         gone, _ = versions(story, rows)
-        after = _of(_sent(rows, story.back.accepted, None), gone)
         if gone:
-            yield _answered(BACK, FIRST, source, _first(after), gone)
+            yield _answered(BACK, FIRST, source, _first(_of(rows[_is_back(story, rows)], gone)), gone)
         else:
             yield row(BACK, FIRST, source, detail="no version was away")
     yield _share_back(story)
+
+
+def _is_back(story: Story, rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows ended after the way back was open; where pods are replaced, only new ones are back."""
+    late = _ended(rows) >= story.back.accepted
+    if story.held_until is None:
+        return late
+    old = set(rows.loc[rows["time"] < story.away.asked, "instance"])
+    return late & ~rows["instance"].isin(old)
+
+
+def _ended(rows: pd.DataFrame) -> pd.Series[pd.Timestamp]:
+    return rows["time"] + pd.to_timedelta(rows["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
 
 
 def versions(story: Story, rows: pd.DataFrame) -> tuple[set[str], set[str]]:
@@ -92,12 +109,15 @@ def _stable(source: str, during: pd.DataFrame, stays: set[str]) -> Row:
 def _share_back(story: Story) -> Row:
     """Return from when on the share of the side that was away is as before, all sources together."""
     parts = [(rows, versions(story, rows)[0]) for _, rows in _sources(story)]
-    concerned = [rows.assign(hit=rows["version"].isin(gone)) for rows, gone in parts if gone]
+    concerned = [
+        rows.assign(hit=rows["version"].isin(gone), back=_is_back(story, rows)) for rows, gone in parts if gone
+    ]
     if not concerned:
         return row(BACK, SHARE, EVERYBODY, detail="no version was away")
     answers = pd.concat(concerned).sort_values("time", ignore_index=True)
     before = answers[answers["time"] < story.away.asked]
-    after = answers[answers["time"] >= _first_hit(answers, story)]
+    again = answers.loc[answers["hit"] & answers["back"], "time"]
+    after = answers[answers["time"] >= (story.back.asked if again.empty else again.iloc[0])]
     baseline, all_after = (Share(k=int(some["hit"].sum()), n=len(some)) for some in (before, after))
     found = shares.back_from(baseline, after["hit"].tolist(), story.margin)
     if found is None:
@@ -107,12 +127,6 @@ def _share_back(story: Story) -> Row:
     place, share = found
     detail = f"{baseline} before, {share} from then on: the same within {100 * story.margin:.0f} points"
     return _request(BACK, SHARE, EVERYBODY, after.iloc[place], detail)
-
-
-def _first_hit(answers: pd.DataFrame, story: Story) -> datetime:
-    """Return when the side that was away answered again: nothing can be as before any earlier."""
-    hits = answers.loc[answers["hit"] & (answers["time"] >= story.back.accepted), "time"]
-    return story.back.asked if hits.empty else hits.iloc[0].to_pydatetime()
 
 
 def _sources(story: Story) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -19,10 +19,10 @@ def phases(story: Story) -> pd.DataFrame:
     """Return the way out and the way back, as API servers and as callers saw it."""
     away, back = story.away, story.back
     rows = [
-        row(GOING, ORDERED, story.context, not_before=away.asked, not_after=away.accepted),
+        row(GOING, ORDERED, servers.place(story.context), not_before=away.asked, not_after=away.accepted),
         *servers.going(story),
         *callers.going(story),
-        row(BACK, CALLED_BACK, story.context, not_before=back.asked, not_after=back.accepted),
+        row(BACK, CALLED_BACK, servers.place(story.context), not_before=back.asked, not_after=back.accepted),
         *servers.coming_back(story),
         *callers.coming_back(story),
     ]

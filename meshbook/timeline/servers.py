@@ -36,7 +36,7 @@ def _endpoints_gone(story: Story, context: str) -> Row:
         if not set(change.before) & set(change.after):
             return _seen(GOING, GONE, context, change)
     detail = f"changed to {', '.join(partly[-1].after)}" if partly else "unchanged all the time"
-    return row(GOING, GONE, _place(context), detail=detail)
+    return row(GOING, GONE, place(context), detail=detail)
 
 
 def _api(story: Story, part: str, phase: str, fits: Callable[[Change], bool]) -> Iterator[Row]:
@@ -50,7 +50,7 @@ def _api(story: Story, part: str, phase: str, fits: Callable[[Change], bool]) ->
 def _back(story: Story, phase: str, found: Iterator[Change]) -> Row:
     change = next(found, None)
     if change is None:
-        return row(BACK, phase, _place(story.context), detail="unchanged")
+        return row(BACK, phase, place(story.context), detail="unchanged")
     return _seen(BACK, phase, story.context, change)
 
 
@@ -69,10 +69,10 @@ def _count(state: Sequence[str], word: str = "") -> int:
     return sum(one.rpartition(": ")[2] in words for one in state)
 
 
-def _place(context: str) -> str:
+def place(context: str) -> str:
     return f"API server of {context}"
 
 
 def _seen(part: str, phase: str, context: str, change: Change) -> Row:
     times = {"not_before": change.not_before, "not_after": change.not_after}
-    return row(part, phase, _place(context), **times, detail=f"{', '.join(change.after) or 'none'} ({change.seen_by})")
+    return row(part, phase, place(context), **times, detail=f"{', '.join(change.after) or 'none'} ({change.seen_by})")
