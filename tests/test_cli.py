@@ -185,3 +185,9 @@ def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cl
     scripted.script |= {"GET /apis/apps/v1/deployments": [{"items": []}], "GET /api/v1/services": [{"items": []}]}
     found = meshbook("restore", "--kubeconfig", cluster, "--contexts", "one")
     assert (found.returncode, found.stdout) == (0, "nothing was away in namespace sample\n"), found.stderr
+
+
+def test_the_environment_is_said_of_a_lab_that_is_up_only(meshbook: Meshbook) -> None:
+    found = meshbook("lab", "env")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "no lab is up" in found.stderr

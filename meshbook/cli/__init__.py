@@ -65,6 +65,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from meshbook.cli import faults
 
         return faults.fault(arguments)
+    if arguments.verb == "lab" and arguments.action == "env":
+        return verbs.lab_env()
     if arguments.verb == "lab":
         return verbs.lab(arguments.action, getattr(arguments, "apiserver", ""))
     if arguments.verb == "restore":
@@ -97,6 +99,7 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_apiserver(actions.add_parser("up", help="start it"))
     actions.add_parser("status", help="say whether it is up")
+    actions.add_parser("env", help='print what kubectl and gcloud need: eval "$(meshbook lab env)"')
     actions.add_parser("down", help="take it down and remove its files")
     faults.add(actions.add_parser("fault", help="break something in it for a time, or mend it"))
 

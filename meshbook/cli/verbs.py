@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shlex
 from importlib.metadata import version as version_of
 from pathlib import Path
+
+from meshbook.errors import UsageError
 
 
 def restore(arguments: argparse.Namespace) -> int:
@@ -43,7 +46,19 @@ def lab(action: str, apiserver: str) -> int:
         return 1
     contexts = ", ".join(found.contexts)
     print(f"the lab is up (process {found.pid}, ready after {found.ready_s:.1f} s)\ncontexts    {contexts}")
-    print(f"fleet API   {found.fleet_url}\n\nexport KUBECONFIG={found.kubeconfig}")
+    print(f'fleet API   {found.fleet_url}\n\nfor kubectl and gcloud:  eval "$(meshbook lab env)"')
+    return 0
+
+
+def lab_env() -> int:
+    """Print the shell's exports by which kubectl, gcloud and the article's commands reach the lab."""
+    from meshbook.lab import kubeconfig, launch
+
+    found = launch.state(launch.default_root())
+    if found is None:
+        raise UsageError("no lab is up", hint="meshbook lab up")
+    for name, value in kubeconfig.shell_environment(found.kubeconfig, found.contexts).items():
+        print(f"export {name}={shlex.quote(value)}")
     return 0
 
 

@@ -69,6 +69,7 @@ class Ground:
     authority: Authority
     processes: ProcessTable
     tokens: dict[str, str]
+    """By user name: the owner and the viewer of each cluster."""
     fleet_token: str
     control_token: str
     programs: Programs | None
@@ -118,7 +119,7 @@ async def _ground(root: Path, programs: Programs | None) -> AsyncIterator[Ground
                     topology=topology,
                     authority=Authority(topology.pki),
                     processes=processes,
-                    tokens={cluster.name: secrets.token_urlsafe(24) for cluster in topology.clusters},
+                    tokens={user: secrets.token_urlsafe(24) for user in _users(topology)},
                     fleet_token=secrets.token_urlsafe(24),
                     control_token=secrets.token_urlsafe(24),
                     programs=programs,
@@ -127,6 +128,10 @@ async def _ground(root: Path, programs: Programs | None) -> AsyncIterator[Ground
                 await processes.close()
                 topology.state_file.unlink(missing_ok=True)
                 topology.kubeconfig.unlink(missing_ok=True)
+
+
+def _users(topology: LabTopology) -> list[str]:
+    return [user for cluster in topology.clusters for user in (cluster.name, kubeconfig.viewer_of(cluster))]
 
 
 @contextlib.contextmanager
@@ -204,7 +209,11 @@ async def _keep_edge(ground: Ground) -> None:
 
 def _api_server(ground: Ground, cluster: ClusterTopology) -> AnyApiServer:
     authority = ground.authority
-    tokens = {ground.tokens[cluster.name]: User(name="admin", groups=("system:masters",))}
+    viewer = User(name="viewer", groups=(prerequisites.VIEWERS, "system:authenticated"), read_only=True)
+    tokens = {
+        ground.tokens[cluster.name]: User(name="admin", groups=("system:masters", "system:authenticated")),
+        ground.tokens[kubeconfig.viewer_of(cluster)]: viewer,
+    }
     if ground.programs:
         return RealApiServer(ground.topology, cluster, ground.programs, ground.processes, authority, tokens)
     return ApiServer(

@@ -77,6 +77,10 @@ DEPLOYMENTS = _named("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = _named("apps", "v1", "replicasets", "ReplicaSet")
 HPAS = _named("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 PDBS = _named("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+CLUSTER_ROLE_BINDINGS = _named(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+LEASES = _named("coordination.k8s.io", "v1", "leases", "Lease")
 MUTATING_WEBHOOKS = _named(
     "admissionregistration.k8s.io",
     "v1",

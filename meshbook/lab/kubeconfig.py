@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,14 @@ def _cluster_entry(cluster: ClusterTopology, root_pem: str, extensions: list[dic
 
 
 def for_fleet(topology: LabTopology, root_pem: str, tokens: Mapping[str, str]) -> str:
-    """Return the kubeconfig of all clusters, as JSON, which is YAML; ``tokens`` is keyed by cluster name."""
+    """Return the kubeconfig of all clusters, as JSON, which is YAML; ``tokens`` is keyed by user name.
+
+    Who owns a cluster has its name, and so has the context; who may only look, and that context, ``viewer_of`` it.
+    """
     fleet = {"endpoint": topology.fleet_url, "token-file": str(topology.fleet_token_file), "project": PROJECT}
     clusters = topology.clusters
+    users = {cluster.name: cluster.name for cluster in clusters}
+    users |= {viewer_of(cluster): cluster.name for cluster in clusters if viewer_of(cluster) in tokens}
     extensions = {
         cluster.name: [
             {"name": FLEET_EXTENSION, "extension": fleet},
@@ -51,12 +56,31 @@ def for_fleet(topology: LabTopology, root_pem: str, tokens: Mapping[str, str]) -
         "kind": "Config",
         "current-context": clusters[0].name,
         "clusters": [_cluster_entry(cluster, root_pem, extensions[cluster.name]) for cluster in clusters],
-        "users": [{"name": cluster.name, "user": {"token": tokens[cluster.name]}} for cluster in clusters],
-        "contexts": [
-            {"name": cluster.name, "context": {"cluster": cluster.name, "user": cluster.name}} for cluster in clusters
-        ],
+        "users": [{"name": user, "user": {"token": tokens[user]}} for user in users],
+        "contexts": [{"name": user, "context": {"cluster": cluster, "user": user}} for user, cluster in users.items()],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def viewer_of(cluster: ClusterTopology) -> str:
+    """Return the user of a cluster who may look and change nothing, which is the name of a context too."""
+    return f"{cluster.name}-viewer"
+
+
+def shell_environment(path: Path, contexts: Sequence[str]) -> dict[str, str]:
+    """Return what kubectl and gcloud, and the article's commands, must find in their environment to reach a lab."""
+    clusters = json.loads(path.read_text())["clusters"]
+    extensions = {entry["name"]: entry["extension"] for entry in clusters[0]["cluster"]["extensions"]}
+    fleet = extensions[FLEET_EXTENSION]
+    return {
+        "KUBECONFIG": str(path),
+        **{f"CTX_CLUSTER{number}": name for number, name in enumerate(contexts, start=1)},
+        "CLOUDSDK_CORE_PROJECT": fleet["project"],
+        "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": fleet["token-file"],
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB": fleet["endpoint"] + "/",
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE": fleet["endpoint"] + "/",
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+    }
 
 
 def _control(topology: LabTopology, cluster: ClusterTopology) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from meshbook.lab import kubeconfig
 from meshbook.lab.client import (
+    CLUSTER_ROLE_BINDINGS,
     DEPLOYMENTS,
     GATEWAYS,
     MUTATING_WEBHOOKS,
@@ -24,6 +25,8 @@ from meshbook.lab.client import (
 from meshbook.lab.topology import EAST_WEST_PORT, REVISION, WEBHOOK_PORT, ClusterTopology, LabTopology
 
 SYSTEM = "istio-system"
+VIEWERS = "meshbook:viewers"
+"""Group of users who may look and change nothing."""
 GATEWAY_NAME = "istio-eastwestgateway"
 GATEWAY_LABELS = {"app": GATEWAY_NAME, "istio": "eastwestgateway"}
 GATEWAY_PORTS = (
@@ -43,6 +46,7 @@ def of_cluster(
     others = [other for other in topology.clusters if other.name != cluster.name]
     return [
         (NAMESPACES, _namespace(cluster)),
+        (CLUSTER_ROLE_BINDINGS, _viewers()),
         (MUTATING_WEBHOOKS, _webhook(cluster, root_pem)),
         (SERVICE_ACCOUNTS, _object(SERVICE_ACCOUNTS, GATEWAY_NAME, GATEWAY_LABELS)),
         (SERVICES, _gateway_service(cluster)),
@@ -61,6 +65,14 @@ def _object(resource: Resource, name: str, labels: Mapping[str, str] | None = No
 
 def _namespace(cluster: ClusterTopology) -> Object:
     return _object(NAMESPACES, SYSTEM, {"topology.istio.io/network": cluster.network})
+
+
+def _viewers() -> Object:
+    """Real API servers evaluate this; the lab's own knows from the token who may only look."""
+    group = "rbac.authorization.k8s.io"
+    role = {"apiGroup": group, "kind": "ClusterRole", "name": "view"}
+    subjects = [{"apiGroup": group, "kind": "Group", "name": VIEWERS}]
+    return _object(CLUSTER_ROLE_BINDINGS, "meshbook-viewers", roleRef=role, subjects=subjects)
 
 
 def _expression(key: str, operator: str, *values: str) -> Object:

@@ -88,11 +88,12 @@ def access_review(user: User, body: Json) -> Json:
 
 
 def rules_review(user: User, body: Json) -> Json:
-    """Answer a SelfSubjectRulesReview (``kubectl auth can-i --list``); it cannot say that secrets are left out."""
+    """Answer a SelfSubjectRulesReview (``kubectl auth can-i --list``), as far as rules can say it."""
     verbs = list(READING) if user.read_only else ["*"]
     rules = {"resourceRules": [{"verbs": verbs, "apiGroups": ["*"], "resources": ["*"]}]}
     paths = {"nonResourceRules": [{"verbs": ["get"] if user.read_only else ["*"], "nonResourceURLs": ["*"]}]}
-    return {**body, "metadata": {}, "status": {**rules, **paths, "incomplete": user.read_only}}
+    exception = {"evaluationError": "secrets may not be read"} if user.read_only else {}
+    return {**body, "metadata": {}, "status": {**rules, **paths, "incomplete": user.read_only, **exception}}
 
 
 def subject_review(user: User, body: Json) -> Json:
