@@ -4,12 +4,13 @@
 #   make test    make the environment, run the whole test suite
 #   make check   lint, types, import contracts, notebooks without outputs
 #   make lab     start a lab and JupyterLab on it; takes the lab down when JupyterLab ends
+#   make bench   how true the measured outages are, against outages of known length (ARGS='--times 20' for the record)
 #   make example a fresh outputs/example/ from one run on the lab, to be reviewed before it is committed
 #   make clean   remove the environment, caches and run outputs (the example stays)
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: run test check lab example clean
+.PHONY: run test check lab bench example clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -33,6 +34,9 @@ check: $(VENV)/.dev
 lab: $(VENV)/.run
 	$(BIN)/meshbook lab up
 	trap '$(BIN)/meshbook lab down' EXIT; trap : INT; $(BIN)/jupyter lab notebooks $(ARGS)
+
+bench: $(VENV)/.run
+	$(BIN)/python bench/outage_accuracy.py $(ARGS)
 
 example: $(VENV)/.run
 	rm -rf outputs/example

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import selectors
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -30,20 +33,29 @@ class LocalPod:
 
     def converse(self, pod: str, command: Sequence[str], partner: Partner, *, timeout_s: float, **_: str) -> Any:
         argv = [*self.shell, *command[1:]]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        process = subprocess.Popen(argv, start_new_session=True, bufsize=0, **pipes)  # type: ignore[call-overload]
-        deadline, rest, eyes = time.monotonic() + timeout_s, b"", selectors.DefaultSelector()
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+        with subprocess.Popen(argv, start_new_session=True, **pipes) as process:
+            try:
+                _talk(process, partner, time.monotonic() + timeout_s)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        return SimpleNamespace(stderr="")
+
+
+def _talk(process: subprocess.Popen[bytes], partner: Partner, deadline: float) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as eyes:
         eyes.register(process.stdout, selectors.EVENT_READ)
         while time.monotonic() < deadline:
             if eyes.select(_TURN_S):
                 piece = process.stdout.read(65536)
                 if not piece:
-                    break
+                    return
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     partner.heard(line.decode("utf-8", "replace"), datetime.now(UTC))
             if words := partner.say():
                 process.stdin.write(words.encode())
-        process.kill()
-        process.communicate()
-        return SimpleNamespace(stderr="")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import WSMsgType, web
@@ -317,6 +317,32 @@ def test_lines_come_whole_and_with_their_time_though_frames_split_them(scripted:
     assert [line for line, _ in lines] == ["雪が降る", "last"]
     assert all(before <= at <= before + timedelta(seconds=10) for _, at in lines)
     assert result.stdout == snow.decode()
+
+
+def test_a_command_can_be_talked_with_while_it_runs(scripted: Any, cluster: Cluster) -> None:
+    async def echo(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(protocols=["v5.channel.k8s.io", "v4.channel.k8s.io"])
+        await socket.prepare(request)
+        await socket.send_bytes(b"\x01ready\n")
+        heard = await socket.receive_bytes()
+        await socket.send_bytes(b"\x01" + heard[1:] + b"\n")
+        await socket.send_bytes(bytes([SUCCESS[0]]) + SUCCESS[1])
+        await socket.close()
+        return socket
+
+    class Partner:
+        lines: ClassVar[list[str]] = []
+
+        def heard(self, line: str, when: datetime) -> None:
+            self.lines.append(line)
+
+        def say(self) -> str:
+            return "a word" if self.lines == ["ready"] else ""
+
+    scripted.script[EXEC] = [echo]
+    assert cluster.converse("p", ["x"], Partner(), namespace="sample").exit_code == 0
+    assert Partner.lines == ["ready", "a word"]
+    assert "stdin=true" in scripted.asked[-1]
 
 
 def test_a_command_that_is_not_there_is_an_error_and_no_exit_code(scripted: Any, cluster: Cluster) -> None:

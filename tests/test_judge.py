@@ -266,6 +266,42 @@ def test_the_return_of_both_sides_is_judged_on_what_came_after() -> None:
     assert judge.returns_to_both(HEALTHY, END + timedelta(minutes=1), ["v1", "v2"]).outcome == "inconclusive"
 
 
+# ---- measures_truly
+
+
+def calibration(*within: bool, seen: bool = True) -> pd.DataFrame:
+    rows = [
+        {"fault": "frozen", "seen": seen, "within": good, "off_ms": 0 if good else 12.5, "width_ms": 210.0}
+        for good in within
+    ]
+    return tables.from_rows(rows, tables.CALIBRATION)
+
+
+def test_a_measurement_is_true_when_every_truth_lay_within_its_range() -> None:
+    verdict = judge.measures_truly(calibration(*[True] * 20))
+    assert (verdict.outcome, verdict.n, verdict.estimate) == ("pass", 20, 100)
+    assert "210 ms wide at most" in verdict.reason
+
+
+def test_one_truth_outside_its_range_fails_the_measurement_and_says_by_how_much() -> None:
+    verdict = judge.measures_truly(calibration(*[True] * 19, False))
+    assert verdict.outcome == "fail"
+    assert "12.5 ms outside" in verdict.reason
+
+
+def test_without_a_known_outage_nothing_is_said_of_the_measurement() -> None:
+    assert judge.measures_truly(calibration()).outcome == "inconclusive"
+    assert "too short to be noticed" in judge.measures_truly(calibration(True, seen=False)).reason
+
+
+def test_each_source_s_time_away_is_judged_on_its_own() -> None:
+    alone = outage((10, ALTERNATING), (3, ["refused"]), (17, ["v2"]))
+    verdict = judge.interrupted_at_most(pd.concat([alone.assign(source="cluster1"), HEALTHY]), START, END, max_gap_s=1)
+    assert verdict.outcome == "fail"
+    assert verdict.reason.startswith("cluster1 by ")
+    assert [row["source"] for row in verdict.details] == ["cluster1"]
+
+
 @pytest.mark.parametrize(
     ("start", "end"), [(END, START), (START.replace(tzinfo=None), END)], ids=["backwards", "without zone"]
 )
