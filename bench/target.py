@@ -44,7 +44,10 @@ class Target:
                 key.data(key.fileobj)
 
     def accept(self, listener: socket.socket) -> None:
-        link, _ = listener.accept()
+        try:
+            link, _ = listener.accept()
+        except OSError:  # closed by an order that came in the same moment, or its caller has gone
+            return
         self.eyes.register(link, selectors.EVENT_READ, self.answer)
 
     def answer(self, link: socket.socket) -> None:
