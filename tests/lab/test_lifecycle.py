@@ -66,7 +66,8 @@ def test_up_gives_two_contexts_and_a_private_kubeconfig(lab_root: Path) -> None:
     assert stat.S_IMODE(lab.kubeconfig.stat().st_mode) == 0o600
     assert _api_answers(lab)
     assert launch.state(lab_root) == lab
-    assert len([line for line in _marked(lab_root) if "envoy" in line]) == 3  # two east-west gateways, one load balancer
+    envoys = [line for line in _marked(lab_root) if "envoy" in line]
+    assert len(envoys) == 3, "two east-west gateways and one load balancer"
 
 
 def test_down_leaves_no_process_no_port_and_no_file(lab_root: Path) -> None:
