@@ -14,13 +14,13 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from meshbook import tables
 from meshbook.errors import UsageError
 from meshbook.probes import sender
-from meshbook.probes.curl import Ended
+from meshbook.probes.curl import Ended, one_line
 from meshbook.probes.exchange import Clock
 from meshbook.probes.schedule import Row, Schedule, stamped
 from meshbook.probes.sending import OUTSIDE, is_near
@@ -60,19 +60,21 @@ class HereStream:
         self.schedule, self.url, self.path, self.source = schedule, url, path, source
         self.address, self.request = route(url)
         self._rows: dict[int, Row] = {}
+        self._last_words = ""
 
     def run(self) -> None:
         beat = self.schedule.beat
         config = {"address": self.address, "request": self.request, "gap_us": beat.gap_us, "timeout_s": beat.timeout_s}
         config |= {"requests": beat.requests, "begin": self.schedule.begin}
         argv = [sys.executable, "-I", str(Path(sender.__file__)), json.dumps(config)]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(argv, text=True, start_new_session=True, **pipes) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             stopper = threading.Thread(target=self._stop, args=(process,), name="meshbook stop", daemon=True)
             stopper.start()
             for line in process.stdout:
-                self._take(json.loads(line))
+                self._take(line)
             stopper.join()
 
     def _stop(self, process: subprocess.Popen[str]) -> None:
@@ -85,7 +87,12 @@ class HereStream:
         except subprocess.TimeoutExpired:
             process.kill()
 
-    def _take(self, told: Mapping[str, object]) -> None:
+    def _take(self, line: str) -> None:
+        try:
+            told: Mapping[str, object] = json.loads(line)
+        except ValueError:
+            self._last_words = one_line(line) or self._last_words
+            return
         number = cast(int, told["number"])
         if told.get("dropped"):
             self._rows[number] = {"error": tables.DROPPED, "detail": "this machine was too busy to send it in time"}
@@ -112,7 +119,7 @@ class HereStream:
         return dict(self._rows)
 
     def why_lost(self, number: int) -> str:
-        return "it was not sent, or had not ended when the watch did"
+        return self._last_words or "it was not sent, or had not ended when the watch did"
 
 
 def route(url: str) -> tuple[tuple[str, int], str]:

@@ -29,7 +29,7 @@ HIGHEST_RATE = 200.0
 LONGEST_S = 3600.0
 """Seconds after which a watch that nobody stops ends by itself."""
 _READY_S = 20.0
-_LEAD_S = 0.2
+_LEAD_S = 0.3
 """Seconds that the process which sends from here may take to start."""
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 import pandas as pd
 
@@ -44,6 +46,24 @@ class Stream:
             clock_error=0.0 if math.isnan(clock) else float(clock) / 1000,
             unknown=len(rows) - len(requests),
         )
+
+    @cached_property
+    def sent(self) -> list[float]:
+        return [request.sent for request in self.requests]
+
+    @cached_property
+    def arrivals(self) -> list[float]:
+        """When good answers arrived, in order."""
+        return sorted(request.end for request in self.requests if request.good)
+
+    def sent_within(self, gap: Gap) -> int:
+        return max(0, bisect_left(self.sent, gap.end) - bisect_right(self.sent, gap.start))
+
+    def longest_silence(self, gap: Gap) -> float | None:
+        """Return the longest time in s between two good answers that arrived one after the other around ``gap``."""
+        first, last = bisect_left(self.arrivals, gap.start), bisect_right(self.arrivals, gap.end)
+        around = self.arrivals[max(0, first - 1) : last + 1]
+        return max((b - a for a, b in itertools.pairwise(around)), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +114,11 @@ def windows_of(stream: Stream) -> list[Window]:
     every = stream.requests
     prompt_ends = [r.end if r.is_prompt(stream.prompt) else math.inf for r in every]
     overtakers = [*reversed(list(itertools.accumulate(reversed(prompt_ends), min))), math.inf]
-    possible = dict(zip([-1, *(n for n, r in enumerate(every) if r.good)], gaps(every), strict=True))
+    good = [-1, *(n for n, r in enumerate(every) if r.good)]
+    possible = gaps(every)
     found = []
     for run in _runs(every, stream.prompt):
-        before = [n for n in possible if n < run.start]
-        inside = [n for n in possible if run.start <= n < run.stop]
-        candidates = [possible[n] for n in (before[-1], *inside)]
+        candidates = possible[bisect_left(good, run.start) - 1 : bisect_left(good, run.stop)]
         found.append(_window(every[run.start : run.stop], candidates, stream.prompt, overtakers[run.stop]))
     return found
 
@@ -131,7 +150,6 @@ def _proved(requests: Sequence[Request], gap: Gap, prompt: float, overtaken_by: 
 
 def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
     gap, clock = window.gap, stream.clock_error
-    inside = [r for r in stream.requests if gap.start < r.sent < gap.end]
     return {
         "source": stream.source,
         "path": stream.path,
@@ -143,10 +161,10 @@ def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
         "first_good": _moment(gap.end + clock),
         "low_ms": _floor_ms(window.low),
         "high_ms": _ceil_ms(gap.length),
-        "sent": len(inside),
+        "sent": stream.sent_within(gap),
         "failed": window.failed,
         "slow": len(window.requests) - window.failed,
-        "longest_gap_ms": _longest_silence(stream.requests, gap),
+        "longest_gap_ms": _in_ms(stream.longest_silence(gap)),
     }
 
 
@@ -168,7 +186,7 @@ def _coverage(stream: Stream) -> dict[str, object]:
         "unknown": stream.unknown,
         "windows": len(windows),
         "below_ms": _ceil_ms(unseen(hidden(stream, windows))) if len(good) > 1 else None,
-        "longest_gap_ms": _longest_silence(stream.requests, Gap(start=-math.inf, end=math.inf)),
+        "longest_gap_ms": _in_ms(stream.longest_silence(Gap(start=-math.inf, end=math.inf))),
         "prompt_ms": round(stream.prompt * 1000, 1),
         "clock_error_ms": round(stream.clock_error * 1000, 3),
     }
@@ -185,10 +203,8 @@ def unseen(gaps: Iterable[Gap]) -> float:
     return max((gap.length for gap in gaps if math.isfinite(gap.length)), default=0.0)
 
 
-def _longest_silence(requests: Sequence[Request], around: Gap) -> float | None:
-    arrived = sorted(request.end for request in requests if request.good)
-    pairs = [(a, b) for a, b in itertools.pairwise(arrived) if b >= around.start and a <= around.end]
-    return round(max(b - a for a, b in pairs) * 1000, 1) if pairs else None
+def _in_ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
 
 
 def _moment(at: float) -> datetime | None:
