@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Iterable
@@ -10,13 +11,15 @@ from collections.abc import Iterable
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab.client import PODS, Client
+from meshbook.lab.client import EVENTS, PODS, ApiError, Client
+from meshbook.lab.events import event
 from meshbook.lab.kubelet.addresses import AddressPool
 from meshbook.lab.kubelet.lifecycle import Timing
 from meshbook.lab.kubelet.node import NodeKeeper
 from meshbook.lab.kubelet.pods import Ground, Object, Pod
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
+from meshbook.lab.kubelet.telling import Telling
 from meshbook.lab.mirror import Mirror
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
@@ -43,6 +46,7 @@ class Kubelet:
         self._server = KubeletServer(cluster.node_address, tls, self.pods)
         self._mirror = Mirror(client, PODS, fields=f"spec.nodeName={cluster.node_name}")
         self._pods: dict[str, Pod] = {}
+        self._told: asyncio.Queue[tuple[Object, Telling]] = asyncio.Queue()
         self._workers: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def pods(self) -> Iterable[Pod]:
@@ -60,6 +64,7 @@ class Kubelet:
                 await keeper.register()
                 group.create_task(keeper.run())
                 group.create_task(self._mirror.run())
+                group.create_task(self._keep_telling())
         finally:
             await self._server.stop()
 
@@ -72,6 +77,7 @@ class Kubelet:
             http=http,
             report=self._report,
             remove=self._remove,
+            tell=lambda pod, telling: self._told.put_nowait((pod, telling)),
             timing=self._timing,
         )
 
@@ -108,6 +114,14 @@ class Kubelet:
             del self._pods[pod.uid]
             if self._workers.get(pod.key) is asyncio.current_task():
                 del self._workers[pod.key]
+
+    async def _keep_telling(self) -> None:
+        """Write events, one after the other; one that the API server does not take is dropped."""
+        while True:
+            pod, one = await self._told.get()
+            facts = {"reason": one.reason, "message": one.message, "kind": one.kind, "container": one.container}
+            with contextlib.suppress(ApiError):
+                await self._client.create(EVENTS, event(pod, component="kubelet", **facts))
 
     async def _report(self, obj: Object, status: Object) -> None:
         metadata = obj["metadata"]

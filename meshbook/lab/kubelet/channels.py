@@ -104,7 +104,7 @@ async def _next(end: ReadEnd, ending: asyncio.Task[int]) -> bytes:
 
 
 async def _receive(socket: web.WebSocketResponse, process: Process) -> None:
-    """Take what the client sends until it goes away. Sizes of terminals are taken and dropped: there is none."""
+    """Take what the client sends until it goes away."""
     stdin = process.pipes.stdin
     async for message in socket:
         if message.type is not WSMsgType.BINARY or not message.data or stdin is None:
@@ -114,6 +114,9 @@ async def _receive(socket: web.WebSocketResponse, process: Process) -> None:
             await stdin.write(data)
         elif channel == CLOSE and data[:1] == bytes([STDIN]) and socket.ws_protocol == V5:
             stdin.close()
+        elif channel == RESIZE:
+            size = json.loads(data)
+            stdin.resize(size["Width"], size["Height"])
 
 
 async def _send(socket: web.WebSocketResponse, channel: int, data: bytes) -> None:

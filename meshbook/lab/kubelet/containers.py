@@ -47,6 +47,8 @@ class Place:
     """Names this container of this pod among all of the lab."""
     changed: Callable[[], None]
     """Called whenever the container's view is new."""
+    moved: Callable[[ContainerView, ContainerView], None]
+    """Called with the view before and the new one."""
 
 
 class Container:
@@ -143,7 +145,10 @@ class Container:
         """Start a command in the container; ``LabError`` when it does not run or the command cannot be started."""
         if self._execution is None or not self.is_running:
             raise LabError(f"container {self.view.name} is not running")
-        command = await self._spawn(replace(self._execution, argv=tuple(argv)), streams)
+        execution = replace(self._execution, argv=tuple(argv))
+        if streams.tty:
+            execution = replace(execution, environment={"TERM": "xterm", **execution.environment})
+        command = await self._spawn(execution, streams)
         self._commands.add(command)
         return command
 
@@ -240,8 +245,9 @@ class Container:
         return end
 
     def _show(self, **fields: Any) -> None:
-        self.view = replace(self.view, **fields)
+        before, self.view = self.view, replace(self.view, **fields)
         self._place.changed()
+        self._place.moved(before, self.view)
 
 
 async def _end(process: Process, grace_s: float) -> None:

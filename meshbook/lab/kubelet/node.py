@@ -7,10 +7,11 @@ import logging
 import os
 import platform
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from meshbook.errors import LabError
-from meshbook.lab.client import NODES, ApiError, Client
+from meshbook.lab.client import LEASES, NODES, ApiError, Client
 from meshbook.lab.kubelet.addresses import CAPACITY
 from meshbook.lab.kubelet.status import timestamp
 from meshbook.lab.topology import KUBELET_PORT, ClusterTopology
@@ -128,10 +129,19 @@ class NodeKeeper:
             await asyncio.sleep(self._heartbeat_s)
             try:
                 await self._patch({"conditions": conditions(self._since, timestamp())})
+                await self._renew()
             except ApiError as error:
                 log.warning("heartbeat of %s: %s", self._cluster.node_name, error.message)
                 if error.code == 404:
                     await self.register()
+
+    async def _renew(self) -> None:
+        """Hold the node's lease, by which a real control plane tells that a kubelet is alive."""
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease = {"holderIdentity": self._cluster.node_name, "leaseDurationSeconds": 40, "renewTime": moment}
+        metadata = {"name": self._cluster.node_name, "namespace": "kube-node-lease"}
+        head = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata}
+        await self._client.apply(LEASES, head | {"spec": lease}, manager="kubelet")
 
     async def _write(self) -> None:
         wanted = node(self._cluster)
@@ -143,6 +153,7 @@ class NodeKeeper:
             labels = {"metadata": {"labels": wanted["metadata"]["labels"]}}
             await self._client.merge_patch(NODES, self._cluster.node_name, labels)
         await self._patch(node_status(self._cluster, self._since, timestamp()))
+        await self._renew()
 
     async def _patch(self, status: Object) -> None:
         await self._client.merge_patch(NODES, self._cluster.node_name, {"status": status}, subresource="status")

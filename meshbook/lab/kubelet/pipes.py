@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,10 @@ class ReadEnd:
                 return os.read(self._descriptor, limit)
             except BlockingIOError:
                 await _ready(self._descriptor, loop.add_reader, loop.remove_reader)
+            except OSError as error:
+                if error.errno != errno.EIO:  # so a terminal says that nobody has its other side any more
+                    raise
+                break
         return b""
 
     def close(self) -> None:
@@ -51,8 +57,13 @@ class WriteEnd:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
                 await _ready(self._descriptor, loop.add_writer, loop.remove_writer)
-            except BrokenPipeError:
+            except OSError:
                 self.close()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give a terminal its size; what is no terminal has none."""
+        with contextlib.suppress(termios.error, ValueError):
+            termios.tcsetwinsize(self._descriptor, (rows, columns))
 
     def close(self) -> None:
         self._descriptor = _close(self._descriptor)

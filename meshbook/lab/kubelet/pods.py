@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,14 @@ from typing import Any
 import aiohttp
 
 from meshbook.lab.client import ApiError
-from meshbook.lab.kubelet import execution, lifecycle, sidecars
+from meshbook.lab.kubelet import execution, lifecycle, sidecars, telling
 from meshbook.lab.kubelet.addresses import AddressPool
 from meshbook.lab.kubelet.containers import Container, Place
 from meshbook.lab.kubelet.execution import Execution
 from meshbook.lab.kubelet.lifecycle import Timing
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.status import INITIALIZING, PodView, Terminated, pod_status, timestamp
+from meshbook.lab.kubelet.telling import Telling
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
 LEAST_PROXY_GRACE_S = 1.0
@@ -46,6 +47,8 @@ class Ground:
     """Writes the status (second) of a pod (first); ``ApiError`` when the API server does not take it."""
     remove: Callable[[Object], Awaitable[None]]
     """Removes the object of a pod that has ended."""
+    tell: Callable[[Object, Telling], None] = lambda _pod, _telling: None
+    """Makes an event of what is told of a pod; must not block."""
     timing: Timing = field(default_factory=Timing)
 
 
@@ -147,6 +150,7 @@ class Pod:
         """Ask applications to end while proxies drain; proxies go last."""
         grace_s = 0.0 if self._gone.is_set() else lifecycle.grace_s(self.object)
         deadline = time.monotonic() + grace_s
+        self._tell(one for container in self.containers for one in telling.of_stopping(container.view))
         proxies = [container for container in self.containers if execution.is_proxy(container.spec)]
         others = [*self.init, *(container for container in self.containers if container not in proxies)]
         await asyncio.gather(self._drain(proxies, grace_s), *(container.stop(grace_s) for container in others))
@@ -221,8 +225,13 @@ class Pod:
             logs=self._folder() / spec["name"],
             mark=f"{self.uid}/{spec['name']}",
             changed=self._changed.set,
+            moved=lambda before, after: self._tell(telling.of_change(before, after)),
         )
         return Container(spec, place, partial(self._prepare, spec, place.logs))
+
+    def _tell(self, tellings: Iterable[Telling]) -> None:
+        for one in tellings:
+            self._ground.tell(self.object, one)
 
     def _prepare(self, spec: Object, folder: Path) -> Execution:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import secrets
 import signal
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,6 +43,8 @@ class Streams:
     stdin: bool = False
     stdout: bool = False
     stderr: Literal["no", "pipe", "as stdout"] = "no"
+    tty: bool = False
+    """All three are one terminal, of which we keep the other side."""
 
 
 NO_STREAMS = Streams()
@@ -206,14 +210,24 @@ async def _start(
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            preexec_fn=_own_terminal if os.isatty(stdin) else None,
         )
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) else error
         raise SpawnError(f"cannot start {argv[0]}: {detail}", argv=" ".join(argv)) from error
 
 
+def _own_terminal() -> None:
+    """Make the terminal at standard input that of the new session: it gets the signals of keys and sizes."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def _files(streams: Streams, log: Path | None, theirs: ExitStack) -> tuple[Files, Pipes]:
     """Open the child's files; those that only the child needs are closed with ``theirs``."""
+    if streams.tty:
+        ours, terminal = os.openpty()
+        theirs.callback(os.close, terminal)
+        return (terminal, terminal, terminal), Pipes(stdin=WriteEnd(os.dup(ours)), stdout=ReadEnd(ours))
     logged = None if log is None else theirs.enter_context(log.open("ab")).fileno()
     stdin, to_stdin = _to_child(theirs) if streams.stdin else (None, None)
     stdout, from_stdout = _from_child(theirs) if streams.stdout else (logged, None)

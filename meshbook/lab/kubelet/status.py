@@ -80,7 +80,6 @@ def pod_status(pod: Mapping[str, Any], view: PodView, previous: Mapping[str, Any
         "podIP": view.pod_ip,
         "podIPs": [{"ip": view.pod_ip}],
         "startTime": view.started_at,
-        "qosClass": "BestEffort",
         "containerStatuses": [_container_status(container) for container in view.containers],
     }
     if view.init:

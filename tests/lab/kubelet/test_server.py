@@ -170,12 +170,42 @@ async def test_pings_are_answered_while_a_command_runs(caller: Caller) -> None:
         assert (message.type, bytes(message.data)) == (aiohttp.WSMsgType.PONG, b"are you there")
 
 
+async def _code_of(socket: aiohttp.ClientWebSocketResponse) -> str:
+    while (message := await socket.receive()).data[0] != 3:
+        pass
+    code: str = json.loads(message.data[1:])["details"]["causes"][0]["message"]
+    return code
+
+
+async def test_a_terminal_has_a_size_and_echoes(caller: Caller) -> None:
+    async with asyncio.timeout(5), caller.connect("sh", input=1, tty=1, error=0) as socket:
+        await socket.send_bytes(b'\4{"Width":97,"Height":31}')
+        await socket.send_bytes(b"\0stty size\n")
+        seen = b""
+        while b"31 97" not in seen:
+            seen += (await socket.receive()).data[1:]
+        assert b"stty size\r\n" in seen
+        await socket.send_bytes(b"\0exit 5\n")
+        assert await _code_of(socket) == "5"
+
+
+async def test_ctrl_c_reaches_the_program_on_a_terminal(caller: Caller) -> None:
+    async with asyncio.timeout(5), caller.connect("sleep", "60", input=1, tty=1, error=0) as socket:
+        await socket.receive()
+        await socket.send_bytes(b"\0\x03")
+        assert await _code_of(socket) == "130"
+
+
+async def test_files_are_not_copied(caller: Caller) -> None:
+    session = await caller.exec("tar", "cf", "-", "/etc/hosts")
+    assert "does not copy files" in session.status["message"]
+
+
 @pytest.mark.parametrize(
     ("query", "code", "text"),
     [
         ({"output": "1"}, 400, "at least one command"),
         ({"command": "true"}, 400, "at least 1 of stdin"),
-        ({"command": "true", "output": "1", "tty": "1"}, 501, "terminals"),
         ({"command": "true", "output": "1"}, 400, "upgrade to WebSocket"),
     ],
 )
