@@ -123,10 +123,10 @@ def test_one_good_and_prompt_answer_ends_a_window_and_none_keeps_it_one() -> Non
 
 
 def test_a_window_counts_what_was_sent_failed_and_slow_and_the_longest_silence() -> None:
-    found = only(windows.outage_windows(frame(frozen(5.01, 7.96, beats()))))
+    found = only(windows.outage_windows(frame(frozen(5.01, 7.96, beats()), error_ms=3)))
     assert (found["kind"], found["failed"], found["slow"], found["sent"]) == ("failed", 19, 10, 29)
     assert found["longest_gap_ms"] == pytest.approx(2960, abs=1)
-    assert found["last_good"] == at(5.0)
+    assert found["last_good"] == at(4.997)
 
 
 def test_a_slow_request_that_others_overtake_proves_no_outage() -> None:

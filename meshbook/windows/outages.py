@@ -56,9 +56,6 @@ class Stream:
         """When good answers arrived, in order."""
         return sorted(request.end for request in self.requests if request.good)
 
-    def sent_within(self, gap: Gap) -> int:
-        return max(0, bisect_left(self.sent, gap.end) - bisect_right(self.sent, gap.start))
-
     def longest_silence(self, gap: Gap) -> float | None:
         """Return the longest time in s between two good answers that arrived one after the other around ``gap``."""
         first, last = bisect_left(self.arrivals, gap.start), bisect_right(self.arrivals, gap.end)
@@ -161,7 +158,7 @@ def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
         "first_good": _moment(gap.end + clock),
         "low_ms": _floor_ms(window.low),
         "high_ms": _ceil_ms(gap.length),
-        "sent": stream.sent_within(gap),
+        "sent": bisect_left(stream.sent, gap.end) - bisect_left(stream.sent, window.requests[0].sent),
         "failed": window.failed,
         "slow": len(window.requests) - window.failed,
         "longest_gap_ms": _in_ms(stream.longest_silence(gap)),
