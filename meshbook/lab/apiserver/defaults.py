@@ -69,7 +69,8 @@ def _pod(pod: Json) -> None:
     _default(spec, enableServiceLinks=True, preemptionPolicy="PreemptLowerPriority", priority=0)
     _default(spec, serviceAccountName="default", serviceAccount="default")
     status = pod.setdefault("status", {})
-    _default(status, phase="Pending", qosClass=_quality(spec.get("containers", ())))
+    _default(status, phase="Pending")
+    status["qosClass"] = _quality((*spec["containers"], *spec.get("initContainers", ())))
 
 
 def _quality(containers: Iterable[Json]) -> str:

@@ -19,6 +19,8 @@ from meshbook.errors import LabError
 
 HELLOWORLD = Path(__file__).with_name("helloworld.py")
 HELLOWORLD_PORT = 5000
+CURL_OR_COMMAND = 'case $1 in -*) ;; *) command -v "$1" >/dev/null && exec "$@" ;; esac; exec curl "$@"'
+"""What the image's own entry point does: arguments that name a program run it, all others are curl's."""
 
 
 class UnknownImage(LabError):
@@ -53,7 +55,7 @@ def _helloworld(version: str) -> Program:
 
 
 def _curl() -> Program:
-    return Program(kind="app", entrypoint=("curl",), arguments=("--help",))
+    return Program(kind="app", entrypoint=("/bin/sh", "-c", CURL_OR_COMMAND, "curl"), arguments=("--help",))
 
 
 def _proxy() -> Program:
