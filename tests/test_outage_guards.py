@@ -90,8 +90,10 @@ def test_what_meshbook_did_not_make_must_be_named(fleet: Fleet) -> None:
     cluster.scale("theirs", 2, NAMESPACE)  # by meshbook, which does not make it meshbook's own
     intent = _intent(fleet, deployment="theirs", allow_outage=True)
     assert _check(outage.plan(intent), "meshbook's own").ok is False
-    named = _intent(fleet, deployment="theirs", allow_outage=True, named=True)
+    named = _intent(fleet, deployment="theirs", allow_outage=True, named=("theirs",))
     assert outage.plan(named).may_start
+    another = _intent(fleet, deployment="theirs", allow_outage=True, named=("web-v1",))
+    assert not outage.plan(another).may_start
     assert outage.plan(_intent(fleet, allow_outage=True)).may_start
 
 

@@ -116,7 +116,7 @@ def intent(rung: Rung, scene: Scene, consent: Consent) -> outage.Intent:
         mode=rung.mode,
         survivors=scene.fleet.clusters,
         allow_outage=consent.allow_outage,
-        named=deployment in consent.named,
+        named=consent.named,
         timeout_s=scene.timeout_s,
         watchdog_s=consent.watchdog_s,
         steady=lambda: unsteady(scene),

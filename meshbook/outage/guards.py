@@ -42,10 +42,12 @@ def consent(intent: Intent, *, lab: bool) -> Check:
 def ownership(intent: Intent, subjects: tuple[Subject, ...], *, lab: bool) -> Check:
     """Say whether meshbook may touch this: it has made it, or the user has named it."""
     name = "it is meshbook's own, or was named"
-    if lab or intent.named:
-        return Check(name=name, ok=True, saw="this is a lab" if lab else "it was named")
-    foreign = [str(subject) for subject in subjects if not made_by_meshbook(subject.kind, subject.read())]
-    return Check(name=name, ok=not foreign, saw="; ".join(f"{one} is not" for one in foreign) or "made by meshbook")
+    if lab:
+        return Check(name=name, ok=True, saw="this is a lab")
+    unnamed = [subject for subject in subjects if subject.name not in intent.named]
+    foreign = [str(subject) for subject in unnamed if not made_by_meshbook(subject.kind, subject.read())]
+    saw = "; ".join(f"{one} is not" for one in foreign) or ("made by meshbook" if unnamed else "it was named")
+    return Check(name=name, ok=not foreign, saw=saw)
 
 
 def made_by_meshbook(kind: str, found: Object) -> bool:

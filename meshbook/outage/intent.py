@@ -27,8 +27,8 @@ class Intent:
     """Clusters that are to carry on; a fleet may be given whole, ``cluster`` itself does not count."""
     allow_outage: bool = False
     """The user's word that this may be done to clusters that are no lab."""
-    named: bool = False
-    """The user has named what is touched: then it need not have been made by meshbook."""
+    named: tuple[str, ...] = ()
+    """Workloads that the user has named: they need not have been made by meshbook to be touched."""
     run: str = field(default_factory=_new_run)
     """Whose outage it is: written on what is changed; a label's value, so letters, digits and ``-_.``."""
     timeout_s: float = 120.0

@@ -47,7 +47,7 @@ class Plan:
 
 _HINTS = {
     "it is allowed": "allow_outage: true, where an outage of this service may happen",
-    "it is meshbook's own, or was named": "name the workload on purpose (named=True), if it is to be touched",
+    "it is meshbook's own, or was named": "name the workload on purpose (named=[…]), if it is to be touched",
     "a survivor is healthy": "bring the survivor up first, or the outage would be a real one",
     "the survivors have room (replicas)": "scale the survivor up first, or the outage may become a real one",
 }
