@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,10 @@ Object = dict[str, Any]
 def event(
     subject: Object, *, reason: str, message: str, component: str, kind: str = "Normal", container: str = ""
 ) -> Object:
-    """Return an Event on ``subject``, or on one of its containers; ``kind`` is ``Normal`` or ``Warning``."""
+    """Return an Event on ``subject``, or on one of its containers; ``kind`` is ``Normal`` or ``Warning``.
+
+    Its name carries the time, so that lists, which are ordered by name, are in the order of time.
+    """
     metadata = subject["metadata"]
     namespace = metadata.get("namespace", "default")
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -21,7 +25,7 @@ def event(
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{metadata['name']}.", "namespace": namespace},
+        "metadata": {"name": f"{metadata['name']}.{time.time_ns():x}", "namespace": namespace},
         "involvedObject": reference | ({"fieldPath": f"spec.containers{{{container}}}"} if container else {}),
         "reason": reason,
         "message": message,

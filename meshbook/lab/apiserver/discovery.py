@@ -15,7 +15,7 @@ REVIEWS = {
 }
 """Kinds that are asked and not kept: group → kinds. Version v1, verb create, no namespace."""
 
-OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+OPENAPI_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 VERSION: Json = {
     "major": "1",

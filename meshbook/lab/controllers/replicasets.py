@@ -73,8 +73,7 @@ def decide(world: World, key: Key) -> Actions:
     wanted = replica_set["spec"].get("replicas", 1)
     actions: Actions = []
     if not is_deleting(replica_set):
-        born = _told(replica_set, "SuccessfulCreate", "Created pod: {name}")
-        actions += [Create(resource=PODS, obj=new_pod(replica_set), told=born) for _ in range(wanted - len(active))]
+        actions += [_birth(replica_set) for _ in range(wanted - len(active))]
         for pod in sorted(active, key=_deletion_rank)[: max(0, len(active) - wanted)]:
             gone = _told(replica_set, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
             actions += [Delete(resource=PODS, of=pod), Create(resource=EVENTS, obj=gone)]
@@ -85,6 +84,11 @@ def decide(world: World, key: Key) -> Actions:
         *patch_status(REPLICA_SETS, replica_set, changes),
         *_when_available(replica_set, active, world.now()),
     ]
+
+
+def _birth(replica_set: Object) -> Create:
+    told = _told(replica_set, "SuccessfulCreate", "Created pod: {name}")
+    return Create(resource=PODS, obj=new_pod(replica_set), told=told)
 
 
 def _told(replica_set: Object, reason: str, message: str) -> Object:

@@ -138,7 +138,7 @@ async def _create(client: Client, world: World, action: Create) -> None:
         await _until(lambda: world.has_seen(action.resource, written))
     if action.told:
         message = action.told["message"].format(name=written["metadata"]["name"])
-        await client.create(EVENTS, action.told | {"message": message})
+        await _create(client, world, Create(resource=EVENTS, obj=action.told | {"message": message}))
 
 
 async def _patch(client: Client, world: World, action: Patch) -> None:
