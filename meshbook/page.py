@@ -87,13 +87,19 @@ def keep_rows(rows: pd.DataFrame, name: str = "answers") -> None:
     """Show a frame of ``tables.ANSWERS`` cut down for reading, and keep all of it for the report as ``name``.csv."""
     from meshbook import tables
 
+    keep_table(rows, name, tables.readable(rows))
+
+
+def keep_table(table: pd.DataFrame, name: str, shown: pd.DataFrame | None = None, *, max_rows: int = 10) -> None:
+    """Show a frame (or ``shown``, which is made from it for reading), and keep it for the report as ``name``.csv."""
     if not name.isidentifier():
         raise UsageError(f"rows are kept under a plain word, not {name!r}")
-    shown = tables.readable(rows)
-    kept = {"name": name, "csv": rows.to_csv(index=False)}
-    html = shown.to_html(index=False, max_rows=10, border=0)
-    text = f"{len(rows)} rows kept as {name}\n{shown.to_string(index=False, max_rows=10)}"
-    _show({"text/html": f"{html}<p>{len(rows)} rows in all</p>", "text/plain": text, ROWS_TYPE: kept})
+    seen = (table if shown is None else shown).astype(object)
+    seen = seen.where(seen.notna(), "")
+    kept = {"name": name, "csv": table.to_csv(index=False)}
+    html = seen.to_html(index=False, max_rows=max_rows, border=0)
+    text = f"{len(table)} rows kept as {name}\n{seen.to_string(index=False, max_rows=max_rows)}"
+    _show({"text/html": f"{html}<p>{len(table)} rows in all</p>", "text/plain": text, ROWS_TYPE: kept})
 
 
 def leave_verdict(*verdicts: Verdict) -> None:

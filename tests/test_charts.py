@@ -111,3 +111,78 @@ def test_a_figure_shows_itself_exactly_once_without_pyplot() -> None:
 def test_charts_load_no_pyplot_and_so_no_global_state() -> None:
     code = "import sys, meshbook.charts; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
+def phases_of(*told: tuple[str, str, str, float | None, float | None]) -> pd.DataFrame:
+    rows = []
+    for step, (part, phase, place, low, high) in enumerate(told, start=1):
+        start = NOON + timedelta(seconds=0 if part == "going" else 2)
+        times = (
+            {}
+            if low is None or high is None
+            else {
+                "not_before": start + timedelta(seconds=low),
+                "not_after": start + timedelta(seconds=high),
+                "low_s": low,
+                "high_s": high,
+            }
+        )
+        fixed = {"mode": "scale-to-zero", "context": "cluster1", "repeat": 1, "step": step}
+        rows.append({**fixed, "part": part, "phase": phase, "place": place, "detail": "none in 30 requests", **times})
+    return tables.from_rows(rows, tables.PHASES)
+
+
+PHASES = phases_of(
+    ("going", "order accepted", "API server of cluster1", 0.0, 0.02),
+    ("going", "endpoints gone", "API server of cluster1", 0.05, 0.3),
+    ("going", "first failure", "outside", None, None),
+    ("coming back", "order to come back accepted", "API server of cluster1", 0.0, 0.01),
+    ("coming back", "first answer again", "outside", 0.4, 0.5),
+)
+
+
+def rounds_of(*told: tuple[str, float | None, float | None, int]) -> pd.DataFrame:
+    fixed = {"mode": "scale-to-zero", "context": "cluster1", "path": "vip", "sent": 60}
+    return tables.from_rows(
+        (
+            fixed | {"source": source, "low_ms": low, "high_ms": high, "windows": windows, "failed": 3 * windows}
+            for source, low, high, windows in told
+        ),
+        tables.ROUNDS,
+    )
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("phases", [PHASES, tables.empty(tables.PHASES)], ids=["phases", "no phases"])
+def test_a_timeline_draws_whatever_was_seen(phases: pd.DataFrame, frame: pd.DataFrame) -> None:
+    assert words(charts.timeline(phases, frame, ["nobody noticed"]))
+
+
+def test_a_timeline_tells_every_phase_in_words_and_what_was_not_seen() -> None:
+    told = words(charts.timeline(PHASES, FRAMES["errors"], ["outside: away for 120 to 340 ms"]))
+    for text in ("scale-to-zero at cluster1", "away for 120 to 340 ms", "endpoints gone\n50–300 ms", "going away"):
+        assert text in told
+    assert "first failure\nnone in 30 requests" in told
+    assert "failed" in told
+
+
+def test_a_ladder_tells_seen_unseen_unknown_and_open_ends_apart() -> None:
+    figure = charts.ladder(
+        rounds_of(
+            ("outside", 120, 340, 1), ("cluster1", 0, 90, 0), ("cluster2", None, None, 0), ("cluster3", 500, None, 2)
+        ),
+        limit_s=0.3,
+    )
+    told = words(figure)
+    for text in ("scale-to-zero\nat cluster1", "3 of 60 failed", "not known", "6 of 60 failed, end not seen", "limit"):
+        assert text in told
+    hollow = [
+        bar
+        for bar in figure.axes[0].patches
+        if getattr(bar, "get_facecolor", None) and bar.get_facecolor()[:3] == (1.0, 1.0, 1.0)
+    ]
+    assert len(hollow) == 1
+
+
+def test_a_ladder_without_rungs_says_so() -> None:
+    assert "no requests to show" in words(charts.ladder(tables.empty(tables.ROUNDS)))

@@ -20,6 +20,7 @@ from meshbook.charts.figures import BAD, GREY, INK, SHADE, STYLES, Chart, Look, 
 
 WIDTH_IN = 10.0
 _GOING, _BACK = "going", "coming back"
+_TITLES = {_GOING: "going away", _BACK: "coming back"}
 _SERVER = Look(colour=INK, marker="d")
 _SOURCES = (*STYLES[2:], *STYLES[:2])
 """Looks of sources, other ones than those of the first two versions."""
@@ -44,8 +45,8 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     lanes = [(source, name) for source in sources for name in _lanes(sent, source)]
     rows = max(_count(phases, _GOING), _count(phases, _BACK))
     heights = [0.5 + 0.17 * len(lanes), 0.45 + 0.3 * max(rows, 1)]
-    title = 0.4 + 0.2 * len(headline)
-    figure = Chart(figsize=(WIDTH_IN, title + sum(heights) + 0.6), layout="constrained", facecolor="white")
+    head = 0.4 + 0.2 * len(headline)
+    figure = Chart(figsize=(WIDTH_IN, head + sum(heights) + 0.6), layout="constrained", facecolor="white")
     if timed.empty or not lanes:
         return nothing(figure, figure.subplots())
     mode, context = phases["mode"].iloc[0], phases["context"].iloc[0]
@@ -56,7 +57,8 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     _draw_parts(panels["all"], timed, axis)
     panels["all"].set_title("\n".join(headline), loc="left", fontsize=9.5, linespacing=1.4)
     looks = {source: _SOURCES[number % len(_SOURCES)] for number, source in enumerate(sources)}
-    for part, words in ((_GOING, "going away: seconds from the order"), (_BACK, "coming back: seconds from the order")):
+    for part, title in _TITLES.items():
+        words = f"{title}: seconds from the order to it"
         _draw_phases(panels[part], phases[phases["part"] == part], looks, words)
     handles = [_handle("API server", _SERVER), *(_handle(source, look) for source, look in looks.items())]
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), fontsize=8.5, frameon=False)
@@ -111,7 +113,7 @@ def _draw_parts(axes: Axes, timed: pd.DataFrame, axis: _Axis) -> None:
             near = next((begin for begin in at if abs(begin - stretch[0]) < 0.5), stretch[0])
             at.setdefault(near, []).append(part)
     for begin, parts in at.items():
-        told = f" {' and '.join(parts)}"
+        told = f" {' and '.join(_TITLES[part] for part in parts)}"
         axes.text(begin, 0.985, told, transform=axes.get_xaxis_transform(), va="top", fontsize=8.5, color=INK)
 
 

@@ -1,15 +1,29 @@
 """Failures from the kindest to the worst, each done several times, watched from everywhere and undone in between.
 
 - ``rungs``: what is to be done (``Scene``, ``Pace``, ``Consent``, ``rungs``), and its plans. Nothing is changed.
+- ``calibrate``: what the measurement says of outages of a known length (``calibrating``; on a lab).
 - ``climb``: do it (``climbing``); the only room that puts ``outage``, ``probes``, ``timeline`` and ``layers`` together.
 - ``rounds``, ``ladder``, ``readable``: what came out, as tables (``rounds``; pure).
 - ``claims``: what that proves, as verdicts (``judging``).
 """
 
+from meshbook.ladder.calibrating import calibrate
 from meshbook.ladder.climbing import climb
-from meshbook.ladder.judging import Limits, claims
-from meshbook.ladder.rounds import Round, headline, ladder, readable, rounds
+from meshbook.ladder.judging import Limits, claims, claims_on
+from meshbook.ladder.rounds import (
+    Round,
+    answers,
+    headline,
+    ladder,
+    layers,
+    loops,
+    one_of_each,
+    phases,
+    readable,
+    rounds,
+)
 from meshbook.ladder.rungs import Consent, Pace, Rung, Scene, by_context, plans, rungs
+from meshbook.timeline import readable as told
 
 __all__ = [
     "Consent",
@@ -18,13 +32,21 @@ __all__ = [
     "Round",
     "Rung",
     "Scene",
+    "answers",
     "by_context",
+    "calibrate",
     "claims",
+    "claims_on",
     "climb",
     "headline",
     "ladder",
+    "layers",
+    "loops",
+    "one_of_each",
+    "phases",
     "plans",
     "readable",
     "rounds",
     "rungs",
+    "told",
 ]

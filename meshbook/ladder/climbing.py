@@ -52,6 +52,7 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         pause(pace.before_s)
         with outage.taken_away(intent(rung, scene, consent)) as away:
             pause(pace.outage_s / 2)
+            loop = probes.curl_from_here(scene.outside, requests=pace.loop_requests)
             balancer = layers.look(scene.fleet, scene.config, scene.gateway_namespace)
             pause(pace.outage_s / 2)
         pause(pace.after_s)
@@ -64,6 +65,7 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         layers=layers.layers(_evidence(scene, story, found, balancer)),
         sends=watch.sends,
         clocks=watch.clocks,
+        loop=loop,
         gone=_known(away.gone, away),
         ready_again=_known(away.ready_again, away),
     )

@@ -6,6 +6,7 @@ named for it: the others are measured, and how long is long is for the reader to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -111,8 +112,26 @@ def _share_back(one: Round) -> Verdict:
     claim = f"afterwards the share of each version is as before, within {100 * one.story.margin:g} points"
     untouched = str(row["detail"]).startswith("no version")
     reason = f"{row['detail'][:1].upper()}{row['detail'][1:]}."
-    times = (
-        {"low": float(row["low_s"]), "high": float(row["high_s"]), "unit": "s after the order back"} if found else {}
+    return Verdict(
+        claim=claim,
+        outcome="pass" if found or untouched else "inconclusive",
+        reason=reason,
+        n=len(_seen(one)),
+        low=math.floor(100 * row["low_s"]) / 100 if found else None,
+        high=math.ceil(100 * row["high_s"]) / 100 if found else None,
+        unit="s after the order to come back" if found else "",
     )
-    outcome = "pass" if found or untouched else "inconclusive"
-    return Verdict(claim=claim, outcome=outcome, reason=reason, n=len(_seen(one)), **times)  # type: ignore[arg-type]
+
+
+def claims_on(calibration: pd.DataFrame) -> list[Verdict]:
+    """Return the claim that the truth lies in every range measured of a known outage; none where none was made."""
+    claim = "the truth lies in every range that was measured of a known outage"
+    frame = tables.conform(calibration, tables.CALIBRATION)
+    if frame.empty:
+        return []
+    off = frame[~frame["within"].fillna(False).astype(bool)]
+    widest = float(frame["width_ms"].max())
+    reason = f"{len(frame) - len(off)} of {len(frame)} ranges hold it; the widest is {widest:.0f} ms."
+    if len(off):
+        reason += f" One is off by {float(off['off_ms'].max()):.0f} ms."
+    return [Verdict(claim=claim, outcome="fail" if len(off) else "pass", reason=reason, n=len(frame))]

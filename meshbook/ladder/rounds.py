@@ -36,6 +36,8 @@ class Round:
     layers: pd.DataFrame
     sends: pd.DataFrame
     clocks: pd.DataFrame
+    loop: pd.DataFrame
+    """ANSWERS of the article's own loop of requests, sent in the middle of the outage."""
     gone: datetime
     """When the API said that it was away."""
     ready_again: datetime
@@ -100,12 +102,45 @@ def _range(mine: pd.DataFrame, watched: Any, *, known: bool) -> dict[str, float 
     return {"low_ms": float(failed["low_ms"].sum()), "high_ms": float(failed["high_ms"].sum(skipna=False))}
 
 
+def answers(done: Sequence[Round]) -> pd.DataFrame:
+    """Return ANSWERS of all outages, one after the other."""
+    return _joined([one.answers for one in done], tables.ANSWERS)
+
+
+def loops(done: Sequence[Round]) -> pd.DataFrame:
+    """Return ANSWERS of the article's loop in the middle of each outage."""
+    return _joined([one.loop for one in done], tables.ANSWERS)
+
+
+def phases(done: Sequence[Round]) -> pd.DataFrame:
+    """Return PHASES of all outages."""
+    return _joined([one.phases for one in done], tables.PHASES)
+
+
+def layers(done: Sequence[Round]) -> pd.DataFrame:
+    """Return LAYERS of one outage of each kind and cluster, with two columns before it that say which."""
+    parts = [
+        one.layers.assign(mode=one.rung.mode, at=one.rung.context)[["mode", "at", *tables.LAYERS.names]]
+        for one in one_of_each(done)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else tables.empty(tables.LAYERS)
+
+
+def one_of_each(done: Sequence[Round]) -> list[Round]:
+    """Return the first outage of each kind and cluster."""
+    return [one for one in done if one.rung.repeat == 1]
+
+
+def _joined(frames: Sequence[pd.DataFrame], table: tables.Table) -> pd.DataFrame:
+    return tables.conform(pd.concat(frames, ignore_index=True), table) if frames else tables.empty(table)
+
+
 def headline(one: Round) -> list[str]:
     """Return what came out of one outage in a few lines, for people in a hurry."""
     lines = [f"{row['source']}: {_noticed(row)}" for row in one.rows()]
     for _, row in one.phases[one.phases["phase"] == callers.SHARE].iterrows():
-        when = "" if pd.isna(row["high_s"]) else f"{row['high_s']:.1f} s after the order to come back: "
-        lines.append(f"shares as before: {when}{row['detail']}")
+        when = "" if pd.isna(row["high_s"]) else f" {row['high_s']:.1f} s after the order to come back"
+        lines.append(f"shares as before{when}: {str(row['detail']).partition(', the same')[0]}")
     return lines
 
 

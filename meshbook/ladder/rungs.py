@@ -25,6 +25,8 @@ class Pace:
     before_s: float = 2.0
     outage_s: float = 6.0
     after_s: float = 2.0
+    loop_requests: int = 10
+    """Requests of the article's own loop, in the middle of the outage."""
 
     def __post_init__(self) -> None:
         if min(self.before_s, self.outage_s, self.after_s) <= 0:

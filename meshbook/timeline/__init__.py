@@ -9,8 +9,8 @@ Taking something away is ``outage``'s work, sending requests that of ``probes``;
 """
 
 from meshbook.timeline.observing import Observer
-from meshbook.timeline.phases import phases
+from meshbook.timeline.phases import phases, readable
 from meshbook.timeline.sightings import Change
 from meshbook.timeline.story import BACK, GOING, Order, Story
 
-__all__ = ["BACK", "GOING", "Change", "Observer", "Order", "Story", "phases"]
+__all__ = ["BACK", "GOING", "Change", "Observer", "Order", "Story", "phases", "readable"]

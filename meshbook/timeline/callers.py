@@ -125,7 +125,7 @@ def _share_back(story: Story) -> Row:
         detail = f"not proved: {baseline} before, {all_after} after, {low:+.0f} to {high:+.0f} points"
         return row(BACK, SHARE, EVERYBODY, detail=detail)
     place, share = found
-    detail = f"{baseline} before, {share} from then on: the same within {100 * story.margin:.0f} points"
+    detail = f"{baseline} before, {share} from then on, the same within {100 * story.margin:.0f} points"
     return _request(BACK, SHARE, EVERYBODY, after.iloc[place], detail)
 
 

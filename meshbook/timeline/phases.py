@@ -40,3 +40,16 @@ def _timed(found: Row, order: Order) -> Row:
     begin = min(max(found["not_before"], order.asked), end)
     low, high = ((moment - order.asked).total_seconds() for moment in (begin, end))
     return {**found, "not_before": begin, "not_after": end, "low_s": low, "high_s": high}
+
+
+def readable(found: pd.DataFrame) -> pd.DataFrame:
+    """Return PHASES for people: milliseconds from the order of their part, as a range."""
+    found = tables.conform(found, tables.PHASES)
+    spans = [
+        "" if pd.isna(high) else f"{1000 * low:.0f} to {1000 * high:.0f}"
+        for low, high in zip(found["low_s"], found["high_s"], strict=True)
+    ]
+    names = {"mode": "mode", "context": "at", "repeat": "no.", "part": "part", "phase": "phase", "place": "seen by"}
+    shown = found[list(names)].rename(columns=names)
+    shown["ms from the order"] = spans
+    return pd.concat([shown, found[["detail"]]], axis=1)
