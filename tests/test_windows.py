@@ -74,7 +74,7 @@ def only(found: pd.DataFrame) -> pd.Series:
     return found.iloc[0]
 
 
-PHASES = [0.0, 0.013, 0.049, 0.051, 0.097]
+PHASES = [0.013, 0.051, 0.097]
 LENGTHS = [0.05, 0.2, 1.0, 1.05, 3.0, 10.0]
 
 # ---- the truth lies within
