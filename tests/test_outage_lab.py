@@ -17,7 +17,7 @@ from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError
 from meshbook.lab import launch
-from meshbook.lab.faults import Control
+from meshbook.lab.faults import Control, Wanted
 from meshbook.settings import Patience
 
 pytestmark = pytest.mark.envoy
@@ -95,6 +95,15 @@ def test_restore_wakes_a_cluster_whose_silencer_was_killed(fleet: Fleet, lab: la
     (restored,) = outage.restore(fleet, "sample")
     assert str(restored) == "cluster1: Cluster cluster1 brought back"
     assert time.monotonic() - begun < 5
+    assert _answers(fleet, lab)
+
+
+def test_the_command_wakes_a_silent_cluster_before_it_asks_it(fleet: Fleet, lab: launch.LabState) -> None:
+    Control.of(lab.root).begin(Wanted(kind="cluster-away", context="cluster1", by="outage"))
+    argv = [sys.executable, "-m", "meshbook", "restore", "--contexts", "cluster1,cluster2"]
+    argv += ["--kubeconfig", str(lab.kubeconfig)]
+    found = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
+    assert found.stdout == "cluster1: Cluster cluster1 brought back\n"
     assert _answers(fleet, lab)
 
 

@@ -88,5 +88,6 @@ def restore(values: Mapping[str, Any]) -> Sequence[str]:
     from meshbook import outage
     from meshbook.clusters import Fleet
 
-    fleet = Fleet.connect(values.get("contexts", []), values.get("kubeconfig", ""))
-    return [str(one) for one in outage.restore(fleet, values.get("namespace", "sample"))]
+    where = values.get("contexts", []), values.get("kubeconfig", "")
+    awake = outage.wake(*where)
+    return [str(one) for one in (*awake, *outage.restore(Fleet.connect(*where), values.get("namespace", "sample")))]

@@ -21,7 +21,7 @@ from meshbook.outage.intent import Intent
 from meshbook.outage.modes import MODES
 from meshbook.outage.planning import Plan, plan
 from meshbook.outage.records import MODE, OF, REPLICAS, RUN, SINCE, Check, Outage, Restored
-from meshbook.outage.restoring import restore
+from meshbook.outage.restoring import restore, wake
 from meshbook.outage.taking import scaled_to_zero, taken_away
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "restore",
     "scaled_to_zero",
     "taken_away",
+    "wake",
 ]

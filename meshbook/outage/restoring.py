@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from meshbook.clusters import Cluster, Fleet, Object
+from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.errors import ClusterError, OutageError
 from meshbook.outage.endpoints import select_again, wait_for_endpoints
 from meshbook.outage.records import Restored, belongs_to, is_recorded
 from meshbook.outage.scaling import confirm, scale_back
 from meshbook.outage.silence import Lab
 from meshbook.outage.subjects import Subject
+from meshbook.settings import context_names, kubeconfig_path
 
 KINDS = ("Deployment", "Service")
 SYSTEM_NAMESPACE = "istio-system"
@@ -26,9 +29,17 @@ def restore(where: Cluster | Fleet, namespaces: str | Iterable[str] = (), *, tim
     fleet = Fleet([where]) if isinstance(where, Cluster) else where
     wanted = (namespaces,) if isinstance(namespaces, str) else tuple(namespaces)
     wanted = tuple(name for name in wanted if name)
-    awake = _wake(fleet)  # before anything is asked of a cluster that may be silent
+    awake = _wake(fleet)
     done = fleet.each(lambda cluster: _restore_cluster(cluster, wanted, timeout_s))
     return [*awake, *(restored for results in done.values() for restored in results)]
+
+
+def wake(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Restored]:
+    """Have a lab bring back the clusters that an outage has silenced; before ``Fleet.connect``, which asks them."""
+    names = context_names(contexts)
+    read = Kubeconfig(kubeconfig_path(kubeconfig))
+    read.require(names)
+    return _wake(Cluster(read, name) for name in names)
 
 
 def bring_back(subject: Subject, timeout_s: float) -> Restored:
@@ -87,9 +98,9 @@ def _readable(cluster: Cluster, kind: str, namespaces: tuple[str, ...]) -> Itera
             raise
 
 
-def _wake(fleet: Fleet) -> list[Restored]:
-    """Have a lab bring back clusters that an outage has silenced; elsewhere there is nothing to wake."""
-    for cluster in fleet:
+def _wake(clusters: Iterable[Cluster]) -> list[Restored]:
+    """Ask the lab that one of the clusters belongs to; elsewhere there is nothing to wake."""
+    for cluster in clusters:
         lab = Lab(cluster)
         if lab.is_there:
             try:
