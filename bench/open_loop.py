@@ -25,15 +25,15 @@ from meshbook.clusters import Fleet
 
 
 def measure(rate_per_s: float, seconds: float, shell: list[str], *, frozen: bool) -> pd.DataFrame:
-    """Return SENDS of a watch over a target that answers, or is frozen from before the first request to the end."""
+    """Return SENDS of a watch over a target that answers, or is frozen from the first request to the end."""
     with Injector() as target:
         with probes.watch(
             cast(Fleet, [LocalPod("pod", shell)]), target.url, target.url, rate_per_s=rate_per_s
         ) as watch:
             if frozen:
-                target.frozen(seconds + watch.schedule.beat.lead_s)
+                target.frozen(seconds)
             else:
-                time.sleep(seconds + watch.schedule.beat.lead_s)
+                time.sleep(seconds)
         return watch.sends.assign(rate=rate_per_s, service="frozen" if frozen else "answers")
 
 

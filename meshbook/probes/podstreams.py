@@ -27,7 +27,7 @@ _LEAD_S = 0.3
 """Seconds between the order to send and the first request."""
 _AGAIN_S = 0.5
 """Seconds after which a lost exec is tried again."""
-_SETTLE_S = 0.1
+_SETTLE_S = 0.3
 """Seconds for the last records to be read inside the pod."""
 _LAST_WORDS_S = 3.0
 """Seconds that the last rows may need to get here."""

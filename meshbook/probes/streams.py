@@ -25,6 +25,8 @@ from meshbook.probes.exchange import Clock
 from meshbook.probes.schedule import Row, Schedule, stamped
 from meshbook.probes.sending import OUTSIDE, is_near
 
+_SPARE_S = 0.1
+"""Seconds for a request that was due right before the end to be sent on a busy machine."""
 _LAST_WORDS_S = 3.0
 """Seconds that the last rows may need to get here."""
 
@@ -78,7 +80,7 @@ class HereStream:
             stopper.join()
 
     def _stop(self, process: subprocess.Popen[str]) -> None:
-        while process.poll() is None and time.time() < self.schedule.end:
+        while process.poll() is None and time.time() < self.schedule.end + _SPARE_S:
             time.sleep(0.02)
         assert process.stdin is not None
         process.stdin.close()
