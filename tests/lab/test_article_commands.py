@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import stat
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -137,12 +139,17 @@ class Walk:
         if shutil.which("gcloud") and self.shell.name == "kubectl":  # once: it waits some seconds of its own
             self.shown["enable"] = self.shell.ask(ENABLE, "Please enter your numeric choice:", "2\n")
             return
-        path = "v1/projects/$CLOUDSDK_CORE_PROJECT/locations"
-        member = f"{path.removeprefix('v1/')}/us-central1/memberships/nifc-anthosgke-cls"
-        body = f'"{{\\"spec\\":{{\\"multiclusteringress\\":{{\\"configMembership\\":\\"{member}\\"}}}}}}"'
-        token = '-H "Authorization: Bearer $(cat $CLOUDSDK_AUTH_ACCESS_TOKEN_FILE)"'
-        url = f'"$CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB{path}/global/features?featureId=multiclusteringress"'
-        assert self.shell(f"curl -sS -f {token} -d {body} {url}").code == 0
+        environment = self.shell.environment
+        places = f"projects/{environment['CLOUDSDK_CORE_PROJECT']}/locations"
+        spec = {"multiclusteringress": {"configMembership": f"{places}/us-central1/memberships/nifc-anthosgke-cls"}}
+        url = f"{environment['CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB']}v1/{places}/global/features"
+        token = Path(environment["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"]).read_text()
+        request = urllib.request.Request(
+            f"{url}?featureId=multiclusteringress",
+            data=json.dumps({"spec": spec}).encode(),
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        urllib.request.urlopen(request, timeout=WAIT_S).close()
 
 
 def _lay_out(folder: Path) -> None:
