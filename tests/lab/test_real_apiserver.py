@@ -259,4 +259,5 @@ def _eventually(holds: Callable[[], bool], within_s: float = 15.0) -> None:
 
 def test_the_kubeconfig_is_the_same_as_over_emulated_servers(lab: launch.LabState) -> None:
     contexts = yaml.safe_load(lab.kubeconfig.read_text())["contexts"]
-    assert [context["name"] for context in contexts] == ["cluster1", "cluster2"]
+    names = ["cluster1", "cluster2", "cluster1-viewer", "cluster2-viewer"]
+    assert [context["name"] for context in contexts] == names

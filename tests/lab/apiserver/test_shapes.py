@@ -8,6 +8,7 @@ from typing import Any
 import kubernetes.client as models
 import pytest
 
+from meshbook.lab.apiserver.failures import Failure
 from meshbook.lab.apiserver.kinds import KINDS
 from meshbook.lab.apiserver.protobuf import MAGIC, decode_protobuf
 from meshbook.lab.apiserver.shapes import Shape, shape_of
@@ -60,3 +61,26 @@ def test_a_namespace_in_protobuf_reads_as_in_json() -> None:
         "kind": "Namespace",
         "metadata": {"name": "sample", "labels": {"a": "b"}},
     }
+
+
+def _deployment_in_protobuf(pod_spec: bytes) -> bytes:
+    template = _field(2, pod_spec)
+    selector = _field(1, _field(1, b"app") + _field(2, b"x"))
+    spec = bytes([1 << 3, 0]) + _field(2, selector) + _field(3, template) + _field(4, b"")
+    head = _field(1, _field(1, b"apps/v1") + _field(2, b"Deployment"))
+    return MAGIC + head + _field(2, _field(1, _field(1, b"x")) + _field(2, spec) + _field(3, b""))
+
+
+def test_a_deployment_in_protobuf_reads_as_in_json() -> None:
+    container = _field(1, b"app") + _field(2, b"curl") + _field(8, b"")
+    read = decode_protobuf(_deployment_in_protobuf(_field(2, container)))
+    assert read["spec"]["replicas"] == 0
+    assert read["spec"]["selector"] == {"matchLabels": {"app": "x"}}
+    assert read["spec"]["template"]["spec"]["containers"] == [{"name": "app", "image": "curl"}]
+
+
+def test_a_field_in_protobuf_that_would_be_passed_over_is_refused() -> None:
+    with pytest.raises(Failure) as refusal:
+        decode_protobuf(_deployment_in_protobuf(_field(8, b"some account")))
+    assert refusal.value.code == 415
+    assert "field 8 of PodSpec" in refusal.value.message
