@@ -17,8 +17,8 @@ import pytest
 from meshbook.lab import kubeconfig, launch
 
 TIMEOUT_S = 40.0
-VERSIONS = ("kubectl", "kubectl.1.31", "kubectl.1.33")
-"""The one on PATH, and those that Google's SDK brings beside its own."""
+VERSIONS = tuple(os.environ.get("MESHBOOK_KUBECTL", "kubectl").split())
+"""Programs to try, by default the kubectl on PATH; "kubectl kubectl.1.31 kubectl.1.33" are those of Google's SDK."""
 
 
 @dataclass(frozen=True, kw_only=True)
