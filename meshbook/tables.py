@@ -353,6 +353,8 @@ ROUNDS = _table(
     ("windows", "Int64", "separate times without a good answer; 0: none seen"),
     ("low_ms", "float64", "away for at least this long, all windows together"),
     ("high_ms", "float64", "away for at most this long; with no window, what could have been overlooked"),
+    ("disturbed_low_ms", "float64", "from the first failure to the end of the last one, at least; missing: none"),
+    ("disturbed_high_ms", "float64", "the same, at most; good answers may lie in between"),
     ("longest_gap_ms", "float64", "longest time between two good answers that arrived"),
 )
 
@@ -367,6 +369,8 @@ LADDER = _table(
     ("median_high_ms", "float64", "and at most this; missing: the end of an outage was not seen"),
     ("low_ms", "float64", "the shortest time away is at least this"),
     ("high_ms", "float64", "the longest time away is at most this; missing: the end of an outage was not seen"),
+    ("disturbed_low_ms", "float64", "median of the times from the first to the last failure, at least; missing: none"),
+    ("disturbed_high_ms", "float64", "the same, at most"),
     ("failed", "Int64", "requests without a good answer, in all of them together"),
     ("sent", "Int64", "requests sent during all of them together"),
 )

@@ -89,6 +89,18 @@ def test_an_outage_is_a_range_that_holds_its_true_length_and_only_those_who_saw_
     assert 100 <= calm["high_ms"] <= 250
 
 
+def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
+    torn = [
+        {**row, "error": "timeout", "version": "", "instance": ""} if 110 < row["seq"] < 190 and row["seq"] % 2 else row
+        for row in answers("outside")
+    ]
+    one = done(torn)
+    row = ladder.rounds([one]).iloc[0]
+    assert row["windows"] == row["failed"] == 40
+    assert 7500 <= row["disturbed_low_ms"] <= 7800 <= row["disturbed_high_ms"] <= 8100
+    assert "good ones among them, over 7" in ladder.headline(one)[0]
+
+
 def test_a_failure_before_the_order_is_not_the_outages() -> None:
     frame = ladder.rounds([done([*answers("outside", (3.0, 4.0))])])
     assert (frame["failed"].iloc[0], frame["windows"].iloc[0]) == (0, 0)
@@ -121,14 +133,15 @@ def test_an_outage_whose_end_was_not_seen_has_no_upper_end() -> None:
     table = ladder.ladder(rounds_of((100, None), (300, None), (150, 250)))
     assert pd.isna(table["high_ms"].iloc[0])
     assert pd.isna(table["median_high_ms"].iloc[0])
-    assert ladder.readable(table)["range, ms"].iloc[0] == "100 to …"
+    assert ladder.readable(table)["away: range"].iloc[0] == "100 to … ms"
 
 
 def test_none_seen_is_told_with_what_could_have_been_missed() -> None:
     table = ladder.readable(ladder.ladder(rounds_of((0, 120), (0, 90), windows=0)))
     assert table["outage seen"].iloc[0] == "0 of 2"
-    assert table["range, ms"].iloc[0] == "none, or below 120"
-    assert span(12.2, 34.5, seen=True) == "12 to 34"
+    assert table["away: range"].iloc[0] == "none, or below 120 ms"
+    assert span(12.2, 34.5, seen=True) == "12 to 34 ms"
+    assert span(61_000, 72_340, seen=True) == "61.0 to 72.3 s"
 
 
 def test_nothing_done_makes_empty_tables() -> None:
@@ -179,6 +192,13 @@ def test_modes_that_need_not_be_survived_are_measured_only() -> None:
     found = ladder.claims([done(BROKEN, mode="readiness-lost")], [], LIMITS, VERSIONS)
     assert set(outcomes(found).values()) == {"pass"}
     assert not [verdict for verdict in found if "never away" in verdict.claim]
+
+
+def test_pods_that_ask_from_a_silent_cluster_are_not_held_against_it() -> None:
+    one = done([*answers("outside"), *answers("cluster1")[:120]], mode="cluster-away")
+    told = outcomes(ladder.claims([one], [], Limits(must_survive=("cluster-away",)), VERSIONS))
+    assert told["every source gets answers again from v1 and v2"] == "pass"
+    assert not [claim for claim in told if "seen by cluster1" in claim]
 
 
 def test_a_share_that_is_not_proved_to_be_back_is_inconclusive() -> None:

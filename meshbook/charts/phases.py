@@ -20,6 +20,8 @@ from meshbook.charts.figures import BAD, GREY, INK, SHADE, STYLES, Chart, Look, 
 
 WIDTH_IN = 10.0
 _GOING, _BACK = "going", "coming back"
+_MOST_ERROR_MS = 1000.0
+"""Requests whose time is not known better are not drawn."""
 _TITLES = {_GOING: "going away", _BACK: "coming back"}
 _SERVER = Look(colour=INK, marker="d")
 _SOURCES = (*STYLES[2:], *STYLES[:2])
@@ -40,6 +42,7 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     """Draw PHASES of one outage below the ANSWERS to it; ``headline`` says in a few lines what came out of it."""
     phases = tables.conform(phases, tables.PHASES)
     sent = tables.measured(tables.conform(answers, tables.ANSWERS)).dropna(subset=["time"])
+    sent = sent[sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS]
     timed = phases.dropna(subset=["not_after"])
     sources = sorted(sent["source"].unique())
     lanes = [(source, name) for source in sources for name in _lanes(sent, source)]

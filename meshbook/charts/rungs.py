@@ -1,7 +1,8 @@
 """The ladder as a picture: how long a service was away, for each kind of failure, cluster and source. A bar is a range.
 
 Each outage is a bar from the least to the most time that it can have taken. Where none was seen the bar is hollow: it
-ends where an outage would have been noticed. The scale is logarithmic above 100 ms, so that short ones still show.
+ends where an outage would have been noticed. A thin line goes on to the last failure where good answers lay in between.
+The scale is logarithmic above 100 ms, so that short ones still show.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ WIDTH_IN = 9.0
 _LINEAR_MS = 100.0
 _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
 _SOURCES = (*STYLES[2:], *STYLES[:2])
-_STEP = 0.16
+_STEP, _ROW_IN = 0.16, 0.15
 
 
 def ladder(rounds: pd.DataFrame, limit_s: float | None = None) -> Figure:
@@ -31,13 +32,14 @@ def ladder(rounds: pd.DataFrame, limit_s: float | None = None) -> Figure:
     known = rounds.dropna(subset=["low_ms"])
     sources = sorted(rounds["source"].unique())
     groups = [(key, rows) for key, rows in rounds.groupby(["mode", "context"], sort=False)]
-    heights = [0.3 + _STEP * 1.6 * len(rows) for _, rows in groups]
+    heights = [0.22 + _ROW_IN * len(rows) for _, rows in groups]
     figure = Chart(figsize=(WIDTH_IN, 1.5 + sum(heights)), layout="constrained", facecolor="white")
     axes = figure.subplots()
     if known.empty:
         return nothing(figure, axes)
     figure.suptitle("How long callers were without the service", x=0.01, ha="left", fontsize=11, fontweight="bold")
-    top = 1.15 * max(float(known["high_ms"].max()), float(known["low_ms"].max()), _LINEAR_MS)
+    ends = [known[name].dropna().tolist() for name in ("low_ms", "high_ms", "disturbed_high_ms")]
+    top = 1.15 * max([_LINEAR_MS, *(float(end) for some in ends for end in some)])
     looks = {source: _SOURCES[number % len(_SOURCES)] for number, source in enumerate(sources)}
     ticks, y = [], 0.0
     for number, ((mode, context), rows) in enumerate(groups):
@@ -74,6 +76,9 @@ def _draw_outage(axes: Axes, y: float, row: Any, look: Look, top: float) -> None
     seen = int(row["windows"]) > 0
     face = look.colour if seen else "white"
     axes.barh(y, high - low, left=low, height=0.62 * _STEP, color=face, edgecolor=look.colour, linewidth=0.9, zorder=2)
+    if not pd.isna(row["disturbed_high_ms"]):
+        axes.plot([high, max(high, float(row["disturbed_high_ms"]))], [y, y], color=look.colour, linewidth=1.1)
+        high = max(high, float(row["disturbed_high_ms"]))
     if int(row["failed"]):
         words = f" {row['failed']} of {row['sent']} failed" + (", end not seen" if open_end else "")
         axes.text(high, y, words, fontsize=7, va="center", color=FAILED, clip_on=False)

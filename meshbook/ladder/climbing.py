@@ -24,6 +24,9 @@ SYSTEM = "istio-system"
 REPLACED = "pods-deleted"
 """The mode whose way back nobody orders: it begins at once."""
 
+_CURLS = 10
+"""Curls that share the article's loop: one alone would stretch an outage in which requests hang."""
+
 OnStep = Callable[[str], None]
 
 
@@ -52,7 +55,7 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         pause(pace.before_s)
         with outage.taken_away(intent(rung, scene, consent)) as away:
             pause(pace.outage_s / 2)
-            loop = probes.curl_from_here(scene.outside, requests=pace.loop_requests)
+            loop = probes.curl_from_here(scene.outside, pace.loop_requests, timeout_s=pace.timeout_s, parallel=_CURLS)
             balancer = layers.look(scene.fleet, scene.config, scene.gateway_namespace)
             pause(pace.outage_s / 2)
         pause(pace.after_s)

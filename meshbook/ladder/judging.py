@@ -21,6 +21,7 @@ from meshbook.timeline import BACK
 from meshbook.timeline.callers import SHARE
 
 _WORST_FIRST = ("fail", "inconclusive", "pass")
+_SILENT = "cluster-away"
 _LEAVING_FOR_GOOD = frozenset({"scale-to-zero", "readiness-lost", "cluster-away"})
 """Modes in which the version is not there at all once it has gone."""
 
@@ -73,8 +74,9 @@ def _over(done: Sequence[Round], judged: Callable[[Round], Verdict], when: str) 
 
 
 def _seen(one: Round) -> pd.DataFrame:
-    """Return the rows that say something: a source whose own cluster is away says nothing."""
-    return tables.measured(one.answers)
+    """Return the rows that say something: pods that ask from a cluster that is away are away themselves."""
+    known = tables.measured(one.answers)
+    return known[known["source"] != one.rung.context] if one.rung.mode == _SILENT else known
 
 
 def _carried(one: Round, limits: Limits) -> Verdict:

@@ -21,6 +21,7 @@ from meshbook.ladder.rungs import Rung
 from meshbook.timeline import Story, callers
 
 NOT_SEEN_TO_END = "…"
+_LONG_MS = 10_000.0
 FAILED = "failed"
 """Kind of windows in which requests got no good answer."""
 
@@ -81,6 +82,7 @@ class Round:
                 "failed": int((measured["error"] != "").sum()),
                 "windows": int((mine["kind"] == FAILED).sum()),
                 **_range(mine, watched, known=len(measured) > len(sent) / 2),
+                **_disturbed(mine[mine["kind"] == FAILED]),
                 "longest_gap_ms": watched["longest_gap_ms"],
             }
 
@@ -100,6 +102,23 @@ def _range(mine: pd.DataFrame, watched: Any, *, known: bool) -> dict[str, float 
     if failed.empty:
         return {"low_ms": 0.0, "high_ms": max([float(watched["below_ms"]), *mine["high_ms"].tolist()])}
     return {"low_ms": float(failed["low_ms"].sum()), "high_ms": float(failed["high_ms"].sum(skipna=False))}
+
+
+def _disturbed(failed: pd.DataFrame) -> dict[str, float | None]:
+    """Return from the first failure to the last how long it was, however many good answers lie in between."""
+    if failed.empty:
+        return {}
+    surely = failed["last_bad"].max() - failed["first_bad"].min()
+    edges = failed[["last_good", "first_good"]]
+    at_most = None if edges.isna().to_numpy().any() else edges["first_good"].max() - edges["last_good"].min()
+    return {
+        "disturbed_low_ms": max(0.0, _ms(surely)),
+        "disturbed_high_ms": None if at_most is None else _ms(at_most),
+    }
+
+
+def _ms(length: pd.Timedelta) -> float:
+    return round(1000 * length.total_seconds(), 1)
 
 
 def answers(done: Sequence[Round]) -> pd.DataFrame:
@@ -150,8 +169,11 @@ def _noticed(row: Mapping[str, Any]) -> str:
         return "not known, too many of its requests were lost"
     if not row["windows"]:
         return f"none of {sent} requests failed; an outage below {high:.0f} ms would not have shown"
-    times = "" if row["windows"] == 1 else f" in {row['windows']} pieces"
-    return f"away for {span(low, high, seen=True)} ms{times}; {row['failed']} of {sent} requests failed"
+    counts = f"{row['failed']} of {sent} requests failed"
+    if row["windows"] == 1:
+        return f"away for {span(low, high, seen=True)}; {counts}"
+    whole = span(row["disturbed_low_ms"], row["disturbed_high_ms"], seen=True)
+    return f"{counts}, good ones among them, over {whole}; away for {span(low, high, seen=True)} in all"
 
 
 def rounds(done: Sequence[Round]) -> pd.DataFrame:
@@ -172,6 +194,10 @@ def _rung_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
     highs = [math.inf if pd.isna(high) else float(high) for high in known["high_ms"]]
     ends = {"median_low_ms": median(lows), "median_high_ms": median(highs)} if lows else {}
     ends |= {"low_ms": min(lows), "high_ms": max(highs)} if lows else {}
+    disturbed = known.dropna(subset=["disturbed_low_ms"])
+    if len(disturbed):
+        ends["disturbed_low_ms"] = median(disturbed["disturbed_low_ms"].tolist())
+        ends["disturbed_high_ms"] = median(disturbed["disturbed_high_ms"].fillna(math.inf).tolist())
     return {
         **dict(zip(("mode", "context", "source"), key, strict=True)),
         "n": len(known),
@@ -183,7 +209,7 @@ def _rung_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a LADDER for people: times as ranges in ms, and in words where nothing was seen or known."""
+    """Return a LADDER for people: times as ranges, and in words where nothing was seen or known."""
     table = tables.conform(table, tables.LADDER)
     shown = table[["mode", "context", "source"]].rename(columns={"context": "taken away at", "source": "seen by"})
     cells = [_cells(row) for _, row in table.iterrows()]
@@ -196,13 +222,17 @@ def _cells(row: Any) -> dict[str, str]:
     return {
         "n": str(n),
         "outage seen": f"{seen} of {n}" if known else "not known",
-        "median, ms": span(row["median_low_ms"], row["median_high_ms"], seen=2 * seen > n) if known else "",
-        "range, ms": span(row["low_ms"], row["high_ms"], seen=bool(seen)) if known else "",
+        "away: median": span(row["median_low_ms"], row["median_high_ms"], seen=2 * seen > n) if known else "",
+        "away: range": span(row["low_ms"], row["high_ms"], seen=bool(seen)) if known else "",
+        "first to last failure": span(row["disturbed_low_ms"], row["disturbed_high_ms"], seen=True) if seen else "",
         "failed requests": f"{row['failed']} of {row['sent']}" if known else "",
     }
 
 
 def span(low: float, high: float | None, *, seen: bool) -> str:
-    """Return a time away in words: ``120 to 340``, ``none, or below 110``."""
-    end = NOT_SEEN_TO_END if high is None or math.isnan(high) else f"{high:.0f}"
-    return f"{low:.0f} to {end}" if seen else f"none, or below {end}"
+    """Return a time away in words: ``120 to 340 ms``, ``none, or below 110 ms``, ``67.9 to 68.2 s``."""
+    open_end = high is None or math.isnan(high)
+    longest = low if high is None or open_end else high
+    unit, per_unit, digits = ("ms", 1.0, 0) if longest < _LONG_MS else ("s", 1000.0, 1)
+    end = NOT_SEEN_TO_END if high is None or open_end else f"{high / per_unit:.{digits}f}"
+    return f"{low / per_unit:.{digits}f} to {end} {unit}" if seen else f"none, or below {end} {unit}"

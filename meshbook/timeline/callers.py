@@ -19,6 +19,8 @@ from meshbook.timeline.story import BACK, GOING, Row, Story, row
 
 STAMP_MS = 50.0
 """How far a row that does not say so may be from the moment of its sending."""
+MOST_ERROR_MS = 1000.0
+"""A request that is not known better than this tells of no phase: its sender was silent itself."""
 EVERYBODY = "all sources"
 
 LAST, FAILED, SURVIVOR, STABLE = "last answer of the stopped side", "first failure", "survivor answers", "share stable"
@@ -130,8 +132,10 @@ def _share_back(story: Story) -> Row:
 
 
 def _sources(story: Story) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield what each source is known to have sent, in the order of sending."""
+    """Yield what each source is known to have sent, and when, in the order of sending."""
     known = tables.measured(story.answers).dropna(subset=["time"]).sort_values("time")
+    errors = known[["time_error_ms", "clock_error_ms"]].astype("float64").fillna(0.0).sum(axis=1)
+    known = known[errors <= MOST_ERROR_MS]
     for source, rows in known.groupby("source", sort=True):
         yield str(source), rows
 
