@@ -1,0 +1,52 @@
+"""Stage 3 rehearsed: a dry run touches nothing, and a failure that the service does not survive comes out as a fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from meshbook import Fleet
+from meshbook.lab.launch import LabState
+
+Run = Callable[..., Any]
+
+pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal]
+
+SHORT = ("-p", "before_s=2", "-p", "outage_s=3", "-p", "after_s=2")
+
+
+@pytest.fixture(scope="module")
+def served(lab: LabState, tmp_path_factory: pytest.TempPathFactory) -> LabState:
+    """The lab with stages 1 and 2 done."""
+    out = tmp_path_factory.mktemp("served")
+    argv = [sys.executable, "-m", "meshbook", "run", "1", "2", "--out", str(out), "--kubeconfig", str(lab.kubeconfig)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, env=dict(os.environ), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return lab
+
+
+def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabState) -> None:
+    fleet = Fleet.connect(["cluster1", "cluster2"], str(served.kubeconfig))
+    before = fleet["cluster1"].get("Deployment", "helloworld-v1", "sample")
+    outcome = run("3", "-p", "dry_run=true", kubeconfig=served.kubeconfig)
+    after = fleet["cluster1"].get("Deployment", "helloworld-v1", "sample")
+    fleet.close()
+    assert outcome.exit_code == 0, outcome.said
+    claim = "scale-to-zero at cluster1 may start (a dry run: nothing was done)"
+    assert outcome.outcomes("03_failover") == {claim: "pass"}
+    assert after == before
+    assert "1 → 0 replicas" in (outcome.folder / "03_failover.html").read_text()
+
+
+def test_a_cluster_that_falls_silent_is_not_survived_and_that_fails(run: Run, served: LabState) -> None:
+    modes = ("-p", "modes=[cluster-away]", "-p", "must_survive=[cluster-away]")
+    outcome = run("3", *modes, *SHORT, kubeconfig=served.kubeconfig)
+    assert outcome.exit_code == 1, outcome.said
+    found = outcome.outcomes("03_failover")
+    assert found["the survivor carries the service: at most 5 % of the requests fail"] == "fail"
+    assert found["every source gets answers again from v1 and v2"] == "pass"
