@@ -15,7 +15,7 @@ import pytest
 
 from meshbook.lab import launch
 
-RUN_TIMEOUT_S = 110
+RUN_TIMEOUT_S = 220
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from meshbook.lab.launch import LabState
 
 Run = Callable[..., Any]
 
-pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal]
+pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal, pytest.mark.timeout(240)]
 
 SHORT = ("-p", "before_s=2", "-p", "outage_s=3", "-p", "after_s=2")
 

@@ -17,7 +17,7 @@ from meshbook.lab.launch import LabState
 
 Run = Callable[..., Any]
 
-pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal]
+pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal, pytest.mark.timeout(240)]
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 

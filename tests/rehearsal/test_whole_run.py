@@ -17,7 +17,7 @@ from meshbook.lab import launch
 
 Run = Callable[..., Any]
 
-pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal]
+pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal, pytest.mark.timeout(240)]
 
 NOTEBOOKS_FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = ("00_preflight", "01_connectivity", "02_external_access", "03_failover", "99_cleanup")
