@@ -70,14 +70,6 @@ class Outage:
         now = datetime.now(UTC)
         return self.patch_accepted or now, self.ready_again or now
 
-    @property
-    def pods_gone(self) -> datetime | None:
-        return self.gone
-
-    @property
-    def scaled_back(self) -> datetime | None:
-        return self.brought_back
-
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
