@@ -88,6 +88,21 @@ def test_a_run_that_passes_exits_with_0_and_says_where_the_report_is(
     assert (tmp_path / "outputs" / "r" / "index.html").exists()
 
 
+def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
+    meshbook: Meshbook, notebooks: Path, cluster: str
+) -> None:
+    write(notebooks, "01_change", VERDICT.format(outcome="pass"))
+    write(notebooks, "02_outage", "print('the plan' if dry_run else 'bang')", VERDICT.format(outcome="pass"))
+    notebook = nbformat.read(notebooks / "02_outage.ipynb", as_version=4)
+    notebook.cells[1].source += "\ndry_run: bool = False  # do nothing"
+    notebook.cells[2].metadata["tags"] = ["announce"]
+    nbformat.write(notebook, notebooks / "02_outage.ipynb")
+    found = meshbook("run", "--dry-run", "--notebooks", "notebooks", "-p", "contexts=one", "--kubeconfig", cluster)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("the plan\n")
+    assert "01_change" not in found.stdout + found.stderr
+
+
 @pytest.mark.parametrize(
     ("cells", "code"),
     [

@@ -114,5 +114,23 @@ def test_manifests_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_interrupted_failover_is_known_to_need_a_restore() -> None:
-    disrupting = [path.stem for path in NOTEBOOKS if nbformat.read(path, as_version=4).metadata.get("meshbook")]
-    assert disrupting == ["03_failover"]
+    assert promising("disrupts") == ["03_failover"]
+
+
+def test_a_dry_run_takes_the_notebooks_that_change_nothing() -> None:
+    assert promising("reads_only") == ["00_preflight"]
+    dry = runs.plan(FOLDER).dry(reading_only=True)
+    assert [step.name for step in dry.steps] == ["00_preflight", "03_failover"]
+
+
+def test_the_plan_of_an_outage_is_seen_before_it_starts() -> None:
+    announcing = [
+        cell.id for cell in cells(FOLDER / "03_failover.ipynb") if "announce" in cell.metadata.get("tags", [])
+    ]
+    assert announcing == ["plan"]
+
+
+def promising(word: str) -> list[str]:
+    """Return the notebooks whose metadata say ``word``."""
+    found = {path.stem: nbformat.read(path, as_version=4).metadata.get("meshbook", {}) for path in NOTEBOOKS}
+    return [stem for stem, words in found.items() if words.get(word)]

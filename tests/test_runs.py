@@ -64,6 +64,9 @@ class Watcher:
         self.told.append(f"cell {number} {heading}")
         self.on_cell(number)
 
+    def announced(self, text: str) -> None:
+        self.told.append(f"announced {text}")
+
     def notebook_ended(self, name: str, outcome: runs.Outcome, seconds: float) -> None:
         self.told.append(f"end {name} {outcome.state}")
 
@@ -175,6 +178,23 @@ def test_a_stage_is_named_by_number_or_word(folder: Path, word: str) -> None:
     assert [step.name for step in runs.plan(folder, [word]).steps] == ["01_one"]
 
 
+def test_a_dry_run_leaves_out_what_changes_something_and_has_no_dry_run(folder: Path) -> None:
+    for name in ("00_look", "01_change", "02_outage", "03_more"):
+        write(folder, f"{name}.ipynb", passing(), metadata={"meshbook": {"reads_only": name == "00_look"}})
+    outage = folder / "02_outage.ipynb"
+    outage.write_text(outage.read_text().replace("strict: bool", "dry_run: bool"))
+    plan = runs.plan(folder)
+    assert [step.name for step in plan.dry(reading_only=True).steps] == ["00_look", "02_outage"]
+    everything = plan.dry(reading_only=False)
+    assert [step.given for step in everything.steps] == [{}, {}, {"dry_run": True}, {}]
+
+
+def test_stages_without_a_dry_run_are_not_run_in_one(folder: Path) -> None:
+    write(folder, "01_one.ipynb", passing())
+    with pytest.raises(UsageError, match="none of these stages has a dry run"):
+        runs.plan(folder).dry(reading_only=False)
+
+
 def test_an_unknown_stage_is_refused(folder: Path) -> None:
     write(folder, "01_connectivity.ipynb", passing())
     with pytest.raises(UsageError, match="did you mean connectivity"):
@@ -201,6 +221,18 @@ def test_a_notebook_that_leaves_its_verdict_passes(folder: Path) -> None:
     assert notebook["cells"][3]["outputs"][0]["text"] == ["7\n"]
     assert notebook["metadata"]["papermill"]["output_path"] == "01_one.ipynb"
     assert json.loads((record.folder / "run.json").read_text())["outcome"] == "pass"
+
+
+def test_what_a_cell_announces_is_told_at_once_and_without_secrets(folder: Path) -> None:
+    path = write(folder, "01_one.ipynb", "print('plan for projects/secret-1')", "print('quiet')", passing())
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].metadata["tags"] = ["announce"]
+    nbformat.write(notebook, path)
+    watcher = Watcher()
+    run(folder, watcher=watcher)
+    told = [line for line in watcher.told if line.startswith(("announced", "cell"))]
+    assert told[1:3] == ["cell 2 A stage", "announced plan for projects/[project]\n"]
+    assert "quiet" not in "".join(told)
 
 
 @pytest.mark.parametrize("outcome", ["fail", "inconclusive"])

@@ -24,6 +24,7 @@ examples:
   meshbook run                                         all stages on a lab of their own
   meshbook run 1 2 -p mesh_requests=100                two stages, more requests
   CTX_CLUSTER1=onprem CTX_CLUSTER2=gke meshbook run -f notebooks/params/article.yaml
+  … --dry-run                                          only look, and print the plan of the outage
 """
 
 
@@ -131,6 +132,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-id", default="", metavar="NAME", help="name of the run's folder in --out")
     parser.add_argument(
         "--redact", default="", metavar="WHAT", help="addresses, contexts, or both with a comma between"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what the outage would change and whether it may start, and change nothing in your clusters",
     )
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first stage that does not pass")
     parser.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from meshbook.page import PASS, measured
 from meshbook.report import INDEX, Report
@@ -15,7 +16,8 @@ _WIDTH = 78
 class Console:
     """Watches a run. In a terminal one line is rewritten as cells start; elsewhere only notebooks leave lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, announcements: TextIO | None = None) -> None:
+        self._announcements = announcements or sys.stderr
         self._live = sys.stderr.isatty()
         self._name, self._cells = "", 0
 
@@ -29,6 +31,11 @@ class Console:
 
     def cell_starts(self, number: int, heading: str) -> None:
         self._rewrite(f"{self._name:20} {number:2}/{self._cells} {heading}")
+
+    def announced(self, text: str) -> None:
+        self._rewrite("")
+        self._announcements.write(f"{text.strip()}\n\n")
+        self._announcements.flush()
 
     def notebook_ended(self, name: str, outcome: Outcome, seconds: float) -> None:
         self._rewrite("")

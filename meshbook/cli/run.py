@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from meshbook.errors import MeshbookError, UsageError
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute the verb and return its exit code."""
-    console = Console()
+    console = Console(sys.stdout if arguments.dry_run else None)
     folder = (arguments.notebooks or runs.runbook_folder()).resolve()
     plan = runs.plan(folder, arguments.stages, file=arguments.file, given=arguments.parameter)
     redact = [word.strip() for word in arguments.redact.split(",") if word.strip()]
     runs.Redactor(runs.Secrets(), redact)
+    if arguments.dry_run:
+        plan = plan.dry(reading_only=_are_named(plan, arguments))
     if arguments.kubeconfig:
         os.environ["KUBECONFIG"] = str(Path(arguments.kubeconfig).expanduser().resolve())
     with _clusters(plan, arguments, console):
@@ -44,8 +47,7 @@ def _exit_code(record: runs.Run) -> int:
 @contextlib.contextmanager
 def _clusters(plan: runs.Plan, arguments: argparse.Namespace, console: Console) -> Iterator[None]:
     """Make sure that there are clusters: those that were named, else a lab for the length of the block."""
-    named = bool(plan.value("contexts", []) or plan.value("kubeconfig", "") or arguments.kubeconfig)
-    if named or any(os.environ.get(variable) for variable in settings.CONTEXT_VARIABLES):
+    if _are_named(plan, arguments):
         if arguments.apiserver != "emulated":
             raise UsageError("--apiserver is for a lab of the run's own, and clusters were named")
         _require_clusters(plan)
@@ -62,6 +64,11 @@ def _clusters(plan: runs.Plan, arguments: argparse.Namespace, console: Console) 
             yield
         finally:
             os.environ.pop("KUBECONFIG") if before is None else os.environ.update(KUBECONFIG=before)
+
+
+def _are_named(plan: runs.Plan, arguments: argparse.Namespace) -> bool:
+    given = plan.value("contexts", []) or plan.value("kubeconfig", "") or arguments.kubeconfig
+    return bool(given) or any(os.environ.get(variable) for variable in settings.CONTEXT_VARIABLES)
 
 
 def _require_clusters(plan: runs.Plan) -> None:

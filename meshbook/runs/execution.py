@@ -5,10 +5,10 @@ papermill's own account of an ended run is right for plain cell errors only; ``o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from meshbook.runs.copies import ExecutedCopy
 from meshbook.runs.interrupts import Interrupts
@@ -19,8 +19,18 @@ START_TIMEOUT_S = 60
 CELL_TIMEOUT_S = 3600.0
 """Seconds for a cell whose metadata says nothing (``meshbook.timeout_s``); its own waits end long before."""
 
-Progress = Callable[[int, str], None]
-"""Called as each code cell starts: its number from 1, and the heading above it."""
+ANNOUNCING = "announce"
+"""Tag of a cell whose printed text is to be seen by whoever runs the notebook, as soon as it is there."""
+
+
+class Listener(Protocol):
+    """Is told how a notebook goes on, as it does."""
+
+    def cell_starts(self, number: int, heading: str) -> None:
+        """Take the number of the code cell that starts, from 1, and the heading above it."""
+
+    def announced(self, text: str) -> None:
+        """Take what a cell with the tag ``announce`` has printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +42,7 @@ class Stop:
 
 
 def execute(
-    notebook: Path, copy: ExecutedCopy, parameters: Mapping[str, Any], interrupts: Interrupts, progress: Progress
+    notebook: Path, copy: ExecutedCopy, parameters: Mapping[str, Any], interrupts: Interrupts, listener: Listener
 ) -> Stop | None:
     """Run ``notebook`` into ``copy``; return why it stopped early, None when every cell ran.
 
@@ -49,7 +59,7 @@ def execute(
             progress_bar=False,
             start_timeout=START_TIMEOUT_S,
             cwd=str(notebook.parent),
-            **_engine_options(interrupts, progress),
+            **_engine_options(interrupts, listener),
         )
     except library.PapermillExecutionError as error:
         return Stop(name=error.ename, message=error.evalue)
@@ -64,10 +74,10 @@ class Interrupted(Exception):
     """A signal came while no cell was running, and no further one is started."""
 
 
-def _engine_options(interrupts: Interrupts, progress: Progress) -> dict[str, Any]:
+def _engine_options(interrupts: Interrupts, listener: Listener) -> dict[str, Any]:
     from traitlets.config import Config
 
-    follower = _Follower(interrupts, progress)
+    follower = _Follower(interrupts, listener)
     return {
         "kernel_manager_class": _kernel_manager(interrupts),
         "config": Config(KernelManager={"transport_encryption": "auto"}),  # else each kernel warns of plain TCP
@@ -77,6 +87,7 @@ def _engine_options(interrupts: Interrupts, progress: Progress) -> dict[str, Any
         "interrupt_on_timeout": True,  # of all ends by deadline the only one in which a cell's finally runs
         "on_cell_start": follower.cell_starts,
         "on_cell_execute": follower.code_starts,
+        "on_cell_executed": follower.code_ended,
     }
 
 
@@ -87,8 +98,8 @@ def _timeout_s(cell: Mapping[str, Any]) -> float:
 class _Follower:
     """Follows the cells of one notebook as they start; called by nbclient with keyword arguments."""
 
-    def __init__(self, interrupts: Interrupts, progress: Progress) -> None:
-        self._interrupts, self._progress = interrupts, progress
+    def __init__(self, interrupts: Interrupts, listener: Listener) -> None:
+        self._interrupts, self._listener = interrupts, listener
         self._count, self._heading = 0, ""
 
     def cell_starts(self, cell: Mapping[str, Any], cell_index: int) -> None:
@@ -100,7 +111,12 @@ class _Follower:
 
     def code_starts(self, cell: Mapping[str, Any], cell_index: int) -> None:
         self._count += 1
-        self._progress(self._count, self._heading)
+        self._listener.cell_starts(self._count, self._heading)
+
+    def code_ended(self, cell: Mapping[str, Any], cell_index: int, execute_reply: object) -> None:
+        if ANNOUNCING in cell["metadata"].get("tags", []):
+            text = "".join(str(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout")
+            self._listener.announced(text)
 
 
 def _kernel_manager(interrupts: Interrupts) -> type[Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import yaml
 from meshbook.errors import UsageError
 from meshbook.runs.parameters import Declared, checked, declared, from_text, require_known
 from meshbook.runs.selection import select, stages
+
+DRY_RUN = "dry_run"
+"""Name of the parameter by which a notebook prints what it would do, and does not do it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,16 @@ class Step:
         defaults = {name: ast.literal_eval(parameter.default) for name, parameter in self.declared.items()}
         return defaults | dict(self.given)
 
+    @property
+    def has_dry_run(self) -> bool:
+        return DRY_RUN in self.declared
+
+    @property
+    def reads_only(self) -> bool:
+        """Say whether the notebook's own metadata promise that it changes nothing."""
+        metadata = json.loads(self.notebook.read_text(encoding="utf-8"))["metadata"]
+        return bool(metadata.get("meshbook", {}).get("reads_only"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -44,6 +58,20 @@ class Plan:
     def value(self, name: str, default: Any) -> Any:
         """Return parameter ``name`` as the first notebook that declares it will see it."""
         return next((step.values()[name] for step in self.steps if name in step.declared), default)
+
+    def dry(self, *, reading_only: bool) -> Plan:
+        """Return the plan with every dry run asked for, ``reading_only`` without the notebooks that have none.
+
+        Those that only read stay. UsageError when no notebook of the plan has a dry run.
+        """
+        if not any(step.has_dry_run for step in self.steps):
+            raise UsageError("none of these stages has a dry run", hint="stage 3 (failover) has one")
+        steps = [
+            replace(step, given={**step.given, DRY_RUN: True}) if step.has_dry_run else step
+            for step in self.steps
+            if step.has_dry_run or step.reads_only or not reading_only
+        ]
+        return replace(self, steps=tuple(steps))
 
 
 def plan(folder: Path, wanted: Sequence[str] = (), *, file: Path | None = None, given: Sequence[str] = ()) -> Plan:

@@ -33,6 +33,7 @@ class Watcher(Protocol):
 
     def notebook_starts(self, name: str, cells: int) -> None: ...
     def cell_starts(self, number: int, heading: str) -> None: ...
+    def announced(self, text: str) -> None: ...
     def notebook_ended(self, name: str, outcome: Outcome, seconds: float) -> None: ...
     def restored(self, lines: Sequence[str]) -> None: ...
 
@@ -96,7 +97,10 @@ def new_folder(out: Path, label: str, run_id: str = "", now: datetime | None = N
 
 
 class Session:
-    """Executes a plan into a folder. ``keep_going`` runs later stages after one that did not pass."""
+    """Executes a plan into a folder. ``keep_going`` runs later stages after one that did not pass.
+
+    It listens to the notebook that is executed, and tells the watcher.
+    """
 
     def __init__(
         self, plan: Plan, folder: Path, redactor: Redactor, watcher: Watcher, restore: Restore, *, keep_going: bool
@@ -128,7 +132,7 @@ class Session:
         copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor)
         stop: Stop | None = Stop(name="KeyboardInterrupt", message="broken off by a second signal")
         try:
-            stop = execute(step.notebook, copy, step.given, interrupts, self._watcher.cell_starts)
+            stop = execute(step.notebook, copy, step.given, interrupts, self)
         except KeyboardInterrupt:
             interrupts.kernel_ended()
         outcome = self._finish(step, copy, stop, interrupted=interrupts.asked)
@@ -138,6 +142,12 @@ class Session:
             self._bring_back(step)
         message = self._redactor.text(outcome.message)
         return Ended(notebook=step.name, state=outcome.state, seconds=seconds, error=outcome.error, message=message)
+
+    def cell_starts(self, number: int, heading: str) -> None:
+        self._watcher.cell_starts(number, heading)
+
+    def announced(self, text: str) -> None:
+        self._watcher.announced(self._redactor.text(text))
 
     def _finish(self, step: Step, copy: ExecutedCopy, stop: Stop | None, *, interrupted: bool) -> Outcome:
         if not copy.latest:
