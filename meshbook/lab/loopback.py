@@ -8,12 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import sys
 from pathlib import Path
 
 from meshbook.errors import LabError
-from meshbook.lab.topology import API_PORT, FIRST_BLOCK, LAST_BLOCK, two_clouds
+from meshbook.lab.topology import FIRST_BLOCK, LAST_BLOCK
 
 CLAIM_PORT = 6443
+SOCKETS = Path("/proc/net/tcp")
+_LISTENING = "0A"
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 UNPRIVILEGED_PORT_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
@@ -34,13 +37,23 @@ def claim_block() -> tuple[int, socket.socket]:
 
 
 def _is_quiet(block: int) -> bool:
-    """Whether nobody listens where a lab's API servers will: one that is going down may have lost its claim already."""
-    for cluster in two_clouds(Path("/"), block).clusters:
-        trial = _bind(cluster.api_address, API_PORT)
-        if trial is None:
-            return False
-        trial.close()
-    return True
+    """Whether nobody else listens in the block: a lab that is going down may have lost its claim already."""
+    return listeners(block) <= {(f"127.{block}.0.3", CLAIM_PORT)}
+
+
+def listeners(block: int) -> set[tuple[str, int]]:
+    """Return the addresses and ports of a block at which somebody listens, as far as the kernel tells."""
+    if not SOCKETS.exists():
+        return set()
+    rows = [line.split() for line in SOCKETS.read_text().splitlines()[1:]]
+    found = (row[1].split(":") for row in rows if row[3] == _LISTENING)
+    places = ((_dotted(address), int(port, 16)) for address, port in found)
+    return {(address, port) for address, port in places if address.startswith(f"127.{block}.")}
+
+
+def _dotted(word: str) -> str:
+    """Return the address of a hexadecimal number that the kernel wrote in this machine's byte order."""
+    return socket.inet_ntoa(int(word, 16).to_bytes(4, sys.byteorder))
 
 
 def lowest_port(block: int) -> int:
