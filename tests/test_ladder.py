@@ -277,8 +277,12 @@ def test_a_deployment_is_named_after_service_and_version_unless_it_is_named(bare
     assert scene.inside == "http://helloworld.sample:5000/hello"
 
 
-def test_a_calibration_is_refused_where_nothing_can_be_frozen(bare_fleet: Fleet) -> None:
+def test_a_calibration_is_refused_where_it_cannot_be(bare_fleet: Fleet) -> None:
     scene: Any = type("Scene", (), {"fleet": bare_fleet})
     assert ladder.calibrate(scene, Pace(), []).empty
     with pytest.raises(UsageError, match="only a lab"):
-        ladder.calibrate(scene, Pace(), [0.3])
+        ladder.calibrate(scene, Pace(), [0.3], "application")
+    with pytest.raises(UsageError, match="cannot freeze 'everything'"):
+        ladder.calibrate(scene, Pace(), [0.3], "everything")
+    with pytest.raises(UsageError, match="for 0 to 8 s, not for 9 s"):
+        ladder.calibrate(scene, Pace(), [0.3, 9.0])

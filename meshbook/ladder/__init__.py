@@ -1,7 +1,8 @@
 """Failures from the kindest to the worst, each done several times, watched from everywhere and undone in between.
 
 - ``rungs``: what is to be done (``Scene``, ``Pace``, ``Consent``, ``rungs``), and its plans. Nothing is changed.
-- ``calibrate``: what the measurement says of outages of a known length (``calibrating``; on a lab).
+- ``calibrate``: what the measurement says of outages of a known length (``calibrating``). Frozen for that is the
+  application, on a lab (``freezing``), or a workload of meshbook's own (``scratch``, stopped by ``holding``).
 - ``climb``: do it (``climbing``); the only room that puts ``outage``, ``probes``, ``timeline`` and ``layers`` together.
 - ``rounds``, ``ladder``, ``readable``: what came out, as tables (``rounds``; pure).
 - ``claims``: what that proves, as verdicts (``judging``).

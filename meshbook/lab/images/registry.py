@@ -6,6 +6,7 @@ listed here cannot be run; the error says what can.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,10 @@ HELLOWORLD = Path(__file__).with_name("helloworld.py")
 HELLOWORLD_PORT = 5000
 CURL_OR_COMMAND = 'case $1 in -*) ;; *) command -v "$1" >/dev/null && exec "$@" ;; esac; exec curl "$@"'
 """What the image's own entry point does: arguments that name a program run it, all others are curl's."""
+
+
+_PATH_WITH_PYTHON = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+"""The image has a python3; this one is there whatever the machine has."""
 
 
 class UnknownImage(LabError):
@@ -49,7 +54,7 @@ def _helloworld(version: str) -> Program:
     return Program(
         kind="app",
         entrypoint=(sys.executable, "-I", "-S", str(HELLOWORLD)),
-        environment={"SERVICE_VERSION": version},
+        environment={"SERVICE_VERSION": version, "PATH": _PATH_WITH_PYTHON},
         port=HELLOWORLD_PORT,
     )
 

@@ -26,7 +26,7 @@ def test_a_reference_loses_its_tag_and_digest_only(reference: str, expected: str
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_helloworld_knows_its_version(version: str) -> None:
     program = find(f"docker.io/istio/examples-helloworld-{version}:1.0")
-    assert program.environment == {"SERVICE_VERSION": version}
+    assert program.environment["SERVICE_VERSION"] == version
     assert program.argv((), ())[0] == sys.executable
     assert Path(program.argv((), ())[-1]).name == "helloworld.py"
 
@@ -51,6 +51,12 @@ def test_arguments_of_the_curl_image_are_curls_unless_they_name_a_program(
 ) -> None:
     argv = find("curlimages/curl").argv((), arguments)
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.startswith(begin)
+
+
+def test_the_samples_image_holds_a_python3() -> None:
+    program = find("docker.io/istio/examples-helloworld-v1:1.0")
+    argv = program.argv(("/bin/sh", "-c", "python3 -c 'print(1 + 1)'"), ())
+    assert subprocess.run(argv, env=dict(program.environment), capture_output=True, check=True).stdout == b"2\n"
 
 
 @pytest.mark.parametrize("image", ["nginx:latest", "notcurlimages/curl", "examples-helloworld-v3", "my-auto"])

@@ -1,0 +1,221 @@
+"""Promises of the scratch workload's server and of the script that stops it, as real processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from localpod import LocalPod
+
+from meshbook import judge, manifests, probes, windows
+from meshbook.clusters import Fleet
+from meshbook.errors import OutageError, UsageError
+from meshbook.lab.loopback import claim_block
+from meshbook.ladder import holding, scratch
+from meshbook.ladder.holding import SCRIPT, Hold
+from meshbook.ladder.rungs import Scene
+from meshbook.windows import Fault
+
+MANIFESTS = Path(__file__).parents[1] / "manifests" / "scratch"
+CALM_S = 1.8
+"""Seconds before and after a freeze: longer than a lie about it."""
+BUSYBOX = pytest.param(("busybox", "sh"), marks=pytest.mark.skipif(not shutil.which("busybox"), reason="no busybox"))
+SHELLS = pytest.mark.parametrize("shell", [("/bin/sh",), BUSYBOX], ids=["sh", "busybox"])
+
+
+def container() -> dict[str, Any]:
+    (deployment,) = [found for found in manifests.load(MANIFESTS) if found["kind"] == "Deployment"]
+    (found,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def environment() -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container()["env"] if "value" in entry}
+
+
+@dataclass
+class Workload:
+    """The container's command under a shell of this machine; its folder is the working directory."""
+
+    shell: subprocess.Popen[bytes]
+    url: str
+
+    @property
+    def pid(self) -> int:
+        return int(Path(holding.PID_FILE).read_text())
+
+    @property
+    def state(self) -> str:
+        """T: stopped; empty: there is no such process."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        return stat.read_text().rpartition(") ")[2][:1] if stat.exists() else ""
+
+    def answers(self) -> bool:
+        row = probes.curl_from_here(self.url, 1, timeout_s=0.5).iloc[0]
+        return (row["error"], row["version"], row["instance"]) == ("", "scratch", "pod-1")
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+def workload(shell: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workload]:
+    monkeypatch.chdir(tmp_path)
+    block, claim = claim_block()
+    address = f"127.{block}.0.9"
+    own = {"POD_IP": address, "HOSTNAME": "pod-1", "LONGEST_S": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    argv = [*shell, *container()["command"][1:]]
+    with claim, subprocess.Popen(argv, env={**environment(), **own, "PATH": path}, start_new_session=True) as process:
+        try:
+            running = Workload(process, f"http://{address}:{scratch.PORT}/")
+            assert eventually(running.answers)
+            yield running
+        finally:
+            with suppress(ProcessLookupError):  # some tests end all of it
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def frozen(shell: tuple[str, ...], length_s: float) -> Fault:
+    hold = Hold(length_s)
+    LocalPod("pod", shell).converse("pod", ["/bin/sh", "-c", SCRIPT], hold, timeout_s=20)
+    return hold.fault("frozen")
+
+
+def measured(workload: Workload, shell: tuple[str, ...]) -> tuple[pd.DataFrame, Fault]:
+    with probes.watch_from_here(workload.url, rate_per_s=20) as watch:
+        time.sleep(CALM_S)
+        fault = frozen(shell, 0.4)
+        time.sleep(CALM_S)
+        return watch.stop(), fault
+
+
+@SHELLS
+def test_the_truth_of_a_freeze_lies_in_what_is_measured_of_it(workload: Workload, shell: tuple[str, ...]) -> None:
+    answers, fault = measured(workload, shell)
+    assert 0.3 < fault.seconds < 0.7
+    assert fault.error_ms < 100
+    assert judge.measures_truly(windows.calibrate(answers, [fault])).outcome == "pass"
+
+
+@pytest.mark.parametrize("shell", [("/bin/sh",)], ids=["sh"])
+def test_a_stamp_that_lies_by_a_second_fails(workload: Workload, shell: tuple[str, ...]) -> None:
+    answers, fault = measured(workload, shell)
+    for lie in (timedelta(seconds=1), timedelta(seconds=-1)):
+        told = replace(fault, start=fault.start + lie, end=fault.end + lie)
+        assert judge.measures_truly(windows.calibrate(answers, [told])).outcome == "fail"
+
+
+def talk(shell: tuple[str, ...], *, until: str) -> subprocess.Popen[str]:
+    """Start the script, tell it to freeze, and return when it has said ``until``."""
+    argv = [*shell, "-c", SCRIPT]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("freeze\n")
+    for line in process.stdout:
+        if line.strip() == until:
+            return process
+    raise AssertionError(f"the script ended without {until}")
+
+
+def close(process: subprocess.Popen[str]) -> None:
+    process.wait(10)
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+@SHELLS
+@pytest.mark.parametrize("ending", ["end of input", "SIGTERM", "SIGHUP"])
+def test_the_server_goes_on_however_the_script_ends(workload: Workload, shell: tuple[str, ...], ending: str) -> None:
+    script = talk(shell, until="frozen")
+    assert workload.state == "T"
+    assert script.stdin is not None
+    script.stdin.close() if ending == "end of input" else script.send_signal(signal.Signals[ending])
+    close(script)
+    assert workload.answers()
+
+
+@SHELLS
+def test_a_script_that_is_killed_leaves_the_server_stopped_for_a_bounded_time(
+    workload: Workload, shell: tuple[str, ...]
+) -> None:
+    script = talk(shell, until="frozen")
+    script.kill()
+    close(script)
+    assert workload.state == "T"
+    assert eventually(workload.answers)
+
+
+@SHELLS
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_the_end_of_the_shell_is_that_of_the_server(workload: Workload, shell: tuple[str, ...], stopped: bool) -> None:
+    if stopped:
+        os.kill(workload.pid, signal.SIGSTOP)
+    workload.shell.terminate()
+    workload.shell.wait(5)
+    assert eventually(lambda: workload.state in ("", "Z"))
+
+
+@SHELLS
+def test_a_server_that_ends_takes_the_shell_with_it(workload: Workload, shell: tuple[str, ...]) -> None:
+    os.kill(workload.pid, signal.SIGKILL)
+    assert workload.shell.wait(5) != 0
+
+
+def test_without_a_server_there_is_nothing_to_freeze(tmp_path: Path) -> None:
+    done = subprocess.run(["/bin/sh", "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=5)
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_a_freeze_whose_edges_were_not_heard_is_an_error() -> None:
+    hold = Hold(0.1)
+    with pytest.raises(OutageError, match="not known whether"):
+        hold.fault("frozen")
+
+
+def test_the_shell_lets_go_on_later_than_anybody_may_ask_for() -> None:
+    assert float(environment()["LONGEST_S"]) > holding.LONGEST_S + 1
+
+
+def scene(fleet: Fleet) -> Scene:
+    here = {"config": fleet["cluster2"], "outside": "http://127.0.0.1:9/hello", "gateway_namespace": "gateways"}
+    return Scene(fleet=fleet, namespace="sample", versions={"cluster1": "v1", "cluster2": "v2"}, **here)
+
+
+def test_without_the_samples_gateway_nothing_is_made(bare_fleet: Fleet) -> None:
+    bare_fleet.create_namespace("sample")
+    with pytest.raises(UsageError, match="no Gateway helloworld-gateway in sample"), scratch.scratch(scene(bare_fleet)):
+        raise AssertionError("it was given")
+    assert bare_fleet.deployments("sample") == []
+
+
+def test_objects_of_others_by_the_same_name_are_left_alone(bare_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare_fleet.create_namespace("sample")
+    monkeypatch.setattr(scratch, "GATEWAY", "there")
+    spec = {"ports": [{"port": 80}]}
+    for cluster in bare_fleet:
+        cluster.create("Service", {"metadata": {"name": scratch.NAME, "namespace": "sample"}, "spec": spec})
+        cluster.create("Gateway", {"metadata": {"name": "there", "namespace": "sample"}, "spec": {}})
+    with pytest.raises(UsageError, match="was not made by meshbook"), scratch.scratch(scene(bare_fleet)):
+        raise AssertionError("it was given")
+    assert bare_fleet["cluster1"].find("Service", scratch.NAME, "sample") is not None
