@@ -140,6 +140,11 @@ class LabTopology:
         return self.root / "pki"
 
     @property
+    def root_certificate(self) -> Path:
+        """Of the lab's one authority, which all servers are known by."""
+        return self.pki / "root.pem"
+
+    @property
     def fleet_address(self) -> str:
         return f"127.{self.block}.0.1"
 

@@ -125,6 +125,12 @@ def test_nobody_gets_at_etcd_or_the_api_without_a_certificate_or_a_token() -> No
     assert api["kubelet-preferred-address-types"] == "InternalIP"
 
 
+def test_pods_get_their_tokens_as_on_any_cluster() -> None:
+    api = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, 33))
+    assert "ServiceAccount" not in api["disable-admission-plugins"]
+    assert api["service-account-issuer"] == CLUSTER.api_url
+
+
 @pytest.mark.parametrize(("minor", "translated"), [(29, False), (35, False), (36, None)])
 def test_exec_reaches_the_kubelet_as_it_comes(minor: int, translated: bool | None) -> None:
     gates = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, minor)).get("feature-gates")

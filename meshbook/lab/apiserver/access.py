@@ -1,13 +1,14 @@
-"""Who asks, and may they: bearer tokens, users who may only read, and the reviews by which a client asks that."""
+"""Who asks, and may they: bearer tokens, what their users may do, and the reviews by which a client asks that."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from meshbook.lab.apiserver.failures import Failure, unauthorized
 from meshbook.lab.apiserver.kinds import Json
+from meshbook.lab.apiserver.rbac import Action, Grant
 
 READING = ("get", "list", "watch")
 SECRETIVE = ("exec", "attach", "portforward", "proxy")
@@ -21,31 +22,26 @@ class User:
     name: str
     groups: tuple[str, ...] = ("system:masters", "system:authenticated")
     read_only: bool = False
+    grants: tuple[Grant, ...] | None = None
+    """What roles give to a service account, which may do nothing else; None for the lab's own users."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Action:
-    """What someone wants to do to which resource."""
-
-    verb: str
-    group: str = ""
-    resource: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    name: str = ""
-
-
-def authenticate(authorization: str, tokens: Mapping[str, User]) -> User:
-    """Return the user of an ``Authorization`` header; 401 without a known token."""
+def authenticate(authorization: str, tokens: Mapping[str, User], account_of: Callable[[str], User | None]) -> User:
+    """Return the user of an ``Authorization`` header; 401 without a token that is known or an account's."""
     scheme, _, token = authorization.partition(" ")
-    user = tokens.get(token.strip()) if scheme.lower() == "bearer" else None
+    token = token.strip() if scheme.lower() == "bearer" else ""
+    user = tokens.get(token) or account_of(token)
     if user is None:
         raise unauthorized()
     return user
 
 
 def allows(user: User, action: Action) -> bool:
-    if not user.read_only or action.resource.startswith("selfsubject"):
+    if action.resource.startswith("selfsubject"):
+        return True
+    if user.grants is not None:
+        return any(grant.permits(action) for grant in user.grants)
+    if not user.read_only:
         return True
     return action.verb in READING and action.resource != "secrets" and action.subresource not in SECRETIVE
 
@@ -82,18 +78,28 @@ def access_review(user: User, body: Json) -> Json:
     allowed = allows(user, Action(**{name: asked.get(name, "") for name in ("verb", *names)}))
     if not asked:
         path = body.get("spec", {}).get("nonResourceAttributes", {})
-        allowed = not user.read_only or path.get("verb") in READING
-    status: Json = {"allowed": allowed} if allowed else {"allowed": False, "reason": "the user may only read"}
+        allowed = not _is_bounded(user) or path.get("verb") in READING
+    why = {"reason": "the user may only read"} if user.read_only and not allowed else {}
+    status: Json = {"allowed": allowed, **why}
     return {**body, "metadata": {}, "status": status}
+
+
+def _is_bounded(user: User) -> bool:
+    return user.read_only or user.grants is not None
 
 
 def rules_review(user: User, body: Json) -> Json:
     """Answer a SelfSubjectRulesReview (``kubectl auth can-i --list``), as far as rules can say it."""
-    verbs = list(READING) if user.read_only else ["*"]
-    rules = {"resourceRules": [{"verbs": verbs, "apiGroups": ["*"], "resources": ["*"]}]}
-    paths = {"nonResourceRules": [{"verbs": ["get"] if user.read_only else ["*"], "nonResourceURLs": ["*"]}]}
+    rules = {"resourceRules": _resource_rules(user, body.get("spec", {}).get("namespace", ""))}
+    paths = {"nonResourceRules": [{"verbs": ["get"] if _is_bounded(user) else ["*"], "nonResourceURLs": ["*"]}]}
     exception = {"evaluationError": "secrets may not be read"} if user.read_only else {}
     return {**body, "metadata": {}, "status": {**rules, **paths, "incomplete": user.read_only, **exception}}
+
+
+def _resource_rules(user: User, namespace: str) -> list[Json]:
+    if user.grants is not None:
+        return [grant.rule for grant in user.grants if grant.namespace in ("", namespace)]
+    return [{"verbs": list(READING) if user.read_only else ["*"], "apiGroups": ["*"], "resources": ["*"]}]
 
 
 def subject_review(user: User, body: Json) -> Json:

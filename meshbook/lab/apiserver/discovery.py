@@ -35,8 +35,13 @@ _SUBRESOURCE_VERBS = {
     "log": ("get",),
     "scale": ("get", "patch", "update"),
     "status": ("get", "patch", "update"),
+    "token": ("create",),
 }
-_SUBRESOURCE_KINDS = {"binding": "Binding", "exec": "PodExecOptions", "scale": "Scale"}
+_SUBRESOURCE_KINDS = {"binding": "Binding", "exec": "PodExecOptions", "scale": "Scale", "token": "TokenRequest"}
+_SUBRESOURCE_GROUPS = {
+    "scale": {"group": "autoscaling", "version": "v1"},
+    "token": {"group": "authentication.k8s.io", "version": "v1"},
+}
 
 
 def groups(kinds: KindTable) -> dict[str, list[str]]:
@@ -82,9 +87,9 @@ def _resources(kind: Kind) -> list[Json]:
 
 
 def _subresource(kind: Kind, name: str) -> Json:
-    scale = {"group": "autoscaling", "version": "v1"} if name == "scale" else {}
     head: Json = {"name": f"{kind.plural}/{name}", "singularName": "", "namespaced": kind.namespaced}
-    return head | scale | {"kind": _SUBRESOURCE_KINDS.get(name, kind.kind), "verbs": list(_SUBRESOURCE_VERBS[name])}
+    foreign = _SUBRESOURCE_GROUPS.get(name, {})
+    return head | foreign | {"kind": _SUBRESOURCE_KINDS.get(name, kind.kind), "verbs": list(_SUBRESOURCE_VERBS[name])}
 
 
 def aggregated(kinds: KindTable, version: str, *, core: bool) -> Json:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from meshbook.lab.apiserver import deleting, subresources, watching
+from meshbook.lab.apiserver.accounts import Accounts
 from meshbook.lab.apiserver.failures import method_not_allowed
 from meshbook.lab.apiserver.reading import current, list_body, one_body
 from meshbook.lab.apiserver.requests import ApiRequest
@@ -29,10 +30,11 @@ def answer(body: bytes, status: int = 200, warnings: list[str] | None = None) ->
 class Handlers:
     """The verbs over one store."""
 
-    def __init__(self, store: Store, writer: Writer, kubelets: Kubelets) -> None:
+    def __init__(self, store: Store, writer: Writer, kubelets: Kubelets, accounts: Accounts) -> None:
         self._store = store
         self._writer = writer
         self._kubelets = kubelets
+        self._accounts = accounts
         self._verbs: dict[str, Handler] = {
             "get": self._get,
             "list": self._list,
@@ -54,7 +56,7 @@ class Handlers:
             return await self._kubelets.log(request, http)
         if request.subresource == "scale":
             return answer(encode(subresources.read_scale(self._store, request)))
-        if request.subresource in ("binding", "finalize"):
+        if request.subresource in ("binding", "finalize", "token"):
             raise method_not_allowed(request.kind)
         return answer(one_body(request, current(self._store, request)))
 
@@ -67,6 +69,8 @@ class Handlers:
     async def _create(self, request: ApiRequest, _http: web.Request) -> web.StreamResponse:
         if request.subresource == "binding":
             return answer(encode(await subresources.bind(self._writer, request)), 201)
+        if request.subresource == "token":
+            return answer(encode(self._accounts.issue(request)), 201)
         stored = await self._writer.create(request)
         return answer(one_body(request, stored), 201, request.warnings)
 

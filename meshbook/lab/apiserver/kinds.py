@@ -138,7 +138,7 @@ KINDS: tuple[Kind, ...] = (
         categories=_ALL,
     ),
     _core("Secret", "secrets", fields=("type",)),
-    _core("ServiceAccount", "serviceaccounts", short=("sa",)),
+    _core("ServiceAccount", "serviceaccounts", short=("sa",), subresources=("token",)),
     _core(
         "Service",
         "services",

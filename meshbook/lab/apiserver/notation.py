@@ -110,6 +110,8 @@ ConfigMap metadata:ObjectMeta data:str{} binaryData:str{} immutable:bool
 Secret metadata:ObjectMeta data:str{} stringData:str{} immutable:bool type
 ServiceAccount metadata:ObjectMeta automountServiceAccountToken:bool imagePullSecrets:LocalReference[]
   secrets:ObjectReference[name]
+TokenRequest metadata:ObjectMeta spec:TokenSpec status:any
+TokenSpec audiences:str[] boundObjectRef:ObjectReference expirationSeconds:int
 Event metadata:ObjectMeta involvedObject:ObjectReference! action count:int eventTime firstTimestamp lastTimestamp
   message reason related:any reportingComponent reportingInstance series:any source:any type
 Binding metadata:ObjectMeta target:ObjectReference!

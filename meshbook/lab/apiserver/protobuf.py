@@ -51,6 +51,9 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "Container": {1: "name", 2: "image", 3: "command:str[]", 6: "ports:ContainerPort[]", 8: "resources:Nothing"},
     "ContainerPort": {1: "name", 2: "hostPort:int", 3: "containerPort:int", 4: "protocol", 5: "hostIP"},
     "Nothing": {},
+    "TokenRequest": {1: "metadata:ObjectMeta", 2: "spec:TokenSpec", 3: "status:Nothing"},
+    "TokenSpec": {1: "audiences:str[]", 3: "boundObjectRef:BoundObject", 4: "expirationSeconds:int"},
+    "BoundObject": {1: "kind", 2: "apiVersion", 3: "name", 4: "uid"},
     "SelfSubjectReview": {1: "metadata:ObjectMeta"},
     "SelfSubjectRulesReview": {1: "metadata:ObjectMeta", 2: "spec:RulesSpec"},
     "RulesSpec": {1: "namespace"},
@@ -63,7 +66,8 @@ _MESSAGES: dict[str, dict[int, str]] = {
 _WHOLE = ("Deployment", "DeploymentSpec", "LabelSelector", "PodTemplate", "PodSpec", "Container", "Nothing")
 """Messages of which no field may be passed over: what runs would not be what was asked for."""
 _REVIEWS = ("SelfSubjectReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview")
-_TOP = ("Namespace", "ConfigMap", "Secret", "ServiceAccount", "Deployment", "DeleteOptions", *_REVIEWS)
+_KEPT = ("Namespace", "ConfigMap", "Secret", "ServiceAccount", "Deployment")
+_TOP = (*_KEPT, "DeleteOptions", "TokenRequest", *_REVIEWS)
 
 
 def decode_protobuf(body: bytes) -> Json:

@@ -136,11 +136,11 @@ def verb_of(method: str, target: Target, query: MultiMapping[str]) -> str:
     """Return the API verb of an HTTP method on ``target``."""
     if method in ("GET", "HEAD"):
         return "get" if target.name else ("watch" if query.get("watch", "") in _TRUE else "list")
-    if method == "POST" and (not target.name or target.subresource in ("binding", "exec")):
+    if method == "POST" and (not target.name or target.subresource in ("binding", "exec", "token")):
         return "create"
     if method == "DELETE" and not target.subresource:
         return "delete" if target.name else "deletecollection"
-    if method in ("PUT", "PATCH") and target.name and target.subresource not in ("binding", "exec", "log"):
+    if method in ("PUT", "PATCH") and target.name and target.subresource not in ("binding", "exec", "log", "token"):
         return {"PUT": "update", "PATCH": "patch"}[method]
     raise method_not_allowed(target.kind)
 

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from meshbook.errors import LabError
 from meshbook.lab.apiserver import access
-from meshbook.lab.apiserver.access import Action, User
+from meshbook.lab.apiserver.access import User
+from meshbook.lab.apiserver.accounts import Accounts
 from meshbook.lab.apiserver.admission import Admission
 from meshbook.lab.apiserver.defaults import fill
 from meshbook.lab.apiserver.definitions import definition_of, kind_of
@@ -25,6 +26,7 @@ from meshbook.lab.apiserver.failures import Failure, internal, method_not_allowe
 from meshbook.lab.apiserver.handlers import Handlers, answer
 from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, Json, Kind, KindTable
 from meshbook.lab.apiserver.lifecycle import newborn
+from meshbook.lab.apiserver.rbac import Action
 from meshbook.lab.apiserver.requests import ApiRequest, target_of, verb_of
 from meshbook.lab.apiserver.store import Store, encode
 from meshbook.lab.apiserver.streams import Kubelets
@@ -55,7 +57,9 @@ class ApiServer:
         self._tokens = tokens
         self._admission = Admission(self.store)
         self._kubelets = Kubelets(self.store, kubelet_tls)
-        self._handlers = Handlers(self.store, Writer(self.store, cluster, self._admission), self._kubelets)
+        self._accounts = Accounts(self.store, cluster.api_url)
+        writer = Writer(self.store, cluster, self._admission)
+        self._handlers = Handlers(self.store, writer, self._kubelets, self._accounts)
         self._documents = Documents(self.kinds, f"{cluster.api_address}:{API_PORT}")
         self._runner: web.AppRunner | None = None
         self._reachable = asyncio.Event()
@@ -124,7 +128,8 @@ class ApiServer:
         if path in HEALTH:
             return web.Response(text="ok")
         if path not in PUBLIC:
-            user = access.authenticate(http.headers.get("Authorization", ""), self._tokens)
+            given = http.headers.get("Authorization", "")
+            user = access.authenticate(given, self._tokens, self._accounts.user_of)
             access.refuse_impersonation(user, http.headers)
         if path in REVIEWS:
             if http.method != "POST":

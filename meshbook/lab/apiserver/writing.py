@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 
 from meshbook.lab.apiserver import patching
+from meshbook.lab.apiserver.accounts import mount_token
 from meshbook.lab.apiserver.admission import Admission
 from meshbook.lab.apiserver.bodies import CUSTOM_PATCH_TYPES, PATCH_TYPES, applied, patched, taken_in
 from meshbook.lab.apiserver.defaults import allocate, fill
@@ -138,6 +139,7 @@ class Writer:
             allocate(obj, [o for o in others if before is None or o is not before], self._cluster)
         if kind.kind == "Pod" and before is None:
             account_exists(self.store, obj, kind)
+            mount_token(self.store, obj)
 
 
 def _check_preconditions(request: ApiRequest, obj: Json, before: Stored) -> None:

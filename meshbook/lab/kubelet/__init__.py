@@ -8,6 +8,7 @@ address.
 ``pods``        the life of one pod, from address to removal
 ``containers``  the life of one container: start, restart, stop
 ``execution``   what a container or an exec runs: program, arguments, environment
+``credentials`` what a pod finds of the API: token, root certificate, address
 ``sidecars``    what is special about Envoy: its bootstrap, and draining
 ``lifecycle``   decisions about pods and containers (pure)
 ``status``      container states to a pod's status (pure)

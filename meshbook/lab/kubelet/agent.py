@@ -11,8 +11,9 @@ from collections.abc import Iterable
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab.client import EVENTS, PODS, ApiError, Client
+from meshbook.lab.client import EVENTS, PODS, SERVICE_ACCOUNTS, ApiError, Client
 from meshbook.lab.events import event
+from meshbook.lab.kubelet import credentials
 from meshbook.lab.kubelet.addresses import AddressPool
 from meshbook.lab.kubelet.lifecycle import Timing
 from meshbook.lab.kubelet.node import NodeKeeper
@@ -77,6 +78,7 @@ class Kubelet:
             http=http,
             report=self._report,
             remove=self._remove,
+            token=self._token,
             tell=lambda pod, telling: self._told.put_nowait((pod, telling)),
             timing=self._timing,
         )
@@ -131,6 +133,11 @@ class Kubelet:
         await self._client.merge_patch(
             PODS, metadata["name"], patch, namespace=metadata["namespace"], subresource="status"
         )
+
+    async def _token(self, obj: Object, source: Object) -> str:
+        wanted, account = credentials.request(obj, source), credentials.account_of(obj)
+        answer = await self._client.create(SERVICE_ACCOUNTS, wanted, name=account, subresource="token")
+        return str(answer["status"]["token"])
 
     async def _remove(self, obj: Object) -> None:
         metadata = obj["metadata"]

@@ -18,9 +18,10 @@ from typing import Any
 import aiohttp
 
 from meshbook.lab.client import ApiError
-from meshbook.lab.kubelet import execution, lifecycle, sidecars, telling
+from meshbook.lab.kubelet import credentials, execution, lifecycle, sidecars, telling
 from meshbook.lab.kubelet.addresses import AddressPool
 from meshbook.lab.kubelet.containers import Container, Place
+from meshbook.lab.kubelet.credentials import Ask, Credentials
 from meshbook.lab.kubelet.execution import Execution
 from meshbook.lab.kubelet.lifecycle import Timing
 from meshbook.lab.kubelet.processes import ProcessTable
@@ -47,6 +48,8 @@ class Ground:
     """Writes the status (second) of a pod (first); ``ApiError`` when the API server does not take it."""
     remove: Callable[[Object], Awaitable[None]]
     """Removes the object of a pod that has ended."""
+    token: Ask
+    """Asks for a pod's token."""
     tell: Callable[[Object, Telling], None] = lambda _pod, _telling: None
     """Makes an event of what is told of a pod; must not block."""
     timing: Timing = field(default_factory=Timing)
@@ -63,6 +66,7 @@ class Pod:
         self._gone = asyncio.Event()
         self._status: Object = obj.get("status", {})
         self._started_at = timestamp()
+        self._credentials = Credentials(obj, self._folder(), ground.topology.root_certificate, ground.token)
         self.address = ground.addresses.take(self.uid)
         self.init = self._containers("initContainers")
         self.containers = self._containers("containers")
@@ -109,11 +113,11 @@ class Pod:
         try:
             async with asyncio.TaskGroup() as group:
                 life = group.create_task(self._live())
-                reports = group.create_task(self._keep_reporting())
+                others = [group.create_task(self._keep_reporting()), group.create_task(self._credentials.keep())]
                 await self._leaving.wait()
                 await self._end(life)
-                life.cancel()
-                reports.cancel()
+                for task in (life, *others):
+                    task.cancel()
             if not self._gone.is_set():
                 await self._take_leave()
         finally:
@@ -123,6 +127,7 @@ class Pod:
         if lifecycle.is_finished(self.object):
             return
         self._changed.set()
+        await self._furnish()
         for container in self.init:
             await container.run()
             state = container.view.state
@@ -131,6 +136,19 @@ class Pod:
         async with asyncio.TaskGroup() as group:
             for container in self.containers:
                 group.create_task(container.run())
+
+    async def _furnish(self) -> None:
+        """Write what the pod may know of the API before it starts, however often the API server has to be asked."""
+        told = ""
+        while not self._leaving.is_set():
+            try:
+                await self._credentials.write()
+                return
+            except ApiError as error:
+                if error.message != told:
+                    self._tell([telling.of_mount(error.message)])
+                told = error.message
+            await _first_of(self._leaving, self._ground.timing.report_retry_s)
 
     async def _end(self, life: asyncio.Task[None]) -> None:
         """Stop the containers in order; should the object vanish meanwhile, kill them."""
@@ -239,6 +257,8 @@ class Pod:
         found = execution.of_container(
             self.object, spec, pod_ip=self.address, host_ip=ground.cluster.node_address, cwd=folder
         )
+        known = credentials.environment(ground.cluster, self._folder())
+        found = replace(found, environment={**known, **found.environment})
         if not execution.is_proxy(spec):
             return found
         proxy_folder = ground.topology.proxy_folder(ground.cluster.name, *self.key)

@@ -115,10 +115,16 @@ def _never_ran(container: ContainerView) -> bool:
     return isinstance(container.state, Waiting) and container.last is None
 
 
+_ENDS = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}
+"""Why a pod that has run to its end is not ready."""
+
+
 def _conditions(pod: Mapping[str, Any], view: PodView, previous: Mapping[str, Any], now: str) -> list[Object]:
     unready = [container.name for container in view.containers if not container.ready]
     problem: Object = {}
-    if unready:
+    if reason := _ENDS.get(phase(pod["spec"].get("restartPolicy", "Always"), view)):
+        problem = {"reason": reason}
+    elif unready:
         problem = {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
     leaving: Object = {"reason": "PodTerminating", "message": "the pod is being deleted"} if is_terminating(pod) else {}
     blocked: Object = {} if initialized(view) else {"reason": "ContainersNotInitialized"}

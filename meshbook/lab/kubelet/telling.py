@@ -41,6 +41,11 @@ def of_change(before: ContainerView, after: ContainerView) -> list[Telling]:
     return [Telling(reason=reason, message=message, container=name) for reason, message in steps.items()]
 
 
+def of_mount(why: str) -> Telling:
+    """Return what is told when a pod cannot start, since it has got no token."""
+    return Telling(reason="FailedMount", message=f"MountVolume.SetUp failed: {why}", container="", kind="Warning")
+
+
 def of_stopping(view: ContainerView) -> list[Telling]:
     """Return what is told when a container is asked to end."""
     if not isinstance(view.state, Running):

@@ -14,8 +14,8 @@ from meshbook.lab.apiserver import User
 from meshbook.lab.realapiserver.binaries import Programs
 from meshbook.lab.topology import API_PORT, ETCD_PEER_PORT, ETCD_PORT, ClusterTopology
 
-ADMISSION_LEFT_OUT = ("ServiceAccount", "TaintNodesByCondition")
-"""Pods of the lab have no API tokens, and its only node is ready as soon as it is there."""
+ADMISSION_LEFT_OUT = ("TaintNodesByCondition",)
+"""The lab's only node is ready as soon as it is there."""
 
 LEFT_TO_MANAGER = (
     "deployment",
@@ -28,6 +28,8 @@ LEFT_TO_MANAGER = (
     "root-ca-cert-publisher",
     "horizontalpodautoscaling",
     "disruption",
+    "job",
+    "ttl-after-finished",
     "clusterrole-aggregation",
 )
 """Controllers of kube-controller-manager that stand in for the lab's, by the names that all versions know."""

@@ -74,6 +74,7 @@ class Node:
         self.cluster = topology.clusters[0]
         self.reports: list[Object] = []
         self.removed: list[str] = []
+        self.tokens: list[Object] = []
         self.refusals: list[ApiError] = []
         self.ground = Ground(
             topology=topology,
@@ -83,6 +84,7 @@ class Node:
             http=http,
             report=self._report,
             remove=self._remove,
+            token=self._token,
             timing=FAST,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,6 +93,12 @@ class Node:
         if self.refusals:
             raise self.refusals.pop()
         self.reports.append(status)
+
+    async def _token(self, _: Object, source: Object) -> str:
+        if self.refusals:
+            raise self.refusals.pop()
+        self.tokens.append(source)
+        return f"token-{len(self.tokens)}"
 
     async def _remove(self, obj: Object) -> None:
         self.removed.append(obj["metadata"]["name"])
