@@ -235,6 +235,18 @@ def test_the_next_outage_of_the_same_kind_brings_back_first(fleet: Fleet, target
     assert _shape(target) == before
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_service_is_back_with_as_many_endpoints_as_there_are_pods_by_now(
+    fleet: Fleet, target: Cluster, count: int
+) -> None:
+    with outage.taken_away(_intent(fleet, "readiness-lost")):
+        target.scale("web-v1", count, NAMESPACE)
+        target.wait_for_rollout(NAMESPACE, timeout_s=10)
+        _wait(lambda: len(_pods(target)) == count)
+    assert _endpoints(target) == count
+    assert AWAY not in str(_shape(target))
+
+
 def test_what_was_taken_for_another_namespace_is_left_alone(fleet: Fleet, target: Cluster) -> None:
     _die_in(_intent(fleet, "scale-to-zero"))
     assert outage.restore(fleet, "elsewhere") == []

@@ -8,10 +8,11 @@
 - ``taking``: the ``with`` block; ``restoring``: bring back what a run left away that was killed; ``watchdog``: a Job
   that does so when nobody comes.
 - ``records``: what is written on objects before they are changed, and what is told afterwards; ``subjects``: one such
-  object.
+  object. ``recorded``: what all modes have in common that write records; ``undoing``: how objects come back by them.
 
 Measuring what users notice meanwhile is the work of ``probes``, ``timeline`` and ``judge``. A new way to take something
-away is a class in ``modes.MODES`` that writes its record first and undoes from that record alone.
+away is a class in ``modes.MODES``, a ``Recorded`` where it changes objects; a new kind of object also gets its
+``Undoing`` and a line in ``restoring.UNDOING``.
 """
 
 from __future__ import annotations

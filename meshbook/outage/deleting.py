@@ -8,6 +8,7 @@ record on the Deployment only says whose outage it is.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from meshbook.clusters import Object, waiting
@@ -15,6 +16,7 @@ from meshbook.errors import ClusterError
 from meshbook.outage.intent import Intent
 from meshbook.outage.records import Outage
 from meshbook.outage.scaling import ScaledToZero, replicas_of
+from meshbook.outage.subjects import Subject
 
 LOOK_S = 0.1
 """Seconds between two looks for the replacements."""
@@ -29,6 +31,7 @@ class PodsDeleted(ScaledToZero):
     def __init__(self, intent: Intent) -> None:
         super().__init__(intent)
         self._return = _Return(self, intent)
+        self._gone: list[Object] = []
 
     def changes(self) -> list[str]:
         names = [str(pod["metadata"]["name"]) for pod in self.pods()]
@@ -36,20 +39,21 @@ class PodsDeleted(ScaledToZero):
             f"{self.intent.cluster.name}: Pod {name} in {self.intent.namespace}: deleted, grace 0" for name in names
         ]
 
-    def take(self, outage: Outage) -> None:
-        (subject,) = self.subjects
-        found = subject.read()
-        subject.record(found, self.intent)
-        pods = self.pods()
-        self._return.begin({str(pod["metadata"]["uid"]) for pod in pods}, replicas_of(found))
-        outage.patch_asked = datetime.now(UTC)
-        for pod in pods:
+    def notes(self, subject: Subject, found: Object) -> dict[str, str]:
+        return {}
+
+    def prepare(self, found: Sequence[Object]) -> None:
+        self._gone = self.pods()
+        self._return.begin({str(pod["metadata"]["uid"]) for pod in self._gone}, sum(map(replicas_of, found)))
+
+    def order(self, subject: Subject) -> None:
+        for pod in self._gone:
             subject.cluster.delete_object("Pod", pod["metadata"]["name"], subject.namespace, grace_s=0)
-        outage.patch_accepted = datetime.now(UTC)
-        for pod in pods:
+
+    def wait_until_gone(self, subject: Subject, before: Object) -> None:
+        for pod in self._gone:
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
             waiting.gone(subject.cluster, "Pod", name, subject.namespace, uid, self.intent.timeout_s)
-        outage.gone = datetime.now(UTC)
 
     def bring_back(self, outage: Outage) -> None:
         """Wait for the replacements; the times of their return are those at which they were first seen."""

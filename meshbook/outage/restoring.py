@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.errors import ClusterError, OutageError
-from meshbook.outage.endpoints import select_again, wait_for_endpoints
+from meshbook.outage import undoing
+from meshbook.outage.endpoints import ReadinessLost
 from meshbook.outage.records import Restored, belongs_to, is_recorded
-from meshbook.outage.scaling import confirm, scale_back
+from meshbook.outage.scaling import ScaledToZero
 from meshbook.outage.silence import Lab
 from meshbook.outage.subjects import Subject
+from meshbook.outage.undoing import Undoing
 from meshbook.settings import context_names, kubeconfig_path
 
-KINDS = ("Deployment", "Service")
+UNDOING: Mapping[str, Undoing] = {"Deployment": ScaledToZero.undoing, "Service": ReadinessLost.undoing}
+"""Kinds that an outage may have changed, and how they come back."""
+
 SYSTEM_NAMESPACE = "istio-system"
 """Where the east-west gateway is, for users who may not look into all namespaces."""
 
@@ -44,36 +48,22 @@ def wake(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Rest
 
 def bring_back(subject: Subject, timeout_s: float) -> Restored:
     """Bring one recorded object back, wait until it is ready, and take the record off."""
-    restored = _undo(subject)
-    _confirm(subject, restored, timeout_s)
+    (restored,) = undoing.bring_back([(subject, UNDOING[subject.kind])], timeout_s)
     return restored
 
 
 def _restore_cluster(cluster: Cluster, namespaces: tuple[str, ...], timeout_s: float) -> list[Restored]:
     """Undo everything first, then wait for all of it."""
-    subjects = [
-        Subject.of(cluster, kind, found)
-        for kind in KINDS
-        for found in _everywhere(cluster, kind, namespaces)
-        if is_recorded(found) and belongs_to(found, namespaces)
-    ]
-    undone = [_undo(subject) for subject in subjects]
-    for subject, restored in zip(subjects, undone, strict=True):
-        _confirm(subject, restored, timeout_s)
-    return undone
+    recorded = list(_recorded(cluster, namespaces))
+    return undoing.bring_back([(subject, UNDOING[subject.kind]) for subject in recorded], timeout_s)
 
 
-def _undo(subject: Subject) -> Restored:
-    found = subject.read()
-    return select_again(subject, found) if subject.kind == "Service" else scale_back(subject, found)
-
-
-def _confirm(subject: Subject, restored: Restored, timeout_s: float) -> None:
-    if subject.kind == "Deployment":
-        confirm(subject, restored, timeout_s)
-        return
-    wait_for_endpoints(subject, range(1, 10**6), timeout_s)
-    subject.forget()
+def _recorded(cluster: Cluster, namespaces: tuple[str, ...]) -> Iterator[Subject]:
+    """Yield what carries the record of an outage."""
+    for kind in UNDOING:
+        for found in _everywhere(cluster, kind, namespaces):
+            if is_recorded(found) and belongs_to(found, namespaces):
+                yield Subject.of(cluster, kind, found)
 
 
 def _everywhere(cluster: Cluster, kind: str, namespaces: tuple[str, ...]) -> Iterator[Object]:

@@ -6,90 +6,32 @@ recorded to know what count may be there afterwards, and are not changed.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
 
 from meshbook.clusters import Cluster, Object, waiting
 from meshbook.errors import ClusterError, OutageError
-from meshbook.outage.intent import Intent
-from meshbook.outage.records import AUTOSCALER, REPLICAS, Check, Outage, Restored, notes_on
+from meshbook.outage.recorded import Recorded
+from meshbook.outage.records import AUTOSCALER, AWAY, REPLICAS, Check, Restored, notes_on
 from meshbook.outage.subjects import Subject
+from meshbook.outage.undoing import Undoing
 
 GATEWAY_LABELS = "istio=eastwestgateway"
 
 
-class ScaledToZero:
-    """The application's Deployment at 0 replicas: pods end in order and finish what they have begun."""
-
-    about = "scale the application to 0: pods end in order (the article's way)"
-
-    def __init__(self, intent: Intent) -> None:
-        self.intent = intent
-        self.subjects = self._subjects()
-
-    def _subjects(self) -> tuple[Subject, ...]:
-        intent = self.intent
-        return (Subject(cluster=intent.cluster, kind="Deployment", namespace=intent.namespace, name=intent.deployment),)
-
-    def changes(self) -> list[str]:
-        return [f"{subject}: {replicas_of(subject.read())} → 0 replicas" for subject in self.subjects]
-
-    def checks(self) -> list[Check]:
-        counts = {str(subject): replicas_of(subject.read()) for subject in self.subjects}
-        told = ", ".join(f"{name} has {count} replicas" for name, count in counts.items())
-        empty = [f"{name} has 0 replicas already" for name, count in counts.items() if not count]
-        return [Check(name="there is something to take away", ok=not empty, saw=", ".join(empty) or told)]
-
-    def take(self, outage: Outage) -> None:
-        found = [subject.read() for subject in self.subjects]
-        for subject, before in zip(self.subjects, found, strict=True):
-            bounds = autoscaler_of(subject, before)
-            more = {REPLICAS: str(replicas_of(before)), **({AUTOSCALER: bounds} if bounds else {})}
-            subject.record(before, self.intent, more)
-        outage.patch_asked = datetime.now(UTC)
-        for subject in self.subjects:
-            subject.cluster.scale(subject.name, 0, subject.namespace)
-        outage.patch_accepted = datetime.now(UTC)
-        for subject, before in zip(self.subjects, found, strict=True):
-            wait_for_no_pods(subject, before, self.intent.timeout_s)
-        outage.gone = datetime.now(UTC)
-
-    def bring_back(self, outage: Outage) -> None:
-        mine = [subject for subject in self.subjects if subject.is_of(outage.run)]
-        if not mine:
-            return
-        outage.back_asked = datetime.now(UTC)
-        restored = [scale_back(subject, subject.read()) for subject in mine]
-        outage.brought_back = datetime.now(UTC)
-        for subject, done in zip(mine, restored, strict=True):
-            confirm(subject, done, self.intent.timeout_s)
-        outage.ready_again = datetime.now(UTC)
-
-
-class EastWestAway(ScaledToZero):
-    """The east-west gateways of the cluster at 0 replicas: no mesh request gets in from other clusters."""
-
-    about = "scale the cluster's east-west gateway to 0: mesh requests from other clusters find nobody"
-
-    def _subjects(self) -> tuple[Subject, ...]:
-        cluster = self.intent.cluster
-        found = [deployment for service in _gateway_services(cluster) for deployment in _behind(cluster, service)]
-        if not found:
-            raise OutageError(
-                f"{cluster.name}: no Deployment is behind a Service labelled {GATEWAY_LABELS}",
-                hint="is the east-west gateway of part 3 of the article installed?",
-            )
-        return tuple(Subject.of(cluster, "Deployment", deployment) for deployment in found)
-
-
-def _gateway_services(cluster: Cluster) -> list[Object]:
-    return cluster.list("Service", labels=GATEWAY_LABELS)
-
-
 def _behind(cluster: Cluster, service: Object) -> list[Object]:
     """Return the Deployments whose pods a Service selects."""
-    selector = (service["spec"].get("selector") or {}).items()
-    found = cluster.list("Deployment", service["metadata"]["namespace"])
-    return [one for one in found if selector <= labels_of_pods(one).items()]
+    return [one for one in cluster.list("Deployment", service["metadata"]["namespace"]) if selects(service, one)]
+
+
+def selects(service: Object, deployment: Object) -> bool:
+    """Tell whether a Service leads to a Deployment's pods, or will when it is back."""
+    selector = selector_of(service)
+    return bool(selector) and selector.items() <= labels_of_pods(deployment).items()
+
+
+def selector_of(service: Object) -> dict[str, str]:
+    """Return a Service's selector as it is when nothing is away."""
+    return {key: value for key, value in (service["spec"].get("selector") or {}).items() if key != AWAY}
 
 
 def labels_of_pods(deployment: Object) -> dict[str, str]:
@@ -115,41 +57,94 @@ def autoscaler_of(subject: Subject, deployment: Object) -> str:
     return ""
 
 
-def wait_for_no_pods(subject: Subject, deployment: Object, timeout_s: float) -> None:
-    labels = waiting.selector_of(deployment)
-
-    def look() -> tuple[bool | None, str]:
-        pods = subject.cluster.list("Pod", subject.namespace, labels=labels)
-        return (None if pods else True), "; ".join(map(waiting.describe_pod, pods))
-
-    waiting.until(subject.cluster, f"pods of {subject.name} gone", look, timeout_s)
+def _count_before(subject: Subject, found: Object) -> int | None:
+    """Return the count that a Deployment's record holds; None where no count was touched (its pods were deleted)."""
+    noted = notes_on(found).get(REPLICAS)
+    if noted is not None and not noted.isdigit():
+        raise OutageError(f"{subject}: cannot read its annotation {REPLICAS}: {noted!r}", hint="scale it by hand")
+    return None if noted is None else int(noted)
 
 
-def scale_back(subject: Subject, found: Object) -> Restored:
-    """Scale to what the Deployment's record says, unless somebody has scaled it up again already."""
-    record, away = notes_on(found).get(REPLICAS), replicas_of(found) == 0
-    if record is None:  # its pods were deleted, and no count was touched
-        away, record = False, str(replicas_of(found))
-    if not record.isdigit():
-        raise OutageError(f"{subject}: cannot read its annotation {REPLICAS}: {record!r}", hint="scale it by hand")
-    if away:
-        subject.cluster.scale(subject.name, int(record), subject.namespace)
-    return Restored(
-        context=subject.cluster.name,
-        namespace=subject.namespace,
-        kind=subject.kind,
-        name=subject.name,
-        outcome="brought back" if away else "was already back",
-        state=f"{int(record) if away else replicas_of(found)} replicas",
+def _tell(subject: Subject, found: Object) -> Restored:
+    """Say what it is scaled to by its record, unless somebody has scaled it up again already."""
+    before, now = _count_before(subject, found), replicas_of(found)
+    away = before is not None and now == 0
+    return subject.restored(away=away, state=f"{before if away else now} replicas")
+
+
+def _scale_back(subject: Subject, found: Object) -> None:
+    subject.cluster.scale(subject.name, _count_before(subject, found) or 0, subject.namespace)
+
+
+def _wait_until_back(subject: Subject, found: Object, timeout_s: float) -> None:
+    """Wait until the replicas are there and ready; a count that nobody can have meant is an error."""
+    (state,) = subject.cluster.wait_for_rollout(subject.namespace, [subject.name], timeout_s=timeout_s)
+    before = _count_before(subject, found)
+    if before is None or replicas_of(found) or state.desired in _counts_meant(before, subject, found):
+        return
+    raise OutageError(
+        f"{subject} was scaled to {state.desired} while it came back to {before}",
+        hint="meshbook restore leaves the count as it is now and takes the record off",
     )
 
 
-def confirm(subject: Subject, restored: Restored, timeout_s: float) -> None:
-    """Wait until the replicas are there and ready, and only then take the record off the Deployment."""
-    (state,) = subject.cluster.wait_for_rollout(subject.namespace, [subject.name], timeout_s=timeout_s)
-    record = notes_on(subject.read())
-    if restored.outcome == "brought back" and REPLICAS in record:
-        _, low, high = record.get(AUTOSCALER, f"- {record[REPLICAS]} {record[REPLICAS]}").split()
-        if not min(int(low), int(record[REPLICAS])) <= state.desired <= max(int(high), int(record[REPLICAS])):
-            raise OutageError(f"{subject} was scaled to {state.desired} while it came back to {record[REPLICAS]}")
-    subject.forget()
+def _counts_meant(before: int, subject: Subject, found: Object) -> range:
+    """Return the counts from the former one to what its autoscaler may make of it, by its bounds then and now."""
+    autoscalers = [notes_on(found).get(AUTOSCALER, ""), autoscaler_of(subject, found)]
+    bounds = [bound for told in autoscalers for bound in told.split()[1:]]
+    counts = [before, *(int(bound) for bound in bounds if bound.isdigit())]
+    return range(min(counts), max(counts) + 1)
+
+
+class ScaledToZero(Recorded):
+    """The application's Deployment at 0 replicas: pods end in order and finish what they have begun."""
+
+    about = "scale the application to 0: pods end in order (the article's way)"
+
+    undoing = Undoing(tell=_tell, order=_scale_back, wait=_wait_until_back)
+
+    def find_subjects(self) -> Iterable[Subject]:
+        one = self.intent
+        return [Subject(cluster=one.cluster, kind="Deployment", namespace=one.namespace, name=one.deployment)]
+
+    def changes(self) -> list[str]:
+        return [f"{subject}: {replicas_of(subject.read())} → 0 replicas" for subject in self.subjects]
+
+    def checks(self) -> list[Check]:
+        counts = {str(subject): replicas_of(subject.read()) for subject in self.subjects}
+        told = ", ".join(f"{name} has {count} replicas" for name, count in counts.items())
+        empty = [f"{name} has 0 replicas already" for name, count in counts.items() if not count]
+        return [Check(name="there is something to take away", ok=not empty, saw=", ".join(empty) or told)]
+
+    def notes(self, subject: Subject, found: Object) -> dict[str, str]:
+        bounds = autoscaler_of(subject, found)
+        return {REPLICAS: str(replicas_of(found)), **({AUTOSCALER: bounds} if bounds else {})}
+
+    def order(self, subject: Subject) -> None:
+        subject.cluster.scale(subject.name, 0, subject.namespace)
+
+    def wait_until_gone(self, subject: Subject, before: Object) -> None:
+        labels = waiting.selector_of(before)
+
+        def look() -> tuple[bool | None, str]:
+            pods = subject.cluster.list("Pod", subject.namespace, labels=labels)
+            return (None if pods else True), "; ".join(map(waiting.describe_pod, pods))
+
+        waiting.until(subject.cluster, f"pods of {subject.name} gone", look, self.intent.timeout_s)
+
+
+class EastWestAway(ScaledToZero):
+    """The east-west gateways of the cluster at 0 replicas: no mesh request gets in from other clusters."""
+
+    about = "scale the cluster's east-west gateway to 0: mesh requests from other clusters find nobody"
+
+    def find_subjects(self) -> Iterable[Subject]:
+        cluster = self.intent.cluster
+        services = cluster.list("Service", labels=GATEWAY_LABELS)
+        found = [deployment for service in services for deployment in _behind(cluster, service)]
+        if not found:
+            raise OutageError(
+                f"{cluster.name}: no Deployment is behind a Service labelled {GATEWAY_LABELS}",
+                hint="is the east-west gateway of part 3 of the article installed?",
+            )
+        return dict.fromkeys(Subject.of(cluster, "Deployment", deployment) for deployment in found)
