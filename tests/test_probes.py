@@ -275,11 +275,12 @@ def test_globbing_characters_of_a_url_reach_the_server_unchanged() -> None:
     assert [path for path, _ in server.asked] == ["/hello?a[1]={b,c}&d=[1-3]"] * 2
 
 
-def test_several_curls_share_the_work_and_no_number_is_missing() -> None:
+@pytest.mark.parametrize(("requests", "parallel"), [(9, 4), (10, 10), (3, 10), (11, 10)])
+def test_several_curls_share_the_work_and_no_number_is_missing(requests: int, parallel: int) -> None:
     with service(delay_s=0.05) as server:
-        frame = probes.curl_from_here(server.url, 9, parallel=4)
-    assert frame["seq"].tolist() == list(range(1, 10))
-    assert frame["error"].tolist() == [""] * 9
+        frame = probes.curl_from_here(server.url, requests, parallel=parallel)
+    assert frame["seq"].tolist() == list(range(1, requests + 1))
+    assert frame["error"].tolist() == [""] * requests
 
 
 def test_a_rate_holds_requests_back() -> None:

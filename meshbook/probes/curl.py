@@ -94,7 +94,9 @@ def command(ask: Ask, *, direct: bool = False) -> list[str]:
     ``direct`` goes past any proxy that the environment names.
     """
     escaped = re.sub(r"([\[\]{}])", r"\\\1", ask.url)
-    counter = f"#{ask.nonce}-[{ask.first}-{max(ask.first, ask.requests)}:{ask.step}]"
+    last = ask.numbers[-1] if ask.numbers else ask.first
+    step = ask.step if last > ask.first else 1  # curl refuses a range that its step leaps over
+    counter = f"#{ask.nonce}-[{ask.first}-{last}:{step}]"
     limits = ["--max-time", f"{ask.timeout_s:g}", "--connect-timeout", f"{min(ask.connect_timeout_s, ask.timeout_s):g}"]
     rate = ["--rate", f"{ask.per_day}/d"] if ask.rate_per_s else []
     shape = ["-q", "--silent", "--no-buffer", "--http1.1", "--header", "Connection: close", "--write-out", _FORMAT]
