@@ -14,11 +14,9 @@ from matplotlib.figure import Figure
 
 from meshbook import charts, tables
 from meshbook.charts import answers as answers_charts
-from meshbook.errors import UsageError
 from meshbook.judge import intervals
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
-OUTAGE = NOON + timedelta(seconds=1), NOON + timedelta(seconds=2)
 
 
 def answers(told: Sequence[str], source: str = "outside") -> pd.DataFrame:
@@ -51,8 +49,6 @@ FRAMES = {
 }
 CHARTS: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "share_by_source": charts.share_by_source,
-    "answers_over_time": charts.answers_over_time,
-    "answers_over_time with outage": lambda frame: charts.answers_over_time(frame, OUTAGE),
     "latency_by_version": charts.latency_by_version,
 }
 
@@ -73,8 +69,6 @@ def test_every_chart_draws_whatever_the_rows_hold(draw: Callable[[pd.DataFrame],
 def test_counts_and_errors_are_told_in_words() -> None:
     assert "6 of 18" in words(charts.share_by_source(FRAMES["errors"]))
     assert "no good answer" in words(charts.share_by_source(FRAMES["errors"]))
-    lanes = words(charts.answers_over_time(FRAMES["errors"], OUTAGE))
-    assert all(word in lanes for word in ("v1", "http_503", "timeout", "n = 6", "outage, 1.0 s"))
     assert "median 34 ms, n = 15" in words(charts.latency_by_version(FRAMES["healthy"]))
 
 
@@ -92,14 +86,6 @@ def test_a_frame_without_rows_says_so() -> None:
 def test_the_interval_drawn_is_the_interval_judged() -> None:
     for k, n in ((0, 10), (7, 20), (20, 20)):
         assert answers_charts._wilson(k, n) == pytest.approx(intervals.interval(k, n), abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    "outage", [OUTAGE[::-1], (OUTAGE[0].replace(tzinfo=None), OUTAGE[1])], ids=["backwards", "zone"]
-)
-def test_an_outage_that_cannot_be_placed_in_time_is_refused(outage: tuple[datetime, datetime]) -> None:
-    with pytest.raises(UsageError):
-        charts.answers_over_time(FRAMES["healthy"], outage)
 
 
 def test_a_figure_shows_itself_exactly_once_without_pyplot() -> None:

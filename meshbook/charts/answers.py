@@ -1,4 +1,4 @@
-"""A frame of ``tables.ANSWERS`` to a figure: who answers, when, and how fast. Nothing is read, judged or saved here.
+"""A frame of ``tables.ANSWERS`` to a figure: who answers, and how fast. Nothing is read, judged or saved here.
 
 The looks of versions and the figure itself are in ``figures``.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from statistics import NormalDist
 
 import numpy as np
@@ -20,17 +19,13 @@ from meshbook import tables
 from meshbook.charts.figures import (
     BAD,
     GREY,
-    SHADE,
     Look,
     beside,
-    draw_lane,
-    drawn,
     looks_of,
     nothing,
     one_panel,
     several_panels,
 )
-from meshbook.errors import UsageError
 
 _Z = NormalDist().inv_cdf(0.975)
 _NO_ANSWER = "no good answer"
@@ -68,45 +63,6 @@ def _draw_share(axes: Axes, y: float, k: int, n: int, look: Look) -> None:
     axes.plot([100 * low, 100 * high], [y, y], color=look.colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
     axes.plot([100 * k / n], [y], color=look.colour, marker=look.marker, markersize=7, linestyle="none")
     beside(axes, y, f"{k} of {n}")
-
-
-def answers_over_time(frame: pd.DataFrame, outage: tuple[datetime, datetime] | None = None) -> Figure:
-    """Draw every request at the second it was sent, in one lane per version and per kind of error, and the outage.
-
-    ``outage`` is (start, end), with time zone. One panel per source.
-    """
-    if outage is not None and (None in (outage[0].tzinfo, outage[1].tzinfo) or outage[1] <= outage[0]):
-        raise UsageError("an outage is drawn from a start to a later end, both with a time zone")
-    answers = tables.measured(tables.conform(frame, tables.ANSWERS)).dropna(subset=["time"])
-    looks = looks_of(answers)
-    errors = sorted(set(answers["error"]) - {""})
-    lanes, sources = [*looks, *errors], sorted(answers["source"].unique())
-    figure, panels = several_panels("Who answered when", frame, rows=len(lanes), count=len(sources))
-    if not sources:
-        return nothing(figure, panels[0])
-    begin = answers["time"].min()
-    for axes, source in zip(panels, sources, strict=True):
-        rows = answers[answers["source"] == source]
-        kinds = rows["version"].where(rows["error"] == "", rows["error"])
-        seconds = (rows["time"] - begin).dt.total_seconds()
-        for lane, name in enumerate(lanes):
-            draw_lane(axes, lane, seconds[kinds == name], drawn(looks.get(name, BAD), len(answers)))
-        axes.set_yticks(range(len(lanes)), lanes)
-        axes.set_ylim(len(lanes) - 0.4, -1.0 if outage else -0.6)
-        if len(sources) > 1:
-            axes.set_title(source, loc="left", fontsize=10)
-        if outage is not None:
-            _shade(axes, *((moment - begin).total_seconds() for moment in outage))
-    panels[-1].set_xlabel(f"seconds since the first request ({begin:%H:%M:%S} UTC)")
-    return figure
-
-
-def _shade(axes: Axes, start: float, end: float) -> None:
-    axes.axvspan(start, end, color=SHADE, zorder=0, linewidth=0)
-    for edge in (start, end):
-        axes.axvline(edge, color=GREY, linewidth=0.8, zorder=1)
-    label = f"outage, {end - start:.1f} s" if end - start < 10 else f"outage, {end - start:.0f} s"
-    axes.text((start + end) / 2, 0.97, label, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=9)
 
 
 def latency_by_version(frame: pd.DataFrame) -> Figure:

@@ -7,7 +7,8 @@ and what is not good is always named in words.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,8 +21,6 @@ _DPI = 200
 _SCREEN_DPI = 100
 
 FAILED, INK, GREY, SHADE = "#A3231A", "#222222", "#767676", "#E9E4DC"
-_CROWDED = 100
-"""Requests in a chart above which strokes are drawn instead of markers, so that single gaps still show."""
 
 
 class Chart(Figure):
@@ -58,14 +57,10 @@ def looks_of(answers: pd.DataFrame) -> dict[str, Look]:
     return {version: STYLES[number % len(STYLES)] for number, version in enumerate(versions)}
 
 
-def draw_lane(axes: Axes, lane: int, seconds: pd.Series[float], look: Look) -> None:
-    size, line = (110, 0.9) if look.marker == "|" else (22, 1.2)
-    axes.scatter(seconds, [lane] * len(seconds), s=size, c=look.colour, marker=look.marker, linewidths=line)
-    beside(axes, lane, f"n = {len(seconds)}")
-
-
-def drawn(look: Look, requests: int) -> Look:
-    return replace(look, marker="|") if requests > _CROWDED and look is not BAD else look
+def looks_of_sources(sources: Sequence[str]) -> dict[str, Look]:
+    """Return looks of those who asked, other ones than those of the first two versions."""
+    styles = (*STYLES[2:], *STYLES[:2])
+    return {source: styles[number % len(styles)] for number, source in enumerate(sources)}
 
 
 def beside(axes: Axes, y: float, text: str) -> None:

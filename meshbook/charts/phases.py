@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from meshbook import tables
-from meshbook.charts.figures import BAD, GREY, INK, SHADE, STYLES, Chart, Look, looks_of, nothing
+from meshbook.charts.figures import BAD, GREY, INK, SHADE, Chart, Look, looks_of, looks_of_sources, nothing
 
 WIDTH_IN = 10.0
 _GOING, _BACK = "going", "coming back"
@@ -24,8 +24,6 @@ _MOST_ERROR_MS = 1000.0
 """Requests whose time is not known better are not drawn."""
 _TITLES = {_GOING: "going away", _BACK: "coming back"}
 _SERVER = Look(colour=INK, marker="d")
-_SOURCES = (*STYLES[2:], *STYLES[:2])
-"""Looks of sources, other ones than those of the first two versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     _draw_answers(panels["all"], sent, lanes, axis)
     _draw_parts(panels["all"], timed, axis)
     panels["all"].set_title("\n".join(headline), loc="left", fontsize=9.5, linespacing=1.4)
-    looks = {source: _SOURCES[number % len(_SOURCES)] for number, source in enumerate(sources)}
+    looks = looks_of_sources(sources)
     for part, title in _TITLES.items():
         words = f"{title}: seconds from the order to it"
         _draw_phases(panels[part], phases[phases["part"] == part], looks, words)

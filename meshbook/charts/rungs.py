@@ -17,12 +17,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from meshbook import tables
-from meshbook.charts.figures import FAILED, GREY, INK, SHADE, STYLES, Chart, Look, nothing
+from meshbook.charts.figures import FAILED, GREY, INK, SHADE, Chart, Look, looks_of_sources, nothing
 
 WIDTH_IN = 9.0
 _LINEAR_MS = 100.0
 _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
-_SOURCES = (*STYLES[2:], *STYLES[:2])
 _STEP, _ROW_IN = 0.16, 0.15
 
 
@@ -40,7 +39,7 @@ def ladder(rounds: pd.DataFrame, limit_s: float | None = None) -> Figure:
     figure.suptitle("How long callers were without the service", x=0.01, ha="left", fontsize=11, fontweight="bold")
     ends = [known[name].dropna().tolist() for name in ("low_ms", "high_ms", "disturbed_high_ms")]
     top = 1.15 * max([_LINEAR_MS, *(float(end) for some in ends for end in some)])
-    looks = {source: _SOURCES[number % len(_SOURCES)] for number, source in enumerate(sources)}
+    looks = looks_of_sources(sources)
     ticks, y = [], 0.0
     for number, ((mode, context), rows) in enumerate(groups):
         begin = y

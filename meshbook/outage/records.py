@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 PREFIX = "meshbook.io/"
@@ -18,8 +18,6 @@ ALL = (RUN, SINCE, MODE, OF, REPLICAS, AUTOSCALER)
 
 AWAY = f"{PREFIX}away"
 """Key that no pod carries: in a Service's selector it leaves the Service without endpoints."""
-
-Annotations = Mapping[str, str]
 
 
 def notes_on(found: Mapping[str, Any]) -> dict[str, str]:
@@ -63,12 +61,6 @@ class Outage:
     """The API said that all of it was ready."""
     steady_again: datetime | None = None
     """The steady state was proved again; None where nobody asked for that."""
-
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        """Return (start, end) as ``charts.answers_over_time`` wants them; an outage that goes on ends now."""
-        now = datetime.now(UTC)
-        return self.patch_accepted or now, self.ready_again or now
 
 
 @dataclass(frozen=True, kw_only=True)
