@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,17 @@ def test_an_ingress_gateway_serves_the_virtual_services_paths(world: Any) -> Non
     (route,) = domains(found["rds/gateway-80.json"])["*"]
     assert route["match"] == {"path": "/hello"}
     assert route["route"]["cluster"] == OUTBOUND
+
+
+def test_virtual_services_that_share_gateway_and_host_are_served_together_the_oldest_first(world: Any) -> None:
+    (given,) = world.config["virtual_services"]
+    other = copy.deepcopy(given)
+    other["metadata"] |= {"name": "scratch", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    other["spec"]["http"][0]["match"] = [{"uri": {"exact": "/scratch"}}]
+    given["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    world.config["virtual_services"].append(other)
+    routes = domains(files(world, "ingress-1")["rds/gateway-80.json"])["*"]
+    assert [route["match"] for route in routes] == [{"path": "/scratch"}, {"path": "/hello"}]
 
 
 def test_an_east_west_gateway_serves_its_load_balancers_address_by_sni(world: Any) -> None:
