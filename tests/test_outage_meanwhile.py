@@ -1,4 +1,4 @@
-"""What others do to an object in the middle of an outage costs neither its record nor its way back."""
+"""An outage touches its own objects only; what others do to them meanwhile costs neither record nor way back."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def cluster(bare_fleet: Fleet, hands: Any) -> Iterator[Cluster]:
         yield cluster
 
 
-def _intent(cluster: Cluster, mode: str = "scale-to-zero") -> outage.Intent:
-    return outage.Intent(cluster=cluster, deployment="web", namespace=NAMESPACE, mode=mode, timeout_s=10.0)
+def _intent(cluster: Cluster, mode: str = "scale-to-zero", deployment: str = "web") -> outage.Intent:
+    return outage.Intent(cluster=cluster, deployment=deployment, namespace=NAMESPACE, mode=mode, timeout_s=10.0)
 
 
 def _take(intent: outage.Intent) -> None:
@@ -171,3 +171,14 @@ def test_a_gateways_service_without_a_selector_takes_nobody_away(cluster: Cluste
     head = {"name": "elsewhere", "namespace": NAMESPACE, "labels": GATEWAY}
     cluster.create("Service", {"metadata": head, "spec": {"ports": [{"port": 15443}]}})
     assert [subject.name for subject in mode_of(_intent(cluster, "east-west-away")).subjects] == ["east", "west"]
+
+
+def test_only_pods_that_the_deployment_selects_are_deleted_however_it_says_so(cluster: Cluster) -> None:
+    chosen = _deployment("chosen", NAMESPACE, {"app": "chosen"})
+    is_it, is_labelled = {"key": "app", "operator": "In", "values": ["chosen"]}, {"key": "app", "operator": "Exists"}
+    chosen["spec"]["selector"] = {"matchExpressions": [is_it, is_labelled]}
+    cluster.create("Deployment", chosen)
+    cluster.wait_for_rollout(NAMESPACE, ["chosen"], timeout_s=10)
+    changes = mode_of(_intent(cluster, "pods-deleted", "chosen")).changes()
+    assert len(changes) == 2
+    assert all("Pod chosen-" in change for change in changes)

@@ -12,6 +12,7 @@ import pytest
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import OutageError
+from meshbook.outage.deleting import PodsDeleted
 from meshbook.outage.modes import mode_of
 from meshbook.outage.records import AWAY
 
@@ -212,7 +213,10 @@ def _die_in(intent: outage.Intent) -> None:
     record = outage.Outage(
         mode=intent.mode, context="cluster1", namespace=NAMESPACE, deployment="web-v1", replicas=2, run=intent.run
     )
-    mode_of(intent).take(record)
+    mode = mode_of(intent)
+    mode.take(record)
+    if isinstance(mode, PodsDeleted):
+        mode.watch.end()  # a killed process watches nothing
 
 
 @pytest.mark.parametrize("mode", WHERE)

@@ -12,7 +12,7 @@ import pytest
 
 from meshbook import tables
 from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import UsageError
+from meshbook.errors import GatheredError, UsageError
 from meshbook.timeline import Change, Observer, Order, Story, phases, shares, sightings
 from meshbook.timeline.shares import Share
 from meshbook.timeline.sightings import Look, changes
@@ -297,6 +297,25 @@ def test_a_service_without_selector_cannot_be_observed(bare_fleet: Fleet) -> Non
         cluster.create("Service", head | {"spec": {"ports": [{"port": 80}]}})
     with pytest.raises(UsageError, match="has no selector"):
         Observer(bare_fleet, "web", NAMESPACE)
+
+
+def test_what_may_not_be_read_is_refused_and_not_told_as_unchanged(
+    scripted: Any, kubeconfig: Callable[..., str]
+) -> None:
+    names = {"services": "Service", "pods": "Pod", "namespaces": "Namespace"}
+    kinds = [{"name": name, "kind": kind, "namespaced": name != "namespaces"} for name, kind in names.items()]
+    slices = {"name": "endpointslices", "kind": "EndpointSlice", "namespaced": True}
+    deployments = {"name": "deployments", "kind": "Deployment", "namespaced": True}
+    scripted.script |= {
+        "GET /api/v1": [{"resources": kinds}],
+        "GET /apis/apps/v1": [{"resources": [deployments]}],
+        "GET /apis/discovery.k8s.io/v1": [{"resources": [slices]}],
+        "GET /api/v1/namespaces/sample/services/web": [{"spec": {"selector": {"app": "web"}}}],
+        "GET /apis/discovery.k8s.io/v1/namespaces/sample/endpointslices": [(403, {"message": "slices are forbidden"})],
+    }
+    fleet = Fleet.connect(["one"], kubeconfig({"one": scripted.url}))
+    with pytest.raises(GatheredError, match="slices are forbidden"):
+        Observer(fleet, "web", NAMESPACE)
 
 
 def _wait_until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:

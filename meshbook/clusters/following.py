@@ -60,7 +60,7 @@ def listing(api: Api, scope: Scope, silence_s: float) -> Listing:
     """List once, in one page; ClusterError when no answer comes within ``silence_s``."""
     path, asked = api.resource(scope.kind).path(scope.namespace), datetime.now(UTC)
     response = api.connection.open_stream(path, query=scope.query(), silence_s=silence_s)
-    answer = json.loads(b"".join(_chunks(api, response)))
+    answer = _decoded(api, b"".join(_chunks(api, response)))
     version = str((answer.get("metadata") or {}).get("resourceVersion", ""))
     return Listing(objects=answer.get("items") or [], version=version, asked=asked, answered=datetime.now(UTC))
 
@@ -82,12 +82,22 @@ def news(api: Api, scope: Scope, version: str, length_s: int) -> Iterator[News]:
 
 
 def _event(api: Api, line: bytes) -> News:
-    event: dict[str, Any] = json.loads(line)
+    event = _decoded(api, line)
     if event["type"] == "ERROR":
         status = event["object"]
         code = int(status.get("code", 0))
         raise ClusterError(f"{api.name}: {status.get('message')}", code=code, reason=str(status.get("reason", "")))
     return News(verb=event["type"], found=event["object"], answered=datetime.now(UTC))
+
+
+def _decoded(api: Api, data: bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise ClusterError(
+            f"the answer of {api.name} is not JSON: {data[:80]!r}", hint="is there a proxy in between?"
+        ) from error
+    return found
 
 
 def log(

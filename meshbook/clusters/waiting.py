@@ -16,6 +16,7 @@ from meshbook.errors import ClusterError, WaitTimeout
 
 T = TypeVar("T")
 
+_OVER = {"Succeeded", "Failed"}
 _STOPPED = {"Completed", "ContainerCreating", "PodInitializing", ""}
 
 
@@ -125,8 +126,21 @@ def _obstacles(api: Api, namespace: str, names: Collection[str]) -> Iterable[str
 
 def selector_of(deployment: Object) -> str:
     """Return a Deployment's own pods as a label selector."""
-    labels = deployment["spec"]["selector"].get("matchLabels") or {}
-    return ",".join(f"{key}={value}" for key, value in labels.items())
+    selector = deployment["spec"]["selector"]
+    equal = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    return ",".join([*equal, *map(_requirement, selector.get("matchExpressions") or [])])
+
+
+def _requirement(expression: Object) -> str:
+    key, operator = expression["key"], expression["operator"]
+    if operator in ("Exists", "DoesNotExist"):
+        return f"!{key}" if operator == "DoesNotExist" else str(key)
+    return f"{key} {operator.lower()} ({','.join(expression['values'])})"
+
+
+def is_staying(pod: Object) -> bool:
+    """Tell whether a pod is to stay: not on its way out, and not at the end of its work."""
+    return not pod["metadata"].get("deletionTimestamp") and (pod.get("status") or {}).get("phase") not in _OVER
 
 
 def is_ready(pod: Object) -> bool:

@@ -20,6 +20,8 @@ from meshbook.outage.subjects import Subject
 
 LOOK_S = 0.1
 """Seconds between two looks for the replacements."""
+LAST_LOOK_S = 5.0
+"""Seconds that the last look may take when the API server does not answer; its news is not waited for longer."""
 
 
 class PodsDeleted(ScaledToZero):
@@ -30,7 +32,7 @@ class PodsDeleted(ScaledToZero):
 
     def __init__(self, intent: Intent) -> None:
         super().__init__(intent)
-        self._return = _Return(self, intent)
+        self.watch = _Return(self, intent)
         self._gone: list[Object] = []
 
     def changes(self) -> list[str]:
@@ -44,7 +46,7 @@ class PodsDeleted(ScaledToZero):
 
     def prepare(self, found: Sequence[Object]) -> None:
         self._gone = self.pods()
-        self._return.begin({str(pod["metadata"]["uid"]) for pod in self._gone}, sum(map(replicas_of, found)))
+        self.watch.begin({str(pod["metadata"]["uid"]) for pod in self._gone}, sum(map(replicas_of, found)))
 
     def order(self, subject: Subject) -> None:
         for pod in self._gone:
@@ -57,7 +59,7 @@ class PodsDeleted(ScaledToZero):
 
     def bring_back(self, outage: Outage) -> None:
         """Wait for the replacements; the times of their return are those at which they were first seen."""
-        seen = self._return.end()
+        seen = self.watch.end()
         super().bring_back(outage)
         outage.back_asked = outage.brought_back = seen.there or outage.brought_back
         outage.ready_again = seen.ready or outage.ready_again
@@ -66,7 +68,7 @@ class PodsDeleted(ScaledToZero):
         """Return the pods that are there and not on their way out."""
         (subject,) = self.subjects
         found = subject.cluster.list("Pod", subject.namespace, labels=waiting.selector_of(subject.read()))
-        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+        return [pod for pod in found if waiting.is_staying(pod)]
 
 
 class _Return:
@@ -86,7 +88,7 @@ class _Return:
     def end(self) -> _Return:
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(LAST_LOOK_S)
         return self
 
     def _watch(self) -> None:

@@ -62,7 +62,7 @@ def _wait_until_back(subject: Subject, found: Object, timeout_s: float) -> None:
 
     def look() -> tuple[bool | None, str]:
         pods = subject.cluster.list("Pod", subject.namespace, labels=labels) if labels else []
-        staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        staying = [pod for pod in pods if waiting.is_staying(pod)]
         ready, count = sum(map(waiting.is_ready, staying)), ready_endpoints(subject)
         told = f"{count} ready endpoints, {ready} of {len(staying)} pods ready"
         return (True if count >= ready and (ready or not staying) else None), told

@@ -25,6 +25,8 @@ LEG_S = 1
 """Seconds that one watch lasts before the next one goes on where it ended: so long can ``stop`` take."""
 POLL_S = 0.25
 """Seconds between two lists of the same kind: so far before its sight a change can lie."""
+SHORTEST_LEG_S = 0.05
+"""A watch that ends sooner was cut by somebody in between, who is not asked again without a pause."""
 SILENCE_S = 1.0
 """Seconds after which a cluster that does not answer is called silent."""
 _FIRST_S = 10.0
@@ -137,7 +139,10 @@ class Observer:
             objects = {_key(one): one for one in found.objects}
             version = found.version
             while version and not self._stopped.is_set():
+                began = time.monotonic()
                 version = self._leg(cluster, part, objects, version)
+                if time.monotonic() - began < SHORTEST_LEG_S:
+                    self._stopped.wait(POLL_S)
 
     def _leg(self, cluster: Cluster, part: _Part, objects: dict[str, Any], version: str) -> str:
         """Watch for one leg and return the version to go on from; empty when it is to be listed again."""
@@ -177,8 +182,11 @@ def _parts(cluster: Cluster, service: str, namespace: str) -> list[_Part]:
     def replicas(found: Iterable[dict[str, Any]]) -> tuple[str, ...]:
         return sightings.replica_counts(one for one in found if selector.items() <= _template_labels(one).items())
 
-    return [
+    parts = [
         _Part(subject="endpoints", scope=slices, read=sightings.ready_endpoints),
         _Part(subject="pods", scope=pods, read=sightings.pod_states),
         _Part(subject="replicas", scope=deployments, read=replicas, polled=False),
     ]
+    for part in parts:  # what may not be read would be told as unchanged
+        cluster.list(part.scope.kind, namespace, labels=part.scope.labels)
+    return parts
