@@ -15,6 +15,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from meshbook.cli.run import restore
+
 VERDICT = (
     "from meshbook import judge, page\n"
     'page.leave_verdict(judge.Verdict(claim="all is well", outcome="{outcome}", reason="looked", n=3))'
@@ -200,6 +202,12 @@ def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cl
     scripted.script |= {"GET /apis/apps/v1/deployments": [{"items": []}], "GET /api/v1/services": [{"items": []}]}
     found = meshbook("restore", "--kubeconfig", cluster, "--contexts", "one")
     assert (found.returncode, found.stdout) == (0, "nothing was away in namespace sample\n"), found.stderr
+    found = meshbook("restore", "--dry-run", "--kubeconfig", cluster, "--contexts", "one")
+    assert (found.returncode, found.stdout) == (0, "nothing is away in namespace sample\n"), found.stderr
+
+
+def test_a_dry_run_that_breaks_brings_nothing_back() -> None:
+    assert restore({"dry_run": True, "contexts": ["nowhere"]}) == []
 
 
 def test_the_environment_is_said_of_a_lab_that_is_up_only(meshbook: Meshbook) -> None:

@@ -166,6 +166,19 @@ def test_restore_brings_back_what_a_crash_left_away_and_again_does_nothing(fleet
     assert outage.restore(target, NAMESPACE) == []
 
 
+def test_what_is_left_away_can_be_looked_at_first(fleet: Fleet, target: Cluster) -> None:
+    assert outage.left_away(fleet, NAMESPACE) == []
+    _crash(target)
+    (left,) = outage.left_away(fleet, NAMESPACE)
+    assert (left.context, left.kind, left.name, left.run) == ("cluster1", "Deployment", "web-v1", "dead")
+    assert left.restore == "to be brought back, 2 replicas"
+    assert _replicas(target) == 0
+    target.scale("web-v1", 3, NAMESPACE)
+    (left,) = outage.left_away(target, [NAMESPACE])
+    assert left.restore == "only the record is left, 3 replicas"
+    assert _record(target)[outage.RUN] == "dead"
+
+
 def test_restore_leaves_a_count_that_somebody_has_set_since(target: Cluster) -> None:
     _crash(target)
     target.scale("web-v1", 3, NAMESPACE)

@@ -102,6 +102,9 @@ def test_the_command_wakes_a_silent_cluster_before_it_asks_it(fleet: Fleet, lab:
     Control.of(lab.root).begin(Wanted(kind="cluster-away", context="cluster1", by="outage"))
     argv = [sys.executable, "-m", "meshbook", "restore", "--contexts", "cluster1,cluster2"]
     argv += ["--kubeconfig", str(lab.kubeconfig)]
+    looked = subprocess.run([*argv, "--dry-run"], capture_output=True, text=True, timeout=20, check=True)
+    assert looked.stdout.startswith("cluster1: Cluster cluster1: cluster-away since ")
+    assert not _answers(fleet, lab)
     found = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
     assert found.stdout == "cluster1: Cluster cluster1 brought back\n"
     assert _answers(fleet, lab)

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     where = restore.add_mutually_exclusive_group()
     where.add_argument("--namespace", "-n", default="sample", help="of the application; default: sample")
     where.add_argument("--all-namespaces", "-A", action="store_true", help="whatever anybody's outage has left away")
+    restore.add_argument("--dry-run", action="store_true", help="only say what is away, and whose outage it is")
     report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
     report.add_argument("folder", type=Path)
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))

@@ -95,6 +95,8 @@ def restore(values: Mapping[str, Any]) -> Sequence[str]:
     from meshbook import outage
     from meshbook.clusters import Fleet
 
+    if values.get("dry_run"):
+        return []
     where = values.get("contexts", []), values.get("kubeconfig", "")
     awake = outage.wake(*where)
     return [str(one) for one in (*awake, *outage.restore(Fleet.connect(*where), values.get("namespace", "sample")))]

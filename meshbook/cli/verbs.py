@@ -5,21 +5,35 @@ from __future__ import annotations
 import argparse
 import platform
 import shlex
+from collections.abc import Mapping
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 from meshbook.errors import UsageError
 
 
 def restore(arguments: argparse.Namespace) -> int:
-    """Bring back what an interrupted outage left away, and say what that was."""
+    """Bring back what an interrupted outage left away, and say what that was; in a dry run only say it."""
     from meshbook.cli.run import restore as bring_back
 
     contexts = [name.strip() for name in arguments.contexts.split(",") if name.strip()]
     namespace = "" if arguments.all_namespaces else arguments.namespace
-    lines = bring_back({"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace})
-    print("\n".join(lines) or f"nothing was away in {f'namespace {namespace}' if namespace else 'any namespace'}")
+    given = {"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace}
+    lines = _left_away(given) if arguments.dry_run else bring_back(given)
+    is_away, place = "is" if arguments.dry_run else "was", f"namespace {namespace}" if namespace else "any namespace"
+    print("\n".join(lines) or f"nothing {is_away} away in {place}")
     return 0
+
+
+def _left_away(given: Mapping[str, Any]) -> list[str]:
+    from meshbook import outage
+    from meshbook.clusters import Fleet
+
+    where = given["contexts"], given["kubeconfig"]
+    if silent := outage.silent(*where):
+        return [*map(str, silent), "whatever else is away there is seen when it answers again"]
+    return [str(one) for one in outage.left_away(Fleet.connect(*where), given["namespace"])]
 
 
 def report(folder: Path) -> int:

@@ -21,8 +21,8 @@ from meshbook.outage.guards import is_lab
 from meshbook.outage.intent import Intent
 from meshbook.outage.modes import MODES
 from meshbook.outage.planning import Plan, plan
-from meshbook.outage.records import MODE, OF, REPLICAS, RUN, SINCE, Check, Outage, Restored
-from meshbook.outage.restoring import restore, wake
+from meshbook.outage.records import MODE, OF, REPLICAS, RUN, SINCE, Check, LeftAway, Outage, Restored
+from meshbook.outage.restoring import left_away, restore, silent, wake
 from meshbook.outage.taking import scaled_to_zero, taken_away
 
 __all__ = [
@@ -34,13 +34,16 @@ __all__ = [
     "SINCE",
     "Check",
     "Intent",
+    "LeftAway",
     "Outage",
     "Plan",
     "Restored",
     "is_lab",
+    "left_away",
     "plan",
     "restore",
     "scaled_to_zero",
+    "silent",
     "taken_away",
     "wake",
 ]

@@ -81,6 +81,27 @@ class Restored:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftAway:
+    """One object that carries the record of an outage now, of a run that was interrupted or is still going on."""
+
+    context: str
+    namespace: str
+    kind: str
+    name: str
+    mode: str
+    run: str
+    since: str
+    """When the record was written, ISO 8601."""
+    restore: str
+    """What ``restore`` would do about it."""
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        whose = f", by run {self.run}" if self.run else ""
+        return f"{self.context}: {self.kind} {self.name}{where}: {self.mode} since {self.since}{whose}; {self.restore}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One thing that must hold before an outage starts."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.errors import ClusterError, OutageError
 from meshbook.outage import undoing
 from meshbook.outage.endpoints import ReadinessLost
-from meshbook.outage.records import Restored, belongs_to, is_recorded
+from meshbook.outage.records import MODE, RUN, SINCE, LeftAway, Restored, belongs_to, is_recorded, notes_on
 from meshbook.outage.scaling import ScaledToZero
 from meshbook.outage.silence import Lab
 from meshbook.outage.subjects import Subject
@@ -31,25 +32,65 @@ def restore(where: Cluster | Fleet, namespaces: str | Iterable[str] = (), *, tim
     of another namespace comes back with the application that it was taken away for.
     """
     fleet = Fleet([where]) if isinstance(where, Cluster) else where
-    wanted = (namespaces,) if isinstance(namespaces, str) else tuple(namespaces)
-    wanted = tuple(name for name in wanted if name)
+    wanted = _named(namespaces)
     awake = _wake(fleet)
     done = fleet.each(lambda cluster: _restore_cluster(cluster, wanted, timeout_s))
     return [*awake, *(restored for results in done.values() for restored in results)]
 
 
+def left_away(where: Cluster | Fleet, namespaces: str | Iterable[str] = ()) -> list[LeftAway]:
+    """Return what ``restore`` would bring back; nothing is changed."""
+    fleet = Fleet([where]) if isinstance(where, Cluster) else where
+    wanted = _named(namespaces)
+    found = fleet.each(lambda cluster: [_left(subject) for subject in _recorded(cluster, wanted)])
+    return [one for left in found.values() for one in left]
+
+
+def silent(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[LeftAway]:
+    """Return the clusters of a lab that an outage has silenced; they cannot be asked for anything else."""
+    for cluster in _unasked(contexts, kubeconfig):
+        with contextlib.suppress(OutageError):  # no lab's cluster, or of a lab that is gone
+            return Lab(cluster).away()
+    return []
+
+
 def wake(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Restored]:
     """Have a lab bring back the clusters that an outage has silenced; before ``Fleet.connect``, which asks them."""
-    names = context_names(contexts)
-    read = Kubeconfig(kubeconfig_path(kubeconfig))
-    read.require(names)
-    return _wake(Cluster(read, name) for name in names)
+    return _wake(_unasked(contexts, kubeconfig))
 
 
 def bring_back(subject: Subject, timeout_s: float) -> Restored:
     """Bring one recorded object back, wait until it is ready, and take the record off."""
     (restored,) = undoing.bring_back([(subject, UNDOING[subject.kind])], timeout_s)
     return restored
+
+
+def _unasked(contexts: Sequence[str], kubeconfig: str | Path) -> list[Cluster]:
+    names = context_names(contexts)
+    read = Kubeconfig(kubeconfig_path(kubeconfig))
+    read.require(names)
+    return [Cluster(read, name) for name in names]
+
+
+def _named(namespaces: str | Iterable[str]) -> tuple[str, ...]:
+    names = (namespaces,) if isinstance(namespaces, str) else tuple(namespaces)
+    return tuple(name for name in names if name)
+
+
+def _left(subject: Subject) -> LeftAway:
+    found = subject.read()
+    notes, restored = notes_on(found), UNDOING[subject.kind].tell(subject, found)
+    away = restored.outcome == "brought back"
+    return LeftAway(
+        context=subject.cluster.name,
+        namespace=subject.namespace,
+        kind=subject.kind,
+        name=subject.name,
+        mode=notes.get(MODE, ""),
+        run=notes.get(RUN, ""),
+        since=notes.get(SINCE, ""),
+        restore=", ".join(filter(None, ["to be brought back" if away else "only the record is left", restored.state])),
+    )
 
 
 def _restore_cluster(cluster: Cluster, namespaces: tuple[str, ...], timeout_s: float) -> list[Restored]:

@@ -19,7 +19,7 @@ from meshbook.clusters import Cluster
 from meshbook.clusters.connection import is_loopback
 from meshbook.errors import OutageError
 from meshbook.outage.intent import Intent
-from meshbook.outage.records import Check, Outage, Restored
+from meshbook.outage.records import Check, LeftAway, Outage, Restored
 from meshbook.outage.subjects import Subject
 
 EXTENSION = "meshbook.io/lab"
@@ -95,6 +95,23 @@ class Lab:
         return [
             Restored(context=self._name, namespace="", kind="Cluster", name=one["context"], outcome="brought back")
             for one in ended
+        ]
+
+    def away(self) -> list[LeftAway]:
+        """Return what outages have taken away from the lab, whoever's they are."""
+        found = [one for one in self.ask("GET", "/faults") if one["by"] == OWNER]
+        return [
+            LeftAway(
+                context=self._name,
+                namespace="",
+                kind="Cluster",
+                name=one["context"],
+                mode=one["kind"],
+                run="",
+                since=str(one["began"]["not_after"]["wall"]),
+                restore="to be brought back",
+            )
+            for one in found
         ]
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

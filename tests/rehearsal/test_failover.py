@@ -33,12 +33,14 @@ def served(lab: LabState, tmp_path_factory: pytest.TempPathFactory) -> LabState:
 def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabState) -> None:
     fleet = Fleet.connect(["cluster1", "cluster2"], str(served.kubeconfig))
     before = fleet["cluster1"].get("Deployment", "helloworld-v1", "sample")
-    outcome = run("3", "-p", "dry_run=true", kubeconfig=served.kubeconfig)
+    outcome = run("--dry-run", kubeconfig=served.kubeconfig)
     after = fleet["cluster1"].get("Deployment", "helloworld-v1", "sample")
     fleet.close()
     assert outcome.exit_code == 0, outcome.said
     claim = "scale-to-zero at cluster1 may start (a dry run: nothing was done)"
     assert outcome.outcomes("03_failover") == {claim: "pass"}
+    assert list(outcome.notebooks) == ["00_preflight", "03_failover"]
+    assert "change  cluster1: Deployment helloworld-v1 in sample: 1 → 0 replicas\n" in outcome.said
     assert after == before
     assert "1 → 0 replicas" in (outcome.folder / "03_failover.html").read_text()
 
