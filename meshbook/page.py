@@ -127,11 +127,11 @@ def worst(outcomes: Iterator[str]) -> str:
 
 
 def measured(claim: Claim) -> str:
-    """Return estimate and interval of a claim as text: ``50 % (30 to 70)``; empty where nothing was estimated."""
+    """Return what a claim measured as text: ``50 % (30 to 70)``, or only a range, ``0 to 0.14 s``, or nothing."""
     estimate, low, high, unit = (claim[name] for name in ("estimate", "low", "high", "unit"))
     found = "" if estimate is None else f"{estimate:g} {unit}".strip()
-    interval = "" if low is None or high is None else f"({low:g} to {high:g})"
-    return f"{found} {interval}".strip()
+    ends = "" if low is None or high is None else f"{low:g} to {high:g}"
+    return f"{found} ({ends})" if found and ends else found or f"{ends} {unit if ends else ''}".strip()
 
 
 def _show(bundle: Mapping[str, Any]) -> None:

@@ -79,6 +79,13 @@ def record(folder: Path, **states: str) -> None:
     (folder / "run.json").write_text(json.dumps({**content, "parameters": {"requests": 20}, "restored": []}))
 
 
+def kept(folder: Path, **tables: str) -> None:
+    """Write an executed notebook that keeps these tables."""
+    outputs = [display({"text/plain": name, ROWS_TYPE: {"name": name, "csv": text}}) for name, text in tables.items()]
+    cells = [nbformat.v4.new_markdown_cell("# Stage"), nbformat.v4.new_code_cell("probe()", outputs=outputs)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "03_failover.ipynb")
+
+
 def test_every_file_of_a_report_is_written(folder: Path) -> None:
     executed(folder, "01_connectivity", claim())
     record(folder, **{"01_connectivity": "pass", "02_external_access": "skipped"})
@@ -144,6 +151,24 @@ def test_the_state_of_a_notebook_run_by_hand_is_read_from_its_marks(
 ) -> None:
     executed(folder, "01_connectivity", *claims, error=error)
     assert report.write(folder).outcome == expected
+
+
+def test_only_requests_count_as_requests_and_an_empty_table_has_no_link(folder: Path) -> None:
+    answers = "time,seq,source,code\n1,1,outside,200\n2,2,outside,503\n"
+    kept(folder, answers=answers, phases="mode,phase\na,b\n", calibration="fault,true_ms\n")
+    report.write(folder)
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<b>2</b><span>requests sent</span>" in text
+    assert "phases (CSV)" in text
+    assert "calibration (CSV)" not in text
+
+
+def test_a_range_without_an_estimate_is_shown_as_a_range_with_its_unit(folder: Path) -> None:
+    executed(folder, "03_failover", claim(estimate=None, low=0, high=0.14, unit="s", limit="at most 1 s"))
+    report.write(folder)
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert ">0 to 0.14 s<svg" in text
+    assert "circle" not in text
 
 
 def test_verdicts_json_follows_its_schema(folder: Path) -> None:

@@ -81,7 +81,6 @@ def interrupted_at_most(
         outcome="pass" if high_s <= max_gap_s else "fail" if low_s > max_gap_s else "inconclusive",
         reason=_in_words(worst, several=len({(each.source, each.path) for each in found}) > 1),
         n=len(tables.measured(inside)),
-        estimate=None if math.isinf(high_s) else high_s,
         low=low_s,
         high=None if math.isinf(high_s) else high_s,
         limit=f"at most {max_gap_s:g} s",

@@ -60,7 +60,7 @@ def _nothing() -> Verdict:
 def _over(done: Sequence[Round], judged: Callable[[Round], Verdict], when: str) -> Verdict:
     """Return the worst of the verdicts on each round, with all of them as its parts."""
     verdicts = [judged(one) for one in done]
-    worst = min(verdicts, key=lambda verdict: (_WORST_FIRST.index(verdict.outcome), -(verdict.estimate or 0.0)))
+    worst = min(verdicts, key=lambda one: (_WORST_FIRST.index(one.outcome), -(one.estimate or one.high or 0.0)))
     claim = f"{worst.claim} {when}".strip()
     if len(done) == 1:
         return replace(worst, claim=claim)
@@ -118,7 +118,7 @@ def _share_back(one: Round) -> Verdict:
         claim=claim,
         outcome="pass" if found or untouched else "inconclusive",
         reason=reason,
-        n=len(_seen(one)),
+        n=int((~_seen(one)["time"].between(one.story.away.asked, one.story.back.asked)).sum()),
         low=math.floor(100 * row["low_s"]) / 100 if found else None,
         high=math.ceil(100 * row["high_s"]) / 100 if found else None,
         unit="s after the order to come back" if found else "",

@@ -18,6 +18,9 @@ _SUMMARY = {
     "interrupted": "The run was interrupted before its end.",
 }
 
+_OF_ANSWERS = {"seq", "source", "code"}
+"""Columns by which a table of answers is known: one row is one request."""
+
 _READING = """
 <dl>
 <dt><span class="word pass">pass</span></dt><dd>The claim was measured and held, its interval
@@ -29,7 +32,8 @@ again with more requests; it is not a pass.</dd>
 Its page ends with the message that says what to try.</dd>
 <dt>n</dt><dd>Requests that the verdict rests on.</dd>
 <dt>measured</dt><dd>The estimate, and in brackets its interval: with so many requests, values outside of it
-would hardly have given what was seen (95 %). The line below shows the same.</dd>
+would hardly have given what was seen (95 %). A time is a range alone, from at least to at most: requests leave gaps
+between them, and no event is known better than that. The line below shows the same.</dd>
 <dt>limit</dt><dd>What the interval was held against. A bare estimate never decides.</dd>
 </dl>
 """
@@ -66,7 +70,7 @@ def _header(report: Report) -> str:
     facts = [
         (f"{passed} of {len(report.claims)}", "claims passed"),
         (f"{ran} of {len(report.stages)}", "notebooks executed"),
-        (f"{sum(text.count(chr(10)) - 1 for stage in report.stages for text in stage.rows.values())}", "requests kept"),
+        (f"{sum(_requests(text) for stage in report.stages for text in stage.rows.values())}", "requests sent"),
         (f"{seconds:.1f} s", "in the notebooks"),
     ]
     tiles = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in facts)
@@ -77,6 +81,12 @@ def _header(report: Report) -> str:
     )
 
 
+def _requests(csv: str) -> int:
+    """Return how many requests a kept table tells of: none, unless it is one of answers."""
+    header, *rows = csv.splitlines() or [""]
+    return len(rows) if _OF_ANSWERS.issubset(header.split(",")) else 0
+
+
 def _word(state: str) -> str:
     return f'<span class="word {escape(state)}">{escape(state)}</span>'
 
@@ -84,7 +94,9 @@ def _word(state: str) -> str:
 def _card(stage: Stage, files: set[str]) -> str:
     links = [_link(f"{stage.name}.html", "page")] if f"{stage.name}.html" in files else []
     links += [_link(f"{stage.name}.ipynb", "notebook")] if stage.notebook is not None else []
-    links += [_link(f"{stage.name}.{name}.csv", f"{name} (CSV)") for name in stage.rows]
+    links += [
+        _link(f"{stage.name}.{name}.csv", f"{name} (CSV)") for name, text in stage.rows.items() if text.count("\n") > 1
+    ]
     took = f'<span class="soft">{stage.seconds:.1f} s</span>' if stage.seconds else ""
     head = f'<div class="head">{_word(stage.state)}<h3>{escape(stage.title)}</h3>{took}'
     message = f"<p>{escape(stage.message)}</p>" if stage.message else ""
@@ -120,15 +132,16 @@ def _row(claim: Claim, *, counted: bool) -> str:
 def _interval(claim: Claim) -> str:
     """Return a small picture of the interval on its scale: 0 to 100 for percent, from 0 for anything else."""
     low, high, estimate = claim["low"], claim["high"], claim["estimate"]
-    if low is None or high is None or estimate is None or low < 0:
+    if low is None or high is None or low < 0:
         return ""
     end = 100.0 if claim["unit"] == "%" else high * 1.15 or 1.0
-    x1, x2, dot = (4 + 132 * min(value / end, 1) for value in (low, high, estimate))
+    x1, x2, x = (4 + 132 * min(value / end, 1) for value in (low, high, estimate or 0.0))
+    dot = "" if estimate is None else f'<circle cx="{x:.1f}" cy="6" r="4" fill="#1c2430"/>'
     return (
         '<svg class="interval" width="140" height="12" aria-hidden="true">'
         '<line x1="4" y1="6" x2="136" y2="6" stroke="#dfe4ea" stroke-width="2"/>'
         f'<line x1="{x1:.1f}" y1="6" x2="{max(x2, x1 + 1):.1f}" y2="6" stroke="#4a5563" stroke-width="4"/>'
-        f'<circle cx="{dot:.1f}" cy="6" r="4" fill="#1c2430"/></svg>'
+        f"{dot}</svg>"
     )
 
 
