@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,9 +10,7 @@ import pandas as pd
 import pytest
 
 from meshbook import tables
-from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import GatheredError, UsageError
-from meshbook.timeline import Change, Observer, Order, Story, phases, shares, sightings
+from meshbook.timeline import Change, Order, Story, phases, shares, sightings
 from meshbook.timeline.shares import Share
 from meshbook.timeline.sightings import Look, changes
 
@@ -241,85 +238,3 @@ def test_an_outage_that_nobody_watched_still_has_its_orders() -> None:
     frame = phases(story([], []))
     assert told(frame, "order accepted")["high_s"] == pytest.approx(0.05)
     assert told(frame, "share as before")["detail"] == "no version was away"
-
-
-NAMESPACE = "sample"
-
-
-@pytest.fixture
-def served(bare_fleet: Fleet) -> Fleet:
-    for cluster in bare_fleet:
-        cluster.create_namespace(NAMESPACE)
-        service = {"metadata": {"name": "web", "namespace": NAMESPACE}}
-        cluster.create("Service", service | {"spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})
-        _list_endpoint(cluster, "web-1", ready=True)
-    return bare_fleet
-
-
-def _list_endpoint(cluster: Cluster, pod: str, *, ready: bool) -> None:
-    endpoint = {"addresses": ["10.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}}
-    labels = {"kubernetes.io/service-name": "web"}
-    head = {"name": "web-abc", "namespace": NAMESPACE, "labels": labels}
-    found = {"metadata": head, "addressType": "IPv4", "endpoints": [endpoint], "ports": []}
-    if cluster.find("EndpointSlice", "web-abc", NAMESPACE):
-        cluster.patch("EndpointSlice", "web-abc", {"endpoints": [endpoint]}, namespace=NAMESPACE)
-    else:
-        cluster.create("EndpointSlice", found)
-
-
-def test_the_observer_sees_a_change_in_the_api_server_where_it_happened(served: Fleet) -> None:
-    with Observer(served, "web", NAMESPACE) as observer:
-        asked = datetime.now(UTC)
-        _list_endpoint(served["cluster1"], "web-1", ready=False)
-        accepted = datetime.now(UTC)
-        _wait_until(lambda: observer.changes)
-    (change,) = observer.changes
-    assert (change.context, change.subject, change.before, change.after) == ("cluster1", "endpoints", ("web-1",), ())
-    assert change.not_before <= accepted
-    assert change.not_after >= asked
-    assert change.not_after - accepted < timedelta(seconds=1)
-    assert len(observer.frame) == 1
-
-
-def test_the_observer_goes_on_over_the_end_of_a_watch(served: Fleet) -> None:
-    with Observer(served, "web", NAMESPACE) as observer:
-        time.sleep(1.3)
-        _list_endpoint(served["cluster2"], "web-2", ready=True)
-        _wait_until(lambda: observer.changes)
-    (change,) = observer.changes
-    assert (change.context, change.after) == ("cluster2", ("web-2",))
-
-
-def test_a_service_without_selector_cannot_be_observed(bare_fleet: Fleet) -> None:
-    for cluster in bare_fleet:
-        cluster.create_namespace(NAMESPACE)
-        head = {"metadata": {"name": "web", "namespace": NAMESPACE}}
-        cluster.create("Service", head | {"spec": {"ports": [{"port": 80}]}})
-    with pytest.raises(UsageError, match="has no selector"):
-        Observer(bare_fleet, "web", NAMESPACE)
-
-
-def test_what_may_not_be_read_is_refused_and_not_told_as_unchanged(
-    scripted: Any, kubeconfig: Callable[..., str]
-) -> None:
-    names = {"services": "Service", "pods": "Pod", "namespaces": "Namespace"}
-    kinds = [{"name": name, "kind": kind, "namespaced": name != "namespaces"} for name, kind in names.items()]
-    slices = {"name": "endpointslices", "kind": "EndpointSlice", "namespaced": True}
-    deployments = {"name": "deployments", "kind": "Deployment", "namespaced": True}
-    scripted.script |= {
-        "GET /api/v1": [{"resources": kinds}],
-        "GET /apis/apps/v1": [{"resources": [deployments]}],
-        "GET /apis/discovery.k8s.io/v1": [{"resources": [slices]}],
-        "GET /api/v1/namespaces/sample/services/web": [{"spec": {"selector": {"app": "web"}}}],
-        "GET /apis/discovery.k8s.io/v1/namespaces/sample/endpointslices": [(403, {"message": "slices are forbidden"})],
-    }
-    fleet = Fleet.connect(["one"], kubeconfig({"one": scripted.url}))
-    with pytest.raises(GatheredError, match="slices are forbidden"):
-        Observer(fleet, "web", NAMESPACE)
-
-
-def _wait_until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
