@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import selectors
 import shutil
 import signal
 import socket
@@ -24,7 +26,7 @@ from meshbook.clusters import Fleet
 from meshbook.errors import ClusterError, ExecError, UsageError
 from meshbook.probes.exchange import Exchange, compare
 from meshbook.probes.lanes import Beat, PodReport
-from meshbook.probes.sender import answer
+from meshbook.probes.sender import Sender, answer
 from meshbook.probes.streams import route
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\nHello version: v1, instance: x1\n"
@@ -265,6 +267,31 @@ def test_a_sender_that_was_stopped_drops_the_beats_it_missed_and_bursts_none() -
     assert 10 <= len(dropped) <= 25
     assert watch.sends["dropped"].tolist() == [len(dropped)]
     assert frame["late_ms"].dropna().le(25).mean() > 0.9
+
+
+def test_a_sender_that_stood_still_does_not_take_that_for_silence_of_the_service(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A request whose connection is made while the sender stands still is sent once it goes on, and answered."""
+    mine, its = socket.socketpair()
+    with service() as url, mine, its:
+        monkeypatch.setattr("sys.stdin", its)
+        monkeypatch.setattr("selectors.DefaultSelector", SleepySelector)
+        address, request = route(url)
+        config = {"address": address, "request": request, "gap_us": 100_000, "timeout_s": 0.2, "requests": 1}
+        Sender({**config, "begin": time.time()}).run()
+    (told,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (told["code"], told["exit_code"]) == (200, 0)
+    assert told["total_s"] > 0.3
+
+
+class SleepySelector(selectors.SelectSelector):
+    """Wakes up late when a connection stands, as on a machine that was stopped meanwhile."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if any(key.events == selectors.EVENT_WRITE for key in self.get_map().values()):
+            time.sleep(0.3)
+        return super().select(timeout)
 
 
 def _children(program: str) -> list[int]:

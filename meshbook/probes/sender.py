@@ -25,6 +25,8 @@ from typing import Any
 REFUSED, CUT, TIMEOUT, NO_ANSWER, RESET = 7, 18, 28, 52, 56
 """What curl's exit codes say."""
 _SPARE_FILES = 32
+_TURN_S = 0.02
+"""Seconds that one turn of the loop may take beside its wait before it counts as a standstill."""
 _PIECE = 65536
 
 
@@ -40,6 +42,8 @@ class Transfer:
     """The same moment by the monotonic clock."""
     error_s: float
     """How much later the kernel may have been told."""
+    deadline: float
+    """When it is given up, by the monotonic clock."""
     connected: float = 0.0
     first_byte: float = 0.0
     received: bytearray = field(default_factory=bytearray)
@@ -107,8 +111,14 @@ class Sender:
         self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
 
     def run(self) -> None:
+        turn = time.monotonic()
         while self.on_way or self.number <= self.requests:
-            for key, _ in self.selector.select(max(0.0, self._next() - time.monotonic())):
+            wait = max(0.0, self._next() - time.monotonic())
+            ready = self.selector.select(wait)
+            before, turn = turn, time.monotonic()
+            if turn - before - wait > _TURN_S:
+                self._forgive(turn - before)
+            for key, _ in ready:
                 if key.data is None:
                     self._listen()
                 else:
@@ -119,11 +129,16 @@ class Sender:
     def _next(self) -> float:
         """Return when something is to be done at the latest: a beat, or the end of the oldest request's time."""
         oldest = next(iter(self.on_way.values()), None)
-        deadline = oldest.begun + self.timeout_s if oldest else float("inf")
+        deadline = oldest.deadline if oldest else float("inf")
         return min(self._due(self.number) if self.number <= self.requests else float("inf"), deadline)
 
     def _due(self, number: int) -> float:
         return self.begin + (number - 1) * self.gap_s
+
+    def _forgive(self, stood_still_s: float) -> None:
+        """Give requests on their way the time for which this process may have stood still: it kept them waiting."""
+        for transfer in self.on_way.values():
+            transfer.deadline += stood_still_s
 
     def _listen(self) -> None:
         if not os.read(sys.stdin.fileno(), _PIECE):
@@ -144,7 +159,8 @@ class Sender:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sent, begun = time.time(), time.monotonic()
         code = link.connect_ex(self.address)
-        transfer = Transfer(number=number, link=link, sent=sent, begun=begun, error_s=time.monotonic() - begun)
+        error_s, deadline = time.monotonic() - begun, begun + self.timeout_s
+        transfer = Transfer(number=number, link=link, sent=sent, begun=begun, error_s=error_s, deadline=deadline)
         self.on_way[number] = transfer
         self.selector.register(link, selectors.EVENT_WRITE, transfer)
         if code not in (0, errno.EINPROGRESS):
@@ -178,7 +194,7 @@ class Sender:
 
     def _give_up_what_is_late(self) -> None:
         for transfer in list(self.on_way.values()):
-            if transfer.begun + self.timeout_s > time.monotonic():
+            if transfer.deadline > time.monotonic():
                 return
             what = "no answer" if transfer.connected else "no connection"
             self._end(transfer, TIMEOUT, f"{what} within {self.timeout_s:g} s")

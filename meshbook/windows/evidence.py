@@ -5,15 +5,16 @@ the two: no outage holds all of it. So the longest outage that can begin after a
 latest, when the first good answer to any later request arrives. That holds for slow answers as for prompt ones: those
 that a frozen service gives when it wakes up all arrive at its awakening, and prove nothing about the time before.
 
-A bad answer proves the contrary for one moment between its own two ends; and a request that had to wait for longer
-than ``prompt`` does so for nearly all of that time, unless requests sent after it were answered promptly meanwhile:
-then that one request was slow, not the service.
+A bad answer proves the contrary for one moment between its own two ends, and a request without an answer for one soon
+after it was sent. That it waited long proves no more: a packet that was lost is sent again much later, and a sender
+that stood still itself sees everything late. A good answer that was slow is proof only where others, sent at other
+times, waited for the same moment.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -24,8 +25,6 @@ from meshbook import tables
 STAMP_S = 0.05
 """Seconds by which a request may have been sent before its row's ``time``, where the row does not say it better."""
 _TIMEOUT = "timeout"
-_PROMPT_FLOOR_S = 0.06
-_PROMPT_TIMES = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,10 @@ class Request:
     hung: bool = False
     """It got no answer at all, as from a frozen service; the others without a good one were turned away."""
 
+    @property
+    def is_refusal(self) -> bool:
+        return not self.good and not self.hung
+
     def is_prompt(self, prompt: float) -> bool:
         return self.good and self.end - self.sent <= prompt
 
@@ -53,6 +56,8 @@ class Gap:
 
     start: float
     end: float
+    answered: float = math.inf
+    """When the first good answer after it arrived, at the earliest; ``end`` is when it did at the latest."""
 
     @property
     def length(self) -> float:
@@ -72,23 +77,17 @@ def requests_of(rows: pd.DataFrame) -> list[Request]:
     ]
 
 
-def prompt_of(rows: pd.DataFrame) -> float:
-    """Return the seconds within which this service answers when nothing is wrong: five times what is usual.
-
-    The version that usually takes longest counts, since one side may be further away; its median, since an outage makes
-    many answers late, but not half of them.
-    """
-    usual = tables.good(rows).groupby("version")["time_total_ms"].median().max()
-    return max(_PROMPT_FLOOR_S, 0.0 if pd.isna(usual) else _PROMPT_TIMES * float(usual) / 1000)
-
-
 def gaps(requests: Sequence[Request]) -> list[Gap]:
     """Return, for the time before the first good request and after each, the longest outage that could have been."""
     good = [request for request in requests if request.good]
-    latest = (request.end + request.late for request in reversed(good))
-    first_answers = [*reversed(list(accumulate(latest, min))), math.inf]
+    ends = _first_answers(request.end + request.late for request in reversed(good))
+    answered = _first_answers(request.end - request.early for request in reversed(good))
     starts = [-math.inf, *(request.sent - request.early for request in good)]
-    return [Gap(start=start, end=end) for start, end in zip(starts, first_answers, strict=True)]
+    return [Gap(start=at, end=end, answered=first) for at, end, first in zip(starts, ends, answered, strict=True)]
+
+
+def _first_answers(backwards: Iterable[float]) -> list[float]:
+    return [*reversed(list(accumulate(backwards, min))), math.inf]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,20 +98,28 @@ class Away:
     still: float
 
 
-def proofs(requests: Sequence[Request], until: float, prompt: float, overtaken_by: float) -> Iterator[Away]:
-    """Yield what each bad or slow request proves, given that the first good answer after it came at ``until``.
+def proofs(requests: Sequence[Request], gap: Gap, margin: float) -> Iterator[Away]:
+    """Yield what each of the requests that were sent within ``gap`` proves of a service that answers in ``margin`` s.
 
-    ``overtaken_by`` is when the first prompt answer to a later request arrived. A refusal proves one moment, however
-    long it took to get here; and where others were refused, a good answer that was slow proves nothing.
+    A refusal proves one moment, however long it took to get here; and where others were refused, a good answer that was
+    slow proves nothing.
     """
-    refused = any(not request.good and not request.hung for request in requests)
-    for request in requests:
-        waiting = not refused if request.good else request.hung
-        alone = overtaken_by + prompt < request.end
-        waited = min(request.end, until) - prompt - request.early
-        if not request.good:
-            gone = min(request.end, request.sent + prompt) if waiting else request.end
-            still = request.sent - request.early
-            yield Away(gone=gone + request.late, still=max(still, waited) if waiting and not alone else still)
-        elif waiting and not alone:
-            yield Away(gone=request.sent + prompt + request.late, still=waited)
+    bad = [request for request in requests if not request.good and request.sent - request.early <= gap.answered]
+    let_go = [] if any(request.is_refusal for request in bad) else _let_go_together(requests, gap, margin)
+    for request in (*bad, *let_go):
+        gone = request.end if request.is_refusal else min(request.end, request.sent + margin)
+        yield Away(gone=gone + request.late, still=request.sent - request.early)
+
+
+def _let_go_together(requests: Sequence[Request], gap: Gap, margin: float) -> list[Request]:
+    """Return those with a good answer that waited for the end of ``gap``: sent apart, answered together.
+
+    Requests that are slow each for its own reason, or whose packets are sent again, end as far apart as they were sent;
+    those that a sender has on its way when it stands still were sent within ``margin``.
+    """
+    late = [each for each in requests if each.good and each.end + each.late >= gap.answered]
+    waited = [each for each in late if each.sent - each.early + margin < gap.answered]
+    first = min((each.sent for each in waited), default=0.0)
+    together = [each for each in waited if each.end - gap.answered <= margin / 2 + (each.sent - first) / 3]
+    apart = bool(together) and together[-1].sent - together[-1].early > together[0].sent + together[0].late + margin
+    return together if apart else []

@@ -20,7 +20,8 @@ from functools import cached_property
 import pandas as pd
 
 from meshbook import tables
-from meshbook.windows.evidence import Away, Gap, Request, gaps, prompt_of, proofs, requests_of
+from meshbook.windows.evidence import Away, Gap, Request, gaps, proofs, requests_of
+from meshbook.windows.pace import margin_of, prompt_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +109,17 @@ def outage_windows(frame: pd.DataFrame, *, prompt_ms: float | None = None) -> pd
 
 def windows_of(stream: Stream) -> list[Window]:
     """Return the windows of one stream in their order."""
-    every = stream.requests
-    prompt_ends = [r.end if r.is_prompt(stream.prompt) else math.inf for r in every]
-    overtakers = [*reversed(list(itertools.accumulate(reversed(prompt_ends), min))), math.inf]
+    every, runs = stream.requests, list(_runs(stream.requests, stream.prompt))
     good = [-1, *(n for n, r in enumerate(every) if r.good)]
     possible = gaps(every)
+    candidates = [possible[bisect_left(good, run.start) - 1 : bisect_left(good, run.stop)] for run in runs]
+    disturbed = [Gap(start=some[0].start, end=max(gap.end for gap in some)) for some in candidates]
+    margin = margin_of(every, disturbed, stream.prompt)
     found = []
-    for run in _runs(every, stream.prompt):
-        candidates = possible[bisect_left(good, run.start) - 1 : bisect_left(good, run.stop)]
-        found.append(_window(every[run.start : run.stop], candidates, stream.prompt, overtakers[run.stop]))
+    for run, some, around in zip(runs, candidates, disturbed, strict=True):
+        first, last = bisect_left(stream.sent, around.start), bisect_right(stream.sent, around.end)
+        proved = [_proved(every[first:last], gap, margin) for gap in some]
+        found.append(_window(every[run.start : run.stop], some, proved))
     return found
 
 
@@ -128,21 +131,20 @@ def _runs(requests: Sequence[Request], prompt: float) -> Iterator[range]:
             yield range(run[0], run[-1] + 1)
 
 
-def _window(requests: tuple[Request, ...], candidates: Sequence[Gap], prompt: float, overtaken_by: float) -> Window:
+def _window(requests: tuple[Request, ...], candidates: Sequence[Gap], proved: Sequence[Away | None]) -> Window:
     longest = max(candidates, key=lambda gap: gap.length)
-    proved = [_proved(requests, gap, prompt, overtaken_by) for gap in candidates]
-    gone, still = proved[candidates.index(longest)]
-    low = max(late - early for early, late in proved)
-    return Window(gap=longest, others=tuple(candidates), gone=gone, still=still, low=max(0.0, low), requests=requests)
+    low = max((away.still - away.gone for away in proved if away), default=0.0)
+    nothing = Away(gone=max(gap.end for gap in candidates), still=candidates[0].start)
+    away = proved[candidates.index(longest)] or nothing
+    return Window(
+        gap=longest, others=tuple(candidates), gone=away.gone, still=away.still, low=max(0.0, low), requests=requests
+    )
 
 
-def _proved(requests: Sequence[Request], gap: Gap, prompt: float, overtaken_by: float) -> tuple[float, float]:
+def _proved(requests: Sequence[Request], gap: Gap, margin: float) -> Away | None:
     """Return when the service had gone at the latest and was still gone at least, within one possible stretch."""
-    within = [request for request in requests if gap.start <= request.sent <= gap.end]
-    found: list[Away] = list(proofs(within, gap.end, prompt, overtaken_by))
-    if not found:
-        return gap.end, gap.start
-    return min(away.gone for away in found), max(away.still for away in found)
+    found = list(proofs([each for each in requests if gap.start <= each.sent <= gap.end], gap, margin))
+    return Away(gone=min(each.gone for each in found), still=max(each.still for each in found)) if found else None
 
 
 def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
