@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import pytest
+from aiohttp import web
 
 from meshbook import layers, tables
 from meshbook.clusters import Fleet
@@ -191,11 +193,36 @@ def test_a_cluster_without_gateways_or_health_check_is_looked_at_without_an_erro
     assert found.health_check == ""
 
 
-def test_a_pod_without_a_log_is_named_as_silent(bare_fleet: Fleet) -> None:
+def test_a_pod_whose_log_cannot_be_had_is_named_as_unread(bare_fleet: Fleet) -> None:
     bare_fleet.create_namespace("sample")
     containers = [{"name": "app", "image": "web"}, {"name": "istio-proxy", "image": "proxy"}]
     pod = {"metadata": {"name": "web-1", "namespace": "sample"}, "spec": {"containers": containers}}
     bare_fleet["cluster1"].create("Pod", pod)
     logs = layers.access_logs(bare_fleet, ["sample"], since=NOON)
-    assert (logs.pods, logs.silent) == (1, ("cluster1/sample/web-1",))
+    assert (logs.pods, logs.silent, logs.unread) == (0, (), ("cluster1/sample/web-1",))
+    assert "no proxy could be asked" in logs.words
     assert logs.frame.empty
+
+
+def test_a_namespace_that_may_not_be_read_leaves_the_logs_of_the_others(
+    scripted: Any, kubeconfig: Callable[..., str]
+) -> None:
+    async def log(request: web.Request) -> web.Response:
+        return web.Response(
+            text=as_json(start_time="2026-01-02T12:00:00.250Z") if request.path.endswith("a/log") else ""
+        )
+
+    pods = [
+        {"metadata": {"name": name, "namespace": "sample"}, "spec": {"containers": [{"name": "istio-proxy"}]}}
+        for name in ("a", "b")
+    ]
+    scripted.script |= {
+        "GET /api/v1/namespaces/sample/pods": [{"items": pods}],
+        "GET /api/v1/namespaces/sample/pods/a/log": [log],
+        "GET /api/v1/namespaces/sample/pods/b/log": [log],
+        "GET /api/v1/namespaces/istio-system/pods": [(403, {"message": "pods are forbidden"})],
+    }
+    fleet = Fleet.connect(["one"], kubeconfig({"one": scripted.url}))
+    logs = layers.access_logs(fleet, ["sample", "istio-system"], since=NOON)
+    assert (len(logs.frame), logs.pods) == (1, 2)
+    assert (logs.silent, logs.unread) == (("one/sample/b",), ("one/istio-system",))

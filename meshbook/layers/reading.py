@@ -19,6 +19,8 @@ from meshbook.layers import accesslog
 
 PROXY = "istio-proxy"
 
+Rows = list[dict[str, object]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Logs:
@@ -28,7 +30,9 @@ class Logs:
     pods: int
     """Proxies whose log was read."""
     silent: tuple[str, ...] = ()
-    """Proxies that printed no line that can be read as an access log, and those that could not be asked."""
+    """Proxies that printed no line that can be read as an access log."""
+    unread: tuple[str, ...] = ()
+    """Proxies and namespaces that could not be asked."""
 
     @property
     def counts_attempts(self) -> bool:
@@ -38,8 +42,10 @@ class Logs:
     @property
     def words(self) -> str:
         """One sentence on where this is known from."""
+        if not self.pods:
+            return "no access log: no proxy could be asked for its own"
         if self.frame.empty:
-            return f"access logs of {self.pods} proxies: none of them prints any (meshConfig.accessLogFile is not set)"
+            return f"access logs of {self.pods} proxies: none of them prints any (is meshConfig.accessLogFile set?)"
         counted = "tries counted" if self.counts_attempts else "tries not told by this log format"
         return f"access logs of {self.pods} proxies, {counted}"
 
@@ -48,21 +54,27 @@ def access_logs(fleet: Fleet, namespaces: Sequence[str], *, since: datetime, unt
     """Read what the proxies in ``namespaces`` of every cluster have logged between two moments."""
     found = fleet.each(lambda cluster: list(_of_cluster(cluster, namespaces, since)))
     parts = [part for some in found.values() for part in some]
-    rows = [row for _, some in parts for row in some]
+    read = {name: some for name, some in parts if some is not None}
+    rows = [row for some in read.values() for row in some]
     frame = tables.from_rows(rows, tables.ACCESS) if rows else tables.empty(tables.ACCESS)
     end = until or datetime.now(UTC)
     return Logs(
         frame=frame[frame["time"].between(since, end)].sort_values("time", ignore_index=True),
-        pods=len(parts),
-        silent=tuple(name for name, some in parts if not some),
+        pods=len(read),
+        silent=tuple(name for name, some in read.items() if not some),
+        unread=tuple(name for name, some in parts if some is None),
     )
 
 
-def _of_cluster(
-    cluster: Cluster, namespaces: Sequence[str], since: datetime
-) -> Iterator[tuple[str, list[dict[str, object]]]]:
+def _of_cluster(cluster: Cluster, namespaces: Sequence[str], since: datetime) -> Iterator[tuple[str, Rows | None]]:
+    """Yield what each proxy has logged, by its name; None where it could not be asked."""
     for namespace in namespaces:
-        for pod in cluster.list("Pod", namespace):
+        try:
+            pods = cluster.list("Pod", namespace)
+        except ClusterError:
+            yield f"{cluster.name}/{namespace}", None
+            continue
+        for pod in pods:
             names = [str(container["name"]) for container in _containers(pod)]
             if PROXY in names:
                 yield f"{cluster.name}/{namespace}/{pod['metadata']['name']}", _of_pod(cluster, pod, names, since)
@@ -73,11 +85,11 @@ def _containers(pod: Object) -> list[Object]:
     return [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
 
 
-def _of_pod(cluster: Cluster, pod: Object, names: list[str], since: datetime) -> list[dict[str, object]]:
+def _of_pod(cluster: Cluster, pod: Object, names: list[str], since: datetime) -> Rows | None:
     name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
     try:
         text = following.log(cluster, name, namespace, container=PROXY, since=since)
     except ClusterError:
-        return []
+        return None
     fixed = {"context": cluster.name, "pod": name, "role": "gateway" if names == [PROXY] else "sidecar"}
     return [fixed | asdict(entry) for entry in map(accesslog.read, text.splitlines()) if entry is not None]
