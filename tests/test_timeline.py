@@ -195,6 +195,23 @@ def test_pods_that_were_replaced_are_gone_even_if_their_number_never_changed() -
     assert row["high_s"] == pytest.approx(0.4)
 
 
+def test_pods_that_were_replaced_one_by_one_are_gone_when_the_last_of_them_is() -> None:
+    steps = [("a + b", "b + c", 10.1, 10.2), ("b + c", "c + d", 10.5, 10.6)]
+    some = [seen("endpoints", before, after, low, high) for before, after, low, high in steps]
+    row = told(phases(story([], some)), "endpoints gone", "cluster1")
+    assert (row["low_s"], row["high_s"]) == (pytest.approx(0.5), pytest.approx(0.6))
+
+
+def test_where_no_endpoints_were_none_are_gone() -> None:
+    row = told(phases(story([], [seen("endpoints", "", "a", 10.1, 10.2)])), "endpoints gone", "cluster1")
+    assert (pd.isna(row["high_s"]), row["detail"]) == (True, "changed to a")
+
+
+def test_of_a_cluster_whose_api_server_was_silent_nothing_is_called_unchanged() -> None:
+    row = told(phases(story([], [seen("api", "answers", "silent", 10.1, 10.2)])), "endpoints gone", "cluster1")
+    assert row["detail"] == "not known: its API server was silent"
+
+
 def test_without_a_failure_none_is_made_up() -> None:
     frame = phases(story(rows("outside", lambda second: "v2" if 10.3 < second < 21 else "both")))
     row = told(frame, "first failure")

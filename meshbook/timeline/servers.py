@@ -31,12 +31,20 @@ def coming_back(story: Story) -> Iterator[Row]:
 
 
 def _endpoints_gone(story: Story, context: str) -> Row:
-    partly = list(_changes(story, context, "endpoints", story.away.asked, story.end))
-    for change in partly:
-        if not set(change.before) & set(change.after):
+    during = list(_changes(story, context, "endpoints", story.away.asked, story.end))
+    original = set(during[0].before) if during else set()
+    for change in during:
+        if original and not original & set(change.after):
             return _seen(GOING, GONE, context, change)
-    detail = f"changed to {', '.join(partly[-1].after)}" if partly else "unchanged all the time"
-    return row(GOING, GONE, place(context), detail=detail)
+    return row(GOING, GONE, place(context), detail=_why_not_gone(story, context, during))
+
+
+def _why_not_gone(story: Story, context: str, during: Sequence[Change]) -> str:
+    if during:
+        return f"changed to {', '.join(during[-1].after)}"
+    news = _changes(story, context, "api", story.away.asked, story.end)
+    silent = any(change.after == SILENT for change in news)
+    return "not known: its API server was silent" if silent else "unchanged all the time"
 
 
 def _api(story: Story, part: str, phase: str, fits: Callable[[Change], bool]) -> Iterator[Row]:
