@@ -90,6 +90,33 @@ def test_a_controller_that_writes_its_status_meanwhile_stops_no_outage(
     assert _state(subject) == (2, set())
 
 
+def test_a_record_whose_answer_was_lost_is_known_for_its_own(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Cluster.patch
+
+    def repeated(self: Cluster, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Cluster, "patch", real)
+        real(self, *args, **options)  # its answer is lost, so it is sent again
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Cluster, "patch", repeated)
+    with outage.taken_away(_intent(cluster)):
+        assert _state(_subject(cluster))[0] == 0
+    assert _state(_subject(cluster)) == (2, set())
+
+
+def test_ctrl_c_between_the_record_and_the_order_leaves_everything_as_it_was(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Cluster, deployment: str, replicas: int, namespace: str) -> int:
+        assert outage.REPLICAS in _state(_subject(cluster))[1]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Cluster, "scale", interrupted)
+    with pytest.raises(KeyboardInterrupt), outage.taken_away(_intent(cluster)):
+        pytest.fail("the block must not begin")
+    assert _state(_subject(cluster)) == (2, set())
+
+
 def test_a_record_is_not_written_over_another(cluster: Cluster) -> None:
     first = _intent(cluster)
     _take(first)
