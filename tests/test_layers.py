@@ -178,6 +178,13 @@ def test_the_load_balancer_is_not_credited_while_its_gateways_are_well() -> None
     assert row(layers.layers(evidence(access())), "global load balancer")["did"] == "not known"
 
 
+def test_a_silent_cluster_leaves_open_whether_the_load_balancer_moved_traffic() -> None:
+    half = Balancer(health_check="port 15021, /", gateways={"cluster1": (2, 2)}, silent=("cluster2",))
+    did = row(layers.layers(evidence(access(), half)), "global load balancer")["did"]
+    assert did.startswith("may have moved traffic")
+    assert did.endswith("cluster2 not known, its API server was silent")
+
+
 def test_an_east_west_gateway_tells_of_connections() -> None:
     lines = access({"hop": "passthrough", "role": "gateway", "code": None, "flags": "UC"}, {"hop": "passthrough"})
     assert "2 connections" in row(layers.layers(evidence(lines)), "east-west gateway")["did"]
@@ -188,9 +195,10 @@ def test_flags_are_told_in_words() -> None:
 
 
 def test_a_cluster_without_gateways_or_health_check_is_looked_at_without_an_error(bare_fleet: Fleet) -> None:
-    found = layers.look(bare_fleet, bare_fleet["cluster2"], "nowhere")
+    found = layers.look(bare_fleet, "nowhere")
     assert found.gateways == {"cluster1": (0, 0), "cluster2": (0, 0)}
-    assert found.health_check == ""
+    assert found.silent == ()
+    assert layers.health_check(bare_fleet["cluster2"], "nowhere") == ""
 
 
 def test_a_pod_whose_log_cannot_be_had_is_named_as_unread(bare_fleet: Fleet) -> None:

@@ -48,6 +48,7 @@ def climb(
 
 def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
     pacing = {"rate_per_s": pace.rate_per_s, "timeout_s": pace.timeout_s}
+    health_check = layers.health_check(scene.config, scene.gateway_namespace)
     with (
         Observer(scene.fleet, scene.service, scene.namespace) as observer,
         probes.watch(scene.fleet, scene.outside, scene.inside, namespace=scene.namespace, **pacing) as watch,
@@ -56,7 +57,7 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         with outage.taken_away(intent(rung, scene, consent)) as away:
             pause(pace.outage_s / 2)
             loop = probes.curl_from_here(scene.outside, pace.loop_requests, timeout_s=pace.timeout_s, parallel=_CURLS)
-            balancer = layers.look(scene.fleet, scene.config, scene.gateway_namespace)
+            balancer = layers.look(scene.fleet, scene.gateway_namespace, health_check=health_check)
             pause(pace.outage_s / 2)
         pause(pace.after_s)
         story = _story(rung, scene, away, answers=watch.stop(), changes=observer.changes)

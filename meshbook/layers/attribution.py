@@ -41,6 +41,8 @@ class Balancer:
     """``port 15021, /healthz/ready``; empty where no BackendConfig says so."""
     gateways: Mapping[str, tuple[int, int]]
     """By context: gateway pods that were ready in the middle of the outage, and all of them."""
+    silent: tuple[str, ...] = ()
+    """Contexts whose API server did not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def _passed(evidence: Evidence) -> Iterator[dict[str, Any]]:
     passed = inside[(inside["hop"] == "passthrough") & inside["service"].str.startswith(evidence.service)]
     for context, lines in passed.groupby("context", sort=True):
         broken = lines[lines["flags"] != ""]
-        words = f"{len(lines)} connections ended in that time"
+        words = f"{len(lines)} connection{'s' if len(lines) != 1 else ''} ended in that time"
         words += f", {len(broken)} of them broken ({flag_words(broken['flags'].tolist())})" if len(broken) else ""
         known_by = "its access log; it passes TLS on and sees no requests"
         yield {"layer": "east-west gateway", "context": context, "did": words, "known_by": known_by}
@@ -118,8 +120,9 @@ def _balancer(balancer: Balancer | None) -> dict[str, Any]:
     row = {"layer": "global load balancer"}
     if balancer is None or not balancer.gateways:
         return row | {"did": "not known", "known_by": "its backends were not looked at"}
-    ready = ", ".join(f"{context} {up} of {n}" for context, (up, n) in balancer.gateways.items())
-    all_up = all(up == n and n for up, n in balancer.gateways.values())
+    known = [f"{context} {up} of {n}" for context, (up, n) in balancer.gateways.items()]
+    ready = ", ".join([*known, *(f"{context} not known, its API server was silent" for context in balancer.silent)])
+    all_up = not balancer.silent and all(up == n and n for up, n in balancer.gateways.values())
     word = "had no reason to move traffic" if all_up else "may have moved traffic"
     check = balancer.health_check or "an unknown port"
     return row | {

@@ -15,8 +15,8 @@ SILENCE_S = 1.0
 """Seconds after which a cluster that does not answer is left out."""
 
 
-def look(fleet: Fleet, config: Cluster, namespace: str, *, selector: str = GATEWAYS) -> Balancer:
-    """Look once at every cluster; one that does not answer at once has no gateways to show."""
+def look(fleet: Fleet, namespace: str, *, health_check: str = "", selector: str = GATEWAYS) -> Balancer:
+    """Look once at every cluster's gateways; one that does not answer at once is told as silent."""
 
     def ready(cluster: Cluster) -> tuple[int, int]:
         pods = _once(cluster, "Pod", namespace, selector)
@@ -26,10 +26,15 @@ def look(fleet: Fleet, config: Cluster, namespace: str, *, selector: str = GATEW
         gateways = fleet.each(ready)
     except GatheredError as error:
         gateways = {name: found for name, found in error.results.items() if isinstance(found, tuple)}
-    return Balancer(health_check=_health_check(config, namespace), gateways=gateways)
+    silent = tuple(cluster.name for cluster in fleet if cluster.name not in gateways)
+    return Balancer(health_check=health_check, gateways=gateways, silent=silent)
 
 
-def _health_check(config: Cluster, namespace: str) -> str:
+def health_check(config: Cluster, namespace: str) -> str:
+    """Return what the load balancer asks, ``port 15021, /healthz/ready``; empty where no BackendConfig says so.
+
+    To be read before an outage: the config cluster may be the one that falls silent.
+    """
     try:
         found = _once(config, "BackendConfig", namespace)
     except ClusterError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -47,8 +48,12 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabStat
 
 def test_a_cluster_that_falls_silent_is_not_survived_and_that_fails(run: Run, served: LabState) -> None:
     modes = ("-p", "modes=[cluster-away]", "-p", "must_survive=[cluster-away]")
-    outcome = run("3", *modes, *SHORT, kubeconfig=served.kubeconfig)
+    both = ("-p", "outage_clusters=[cluster1,cluster2]")  # the second holds the MultiClusterIngress
+    outcome = run("3", *modes, *both, *SHORT, kubeconfig=served.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
+    with (outcome.folder / "03_failover.rounds.csv").open() as rounds:
+        away_s = [float(row["high_ms"] or 0) / 1000 for row in csv.DictReader(rounds)]
+    assert max(away_s) < 20, "nobody's questions to a silent cluster made its outage longer"
     found = outcome.outcomes("03_failover")
     assert found["the survivor carries the service: at most 5 % of the requests fail"] == "fail"
     assert found["every source gets answers again from v1 and v2"] == "pass"
