@@ -75,8 +75,11 @@ EVENTS = _core("events", "Event")
 ENDPOINT_SLICES = _named("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 DEPLOYMENTS = _named("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = _named("apps", "v1", "replicasets", "ReplicaSet")
+JOBS = _named("batch", "v1", "jobs", "Job")
 HPAS = _named("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 PDBS = _named("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+ROLES = _named("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS = _named("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 CLUSTER_ROLE_BINDINGS = _named(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
 )

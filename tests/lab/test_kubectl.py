@@ -279,9 +279,11 @@ UNSERVED = {
     "port-forward": ("port-forward deploy/app 18080:80", "the lab does not serve pods/portforward"),
     "attach": ("attach deploy/app", "the lab does not serve pods/attach"),
     "cp": ("cp {pod}:/etc/hosts ./hosts", "the lab does not copy files"),
-    "create job": ("create job x --image=busybox", "the lab does not serve jobs of batch/v1"),
-    "create role": ("create role x --verb=get --resource=pods", "the lab does not read Role in protobuf"),
-    "token": ("create token default", "the lab does not serve serviceaccounts/token"),
+    "create cronjob": (
+        "create cronjob x --image=curl --schedule='* * * * *'",
+        "the lab does not serve cronjobs of batch/v1",
+    ),
+    "create quota": ("create quota x", "does not serve resourcequotas of v1"),
 }
 
 
@@ -291,6 +293,41 @@ def test_what_the_lab_does_not_do_is_said(desk: Desk, arguments: str, why: str) 
     done = desk(arguments.format(pod=desk.pod()))
     assert done.code == 1
     assert why in done.err
+
+
+def test_a_job_is_created_waited_for_read_listed_and_deleted(each_desk: Desk) -> None:
+    created = each_desk("create job work --image=curlimages/curl -- sh -c 'echo done'")
+    assert created.lines == ["job.batch/work created"], created
+    assert each_desk("wait --for=condition=complete job/work --timeout=20s").lines == ["job.batch/work condition met"]
+    assert each_desk("logs job/work").out == "done\n"
+    heads, row = (line.split() for line in each_desk("get jobs").lines)
+    assert heads[:4] == ["NAME", "STATUS", "COMPLETIONS", "DURATION"]
+    assert row[:3] == ["work", "Complete", "1/1"]
+    assert each_desk("get pods --no-headers").out.split()[1:3] == ["0/1", "Completed"]
+    told = each_desk("describe job work").out
+    assert re.search(r"Normal\s+SuccessfulCreate.*Created pod: work-.*\n.*Normal\s+Completed.*Job completed", told)
+    assert each_desk("delete job work").code == 0
+    each_desk.until("get jobs,pods -o name", r"^\s*$")
+
+
+def test_an_account_does_with_its_token_what_its_role_allows(each_desk: Desk) -> None:
+    assert each_desk("create serviceaccount robot").code == 0
+    assert each_desk("create role looker --verb=get,list --resource=pods").code == 0
+    namespace = each_desk.namespace
+    assert each_desk(f"create rolebinding looker --role=looker --serviceaccount={namespace}:robot").code == 0
+    token = each_desk("create token robot").out.strip()
+    as_robot = f"--token={token}"
+    server = json.loads(each_desk("config view --minify -o json").out)["clusters"][0]["cluster"]["server"]
+    (each_desk.folder / "ca.crt").write_text(each_desk("get cm kube-root-ca.crt -o jsonpath='{.data.ca\\.crt}'").out)
+    alone = f"KUBECONFIG=/dev/null kubectl -n {namespace} --server={server} --certificate-authority=ca.crt {as_robot}"
+    answers = {verb: each_desk.shell(f"{alone} auth can-i {verb}", cwd=each_desk.folder).out for verb in _WISHES}
+    assert answers == {verb: f"{answer}\n" for verb, answer in _WISHES.items()}
+    refused = each_desk.shell(f"{alone} get secrets", cwd=each_desk.folder)
+    who = f'User "system:serviceaccount:{namespace}:robot" cannot list resource "secrets"'
+    assert (refused.code, who in refused.err) == (1, True)
+
+
+_WISHES = {"list pods": "yes", "delete pods": "no", "get pods --subresource=log": "no"}
 
 
 def test_a_definition_that_a_user_applies_is_served(each_desk: Desk) -> None:

@@ -92,6 +92,26 @@ def external(service: Json) -> str:
     return spec.get("externalName") or ",".join(spec.get("externalIPs") or ()) or "<none>"
 
 
+def job_status(job: Json) -> str:
+    true = {one["type"] for one in job.get("status", {}).get("conditions") or () if one["status"] == "True"}
+    if "deletionTimestamp" in job["metadata"] and not true & {"Complete", "Failed"}:
+        return "Terminating"
+    order = ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
+    return next((name for name in order if name in true), "Running")
+
+
+def job_completions(job: Json) -> str:
+    return f"{value_at(job, 'status.succeeded') or 0}/{value_at(job, 'spec.completions') or 0}"
+
+
+def job_duration(job: Json) -> str:
+    status = job.get("status", {})
+    if "startTime" not in status:
+        return ""
+    end = status.get("completionTime")
+    return elapsed(status["startTime"], datetime.fromisoformat(end) if end else None)
+
+
 def _pairs(labels: Json | None) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items())) or "<none>"
 

@@ -101,6 +101,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _AGE,
         *_OF_PODS,
     ),
+    "batch/jobs": (
+        _NAME,
+        Column("Status", cells.job_status),
+        Column("Completions", cells.job_completions),
+        Column("Duration", cells.job_duration),
+        _AGE,
+        *_OF_PODS,
+    ),
     "autoscaling/horizontalpodautoscalers": (
         _NAME,
         Column("Reference", cells.target),

@@ -98,6 +98,27 @@ def _replica_set(replica_set: Json) -> None:
     _default(replica_set.setdefault("status", {}), replicas=0)
 
 
+def _job(job: Json) -> None:
+    spec = job["spec"]
+    _default(job, status={})
+    _default(spec, completions=1, parallelism=1, backoffLimit=6, completionMode="NonIndexed", suspend=False)
+    _default(spec, podReplacementPolicy="TerminatingOrFailed", manualSelector=False)
+    _template(spec)
+    if not spec["manualSelector"]:
+        _mark_pods_of(job)
+
+
+def _mark_pods_of(job: Json) -> None:
+    """Have a Job's pods carry its name and uid, by which it knows them."""
+    metadata, template = job["metadata"], job["spec"]["template"]["metadata"]
+    names = {"job-name": metadata.get("name", ""), "controller-uid": metadata.get("uid", "")}
+    marks = {f"{prefix}{name}": value for prefix in ("", "batch.kubernetes.io/") for name, value in names.items()}
+    template["labels"] = template.get("labels", {}) | marks
+    uid = "batch.kubernetes.io/controller-uid"
+    _default(job["spec"], selector={"matchLabels": {uid: marks[uid]}})
+    metadata["labels"] = metadata.get("labels") or dict(template["labels"])
+
+
 def _template(spec: Json) -> None:
     if "spec" in spec.get("template", {}):
         _pod_spec(spec["template"]["spec"])
@@ -177,6 +198,7 @@ _FILLERS: dict[str, Callable[[Json], None]] = {
     "Deployment": _deployment,
     "EndpointSlice": _endpoint_slice,
     "HorizontalPodAutoscaler": _autoscaler,
+    "Job": _job,
     "MutatingWebhookConfiguration": _webhooks,
     "Namespace": _namespace,
     "Pod": _pod,

@@ -11,6 +11,10 @@ from meshbook.lab.apiserver.reading import current, selected
 from meshbook.lab.apiserver.requests import ApiRequest, delete_options
 from meshbook.lab.apiserver.store import NotStored, StaleWrite, Store, Stored, encode
 
+KEEPS_PODS = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or "
+    "set propagationPolicy=Orphan to suppress this warning"
+)
 UNDELETABLE = ("default", "kube-public", "kube-system")
 
 
@@ -43,7 +47,7 @@ def _deleted(store: Store, request: ApiRequest, before: Stored, options: Json) -
     """Delete or mark one object. Returns its last state, and whether it is gone."""
     kind, dry_run = request.kind, request.dry_run or options.get("dryRun") == ["All"]
     grace_s = grace_of(kind, before.object, options.get("gracePeriodSeconds"))
-    marked = marked_for_deletion(kind, before.object, options.get("propagationPolicy"), grace_s)
+    marked = marked_for_deletion(kind, before.object, _policy(request, options), grace_s)
     gone = is_finished(kind, marked)
     if dry_run or marked == before.object:
         return (Stored(marked, before.revision) if dry_run else before), gone
@@ -53,6 +57,15 @@ def _deleted(store: Store, request: ApiRequest, before: Stored, options: Json) -
         raise not_found(kind, request.name) from None
     except StaleWrite:
         raise stale(kind, request.name) from None
+
+
+def _policy(request: ApiRequest, options: Json) -> str | None:
+    """Return what becomes of the dependents; for Jobs, and for them alone, they stay where nobody says."""
+    policy: str | None = options.get("propagationPolicy")
+    if policy or request.kind.kind != "Job":
+        return policy
+    request.warnings.append(KEEPS_PODS)
+    return "Orphan"
 
 
 def _check_preconditions(request: ApiRequest, wanted: Json, before: Stored) -> None:

@@ -86,7 +86,7 @@ class Handlers:
         return answer(one_body(request, stored), 201 if created else 200, request.warnings)
 
     async def _delete(self, request: ApiRequest, _http: web.Request) -> web.StreamResponse:
-        return answer(deleting.delete(self._store, request))
+        return answer(deleting.delete(self._store, request), 200, request.warnings)
 
     async def _delete_collection(self, request: ApiRequest, _http: web.Request) -> web.StreamResponse:
-        return answer(deleting.delete_collection(self._store, request))
+        return answer(deleting.delete_collection(self._store, request), 200, request.warnings)

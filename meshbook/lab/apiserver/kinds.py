@@ -169,6 +169,15 @@ KINDS: tuple[Kind, ...] = (
         shape="ReplicaSet",
     ),
     Kind(
+        group="batch",
+        kind="Job",
+        plural="jobs",
+        subresources=("status",),
+        counts_generations=True,
+        categories=_ALL,
+        shape="Job",
+    ),
+    Kind(
         group="autoscaling",
         versions=("v2",),
         kind="HorizontalPodAutoscaler",

@@ -71,6 +71,13 @@ ReplicaSet metadata:ObjectMeta spec:ReplicaSetSpec! status:ReplicaSetStatus
 ReplicaSetSpec replicas:int selector:*LabelSelector! template:PodTemplate! minReadySeconds:int
 ReplicaSetStatus availableReplicas:int conditions:Condition[type] fullyLabeledReplicas:int observedGeneration:int
   readyReplicas:int replicas:int terminatingReplicas:int
+Job metadata:ObjectMeta spec:JobSpec! status:JobStatus
+JobSpec parallelism:int completions:int activeDeadlineSeconds:int backoffLimit:int backoffLimitPerIndex:int
+  completionMode managedBy manualSelector:bool maxFailedIndexes:int podFailurePolicy:any podReplacementPolicy
+  scheduling:any selector:*LabelSelector successPolicy:any suspend:bool template:PodTemplate!
+  ttlSecondsAfterFinished:int
+JobStatus active:int completedIndexes completionTime conditions:Condition[type] failed:int failedIndexes ready:int
+  startTime succeeded:int terminating:int uncountedTerminatedPods:any
 Scale metadata:ObjectMeta spec:ScaleSpec status:ScaleStatus
 ScaleSpec replicas:int
 ScaleStatus replicas:int selector

@@ -136,6 +136,42 @@ def _workload(obj: Json, before: Json | None) -> Iterator[Cause]:
     yield from _container_names(spec["template"]["spec"], "spec.template.spec")
 
 
+_JOBS_OF_ONE_POD = {"completions": 1, "parallelism": 1, "completionMode": "NonIndexed", "suspend": False}
+_LEFT_OUT_OF_JOBS = (
+    "backoffLimitPerIndex",
+    "managedBy",
+    "maxFailedIndexes",
+    "podFailurePolicy",
+    "scheduling",
+    "successPolicy",
+)
+
+
+def _job(obj: Json, before: Json | None) -> Iterator[Cause]:
+    spec = obj["spec"]
+    for name in ("activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"):
+        yield from _at_least(obj, f"spec.{name}", 0)
+    if spec["template"]["spec"].get("restartPolicy") not in ("OnFailure", "Never"):
+        yield required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
+    labels = spec["template"]["metadata"].get("labels", {})
+    yield from labels_wrong(labels, "spec.template.metadata.labels")
+    if not selector_matches(spec.get("selector"), labels):
+        yield bad_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    yield from _container_names(spec["template"]["spec"], "spec.template.spec")
+    for name in ("selector", "template"):
+        yield from _same(f"spec.{name}", obj, before)
+    yield from _beyond_the_lab(spec)
+
+
+def _beyond_the_lab(spec: Json) -> Iterator[Cause]:
+    for name, only in _JOBS_OF_ONE_POD.items():
+        if spec[name] != only:
+            yield bad_value(f"spec.{name}", spec[name], f"the lab does Jobs with {only} only")
+    for name in _LEFT_OUT_OF_JOBS:
+        if name in spec:
+            yield not_allowed(f"spec.{name}", "the lab does not do this")
+
+
 def _pod(obj: Json, before: Json | None) -> Iterator[Cause]:
     yield from _container_names(obj["spec"], "spec")
     if before and _fixed(obj["spec"]) != _fixed(before["spec"]):
@@ -220,6 +256,7 @@ _SPECIFIC: dict[str, Callable[[Json, Json | None], Iterator[Cause]]] = {
     "CustomResourceDefinition": _definition,
     "Deployment": _workload,
     "HorizontalPodAutoscaler": _autoscaler,
+    "Job": _job,
     "Pod": _pod,
     "ReplicaSet": _workload,
     "RoleBinding": _binding,

@@ -7,7 +7,7 @@ Every controller is a pure function ``decide(world, key) -> actions`` plus the k
 (``loop.Controller``); ``loop`` queues and retries, ``world`` is the mirrored cluster and carries actions out.
 
 - ``replicasets`` · ``deployments`` (sizes in ``rollout``, conditions in ``deploymentstatus``) · ``scheduler``
-- ``endpoints`` · ``loadbalancers`` · ``autoscaler`` · ``disruption`` · ``namespaces`` · ``garbage``
+- ``jobs`` · ``endpoints`` · ``loadbalancers`` · ``autoscaler`` · ``disruption`` · ``namespaces`` · ``garbage``
 - ``multiclusteringress`` (the loop) · ``ingress`` (its pure half) · ``edgefiles`` (the load balancer's Envoy's files)
 
 A new controller is a new module and one line in ``manager``. Nothing here starts processes or answers requests.

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from meshbook.lab.client import DEPLOYMENTS, REPLICA_SETS, ApiError, Client, Resource
+from meshbook.lab.client import DEPLOYMENTS, JOBS, REPLICA_SETS, ApiError, Client, Resource
 from meshbook.lab.controllers.loop import WorkQueue
 from meshbook.lab.controllers.objects import Object, is_deleting
 from meshbook.lab.controllers.world import Action, Actions, Delete, Patch, World, perform
 from meshbook.lab.mirror import Mirror
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
-WITH_DEPENDENTS = (DEPLOYMENTS, REPLICA_SETS)
+WITH_DEPENDENTS = (DEPLOYMENTS, JOBS, REPLICA_SETS)
 
 Found = tuple[Resource, Object]
 
@@ -85,7 +85,7 @@ def judge(resource: Resource, obj: Object, absent: list[Object]) -> Actions:
     if not absent or is_deleting(obj):
         return []
     kept = [reference for reference in references_of(obj) if reference not in absent]
-    return [keep_owners(resource, obj, kept)] if kept else [Delete(resource=resource, of=obj)]
+    return [keep_owners(resource, obj, kept)] if kept else [Delete(resource=resource, of=obj, propagation="Background")]
 
 
 class GarbageCollector:

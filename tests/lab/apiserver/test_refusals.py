@@ -167,7 +167,7 @@ async def test_a_quantity_and_a_port_have_their_form(api: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "what"),
     [
-        ("/apis/batch/v1/namespaces/default/jobs", "jobs of batch/v1"),
+        ("/apis/batch/v1/namespaces/default/cronjobs", "cronjobs of batch/v1"),
         ("/api/v1/namespaces/default/pods/one/portforward", "pods/portforward of v1"),
         ("/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers", "horizontalpodautoscalers of autoscaling"),
         ("/metrics", "/metrics"),

@@ -17,6 +17,7 @@ from meshbook.lab.client import (
     ENDPOINTS,
     EVENTS,
     HPAS,
+    JOBS,
     MULTI_CLUSTER_INGRESSES,
     MULTI_CLUSTER_SERVICES,
     NODES,
@@ -31,7 +32,7 @@ from meshbook.lab.controllers.objects import Object, key_of
 from meshbook.lab.controllers.world import Action, Again, Create, Delete, Patch, World
 
 KINDS = (
-    *(BACKEND_CONFIGS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, HPAS, MULTI_CLUSTER_INGRESSES),
+    *(BACKEND_CONFIGS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, HPAS, JOBS, MULTI_CLUSTER_INGRESSES),
     *(MULTI_CLUSTER_SERVICES, NODES, PDBS, PODS, REPLICA_SETS, SERVICES),
 )
 
