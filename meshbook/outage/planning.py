@@ -48,6 +48,7 @@ class Plan:
 _HINTS = {
     "it is allowed": "allow_outage: true, where an outage of this service may happen",
     "it is meshbook's own, or was named": "name the workload on purpose (named=[…]), if it is to be touched",
+    watchdog.CHECK: "kubectl apply -k manifests/watchdog -n NAMESPACE, by somebody who may; or watchdog_s: 0",
     "a survivor is healthy": "bring the survivor up first, or the outage would be a real one",
     "the survivors have room (replicas)": "scale the survivor up first, or the outage may become a real one",
 }
@@ -66,7 +67,7 @@ def plan_of(intent: Intent, mode: Mode) -> Plan:
         *mode.checks(),
         *guards.survivors(intent, lab=lab),
         *_steady(intent),
-        *watchdog.checks(intent),
+        *watchdog.checks(intent, mode),
     ]
     return Plan(
         mode=intent.mode,

@@ -1,132 +1,128 @@
 """A Job in the cluster that brings things back after a deadline, should nobody else: for runners that may vanish.
 
-It sends one JSON patch for each object, which first tests that the record is still that of this run: what has been
-brought back already, by whomever, it leaves alone. Its rights are in ``manifests/watchdog``, to be applied to the
-namespaces of what is taken away. Off unless asked for; a cluster that runs no Jobs (the lab) refuses it.
+Off unless asked for. One for each object that is about to be changed; nothing is taken away before all of them watch.
+Each comes with an account that may patch that one object and nothing else, made for it and gone with it: called off
+when all is back, or by the Job's own time to live. Where the user may not create Roles, somebody else applies
+``manifests/watchdog`` once, whose account is taken then. What it consists of is in ``watchjob``.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 
-from meshbook.clusters import Object
+from meshbook.clusters import Cluster, Object, waiting
 from meshbook.errors import ClusterError
+from meshbook.outage import watchjob
 from meshbook.outage.intent import Intent
 from meshbook.outage.modes import Mode
-from meshbook.outage.records import AUTOSCALER, AWAY, MODE, OF, REPLICAS, RUN, SINCE, Check
-from meshbook.outage.scaling import autoscaler_of, replicas_of
-from meshbook.outage.subjects import Subject
+from meshbook.outage.recorded import Recorded
+from meshbook.outage.records import Check
+from meshbook.outage.watchjob import ACCOUNT_KIND, BINDING, JOB, NAME, ROLE, Watch, undo
 
-JOB, ACCOUNT = "batch/v1/Job", "meshbook-watchdog"
-IMAGE = "docker.io/curlimages/curl:8.11.1"
-LABELS = {"app.kubernetes.io/managed-by": "meshbook", "app.kubernetes.io/name": ACCOUNT}
-SECRETS = "/var/run/secrets/kubernetes.io/serviceaccount"
-LINGER_S = 600
-
-SCRIPT = """\
-sleep "$AFTER_S"
-tries=0
-while [ "$tries" -lt 60 ]; do
-  code=$(curl -sS -m 20 -o /dev/null -w '%{http_code}' --cacert "$SECRETS/ca.crt" \\
-    -H "Authorization: Bearer $(cat "$SECRETS/token")" -H 'Content-Type: application/json-patch+json' \\
-    -X PATCH -d "$PATCH" "$API$TARGET?fieldManager=meshbook")
-  case "$code" in
-    200) echo 'brought back'; exit 0 ;;
-    404|422) echo 'nothing was left to bring back'; exit 0 ;;
-  esac
-  tries=$((tries + 1))
-  sleep "$PAUSE_S"
-done
-echo "gave up: HTTP $code"
-exit 1
-"""
-"""A record of another run, or none, makes the patch's test fail: 422 from the API server."""
+LEAST_S = 3.0
+"""A deadline that is sooner could be over before anything is away."""
+START_TIMEOUT_S = 90.0
+"""Bounds how long it may take until a watchdog watches: its image may have to be pulled."""
+CHECK = "a watchdog can be set"
+TO_WATCH = (("create", "jobs.batch"), ("delete", "jobs.batch"))
+TO_GIVE_RIGHTS = (
+    *((verb, "serviceaccounts") for verb in ("create", "patch", "delete")),
+    *(
+        (verb, f"{kind}.rbac.authorization.k8s.io")
+        for kind in ("roles", "rolebindings")
+        for verb in ("create", "delete")
+    ),
+)
 
 
-def checks(intent: Intent) -> list[Check]:
+def checks(intent: Intent, mode: Mode) -> list[Check]:
     """Say whether the cluster can do it, when it is asked for."""
     if not intent.watchdog_s:
         return []
+    if not isinstance(mode, Recorded):
+        return [Check(name=CHECK, ok=None, saw="no Job can help here, and none is set: see who undoes it")]
+    namespaces = sorted({subject.namespace for subject in mode.subjects})
+    wrong = list(_objections(intent, namespaces))
+    rights = {place: "rights are there" if _has_account(intent.cluster, place) else "its own" for place in namespaces}
+    fine = f"after {intent.watchdog_s:g} s, with rights: " + ", ".join(f"{rights[one]} in {one}" for one in namespaces)
+    return [Check(name=CHECK, ok=not wrong, saw="; ".join(wrong) or fine)]
+
+
+def _objections(intent: Intent, namespaces: list[str]) -> Iterator[str]:
+    cluster = intent.cluster
+    if intent.watchdog_s < LEAST_S:
+        yield f"watchdog_s is {intent.watchdog_s:g}: less than {LEAST_S:g} s could be over before anything is away"
+    if not _runs_jobs(cluster):
+        yield "this cluster runs no Jobs"
+        return
+    for namespace in namespaces:
+        needed = TO_WATCH if _has_account(cluster, namespace) else (*TO_WATCH, *TO_GIVE_RIGHTS)
+        refused = [f"{one} {what}" for one, what in needed if not cluster.can_i(one, what, namespace).allowed]
+        if refused:
+            yield f"in {namespace} this user may not {', '.join(refused)}"
+
+
+def _runs_jobs(cluster: Cluster) -> bool:
     try:
-        intent.cluster.resource(JOB)
+        cluster.resource(JOB)
     except ClusterError as error:
         if error.code != 404:
             raise
-        saw = "this cluster runs no Jobs; leave watchdog_s at 0 and rely on meshbook restore"
-        return [Check(name="a watchdog can be set", ok=False, saw=saw)]
-    there = intent.cluster.find("ServiceAccount", ACCOUNT, intent.namespace) is not None
-    saw = f"ServiceAccount {ACCOUNT} is {'there' if there else 'missing: kubectl apply -k manifests/watchdog'}"
-    return [Check(name="a watchdog can be set", ok=there, saw=saw)]
+        return False
+    return True
+
+
+def _has_account(cluster: Cluster, namespace: str) -> bool:
+    return cluster.find(ACCOUNT_KIND, NAME, namespace) is not None
 
 
 def begin(intent: Intent, mode: Mode) -> None:
-    """Set one watchdog for each object that is about to be changed."""
-    for subject in mode.subjects if intent.watchdog_s else ():
-        patch = undo(subject, subject.read(), intent.run)
-        if patch:
-            intent.cluster.create(JOB, job(subject, patch, intent))
+    """Set the watchdogs, and return when all of them watch; WaitTimeout says what keeps one from it."""
+    if not isinstance(mode, Recorded):
+        return
+    watches = _watches(intent, mode)
+    for watch in watches:
+        found = watch.subject.read()
+        _set(watch, undo(watch.subject, found, intent.run, mode.notes(watch.subject, found)))
+    for watch in watches:
+        _wait_until_it_watches(watch, min(intent.timeout_s, START_TIMEOUT_S))
 
 
 def end(intent: Intent, mode: Mode) -> None:
-    """Call the watchdogs off, once everything is back."""
-    for subject in mode.subjects if intent.watchdog_s else ():
-        intent.cluster.delete_object(JOB, _name(subject, intent), subject.namespace)
+    """Call the watchdogs off, once everything is back, and leave nothing of them behind."""
+    for watch in _watches(intent, mode):
+        watch.cluster.delete_object(JOB, watch.name, watch.namespace)
+        if not _has_account(watch.cluster, watch.namespace):
+            for kind in (BINDING, ROLE, ACCOUNT_KIND):
+                watch.cluster.delete_object(kind, watch.name, watch.namespace)
 
 
-def undo(subject: Subject, found: Object, run: str) -> list[Object]:
-    """Return the JSON patch that brings an object back, as it is now, before it is changed."""
-    notes = [RUN, SINCE, MODE, OF]
-    change: list[Object]
-    if subject.kind == "Service":
-        change = [{"op": "remove", "path": f"/spec/selector/{_escaped(AWAY)}"}]
-    else:
-        change = [
-            {"op": "test", "path": "/spec/replicas", "value": 0},
-            {"op": "replace", "path": "/spec/replicas", "value": replicas_of(found)},
-        ]
-        notes += [REPLICAS, *([AUTOSCALER] if autoscaler_of(subject, found) else [])]
-    mine = {"op": "test", "path": f"/metadata/annotations/{_escaped(RUN)}", "value": run}
-    return [mine, *change, *({"op": "remove", "path": f"/metadata/annotations/{_escaped(note)}"} for note in notes)]
+def _watches(intent: Intent, mode: Mode) -> list[Watch]:
+    subjects = mode.subjects if intent.watchdog_s else ()
+    return [Watch(subject=subject, run=intent.run, after_s=intent.watchdog_s) for subject in subjects]
 
 
-def job(subject: Subject, patch: list[Object], intent: Intent) -> Object:
-    """Return the Job that sends ``patch`` after the deadline."""
-    resource = intent.cluster.resource(subject.kind)
-    environment = {
-        "AFTER_S": f"{intent.watchdog_s:g}",
-        "PAUSE_S": "5",
-        "API": "https://kubernetes.default.svc",
-        "SECRETS": SECRETS,
-        "TARGET": resource.path(subject.namespace, subject.name),
-        "PATCH": json.dumps(patch),
-    }
-    container = {
-        "name": "watchdog",
-        "image": IMAGE,
-        "command": ["/bin/sh", "-c", SCRIPT],
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-        "securityContext": {"allowPrivilegeEscalation": False},
-    }
-    pod = {
-        "metadata": {"labels": {**LABELS, "sidecar.istio.io/inject": "false"}},
-        "spec": {"serviceAccountName": ACCOUNT, "restartPolicy": "OnFailure", "containers": [container]},
-    }
-    spec = {
-        "backoffLimit": 3,
-        "activeDeadlineSeconds": int(intent.watchdog_s) + LINGER_S,
-        "ttlSecondsAfterFinished": LINGER_S,
-        "template": pod,
-    }
-    return {
-        "metadata": {"name": _name(subject, intent), "namespace": subject.namespace, "labels": LABELS},
-        "spec": spec,
-    }
+def _set(watch: Watch, patch: list[Object]) -> None:
+    """Create the Job, with rights of its own where there are none; what is its own goes with it, whoever deletes it."""
+    cluster = watch.cluster
+    if _has_account(cluster, watch.namespace):
+        cluster.create(JOB, watchjob.job(watch, patch, NAME))
+        return
+    cluster.create(ACCOUNT_KIND, watchjob.account(watch))
+    job = cluster.create(JOB, watchjob.job(watch, patch, watch.name))
+    cluster.patch(ACCOUNT_KIND, watch.name, {"metadata": watchjob.owned_by(job)}, namespace=watch.namespace)
+    cluster.create(ROLE, watchjob.role(watch, job))
+    cluster.create(BINDING, watchjob.binding(watch, job))
 
 
-def _name(subject: Subject, intent: Intent) -> str:
-    return f"{ACCOUNT}-{intent.run}-{subject.name}".lower()[:63].rstrip("-.")
+def _wait_until_it_watches(watch: Watch, timeout_s: float) -> None:
+    cluster = watch.cluster
 
+    def look() -> tuple[bool | None, str]:
+        job = cluster.get(JOB, watch.name, watch.namespace)
+        pods = cluster.list("Pod", watch.namespace, labels=f"job-name={watch.name}")
+        seen = "; ".join(map(waiting.describe_pod, pods)) or "it has no pod yet"
+        return (True if (job.get("status") or {}).get("ready") else None), seen
 
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
+    hint = f"kubectl describe job {watch.name} -n {watch.namespace}; nothing was taken away"
+    waiting.until(cluster, f"watchdog {watch.name} watching", look, timeout_s, hint)
