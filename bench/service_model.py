@@ -17,7 +17,8 @@ from meshbook import tables
 
 EPOCH = 1_767_355_200.0
 """Unix time at which every world begins."""
-KINDS = ("freeze", "refuse", "black-hole", "late 503", "half refused", "half frozen")
+KINDS = ("frozen", "refused", "black-hole", "late 503", "half refused", "half frozen")
+FROZEN = "frozen"
 HALF = "half"
 _CONNECT_AGAIN_S = (1.0, 3.0, 7.0, 15.0)
 """When a SYN that got lost is sent again."""
@@ -42,8 +43,11 @@ class Trouble:
     def is_whole(self) -> bool:
         return not self.kind.startswith(HALF)
 
+    wake_s: float = 0.0
+    """How long a service that was frozen takes for its first answer to all those that wait."""
+
     def holds(self, moment: float) -> bool:
-        return self.start <= moment < self.end
+        return self.start <= moment < self.end + (self.wake_s if FROZEN in self.kind else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,8 @@ class World:
     """Share of the requests that never left, or of which no record came."""
     pauses: tuple[tuple[float, float], ...] = ()
     """Times for which the sender itself stood still."""
+    each_s: float = 0.0002
+    """Longest time that a service which is back takes for each request that waits."""
     retried_s: float = 0.0
     """For how long a proxy holds requests of the first side before another one answers them; 0: it does not."""
 
@@ -135,14 +141,14 @@ class _Caller:
         return sent + took, ""
 
     def caught(self, trouble: Trouble, sent: float, took: float, moment: float) -> tuple[float, str]:
-        if "refuse" in trouble.kind:
+        if "refused" in trouble.kind:
             return sent + took, "refused"
         if "503" in trouble.kind:
             return sent + took + trouble.hold_s * self.dice.random(), "http_503"
-        if "fr" in trouble.kind:
-            awake = self.thawed.get(trouble, trouble.end)
+        if FROZEN in trouble.kind:
+            awake = max(moment, self.thawed.get(trouble, trouble.end + trouble.wake_s))
             alive = trouble.end - sent < self.world.timeout
-            self.thawed[trouble] = awake + (self.dice.random() * 0.002 if alive else 0.0)
+            self.thawed[trouble] = awake + (self.dice.random() * self.world.each_s if alive else 0.0)
             return awake + sent + took - moment, ""
         again = _CONNECT_AGAIN_S if self.dice.random() < 0.7 else _DATA_AGAIN_S
         later = (sent + pause for pause in again)
@@ -192,7 +198,9 @@ def world(seed: int, kinds: Sequence[str] = KINDS, *, clean: bool = False) -> Wo
         tail = {"tail": dice.choice((0.002, 0.02)), "tail_s": timeout * dice.uniform(0.1, 0.7)}
         sides = [Latency(usual=side.usual, jitter=side.jitter, **tail) for side in sides]
     fine: dict[str, float] = {} if clean else _roughness(dice, 1 / rate)
-    troubles = tuple(_troubles(dice, kinds, 1 if clean else dice.choice((0, 1, 1, 1, 2, 3)), 60 / rate))
+    count = 1 if clean else dice.choice((0, 1, 1, 1, 2, 3))
+    each_s = dice.choice((0.0002, 0.002))
+    troubles = tuple(_troubles(dice, kinds, count, [min(rate * timeout, 400) * each_s, 60 / rate]))
     seconds = max((trouble.end for trouble in troubles), default=100 / rate) + 60 / rate
     if not clean and dice.random() < 0.05:
         seconds -= 70 / rate
@@ -205,6 +213,7 @@ def world(seed: int, kinds: Sequence[str] = KINDS, *, clean: bool = False) -> Wo
         timeout=timeout,
         sides=tuple(sides),
         troubles=troubles,
+        each_s=each_s,
         pauses=tuple((start, start + math.exp(dice.uniform(-4.5, 1))) for start in sorted(starts)),
         retried_s=0.0 if clean or troubles or dice.random() < 0.8 else timeout * dice.uniform(0.1, 0.6),
         **fine,
@@ -220,9 +229,13 @@ def _roughness(dice: random.Random, beat: float) -> dict[str, float]:
     }
 
 
-def _troubles(dice: random.Random, kinds: Sequence[str], count: int, calm: float) -> Iterator[Trouble]:
+def _troubles(dice: random.Random, kinds: Sequence[str], count: int, settling: Sequence[float]) -> Iterator[Trouble]:
+    """Yield ``count`` troubles; ``settling`` is how long the answers to all who wait take, and the calm before."""
+    queue_s, calm = settling
     at = calm * dice.choice((0.0, 1.0, 1.0, 1.0, 1.0)) if count > 1 else calm * dice.uniform(0.8, 1.0)
     for _ in itertools.repeat(None, count):
         length = math.exp(dice.uniform(math.log(0.02), math.log(5)))
-        yield Trouble(kind=dice.choice(kinds), start=at, end=at + length, hold_s=dice.choice((0.0, 0.1, 3.0)))
-        at += length + math.exp(dice.uniform(math.log(0.005), math.log(3)))
+        queue = min(1.0, length) * queue_s
+        hold_s, wake_s = dice.choice((0.0, 0.1, 3.0)), dice.random() * queue / 4
+        yield Trouble(kind=dice.choice(kinds), start=at, end=at + length, hold_s=hold_s, wake_s=wake_s)
+        at += length + queue_s + math.exp(dice.uniform(math.log(0.005), math.log(3)))

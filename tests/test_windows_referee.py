@@ -49,7 +49,7 @@ def test_the_referee_finds_out_who_takes_every_answer_for_prompt_or_every_wait_f
     assert judged(1, 301)
 
 
-@pytest.mark.parametrize("kind", ["freeze", "refuse"])
+@pytest.mark.parametrize("kind", ["frozen", "refused"])
 @pytest.mark.parametrize("rate", [10.0, 20.0, 50.0, 100.0])
 def test_the_range_of_a_quick_service_is_no_wider_than_two_beats_and_50_ms(kind: str, rate: float) -> None:
     for seconds in (0.3, 1.0, 3.0):
@@ -116,7 +116,7 @@ def test_every_kind_of_trouble_and_roughness_is_among_the_cases() -> None:
 
 
 def test_a_margin_is_the_prompt_time_where_too_little_was_calm() -> None:
-    few = one(trouble("refuse", 1.0), rate=2.0)
+    few = one(trouble("refused", 1.0), rate=2.0)
     (stream,) = streams(tables.from_rows(rows(dataclasses.replace(few, seconds=12.0)), tables.ANSWERS))
     assert pace.margin_of(stream.requests, [], stream.prompt) == stream.prompt
     (stream,) = streams(tables.from_rows(rows(one(rate=50.0)), tables.ANSWERS))

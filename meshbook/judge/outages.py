@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pandas as pd
 
@@ -16,10 +16,13 @@ from meshbook import tables, windows
 from meshbook.errors import UsageError
 from meshbook.judge.claims import MOST_LOST, answers_from_both, judge_errors
 from meshbook.judge.intervals import interval, percent, percent_range
-from meshbook.judge.verdict import Detail, Verdict
+from meshbook.judge.verdict import Detail, Outcome, Verdict
 
 STAMP_S = 0.05
-"""Seconds by which a request may be stamped too late."""
+"""Seconds by which a request may be stamped too late, where its row does not say it better."""
+_LONGEST_HOLE = 0.1
+"""Share of an outage for which nobody may have asked, all in one piece, where it is said to be survived."""
+_SHORTEST_HOLE_S = 1.0
 
 
 def survives_outage(
@@ -44,16 +47,45 @@ def survives_outage(
     inside = _between(answers, outage_start, outage_end)
     if verdict := _unseen(answers, inside, claim):
         return verdict
+    since = gone_at or outage_start
     verdict = judge_errors(inside, claim, max_failed_share)
-    gone = _between(answers, (gone_at or outage_start) + timedelta(seconds=STAMP_S), outage_end)
-    others = tables.good(gone)[lambda rows: rows["version"] != survivor_version]
+    afterwards = tables.good(inside)[_sent_surely_after(tables.good(inside), since)]
     counts = tables.good(inside)["version"].value_counts()
     who: tuple[Detail, ...] = tuple({"version": str(name), "answers": int(count)} for name, count in counts.items())
-    reason, outcome = verdict.reason, verdict.outcome
-    if not others.empty:
-        ghosts = ", ".join(f"{count} from {version}" for version, count in others["version"].value_counts().items())
-        reason, outcome = f"It was not away: after it had gone, answers still came ({ghosts}). {reason}", "fail"
-    return replace(verdict, outcome=outcome, reason=reason, details=who)
+    against = _no_survivor(afterwards, survivor_version) or _unwatched(inside, since, outage_end)
+    if against and (against[0] == "fail" or verdict.outcome == "pass"):
+        verdict = replace(verdict, outcome=against[0], reason=f"{against[1]} {verdict.reason}")
+    return replace(verdict, details=who)
+
+
+Against = tuple[Outcome, str] | None
+"""What speaks against a claim that its numbers bear out: the outcome and the reason."""
+
+
+def _sent_surely_after(rows: pd.DataFrame, moment: datetime) -> pd.Series:
+    """Tell which rows were sent after ``moment`` whatever their stamps' and clocks' errors are."""
+    error_ms = rows["time_error_ms"].fillna(1000 * STAMP_S) + rows["clock_error_ms"].fillna(0.0)
+    return rows["time"] - pd.to_timedelta(error_ms, unit="ms") > moment
+
+
+def _no_survivor(answered: pd.DataFrame, survivor: str) -> Against:
+    """Return what is wrong with who answered after the other side had gone."""
+    counts = answered["version"].value_counts()
+    if ghosts := ", ".join(f"{count} from {version}" for version, count in counts.items() if version != survivor):
+        return "fail", f"It was not away: after it had gone, answers still came ({ghosts})."
+    return None if len(answered) else ("inconclusive", f"No answer of {survivor} is known from after it had gone.")
+
+
+def _unwatched(inside: pd.DataFrame, since: datetime, end: datetime) -> Against:
+    """Return what is wrong with how the time was watched: requests lost in it, or a hole without any."""
+    sent, lost = tables.measured(inside)["time"], len(inside) - len(tables.measured(inside))
+    if lost > MOST_LOST * len(inside):
+        return "inconclusive", f"{lost} of {len(inside)} requests in that time came back without a result."
+    edges = pd.Series([pd.Timestamp(since), *sent[sent > since].sort_values(), pd.Timestamp(end)])
+    hole_s = edges.diff().max().total_seconds()
+    if hole_s <= max(_SHORTEST_HOLE_S, _LONGEST_HOLE * (end - since).total_seconds()):
+        return None
+    return "inconclusive", f"For {hole_s:.1f} s of it no request is known to have been sent."
 
 
 def interrupted_at_most(
@@ -72,7 +104,7 @@ def interrupted_at_most(
     inside = _between(answers, outage_start, outage_end)
     if verdict := _unseen(answers, inside, claim):
         return verdict
-    found = windows.readings(tables.measured(answers), outage_start.timestamp(), outage_end.timestamp())
+    found = windows.readings(answers, outage_start.timestamp(), outage_end.timestamp())
     surest, longest = max(found, key=lambda each: each.low_s), max(found, key=lambda each: (each.high_s, each.failed))
     worst = surest if surest.low_s > max_gap_s else longest
     low_s, high_s = _outwards(worst)
@@ -90,10 +122,13 @@ def interrupted_at_most(
 
 
 def returns_to_both(frame: pd.DataFrame, since: datetime, versions: Sequence[str]) -> Verdict:
-    """Claim: from ``since`` on (the side that was away is ready again) every version answers again."""
+    """Claim: from ``since`` on (the side that was away is ready again) every version answers again, everywhere.
+
+    A source that asked before and is silent since leaves it open.
+    """
     answers = tables.conform(frame, tables.ANSWERS)
     afterwards = answers[answers["time"] >= since]
-    verdict = answers_from_both(afterwards, versions)
+    verdict = answers_from_both(afterwards, versions, sources=sorted(set(answers["source"])))
     claim = verdict.claim.replace("gets answers", "gets answers again")
     return _unseen(answers, afterwards, claim) or replace(verdict, claim=claim)
 
@@ -113,10 +148,11 @@ def measures_truly(calibration: pd.DataFrame) -> Verdict:
     worst = "" if within == n else f" The worst lay {off:g} ms outside."
     width = "" if pd.isna(widest) else f" Ranges were {widest:g} ms wide at most."
     shorter = f" {unseen} of them were too short to be noticed." if unseen else ""
+    empty = _says_nothing(known)
     return Verdict(
         claim=claim,
-        outcome="pass" if within == n else "fail",
-        reason=f"{within} of {n} did.{worst}{width}{shorter}",
+        outcome="fail" if within < n else "inconclusive" if empty else "pass",
+        reason=f"{within} of {n} did.{worst}{width}{shorter}{empty}",
         n=n,
         estimate=percent(within / n, n),
         low=low,
@@ -124,6 +160,16 @@ def measures_truly(calibration: pd.DataFrame) -> Verdict:
         limit="all of them",
         unit="%",
     )
+
+
+def _says_nothing(calibration: pd.DataFrame) -> str:
+    """Return which sources measured nothing: any truth lies in a range without an end, or in that of nothing seen."""
+    open_ended = int(calibration["width_ms"].isna().sum())
+    if open_ended:
+        return f" {open_ended} ranges have no upper end, which any truth lies in."
+    shown = calibration.groupby(["source", "path"], dropna=False)["seen"].any()
+    blind = ", ".join(sorted({str(source) for source, _ in shown[~shown].index}))
+    return f" {blind} noticed none of them, so its ranges were not tried." if blind else ""
 
 
 def _outwards(reading: windows.Reading) -> tuple[float, float]:
@@ -160,11 +206,12 @@ def _detail(reading: windows.Reading) -> Detail:
 
 
 def _between(answers: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
+    """Return the rows of requests that were sent in that time, or were to be, where they have no result."""
     if start.tzinfo is None or end.tzinfo is None:
         raise UsageError("begin and end of an outage carry a time zone", hint="datetime.now(UTC)")
     if end <= start:
         raise UsageError(f"an outage ends after its begin, not at {end} after {start}")
-    return answers[answers["time"].between(start, end, inclusive="left")]
+    return answers[answers["time"].fillna(answers["scheduled"]).between(start, end, inclusive="left")]
 
 
 def _unseen(answers: pd.DataFrame, inside: pd.DataFrame, claim: str) -> Verdict | None:

@@ -115,11 +115,14 @@ def _let_go_together(requests: Sequence[Request], gap: Gap, margin: float) -> li
     """Return those with a good answer that waited for the end of ``gap``: sent apart, answered together.
 
     Requests that are slow each for its own reason, or whose packets are sent again, end as far apart as they were sent;
-    those that a sender has on its way when it stands still were sent within ``margin``.
+    those that a sender has on its way when it stands still were sent within ``margin``. A service that is back takes a
+    while to answer all who wait, and may take as long for the first: so the last to be sent prove nothing.
     """
     late = [each for each in requests if each.good and each.end + each.late >= gap.answered]
     waited = [each for each in late if each.sent - each.early + margin < gap.answered]
     first = min((each.sent for each in waited), default=0.0)
     together = [each for each in waited if each.end - gap.answered <= margin / 2 + (each.sent - first) / 3]
-    apart = bool(together) and together[-1].sent - together[-1].early > together[0].sent + together[0].late + margin
-    return together if apart else []
+    herd = max((each.end - gap.answered for each in together), default=0.0)
+    surely = [each for each in together if each.sent - each.early + margin + herd < gap.answered]
+    apart = bool(surely) and surely[-1].sent - surely[-1].early > surely[0].sent + surely[0].late + margin
+    return surely if apart else []

@@ -18,6 +18,7 @@ _PROMPT_FLOOR_S = 0.06
 _PROMPT_TIMES = 5.0
 _MARGIN_FLOOR_S = 0.01
 """Seconds that any machine may take to get to a process that was waiting."""
+_MARGIN_SHARE = 0.99
 _MARGIN_TIMES = 1.5
 _CALM = 50
 """Answers below which the slowest of them says little about the next one."""
@@ -34,13 +35,16 @@ def prompt_of(rows: pd.DataFrame) -> float:
 
 
 def margin_of(requests: Sequence[Request], disturbed: Iterable[Gap], prompt: float) -> float:
-    """Return the seconds within which it surely answers: half as much again as the slowest calm answer.
+    """Return the seconds within which it surely answers: half as much again as what 99 in 100 calm answers take.
 
-    Never more than ``prompt``, and just that where there are too few calm answers to know better. Calm is what was sent
+    The slowest one in a hundred is left out, since a pause too short for a window would make all ranges wider. Never
+    more than ``prompt``, and just that where there are too few calm answers to know better. Calm is what was sent
     outside of ``disturbed``, stretches in the order of their begins.
     """
-    calm = [request.end - request.sent for request in _outside(requests, disturbed) if request.good]
-    return min(prompt, max(_MARGIN_FLOOR_S, _MARGIN_TIMES * max(calm))) if len(calm) >= _CALM else prompt
+    calm = sorted(request.end - request.sent for request in _outside(requests, disturbed) if request.good)
+    if len(calm) < _CALM:
+        return prompt
+    return min(prompt, max(_MARGIN_FLOOR_S, _MARGIN_TIMES * calm[int(_MARGIN_SHARE * len(calm))]))
 
 
 def _outside(requests: Sequence[Request], disturbed: Iterable[Gap]) -> Iterable[Request]:

@@ -59,6 +59,6 @@ def readings_of(stream: Stream, start: float, end: float) -> list[Reading]:
 
     windows = windows_of(stream)
     rest = [gap for gap in hidden(stream, windows) if touches(gap)]
-    found = [reading(window.low, window.gap.length, window) for window in windows if touches(window.gap)]
+    found = [reading(window.low, window.gap.length, window) for window in windows if any(map(touches, window.others))]
     found += [reading(0.0, math.inf) for gap in rest if math.isinf(gap.length)]
     return [*found, reading(0.0, unseen(rest))]
