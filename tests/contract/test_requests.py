@@ -57,6 +57,8 @@ def test_requests_are_answered_as_agreed(case: Step, api: Any, request: pytest.F
         pytest.skip(f"{api.context} does not serve {case['needs']}")
     known = {"me": case["me"], "ns": api.namespace, "core": api.core, "apps": api.apps}
     known["istio"] = f"/apis/networking.istio.io/v1beta1/namespaces/{api.namespace}"
+    known["batch"] = f"/apis/batch/v1/namespaces/{api.namespace}"
+    known["rbac"] = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{api.namespace}"
     known["definitions"] = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     known["things"] = f"/apis/{api.namespace}.example.com/v1/namespaces/{api.namespace}/things"
     if "{pod}" in str(case):
