@@ -88,13 +88,14 @@ def run(
     restore: Callable[[Mapping[str, Any]], Sequence[str]] = lambda values: [],
     keep_going: bool = False,
     grace_s: float = 20,
+    interrupts: runs.Interrupts | None = None,
 ) -> runs.Run:
     plan = runs.plan(folder, given=given)
     out = runs.new_folder(folder.parent / "outputs", plan.label, "one")
     session = runs.Session(
         plan, out, redactor or Redactor(Secrets()), watcher or Watcher(), restore, keep_going=keep_going
     )
-    return session.execute(runs.Interrupts(grace_s))
+    return session.execute(interrupts or runs.Interrupts(grace_s))
 
 
 def executed(record: runs.Run, name: str) -> dict[str, Any]:
@@ -350,6 +351,16 @@ def test_a_second_signal_breaks_off_at_once(folder: Path) -> None:
     record = run(folder, watcher=interrupting(signal.SIGINT, times=2))
     assert record.outcome == "interrupted"
     assert time.monotonic() - began < 15
+
+
+def test_the_first_signal_is_answered_once_and_at_once(folder: Path) -> None:
+    write(folder, "03_one.ipynb", "import time\ntry:\n    time.sleep(30)\nfinally:\n    time.sleep(1)", passing())
+    heard: list[float] = []
+    watcher = interrupting(signal.SIGINT)
+    interrupts = runs.Interrupts(told=lambda: heard.append(time.monotonic()))
+    run(folder, watcher=watcher, interrupts=interrupts)
+    assert len(heard) == 1
+    assert time.monotonic() - heard[0] > 1, "before the cell had cleaned up"
 
 
 def test_a_cell_that_swallows_the_interrupt_is_broken_off_after_the_grace_period(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -11,6 +12,7 @@ from meshbook.report import INDEX, Report
 from meshbook.runs import Outcome
 
 _WIDTH = 78
+_INTERRUPTED = b"\ninterrupted: what was taken away is brought back first; a second Ctrl-C breaks off at once\n"
 
 
 class Console:
@@ -43,9 +45,13 @@ class Console:
         if outcome.message:
             self.say("  " + outcome.message.strip().replace("\n", "\n  "))
 
+    def interrupted(self) -> None:
+        """Answer a first Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
+        os.write(sys.stderr.fileno(), _INTERRUPTED)
+
     def restored(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self.say(f"  restored: {line}")
+            self.say(f"  afterwards: {line}")
 
     def _rewrite(self, text: str) -> None:
         if self._live:
@@ -60,4 +66,5 @@ def summarise(report: Report, folder: str) -> None:
             numbers = ", ".join(part for part in (measured(claim), f"n = {claim['n']}" if claim["n"] else "") if part)
             print(f"{claim['outcome']:12}  {stage.name:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
     passed = sum(claim["outcome"] == PASS for _, claim in report.claims)
-    print(f"\n{report.outcome}: {passed} of {len(report.claims)} claims passed; open {folder}/{INDEX}")
+    found = f"{passed} of {len(report.claims)} claims passed" if report.claims else "no claim was reached"
+    print(f"\n{report.outcome}: {found}; open {folder}/{INDEX}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
         plan = plan.dry(reading_only=_are_named(plan, arguments))
     if arguments.kubeconfig:
         os.environ["KUBECONFIG"] = str(Path(arguments.kubeconfig).expanduser().resolve())
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that is broken off it prints the traceback
     with _clusters(plan, arguments, console):
         redactor = runs.Redactor(_secrets(plan, folder), redact)
         out = runs.new_folder(arguments.out, plan.label, arguments.run_id)
-        session = runs.Session(plan, out, redactor, console, restore, keep_going=arguments.keep_going)
-        record = session.execute(runs.Interrupts())
+        session = runs.Session(plan, out, redactor, console, _afterwards, keep_going=arguments.keep_going)
+        record = session.execute(runs.Interrupts(told=console.interrupted))
     summarise(report.write(out), os.path.relpath(out))
     return _exit_code(record)
 
@@ -88,6 +90,11 @@ def _secrets(plan: runs.Plan, folder: Path) -> runs.Secrets:
     kubeconfig = settings.kubeconfig_path(plan.value("kubeconfig", ""))
     projects = [plan.value("project", ""), os.environ.get(settings.HUB_PROJECT_VARIABLE, "")]
     return runs.gather(kubeconfig, root=folder.parent, contexts=contexts, extra_projects=projects)
+
+
+def _afterwards(values: Mapping[str, Any]) -> Sequence[str]:
+    """Bring back what a notebook that broke off has left away; where all is back already, say that."""
+    return restore(values) or ([] if values.get("dry_run") else ["nothing is left away"])
 
 
 def restore(values: Mapping[str, Any]) -> Sequence[str]:

@@ -85,7 +85,7 @@ def _bring_back(intent: Intent, mode: Mode, outage: Outage) -> None:
         raise OutageError(
             f"{intent.cluster.name}: {intent.deployment} in {intent.namespace} did not come back as it was "
             f"({outage.replicas} replicas)",
-            hint="outage.restore(fleet, namespace), or meshbook restore: what it was is written in the cluster",
+            hint="meshbook restore, then: it brings back all that is still recorded in the cluster",
             saw=error,
         ) from error
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 GRACE_S = 90.0
@@ -20,10 +20,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """What was asked for so far, and the kernel that a signal is passed on to."""
+    """What was asked for so far, and the kernel that a signal is passed on to.
 
-    def __init__(self, grace_s: float = GRACE_S) -> None:
+    ``told`` is called inside the handler of the first signal that a kernel gets, so that whoever sent it gets a word.
+    """
+
+    def __init__(self, grace_s: float = GRACE_S, told: Callable[[], None] = lambda: None) -> None:
         self.asked = False
+        self._told = told
         self._grace_s = grace_s
         self._kernel: int | None = None
         self._timer: threading.Timer | None = None
@@ -51,6 +55,7 @@ class Interrupts:
         first, self.asked = not self.asked, True
         if not first or self._kernel is None:
             raise KeyboardInterrupt
+        self._told()
         self._timer = threading.Timer(self._grace_s, signal.raise_signal, [signal.SIGINT])
         self._timer.daemon = True
         self._timer.start()
