@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--namespace", "-n", default="sample", help="of the application; default: sample")
     where.add_argument("--all-namespaces", "-A", action="store_true", help="whatever anybody's outage has left away")
     restore.add_argument("--dry-run", action="store_true", help="only say what is away, and whose outage it is")
+    restore.add_argument("--force", action="store_true", help="also what a run has taken away that is still alive")
     report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
     report.add_argument("folder", type=Path)
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))

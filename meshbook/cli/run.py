@@ -106,4 +106,5 @@ def restore(values: Mapping[str, Any]) -> Sequence[str]:
         return []
     where = values.get("contexts", []), values.get("kubeconfig", "")
     awake = outage.wake(*where)
-    return [str(one) for one in (*awake, *outage.restore(Fleet.connect(*where), values.get("namespace", "sample")))]
+    namespace, force = values.get("namespace", "sample"), bool(values.get("force"))
+    return [str(one) for one in (*awake, *outage.restore(Fleet.connect(*where), namespace, force=force))]

@@ -19,7 +19,7 @@ def restore(arguments: argparse.Namespace) -> int:
 
     contexts = [name.strip() for name in arguments.contexts.split(",") if name.strip()]
     namespace = "" if arguments.all_namespaces else arguments.namespace
-    given = {"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace}
+    given = {"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace, "force": arguments.force}
     lines = _left_away(given) if arguments.dry_run else bring_back(given)
     is_away, place = "is" if arguments.dry_run else "was", f"namespace {namespace}" if namespace else "any namespace"
     print("\n".join(lines) or f"nothing {is_away} away in {place}")

@@ -95,7 +95,10 @@ def _story(rung: Rung, scene: Scene, away: outage.Outage, **seen: Any) -> Story:
 
 def _known(moment: datetime | None, away: outage.Outage) -> datetime:
     if moment is None:
-        raise OutageError(f"the outage of {away.deployment} at {away.context} does not say when it happened")
+        raise OutageError(
+            f"{away.context}: the outage of {away.deployment} did not last: somebody else brought it back meanwhile",
+            hint="a watchdog, meshbook restore --force, or a hand; nothing is concluded from it",
+        )
     return moment
 
 

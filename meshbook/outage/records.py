@@ -94,11 +94,15 @@ class LeftAway:
     """When the record was written, ISO 8601."""
     restore: str
     """What ``restore`` would do about it."""
+    sign_of_life: str = ""
+    """When its run was last known to be alive, by that run's clock, ISO 8601; empty where there is none."""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
         whose = f", by run {self.run}" if self.run else ""
-        return f"{self.context}: {self.kind} {self.name}{where}: {self.mode} since {self.since}{whose}; {self.restore}"
+        alive = f", alive at {self.sign_of_life}" if self.sign_of_life else ""
+        what = f"{self.context}: {self.kind} {self.name}{where}: {self.mode} since {self.since}"
+        return f"{what}{whose}{alive}; {self.restore}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.errors import ClusterError, OutageError
-from meshbook.outage import undoing
+from meshbook.outage import liveness, undoing
 from meshbook.outage.endpoints import ReadinessLost
-from meshbook.outage.records import MODE, RUN, SINCE, LeftAway, Restored, belongs_to, is_recorded, notes_on
+from meshbook.outage.records import MODE, OF, RUN, SINCE, LeftAway, Restored, belongs_to, is_recorded, notes_on
 from meshbook.outage.scaling import ScaledToZero
 from meshbook.outage.silence import Lab
 from meshbook.outage.subjects import Subject
@@ -25,16 +25,19 @@ SYSTEM_NAMESPACE = "istio-system"
 """Where the east-west gateway is, for users who may not look into all namespaces."""
 
 
-def restore(where: Cluster | Fleet, namespaces: str | Iterable[str] = (), *, timeout_s: float = 120) -> list[Restored]:
+def restore(
+    where: Cluster | Fleet, namespaces: str | Iterable[str] = (), *, timeout_s: float = 120, force: bool = False
+) -> list[Restored]:
     """Bring back everything that interrupted outages left away; with nothing to do it returns an empty list.
 
     With ``namespaces`` only what is in one of them, or was changed for an outage of one of them: the east-west gateway
-    of another namespace comes back with the application that it was taken away for.
+    of another namespace comes back with the application that it was taken away for. What a run took away that is still
+    alive is left to it, and told by OutageError, unless ``force`` is set.
     """
     fleet = Fleet([where]) if isinstance(where, Cluster) else where
     wanted = _named(namespaces)
     awake = _wake(fleet)
-    done = fleet.each(lambda cluster: _restore_cluster(cluster, wanted, timeout_s))
+    done = fleet.each(lambda cluster: _restore_cluster(cluster, wanted, timeout_s, force=force))
     return [*awake, *(restored for results in done.values() for restored in results)]
 
 
@@ -60,7 +63,8 @@ def wake(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Rest
 
 
 def bring_back(subject: Subject, timeout_s: float) -> Restored:
-    """Bring one recorded object back, wait until it is ready, and take the record off."""
+    """Bring one recorded object back, wait until it is ready, and take the record off; not from a run that lives."""
+    liveness.require_dead(subject.cluster, [_run_of(subject)])
     (restored,) = undoing.bring_back([(subject, UNDOING[subject.kind])], timeout_s)
     return restored
 
@@ -89,13 +93,21 @@ def _left(subject: Subject) -> LeftAway:
         mode=notes.get(MODE, ""),
         run=notes.get(RUN, ""),
         since=notes.get(SINCE, ""),
+        sign_of_life=liveness.last_sign(subject.cluster, _run_of(subject)),
         restore=", ".join(filter(None, ["to be brought back" if away else "only the record is left", restored.state])),
     )
 
 
-def _restore_cluster(cluster: Cluster, namespaces: tuple[str, ...], timeout_s: float) -> list[Restored]:
+def _run_of(subject: Subject) -> liveness.Run:
+    notes = notes_on(subject.read())
+    return notes.get(OF) or subject.namespace, notes.get(RUN, "")
+
+
+def _restore_cluster(cluster: Cluster, namespaces: tuple[str, ...], timeout_s: float, *, force: bool) -> list[Restored]:
     """Undo everything first, then wait for all of it."""
     recorded = list(_recorded(cluster, namespaces))
+    if not force:
+        liveness.require_dead(cluster, map(_run_of, recorded))
     return undoing.bring_back([(subject, UNDOING[subject.kind]) for subject in recorded], timeout_s)
 
 

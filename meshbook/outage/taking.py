@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 from meshbook.clusters import Cluster, waiting
 from meshbook.errors import MeshbookError, OutageError
-from meshbook.outage import interrupts, restoring, watchdog
+from meshbook.outage import interrupts, liveness, restoring, watchdog
 from meshbook.outage.intent import Intent
 from meshbook.outage.modes import Mode, mode_of
 from meshbook.outage.planning import plan_of
@@ -36,13 +36,15 @@ def taken_away(intent: Intent) -> Iterator[Outage]:
         run=intent.run,
         changed=plan.changes,
     )
+    showing = ExitStack()
     with interrupts.unwound_by_sigterm():
         try:
+            showing.enter_context(liveness.shown(intent))
             watchdog.begin(intent, mode)
             mode.take(outage)
             yield outage
         finally:
-            with interrupts.held_back():
+            with interrupts.held_back(), showing:
                 _bring_back(intent, mode, outage)
     _prove_steady(intent, outage)
 
