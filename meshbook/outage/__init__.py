@@ -9,6 +9,7 @@
   that does so when nobody comes.
 - ``records``: what is written on objects before they are changed, and what is told afterwards; ``subjects``: one such
   object. ``recorded``: what all modes have in common that write records; ``undoing``: how objects come back by them.
+- ``liveness``: how a run shows that it lives, so that nobody brings back under its hands what it has taken away.
 
 Measuring what users notice meanwhile is the work of ``probes``, ``timeline`` and ``judge``. A new way to take something
 away is a class in ``modes.MODES``, a ``Recorded`` where it changes objects; a new kind of object also gets its
