@@ -7,7 +7,7 @@
   answer between them are one to any caller), or any time at all where nothing was wrong;
 - its edges lie around the true ones.
 
-``--cases 20000`` takes four minutes. ``--clean`` asks for the widths: one outage each, and a sender without flaws.
+``--cases 10000`` takes two minutes. ``--clean`` asks for the widths: one outage each, and a sender without flaws.
 """
 
 from __future__ import annotations

@@ -121,8 +121,10 @@ def _let_go_together(requests: Sequence[Request], gap: Gap, margin: float) -> li
     late = [each for each in requests if each.good and each.end + each.late >= gap.answered]
     waited = [each for each in late if each.sent - each.early + margin < gap.answered]
     first = min((each.sent for each in waited), default=0.0)
-    together = [each for each in waited if each.end - gap.answered <= margin / 2 + (each.sent - first) / 3]
-    herd = max((each.end - gap.answered for each in together), default=0.0)
+    vague = max((each.early + each.late for each in waited), default=0.0)
+    together = [each for each in waited if each.end - gap.answered <= margin / 2 + (each.sent - first) / 3 + vague]
+    ends = [each.end for each in together]
+    herd = max(ends) - min(ends) if ends else 0.0
     surely = [each for each in together if each.sent - each.early + margin + herd < gap.answered]
     apart = bool(surely) and surely[-1].sent - surely[-1].early > surely[0].sent + surely[0].late + margin
     return surely if apart else []
