@@ -1,11 +1,12 @@
-"""Does everything come back? Kill the runner of an outage at random moments, ``meshbook restore``, and compare.
+"""Does everything come back? Kill the runner of an outage at random moments, have it healed, and compare.
 
 ``--runner notebook`` runs stage 3 of the runbook by ``meshbook run``; ``--runner modes`` takes away by every mode, one
 after the other. The moments are spread from a second before the first change to a second after the last. Runner and
-kernel are killed together (SIGKILL), as when the machine goes down. Then ``meshbook restore`` runs in a new process,
-and everything that an outage may touch is compared with how it was: specs, labels and annotations of Deployments,
-Services and autoscalers, ready replicas and ready endpoints. Exit code 1 unless all rounds came back. ``--rounds 20``
-takes about ten minutes.
+kernel are killed together (SIGKILL), as when the machine goes down. Then ``meshbook restore`` runs in a new process, or
+with ``--healer watchdog`` nobody does anything: the outages have a watchdog, and its deadline is waited for. Everything
+that an outage may touch is compared with how it was: specs, labels and annotations of Deployments, Services and
+autoscalers, ready replicas and ready endpoints. Exit code 1 unless all rounds came back. ``--rounds 20`` takes about
+ten minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +33,38 @@ REPOSITORY = Path(__file__).parents[1]
 NAMESPACE = "sample"
 PATIENCE_S = 60.0
 SHORT = ("before_s=1", "outage_s=8", "after_s=1")
+WATCHDOG_S = 12.0
+"""Longer than any outage here, so that an undisturbed run does not meet its watchdog."""
 MODES = ("scale-to-zero", "pods-deleted", "readiness-lost", "east-west-away", "cluster-away")
+WITHOUT_WATCHDOG = ("cluster-away",)
+"""Nothing of it is recorded in the cluster: the lab itself ends it."""
 LOOP = """
 import sys, time
 from meshbook import Fleet, outage
 fleet = Fleet.connect()
 given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
-for mode in sys.argv[1:]:
-    with outage.taken_away(outage.Intent(**given, mode=mode, timeout_s=30)):
+for mode in sys.argv[2:]:
+    with outage.taken_away(outage.Intent(**given, mode=mode, timeout_s=30, watchdog_s=float(sys.argv[1]))):
         time.sleep(1)
 """
 RECORD = "meshbook.io/"
+JOB = "batch/v1/Job"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Healed:
+    """What was done after a run was killed."""
+
+    away: bool
+    done: bool
+    told: str
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runner", choices=["notebook", "modes"], default="notebook")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), metavar="MODE", help="default: all")
+    parser.add_argument("--healer", choices=["restore", "watchdog"], default="restore")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -55,11 +73,14 @@ def main() -> int:
         environment |= {"CTX_CLUSTER1": "cluster1", "CTX_CLUSTER2": "cluster2"}
         _meshbook(environment, "run", "0", "1", "2", "--out", out)
         fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig)
-        argv = _argv(arguments.runner, arguments.modes, out)
+        watchdog_s = WATCHDOG_S if arguments.healer == "watchdog" else 0.0
+        modes = [mode for mode in arguments.modes if not watchdog_s or mode not in WITHOUT_WATCHDOG]
+        argv = _argv(arguments.runner, modes, out, watchdog_s)
         span_s = _span(fleet, argv, environment)
         _say(f"runs are killed between {span_s[0]:.1f} s and {span_s[1]:.1f} s after their start")
         delays = _delays(arguments.rounds, span_s, arguments.seed)
-        results = Counter(_round(fleet, argv, environment, delay_s) for delay_s in delays)
+        heal = partial(_wait_for_watchdogs, fleet, environment) if watchdog_s else partial(_restore, environment)
+        results = Counter(_round(fleet, argv, environment, heal, delay_s) for delay_s in delays)
         fleet.close()
     good = sum(count for (_, back), count in results.items() if back)
     for (away, back), count in sorted(results.items()):
@@ -69,10 +90,10 @@ def main() -> int:
     return 0 if good == arguments.rounds else 1
 
 
-def _argv(runner: str, modes: list[str], out: str) -> list[str]:
+def _argv(runner: str, modes: list[str], out: str, watchdog_s: float) -> list[str]:
     if runner == "modes":
-        return [sys.executable, "-c", LOOP, *modes]
-    parameters = [word for one in SHORT for word in ("-p", one)]
+        return [sys.executable, "-c", LOOP, f"{watchdog_s:g}", *modes]
+    parameters = [word for one in (*SHORT, f"watchdog_s={watchdog_s:g}") for word in ("-p", one)]
     return [sys.executable, "-m", "meshbook", "run", "3", "--out", out, *parameters]
 
 
@@ -90,20 +111,58 @@ def _delays(rounds: int, span_s: tuple[float, float], seed: int) -> Iterator[flo
     yield from parts
 
 
-def _round(fleet: Fleet, argv: list[str], environment: dict[str, str], delay_s: float) -> tuple[bool, bool]:
-    """Kill one run after ``delay_s`` and restore; return (was something away, is all as before)."""
+def _round(
+    fleet: Fleet, argv: list[str], environment: dict[str, str], heal: Callable[[], Healed], delay_s: float
+) -> tuple[bool, bool]:
+    """Kill one run after ``delay_s`` and heal; return (was something away, is all as before)."""
     before = _settled(fleet, None)
     runner = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(delay_s)
     _kill_tree(runner)
-    restored = _meshbook(environment, "restore", "-A")
+    healed = heal()
     after = _settled(fleet, before)
     differences = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
-    away = not restored.startswith("nothing was away")
-    _say(f"killed after {delay_s:5.1f} s: {restored.strip() or 'restore failed'}")
+    _say(f"killed after {delay_s:5.1f} s: {healed.told}")
     for name in differences:
         _say(f"  differs: {name}\n    before {before.get(name)}\n    after  {after.get(name)}")
-    return away, bool(restored) and not differences
+    return healed.away, healed.done and not differences
+
+
+def _restore(environment: dict[str, str]) -> Healed:
+    told = _meshbook(environment, "restore", "-A").strip()
+    return Healed(away=not told.startswith("nothing was away"), done=bool(told), told=told or "restore failed")
+
+
+def _wait_for_watchdogs(fleet: Fleet, environment: dict[str, str]) -> Healed:
+    """Leave everything to the watchdogs: wait until none is busy, then delete them as their time to live would.
+
+    What ``meshbook restore`` still brings back after them, they have missed; records of what is there, they leave.
+    """
+    records = list(_recorded(fleet))
+    deadline = time.monotonic() + WATCHDOG_S + PATIENCE_S
+    while any(_busy(job) for cluster in fleet for job in cluster.list(JOB)):
+        if time.monotonic() > deadline:
+            return Healed(away=bool(records), done=False, told="a watchdog is busy still")
+        time.sleep(0.2)
+    jobs = [job["metadata"] for job in fleet["cluster1"].list(JOB)]
+    for metadata in jobs:
+        fleet["cluster1"].delete_object(JOB, metadata["name"], metadata["namespace"])
+    missed = _meshbook(environment, "restore", "-A").strip()
+    told = f"{', '.join(records) or 'nothing'} away, {len(jobs)} watchdogs; then restore said: {missed or 'nothing'}"
+    return Healed(away=bool(records), done=bool(missed) and "brought back" not in missed, told=told)
+
+
+def _busy(job: dict[str, Any]) -> bool:
+    ends = (job.get("status") or {}).get("conditions") or []
+    return not any(one["type"] in ("Complete", "Failed") for one in ends)
+
+
+def _recorded(fleet: Fleet) -> Iterator[str]:
+    """Yield what carries the record of an outage."""
+    for kind in ("Deployment", "Service"):
+        for one in fleet["cluster1"].list(kind):
+            if any(RECORD in key for key in one["metadata"].get("annotations") or {}):
+                yield f"{kind} {one['metadata']['name']}"
 
 
 def _kill_tree(runner: subprocess.Popen[bytes]) -> None:
@@ -163,8 +222,7 @@ def _span(fleet: Fleet, argv: list[str], environment: dict[str, str]) -> tuple[f
     begun, away = time.monotonic(), []
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runner:
         while runner.poll() is None:
-            found = [one for kind in ("Deployment", "Service") for one in fleet["cluster1"].list(kind)]
-            if any(RECORD in key for one in found for key in one["metadata"].get("annotations") or {}):
+            if any(_recorded(fleet)):
                 away.append(time.monotonic() - begun)
             time.sleep(0.1)
         code = runner.wait()

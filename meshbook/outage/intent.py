@@ -34,7 +34,8 @@ class Intent:
     timeout_s: float = 120.0
     """Bounds each way, the going and the coming back."""
     watchdog_s: float = 0.0
-    """Seconds after which a Job in the cluster brings everything back by itself; 0: no such Job."""
+    """Seconds after which a Job in the cluster brings everything back by itself, if only this process still would have;
+    longer than the outage is to be. 0: no such Job."""
     steady: Callable[[], str] | None = None
     """Says what is not as it should be, or ``""``: asked before, and again and again after, until it is content."""
 

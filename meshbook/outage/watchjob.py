@@ -1,7 +1,9 @@
 """What a watchdog is made of, as objects: the patch that brings one thing back, the Job that sends it, and its rights.
 
 Data only. The patch first tests that the record is still that of its run, so what has been brought back already, by
-whomever, and what another run has taken away since, it leaves alone. ``watchdog`` sets it and calls it off.
+whomever, and what another run has taken away since, it leaves alone. It also leaves the record of an object that is not
+away, since its order may be on its way: the next run or ``meshbook restore`` takes that off. ``watchdog`` sets it and
+calls it off.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshbook.clusters import Cluster, Object
-from meshbook.outage.records import AWAY, MODE, OF, REPLICAS, RUN, SINCE
+from meshbook.outage.records import ALL, AWAY, REPLICAS, RUN
 from meshbook.outage.subjects import Subject
 
 JOB, ACCOUNT_KIND = "batch/v1/Job", "ServiceAccount"
@@ -73,7 +75,7 @@ class Watch:
 def undo(subject: Subject, found: Object, run: str, notes: Mapping[str, str]) -> list[Object]:
     """Return the JSON patch that brings an object back, as it is now, before it is changed.
 
-    ``notes`` are what its mode writes on it besides whose outage it is; all is taken off again.
+    ``notes`` are what its mode writes on it besides whose outage it is. Of all that a record may hold nothing stays.
     """
     change: list[Object] = []
     if subject.kind == "Service":
@@ -82,8 +84,13 @@ def undo(subject: Subject, found: Object, run: str, notes: Mapping[str, str]) ->
         path, count = "/spec/replicas", int(found["spec"].get("replicas", 1))
         change = [{"op": "test", "path": path, "value": 0}, {"op": "replace", "path": path, "value": count}]
     mine = {"op": "test", "path": f"/metadata/annotations/{_escaped(RUN)}", "value": run}
-    away = [RUN, SINCE, MODE, OF, *notes]
-    return [mine, *change, *({"op": "remove", "path": f"/metadata/annotations/{_escaped(note)}"} for note in away)]
+    return [mine, *change, *(step for note in dict.fromkeys((*ALL, *notes)) for step in _without(note))]
+
+
+def _without(note: str) -> list[Object]:
+    """Return the steps that take an annotation off which may not be there: JSON patch removes only what is."""
+    path = f"/metadata/annotations/{_escaped(note)}"
+    return [{"op": "add", "path": path, "value": ""}, {"op": "remove", "path": path}]
 
 
 def job(watch: Watch, patch: list[Object], account: str) -> Object:
