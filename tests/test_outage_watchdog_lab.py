@@ -15,6 +15,7 @@ import pytest
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
+from meshbook.errors import OutageError
 from meshbook.lab import launch
 from meshbook.outage import watchjob
 
@@ -119,6 +120,17 @@ def test_a_runner_that_ends_well_leaves_no_watchdog_behind(fleet: Fleet, target:
         assert len(_left(target)) == 5
     _eventually(lambda: _left(target) == [])
     assert _state(target) == before
+
+
+@pytest.mark.timeout(120)
+def test_an_outage_that_its_watchdog_has_cut_short_is_no_measurement(fleet: Fleet, target: Cluster) -> None:
+    before = _state(target)
+    given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
+    intent = outage.Intent(**given, watchdog_s=WATCHDOG_S, timeout_s=30)
+    with pytest.raises(OutageError, match="by its watchdog") as error, outage.taken_away(intent):
+        _eventually(lambda: _state(target) == before)
+    assert "watchdog_s is to be longer" in error.value.hint
+    _eventually(lambda: _left(target) == [])
 
 
 @pytest.mark.timeout(120)

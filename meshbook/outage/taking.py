@@ -21,7 +21,8 @@ def taken_away(intent: Intent) -> Iterator[Outage]:
     """Take away what ``intent`` says for the length of a ``with`` block, and bring it back however the block ends.
 
     What an earlier run left away is brought back first. Does not start unless everything in ``plan(intent)`` holds:
-    OutageError. SIGINT and SIGTERM do not cut the way back.
+    OutageError. SIGINT and SIGTERM do not cut the way back. An outage that its own watchdog has ended is none of the
+    length that was meant: OutageError too.
     """
     mode = mode_of(intent)
     _bring_back_leftovers(intent, mode)
@@ -46,6 +47,7 @@ def taken_away(intent: Intent) -> Iterator[Outage]:
         finally:
             with interrupts.held_back(), showing:
                 _bring_back(intent, mode, outage)
+    _require_own_return(intent, outage)
     _prove_steady(intent, outage)
 
 
@@ -90,6 +92,16 @@ def _bring_back(intent: Intent, mode: Mode, outage: Outage) -> None:
             hint="meshbook restore, then: it brings back all that is still recorded in the cluster",
             saw=error,
         ) from error
+
+
+def _require_own_return(intent: Intent, outage: Outage) -> None:
+    """Refuse an outage that its watchdog has ended before its block did: this run found nothing to bring back."""
+    if intent.watchdog_s and outage.back_asked is None:
+        raise OutageError(
+            f"{intent.cluster.name}: {intent.deployment} in {intent.namespace} was brought back by its watchdog, "
+            f"{intent.watchdog_s:g} s after it was set, before the outage was over",
+            hint="watchdog_s is to be longer than the outage with the waits around it",
+        )
 
 
 def _prove_steady(intent: Intent, outage: Outage) -> None:
