@@ -168,6 +168,11 @@ def outcomes(found: Sequence[Any]) -> dict[str, str]:
 LIMITS = Limits(max_gap_s=1.0)
 
 
+def test_a_mode_that_must_be_survived_and_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="must_survive: there is no mode scale-to-zerro"):
+        Limits(must_survive=("scale-to-zerro",))
+
+
 def test_a_service_that_goes_on_passes_every_claim() -> None:
     found = ladder.claims([done(CALM), done(CALM, repeat=2)], [], LIMITS, VERSIONS)
     assert set(outcomes(found).values()) == {"pass"}, [str(one) for one in found]

@@ -438,8 +438,10 @@ def test_the_token_behind_a_token_file_is_a_secret_too(kubeconfig: Path) -> None
 
 def test_contexts_go_on_request_and_charts_with_them() -> None:
     redactor = Redactor(Secrets(contexts=("cluster1", "cluster2")), ["contexts"])
-    document = {"text": "cluster1: cluster10 cluster2.", "image/png": "cGljdHVyZQ=="}
+    sizes = {"image/png": {"width": 640}}
+    document = {"text": "cluster1: cluster10 cluster2.", "image/png": "cGljdHVyZQ==", "metadata": sizes}
     clean = redactor.document(document)
+    assert clean["metadata"] == sizes
     assert clean["text"] == "[context 1]: cluster10 [context 2]."
     assert clean["image/png"] != document["image/png"]
 

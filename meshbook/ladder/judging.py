@@ -16,6 +16,7 @@ from meshbook import judge, tables
 from meshbook.errors import UsageError
 from meshbook.judge import Verdict
 from meshbook.ladder.rounds import Round
+from meshbook.ladder.rungs import require_known
 from meshbook.outage import Plan
 from meshbook.timeline import BACK
 from meshbook.timeline.callers import SHARE
@@ -33,6 +34,9 @@ class Limits:
     must_survive: tuple[str, ...] = ("scale-to-zero",)
     max_failed_share: float = 0.05
     max_gap_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_known(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
 
 
 def claims(done: Sequence[Round], plans: Sequence[Plan], limits: Limits, versions: Sequence[str]) -> list[Verdict]:

@@ -5,7 +5,7 @@ A rung is one outage to come. The order is from mode to mode, each in every clus
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshbook import outage, probes
@@ -97,15 +97,21 @@ def by_context(fleet: Fleet, values: Sequence[str]) -> dict[str, str]:
 
 def rungs(fleet: Fleet, modes: Sequence[str], contexts: Sequence[str], repeats: int) -> list[Rung]:
     """Return the rungs of a ladder; ``contexts`` empty means the first cluster. UsageError for what does not exist."""
-    unknown = sorted(set(modes) - set(outage.MODES))
-    if unknown or not modes or repeats < 1:
-        raise UsageError(
-            f"a ladder has modes and repeats, not {', '.join(unknown) or list(modes)} and {repeats}",
-            hint=f"modes: {', '.join(outage.MODES)}; repeats: 1 or more",
-        )
+    require_known(modes, "modes")
+    if not modes or repeats < 1:
+        raise UsageError(f"{len(modes)} modes, {repeats} times each, are no outage", hint="one mode and once at least")
     where = [fleet[name].name for name in contexts] or [fleet.clusters[0].name]
     times = range(1, repeats + 1)
     return [Rung(mode=mode, context=name, repeat=time) for mode in modes for name in where for time in times]
+
+
+def require_known(modes: Iterable[str], parameter: str) -> None:
+    """Raise UsageError for a mode that does not exist; ``parameter`` is where it was named."""
+    unknown = sorted(set(modes) - set(outage.MODES))
+    if unknown:
+        raise UsageError(
+            f"{parameter}: there is no mode {', '.join(unknown)}", hint=f"one of {', '.join(outage.MODES)}"
+        )
 
 
 def intent(rung: Rung, scene: Scene, consent: Consent) -> outage.Intent:

@@ -62,7 +62,7 @@ class Redactor:
         return node
 
     def _value(self, key: str, value: Any) -> Any:
-        if not _is_picture(key):
+        if not _is_picture(key, value):
             return self.document(value)
         return _BLANK if "contexts" in self._wanted else value
 
@@ -105,8 +105,9 @@ def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:
     return [*(re.compile(re.escape(host)) for host in secrets.hosts), _IPV4, _IPV6]
 
 
-def _is_picture(key: str) -> bool:
-    return key.startswith("image/") and key != "image/svg+xml"
+def _is_picture(key: str, value: Any) -> bool:
+    """Tell a picture's bytes from its measures, which stand in an output's metadata under the same key."""
+    return key.startswith("image/") and key != "image/svg+xml" and not isinstance(value, Mapping)
 
 
 def _strings(node: Any) -> Iterator[str]:
@@ -115,7 +116,7 @@ def _strings(node: Any) -> Iterator[str]:
     elif isinstance(node, Mapping):
         for key, value in node.items():
             yield key
-            yield from () if _is_picture(key) else _strings(value)
+            yield from () if _is_picture(key, value) else _strings(value)
     elif isinstance(node, list | tuple):
         for item in node:
             yield from _strings(item)

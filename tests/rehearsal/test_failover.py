@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,8 +50,11 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabStat
 def test_a_cluster_that_falls_silent_is_not_survived_and_that_fails(run: Run, served: LabState) -> None:
     modes = ("-p", "modes=[cluster-away]", "-p", "must_survive=[cluster-away]")
     both = ("-p", "outage_clusters=[cluster1,cluster2]")  # the second holds the MultiClusterIngress
-    outcome = run("3", *modes, *both, *SHORT, kubeconfig=served.kubeconfig)
+    hidden = ("--redact", "addresses,contexts")
+    outcome = run("3", *modes, *both, *SHORT, *hidden, kubeconfig=served.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
+    assert "[context 2]" in (index := (outcome.folder / "index.html").read_text())
+    assert not re.search(r"cluster[12]|127\.\d", index)
     with (outcome.folder / "03_failover.rounds.csv").open() as rounds:
         away_s = [float(row["high_ms"] or 0) / 1000 for row in csv.DictReader(rounds)]
     assert max(away_s) < 20, "nobody's questions to a silent cluster made its outage longer"
