@@ -206,6 +206,13 @@ def test_pods_that_ask_from_a_silent_cluster_are_not_held_against_it() -> None:
     assert not [claim for claim in told if "seen by cluster1" in claim]
 
 
+def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
+    lost = [{**row, "error": "lost", "time": None} for row in answers("cluster2")]
+    found = outcomes(ladder.claims([done([*CALM, *lost])], [], ladder.Limits(), VERSIONS))
+    assert found["the service is never away for more than 1 s (seen by cluster2)"] == "inconclusive"
+    assert found["the service is never away for more than 1 s (seen by cluster1)"] == "pass"
+
+
 def test_a_share_that_is_not_proved_to_be_back_is_inconclusive() -> None:
     short = [row for row in answers("outside") if row["time"] < at(21)]
     found = ladder.claims([done(short)], [], LIMITS, VERSIONS)
@@ -234,12 +241,13 @@ def test_a_dry_run_says_whether_it_may_start() -> None:
 
 def test_a_calibration_that_misses_the_truth_fails() -> None:
     row = {"fault": "frozen", "source": "outside", "path": "vip", "true_ms": 300.0, "width_ms": 200.0, "off_ms": 0.0}
+    row |= {"seen": True, "low_ms": 200.0, "high_ms": 400.0}
     fine = tables.from_rows([row | {"within": True}], tables.CALIBRATION)
     wrong = tables.from_rows([row | {"within": True}, row | {"within": False, "off_ms": 40.0}], tables.CALIBRATION)
     assert [verdict.outcome for verdict in ladder.claims_on(fine)] == ["pass"]
     (verdict,) = ladder.claims_on(wrong)
     assert verdict.outcome == "fail"
-    assert "off by 40 ms" in verdict.reason
+    assert "The worst lay 40 ms outside" in verdict.reason
     assert ladder.claims_on(tables.empty(tables.CALIBRATION)) == []
 
 
