@@ -154,4 +154,4 @@ def test_the_notebook_calibrates_on_scratch_when_it_is_told_to(run: Run, scene: 
     kept = (outcome.folder / "03_failover.calibration.csv").read_text()
     assert kept.count("scratch frozen for 0.3 s") == 3
     assert left(scene) == []
-    assert "the truth lies in every range that was measured of a known outage" in outcome.outcomes("03_failover")
+    assert "outages of known length lie in the ranges that are measured" in outcome.outcomes("03_failover")
