@@ -209,6 +209,16 @@ def test_a_rollout_of_nothing_is_no_success(cluster: Cluster, names: list[str], 
         cluster.wait_for_rollout("sample", names, timeout_s=0.05)
 
 
+def test_a_rollout_of_nothing_is_not_waited_for_as_long_as_one_that_goes_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshbook.clusters.waiting.ABSENT_S", 0.2)
+    with pytest.raises(
+        WaitTimeout, match=r"rollout in sample not begun within 0.2 s\n  saw: no Deployment\n  try: apply"
+    ):
+        cluster.wait_for_rollout("sample", timeout_s=60)
+
+
 # permissions
 
 

@@ -20,6 +20,10 @@ _OVER = {"Succeeded", "Failed"}
 _STOPPED = {"Completed", "ContainerCreating", "PodInitializing", ""}
 
 
+ABSENT_S = 10.0
+"""Seconds after which nobody waits for a Deployment that is not there: it does not come by itself."""
+
+
 def until(api: Api, what: str, look: Callable[[], tuple[T | None, str]], timeout_s: float, hint: str = "") -> T:
     """Look until ``look`` returns something other than None beside its word on what it saw; WaitTimeout otherwise.
 
@@ -88,14 +92,18 @@ def gone(api: Api, kind: str, name: str, namespace: str, uid: str, timeout_s: fl
 
 def rollout(api: Api, namespace: str, names: Collection[str], timeout_s: float) -> list[DeploymentState]:
     """Wait until the Deployments (all, or those in ``names``) are rolled out; return their states."""
-    missing_hint = "apply the manifests first, and check the namespace's name"
+    missing_hint = "apply the manifests first (stages 1 and 2 of the runbook do), and check the namespace's name"
+    started = time.monotonic()
 
     def look() -> tuple[list[DeploymentState] | None, str]:
         deployments = [found for found in api.list("Deployment", namespace) if _wanted(found, names)]
         states = [DeploymentState.of(api.name, found) for found in deployments]
         absent = set(names) - {state.name for state in states}
         if absent or not states:
-            return None, f"no Deployment {', '.join(sorted(absent))}".rstrip()
+            seen = f"no Deployment {', '.join(sorted(absent))}".rstrip()
+            if time.monotonic() - started > ABSENT_S:
+                raise WaitTimeout(f"{api.name}: rollout in {namespace} not begun within {ABSENT_S:g} s", saw=seen)
+            return None, seen
         unsettled = [found for found, state in zip(deployments, states, strict=True) if not state.settled]
         if not unsettled:
             return states, ""

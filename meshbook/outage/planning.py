@@ -29,7 +29,7 @@ class Plan:
         return all(check.ok is not False for check in self.checks)
 
     def __str__(self) -> str:
-        lines = [f"outage  {self.mode} of {self.application} at {self.context}: {self.about}"]
+        lines = [f"outage  {self.mode} of {self.application} at {self.context}", f"how     {self.about}"]
         lines += [f"change  {change}" for change in self.changes]
         lines += [f"undone  {self.undone}"]
         lines += [f"check   {check}" for check in self.checks]
