@@ -13,7 +13,6 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,7 +124,7 @@ def _coded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def mount_token(store: Store, pod: Json, choose: Callable[..., list[str]] = random.choices) -> None:
+def mount_token(store: Store, pod: Json) -> None:
     """Give the containers of a new pod the volume with its token, unless the pod or its account wants none."""
     spec = pod["spec"]
     stored = store.get("/serviceaccounts", pod["metadata"]["namespace"], spec["serviceAccountName"])
@@ -136,7 +135,7 @@ def mount_token(store: Store, pod: Json, choose: Callable[..., list[str]] = rand
         return
     volumes = spec.setdefault("volumes", [])
     if not any(volume["name"].startswith(VOLUME) for volume in volumes):
-        volumes.append(_token_volume(VOLUME + "".join(choose(GENERATED, k=GENERATED_LENGTH))))
+        volumes.append(_token_volume(VOLUME + "".join(random.choices(GENERATED, k=GENERATED_LENGTH))))
     name = next(volume["name"] for volume in volumes if volume["name"].startswith(VOLUME))
     for container in bare:
         mount = {"name": name, "readOnly": True, "mountPath": MOUNT_PATH}

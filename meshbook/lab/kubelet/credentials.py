@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -88,7 +88,7 @@ class Credentials:
             return True
         return False
 
-    async def _files(self, sources: list[Object]) -> Any:
+    async def _files(self, sources: list[Object]) -> AsyncIterator[tuple[str, str]]:
         """Yield (name, content) of the files of one volume."""
         for source in sources:
             if token := source.get("serviceAccountToken"):
