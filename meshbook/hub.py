@@ -31,7 +31,6 @@ class ConfigCluster(Protocol):
     @property
     def name(self) -> str: ...
     def extension(self, name: str) -> dict[str, Any]: ...
-    def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]: ...
     def find(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None: ...
     def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> Any: ...
     def wait_for(self, kind: str, name: str, namespace: str, until: Any, *, timeout_s: float = 60) -> Any: ...
@@ -133,7 +132,11 @@ def memberships(config_cluster: ConfigCluster | None = None, *, project: str = "
 
 def wait_for_vip(cluster: ConfigCluster, namespace: str, name: str, *, timeout_s: float = 900) -> str:
     """Wait until the MultiClusterIngress has its address and return it (``203.0.113.7``, or ``address:port``)."""
-    cluster.get("MultiClusterIngress", name, namespace)
+    if cluster.find("MultiClusterIngress", name, namespace) is None:
+        raise ClusterError(
+            f"{cluster.name}: there is no MultiClusterIngress {name} in {namespace}",
+            hint="stage 2 of the runbook makes it: run that first; or set ingress, gateway_namespace, config_cluster",
+        )
     try:
         found = cluster.wait_for("MultiClusterIngress", name, namespace, _vip_of, timeout_s=timeout_s)
     except WaitTimeout as error:

@@ -90,6 +90,16 @@ def test_a_run_that_passes_exits_with_0_and_says_where_the_report_is(
     assert (tmp_path / "outputs" / "r" / "index.html").exists()
 
 
+def test_a_notebook_without_a_verdict_is_named_beside_the_claims_of_the_others(
+    meshbook: Meshbook, notebooks: Path, cluster: str
+) -> None:
+    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
+    write(notebooks, "02_two", "1 / 0")
+    found = meshbook("run", "--notebooks", "notebooks", "-p", "contexts=one", "--kubeconfig", cluster)
+    assert found.returncode == 1
+    assert "error: 1 of 1 claims passed, 02_two did not reach its verdict; open" in found.stdout
+
+
 def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
     meshbook: Meshbook, notebooks: Path, cluster: str
 ) -> None:

@@ -353,6 +353,13 @@ def test_every_verdict_reads_well_as_text_page_data_and_row(claim: Callable[[pd.
         assert judge.summary([verdict])["outcome"].tolist() == [verdict.outcome]
 
 
+def test_the_page_of_a_verdict_shows_numbers_no_finer_than_they_are() -> None:
+    details = ({"share %": 52.0, "n": 31}, {"share %": 48.5, "n": 31})
+    page = judge.Verdict(claim="c", outcome="pass", reason="r", details=details)._repr_html_()
+    assert "<td>52</td>" in page
+    assert "<td>48.5</td>" in page
+
+
 def test_the_page_of_a_verdict_escapes_what_it_shows() -> None:
     verdict = judge.Verdict(claim="<script>", outcome="fail", reason="a & b")
     assert "&lt;script&gt;" in verdict._repr_html_()

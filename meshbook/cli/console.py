@@ -12,6 +12,7 @@ from meshbook.report import INDEX, Report
 from meshbook.runs import Outcome
 
 _WIDTH = 78
+_BROKEN = ("error", "interrupted")
 _INTERRUPTED = b"\ninterrupted: what was taken away is brought back first; a second Ctrl-C breaks off at once\n"
 
 
@@ -67,4 +68,6 @@ def summarise(report: Report, folder: str) -> None:
             print(f"{claim['outcome']:12}  {stage.name:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
     passed = sum(claim["outcome"] == PASS for _, claim in report.claims)
     found = f"{passed} of {len(report.claims)} claims passed" if report.claims else "no claim was reached"
+    broken = ", ".join(stage.name for stage in report.stages if stage.state in _BROKEN)
+    found += f", {broken} did not reach its verdict" if broken and report.claims else ""
     print(f"\n{report.outcome}: {found}; open {folder}/{INDEX}")

@@ -54,7 +54,11 @@ class Verdict:
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.outcome]
         word = f'<b style="color:{colour}">{self.outcome.upper()}</b>'
-        table = pd.DataFrame(list(self.details)).to_html(index=False, border=0) if self.details else ""
+        table = (
+            pd.DataFrame(list(self.details)).to_html(index=False, border=0, float_format="{:g}".format)
+            if self.details
+            else ""
+        )
         lines = (
             f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}<br><small>{escape(self.numbers)}</small>"
         )
