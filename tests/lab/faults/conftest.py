@@ -40,6 +40,9 @@ class World:
     async def _accept(self, *_: object) -> None:
         return
 
+    async def _no_token(self, *_: object) -> str:
+        return ""
+
     async def start(self, cluster: ClusterTopology, name: str, container: Object, labels: Object) -> Pod:
         """Start a pod and wait until it is shown as ready."""
         ground = Ground(
@@ -50,6 +53,7 @@ class World:
             http=self._http,
             report=self._accept,
             remove=self._accept,
+            token=self._no_token,
             timing=FAST,
         )
         metadata = {"name": name, "namespace": "sample", "uid": f"{cluster.name}-{name}", "labels": labels}
