@@ -166,7 +166,8 @@ class Session:
         try:
             lines = list(self._restore(step.values()))
         except (MeshbookError, KeyboardInterrupt) as error:
-            lines = [f"could not be restored ({type(error).__name__}: {error}); try: meshbook restore"]
+            told = f"could not be restored ({type(error).__name__}: {error})"
+            lines = [told if "try: " in told else f"{told}; try: meshbook restore"]
         self.run.restored += [self._redactor.text(line) for line in lines]
         self._watcher.restored(lines)
 
