@@ -1,35 +1,23 @@
-"""Promises of the watch: requests leave on schedule from everywhere, and every one of them is accounted for."""
+"""Promises of the watch: requests leave on schedule from everywhere, and clocks are told within true bounds."""
 
 from __future__ import annotations
 
-import json
-import os
-import selectors
 import shutil
-import signal
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, cast
 
 import pandas as pd
 import pytest
 from localpod import LocalPod
+from watched_service import HELLO, PACE, assert_whole, fleet, service
 
 from meshbook import probes, tables
-from meshbook.clusters import Fleet
-from meshbook.errors import ClusterError, ExecError, UsageError
+from meshbook.errors import UsageError
 from meshbook.probes.exchange import Exchange, compare
-from meshbook.probes.lanes import Beat, PodReport
-from meshbook.probes.sender import Sender, answer
-from meshbook.probes.streams import route
+from meshbook.probes.lanes import Beat
 
-HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\nHello version: v1, instance: x1\n"
 SHELLS = [
     pytest.param(["/bin/sh"], id="sh"),
     pytest.param(
@@ -38,45 +26,10 @@ SHELLS = [
         marks=pytest.mark.skipif(shutil.which("busybox") is None, reason="there is no busybox here"),
     ),
 ]
-PACE = {"rate_per_s": 20.0, "timeout_s": 0.2}
-
-
-@contextmanager
-def service(answers: bool = True) -> Iterator[str]:
-    """A real server on a free loopback port, which answers or is silent for ever; yields its URL."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    link, _ = listener.accept()
-                except OSError:
-                    return
-                with link:
-                    link.recv(65536)
-                    link.sendall(HELLO)
-
-        if answers:
-            threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/hello"
-        listener.shutdown(socket.SHUT_RDWR)
-
-
-def fleet(*pods: Any) -> Fleet:
-    return cast(Fleet, list(pods))
 
 
 def rows_of(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return frame[frame["source"] == source]
-
-
-def assert_whole(frame: pd.DataFrame, watch: probes.Watch) -> None:
-    """One row for every scheduled request of every source, and no number twice."""
-    for _, rows in frame.groupby("source"):
-        assert rows["seq"].tolist() == list(watch.schedule.numbers)
-
-
-# ---- open loop
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -148,211 +101,9 @@ def test_lanes_are_enough_that_none_is_busy_when_its_turn_comes_again() -> None:
         assert beat.lanes * beat.gap_s >= timeout_s + 0.15
 
 
-# ---- what goes wrong
-
-
-class BreakingPod(LocalPod):
-    """A pod whose exec is cut once, after so many lines."""
-
-    def __init__(self, name: str, lines: int) -> None:
-        super().__init__(name)
-        self.left, self.execs = lines, 0
-
-    def converse(self, pod: str, command: Sequence[str], partner: Any, *, timeout_s: float, **where: str) -> Any:
-        self.execs += 1
-        outer = self
-
-        class Cut:
-            say = staticmethod(partner.say)
-
-            @staticmethod
-            def heard(line: str, when: datetime) -> None:
-                outer.left -= 1
-                if outer.left == 0:
-                    raise ExecError("lost the connection to sleep while the command ran")
-                partner.heard(line, when)
-
-        return super().converse(pod, command, cast(Any, Cut), timeout_s=timeout_s, **where)
-
-
-def test_a_lost_exec_leaves_lost_rows_and_is_taken_up_again() -> None:
-    with service() as url:
-        pod = BreakingPod("pod", 40)
-        with probes.watch(fleet(pod), inside=url, **PACE) as watch:
-            deadline = time.monotonic() + 15
-            while time.monotonic() < deadline and not (pod.execs > 1 and _good_again(watch.frame)):
-                time.sleep(0.1)
-        frame = watch.frame
-    assert_whole(frame, watch)
-    lost = frame[frame["error"] == tables.LOST]
-    assert not lost.empty
-    assert lost["detail"].str.contains("lost the connection").any()
-    assert frame["error"].iloc[0] == ""
-    assert _good_again(frame)
-
-
-def _good_again(frame: pd.DataFrame) -> bool:
-    """Tell whether good answers were sent at least half a second apart, with a hole between them."""
-    sent = tables.good(frame)["time"]
-    return len(sent) > 1 and bool((sent.diff().dt.total_seconds() > 0.5).any())
-
-
-def test_a_fleet_without_a_pod_to_send_from_is_an_error_at_once() -> None:
-    class Empty(LocalPod):
-        def ready_pod(self, selector: str, namespace: str) -> str:
-            raise ClusterError(f"{self.name}: no pod {selector} is ready in {namespace}")
-
-    with pytest.raises(ClusterError, match="no pod app=sleep"):
-        probes.watch(fleet(Empty("pod")), inside="http://127.0.0.1:1/hello")
-
-
-def test_a_pod_without_curl_gives_lost_rows_that_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for program in ("sh", "sleep"):
-        (tmp_path / program).symlink_to(str(shutil.which(program)))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with probes.watch(fleet(LocalPod("pod")), inside="http://127.0.0.1:1/hello", **PACE) as watch:
-        time.sleep(0.2)
-    assert (watch.frame["error"] == tables.LOST).all()
-    assert watch.frame["detail"].str.contains("curl: not found").all()
-
-
-def test_nothing_goes_on_in_the_pod_when_its_caller_has_died() -> None:
-    beat = Beat(gap_us=50_000, timeout_s=0.2, requests=1000)
-    with service() as url:
-        report = PodReport.of(beat, url)
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with subprocess.Popen(report.argv(), start_new_session=True, **pipes) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            hello = process.stdout.readline().split()
-            process.stdin.write(f"go {round(float(hello[1]) * 1000)} 1\n")
-            process.stdin.flush()
-            while not process.stdout.readline().startswith("O"):
-                pass
-            process.stdin.close()
-            process.stdout.read()  # ends with the last of its shells
-            assert process.wait(5) == 0
-        deadline = time.monotonic() + 5
-        while _alive_in_group(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not _alive_in_group(process.pid)
-
-
-def _alive_in_group(group: int) -> list[str]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(words[2]) == group and words[0] != "Z":
-            found.append(folder.name)
-    return found
-
-
-# ---- from here
-
-
-def test_a_sender_that_was_stopped_drops_the_beats_it_missed_and_bursts_none() -> None:
-    with service() as url, probes.watch_from_here(url, rate_per_s=50, timeout_s=0.5) as watch:
-        _wait_for(watch, 5)
-        (child,) = _children("sender.py")
-        os.kill(child, signal.SIGSTOP)
-        time.sleep(0.4)
-        os.kill(child, signal.SIGCONT)
-        time.sleep(0.2)
-    frame = watch.frame
-    assert_whole(frame, watch)
-    dropped = frame[frame["error"] == tables.DROPPED]
-    assert 10 <= len(dropped) <= 25
-    assert watch.sends["dropped"].tolist() == [len(dropped)]
-    assert frame["late_ms"].dropna().le(25).mean() > 0.9
-
-
-def test_a_sender_that_stood_still_does_not_take_that_for_silence_of_the_service(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A request whose connection is made while the sender stands still is sent once it goes on, and answered."""
-    mine, its = socket.socketpair()
-    with service() as url, mine, its:
-        monkeypatch.setattr("sys.stdin", its)
-        monkeypatch.setattr("selectors.DefaultSelector", SleepySelector)
-        address, request = route(url)
-        config = {"address": address, "request": request, "gap_us": 100_000, "timeout_s": 0.2, "requests": 1}
-        Sender({**config, "begin": time.time()}).run()
-    (told,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert (told["code"], told["exit_code"]) == (200, 0)
-    assert told["total_s"] > 0.3
-
-
-class SleepySelector(selectors.SelectSelector):
-    """Wakes up late when a connection stands, as on a machine that was stopped meanwhile."""
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if any(key.events == selectors.EVENT_WRITE for key in self.get_map().values()):
-            time.sleep(0.3)
-        return super().select(timeout)
-
-
-def _children(program: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().decode().split("\0")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == os.getpid() and any(word.endswith(program) for word in words):
-            found.append(int(folder.name))
-    return found
-
-
-def _wait_for(watch: probes.Watch, rows: int) -> None:
-    deadline = time.monotonic() + 10
-    while len(watch.frame) < rows and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize(
-    ("received", "status", "body"),
-    [
-        pytest.param(HELLO, 200, b"Hello version: v1, instance: x1\n", id="with a length"),
-        pytest.param(b"HTTP/1.1 503 No\r\n\r\nbusy", 503, b"busy", id="to the end"),
-        pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n",
-            200,
-            b"abcde",
-            id="in chunks",
-        ),
-        pytest.param(b"SSH-2.0-x\r\n", 0, b"SSH-2.0-x\r\n", id="no HTTP"),
-    ],
-)
-def test_answers_are_read_however_they_are_framed(received: bytes, status: int, body: bytes) -> None:
-    assert answer(received) == (status, body)
-
-
-def test_a_request_goes_by_the_environment_s_proxy_where_the_address_is_not_near(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:3128")
-    assert route("http://127.0.0.2:81/hello")[0] == ("127.0.0.2", 81)
-    address, request = route("http://9.9.9.9/hello?a=1")
-    assert address == (("127.0.0.1", 3128))
-    assert request.startswith("GET http://9.9.9.9/hello?a=1 HTTP/1.1\r\nHost: 9.9.9.9\r\n")
-
-
-@pytest.mark.parametrize("url", ["https://127.0.0.1/hello", "ftp://127.0.0.1/", "http://no-such-name.invalid/"])
-def test_a_watch_refuses_what_it_cannot_ask(url: str) -> None:
-    with pytest.raises(UsageError):
-        probes.watch_from_here(url)
-
-
 def test_a_watch_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="something to ask"):
         probes.watch(fleet())
-
-
-# ---- clocks
 
 
 def exchange(asked: float, there: float, heard: float, tick_s: float = 0.0) -> Exchange:

@@ -1,0 +1,59 @@
+"""A real server that gives the answers it was told to, one after the other: the application that probes ask."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+HELLO = b"Hello version: v1, instance: helloworld-v1-77cb56d4b4-x2kfp\n"
+URL = "http://helloworld.sample:5000/hello"
+Answer = tuple[int, bytes]
+
+
+class Service(http.server.ThreadingHTTPServer):
+    """A real server on a free loopback port that gives ``answers`` in turn and remembers what it was asked."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, answers: Iterator[Answer], delay_s: float = 0) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers, self.delay_s = answers, delay_s
+        self.asked: list[tuple[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hello"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Service
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers["Connection"]))
+        time.sleep(self.server.delay_s)
+        code, body = next(self.server.answers)
+        head = f"HTTP/1.1 {code} Said\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self.close_connection = True
+        self.wfile.write(head.encode() + body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def service(*answers: Answer, delay_s: float = 0) -> Iterator[Service]:
+    server = Service(itertools.cycle(answers or ((200, HELLO),)), delay_s)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

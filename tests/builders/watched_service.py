@@ -1,0 +1,48 @@
+"""What a watch asks and from where: a server that answers or is silent for ever, pods, a pace, whole tables."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pandas as pd
+
+from meshbook import probes
+from meshbook.clusters import Fleet
+
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\nHello version: v1, instance: x1\n"
+PACE = {"rate_per_s": 20.0, "timeout_s": 0.2}
+
+
+@contextmanager
+def service(answers: bool = True) -> Iterator[str]:
+    """A real server on a free loopback port, which answers or is silent for ever; yields its URL."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    link, _ = listener.accept()
+                except OSError:
+                    return
+                with link:
+                    link.recv(65536)
+                    link.sendall(HELLO)
+
+        if answers:
+            threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/hello"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def fleet(*pods: Any) -> Fleet:
+    return cast(Fleet, list(pods))
+
+
+def assert_whole(frame: pd.DataFrame, watch: probes.Watch) -> None:
+    """One row for every scheduled request of every source, and no number twice."""
+    for _, rows in frame.groupby("source"):
+        assert rows["seq"].tolist() == list(watch.schedule.numbers)

@@ -1,0 +1,140 @@
+"""Promises of sending by curl, from here and from pods: each request goes out on its own, and each has its row."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hello_service import HELLO, URL, service
+
+from meshbook import probes
+from meshbook.errors import ClusterError, ExecError, UsageError
+from meshbook.probes.sending import curl_program
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+class FakeCluster:
+    """A cluster whose exec runs the command on this machine, and may break after some lines."""
+
+    def __init__(self, name: str, breaks_after: int | None = None, containers: tuple[str, ...] = ("sleep",)) -> None:
+        self.name, self.breaks_after, self.containers = name, breaks_after, containers
+        self.chosen: list[str] = []
+
+    def ready_pod(self, selector: str, namespace: str) -> str:
+        if selector != "app=sleep":
+            raise ClusterError(f"{self.name}: no pod {selector} is ready in {namespace}")
+        return "sleep-1"
+
+    def get(self, kind: str, name: str, namespace: str) -> Mapping[str, Any]:
+        return {"spec": {"containers": [{"name": container} for container in self.containers]}}
+
+    def exec(self, pod: str, command: list[str], *, container: str, on_line: Callable[..., None], **_: object) -> Any:
+        self.chosen.append(container)
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+        for number, line in enumerate(done.stdout.decode().split("\n")[:-1]):
+            if number == self.breaks_after:
+                raise ExecError("lost the connection to sleep-1 while the command ran", stdout="…")
+            on_line(line, datetime.now(UTC))
+        return SimpleNamespace(stderr=done.stderr.decode(), exit_code=done.returncode)
+
+
+def fleet(*clusters: FakeCluster) -> Any:
+    return SimpleNamespace(each=lambda task: {cluster.name: task(cluster) for cluster in clusters})
+
+
+def test_one_curl_sends_every_request_on_a_connection_of_its_own_and_no_trace_of_the_counter() -> None:
+    with service() as server:
+        before = datetime.now(UTC) - timedelta(milliseconds=50)
+        frame = probes.curl_from_here(server.url, 10)
+        after = datetime.now(UTC)
+    assert server.asked == [("/hello", "close")] * 10
+    assert frame["error"].tolist() == [""] * 10
+    assert frame["seq"].tolist() == list(range(1, 11))
+    assert set(frame["source"]) == {"outside"}
+    assert frame["time"].is_monotonic_increasing
+    assert frame["time"].between(before, after).all()
+    assert (frame["time_total_ms"] >= frame["time_connect_ms"]).all()
+
+
+def test_globbing_characters_of_a_url_reach_the_server_unchanged() -> None:
+    with service() as server:
+        probes.curl_from_here(server.url + "?a[1]={b,c}&d=[1-3]", 2)
+    assert [path for path, _ in server.asked] == ["/hello?a[1]={b,c}&d=[1-3]"] * 2
+
+
+@pytest.mark.parametrize(("requests", "parallel"), [(9, 4), (10, 10), (3, 10), (11, 10)])
+def test_several_curls_share_the_work_and_no_number_is_missing(requests: int, parallel: int) -> None:
+    with service(delay_s=0.05) as server:
+        frame = probes.curl_from_here(server.url, requests, parallel=parallel)
+    assert frame["seq"].tolist() == list(range(1, requests + 1))
+    assert frame["error"].tolist() == [""] * requests
+
+
+def test_a_rate_holds_requests_back() -> None:
+    with service() as server:
+        frame = probes.curl_from_here(server.url, 5, rate_per_s=20)
+    took = (frame["time"].max() - frame["time"].min()).total_seconds()
+    assert 0.15 < took < 1.0
+
+
+def test_errors_and_wrong_answers_are_rows_of_their_own_kind() -> None:
+    with service((200, HELLO), (503, b"no healthy upstream"), (200, b"<html>"), (404, b"")) as server:
+        frame = probes.curl_from_here(server.url, 4)
+    assert frame["error"].tolist() == ["", "http_503", "unexpected", "http_404"]
+
+
+def test_a_refused_and_a_hanging_service_are_told_apart() -> None:
+    refused = probes.curl_from_here(f"http://127.0.0.1:{free_port()}/hello", 2)
+    with service(delay_s=0.5) as server:
+        hanging = probes.curl_from_here(server.url, 2, timeout_s=0.15)
+    assert refused["error"].tolist() == ["refused"] * 2
+    assert refused["code"].isna().all()
+    assert hanging["error"].tolist() == ["timeout"] * 2
+
+
+def test_a_private_address_is_asked_past_the_environment_s_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with service() as server:
+        assert probes.curl_from_here(server.url, 1)["error"].tolist() == [""]
+
+
+def test_a_machine_without_curl_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="no curl"):
+        curl_program()
+
+
+def test_pods_of_all_clusters_send_and_every_row_names_its_cluster() -> None:
+    clusters = FakeCluster("cluster1", containers=("istio-proxy", "sleep")), FakeCluster("cluster2")
+    with service((200, HELLO), (200, b"a\r\nb\n")) as server:
+        frame = probes.curl_from_pods(fleet(*clusters), server.url, requests=6)
+    assert frame["source"].tolist() == ["cluster1"] * 6 + ["cluster2"] * 6
+    assert frame["seq"].tolist() == [*range(1, 7)] * 2
+    assert frame["error"].tolist() == ["", "unexpected"] * 6
+    assert set(frame["path"]) == {"mesh"}
+    assert frame["time"].notna().all()
+    assert clusters[0].chosen == ["sleep"]
+
+
+def test_an_exec_that_breaks_leaves_the_rows_received_and_rows_marked_lost() -> None:
+    with service() as server:
+        frame = probes.curl_from_pods(fleet(FakeCluster("cluster1", breaks_after=8)), server.url, requests=5)
+    assert frame["error"].tolist() == ["", "", "lost", "lost", "lost"]
+    assert frame["detail"].tolist()[-1] == "lost the connection to sleep-1 while the command ran"
+
+
+def test_a_cluster_without_a_pod_to_send_from_is_an_error_and_no_rows() -> None:
+    with pytest.raises(ClusterError, match="cluster1: no pod app=nap"):
+        probes.curl_from_pods(fleet(FakeCluster("cluster1")), URL, selector="app=nap")
