@@ -56,6 +56,12 @@ def cleared_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _figure
     monkeypatch.setenv("MPLCONFIGDIR", str(_figure_cache))
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a test keeps its notebooks; it makes the folder itself."""
+    return tmp_path / "notebooks"
+
+
 T = TypeVar("T")
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

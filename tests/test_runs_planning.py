@@ -1,0 +1,115 @@
+"""A run refuses what does not fit before it starts: values by their declared type, stages by number or word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stage_runs import passing, write
+
+from meshbook import runs
+from meshbook.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("requests=7", 7),
+        ("share=1", 1.0),
+        ("namespace=007", "007"),
+        ("namespace=true", "true"),
+        ("contexts=[a, b]", ["a", "b"]),
+        ("contexts=a,b", ["a", "b"]),
+        ("strict=no", False),
+        ("weights={v1: 3}", {"v1": 3}),
+    ],
+)
+def test_a_command_line_value_is_read_by_the_declared_type(folder: Path, text: str, value: object) -> None:
+    write(folder, "01_one.ipynb", passing())
+    name = text.partition("=")[0]
+    found = runs.plan(folder, given=[text]).steps[0].given[name]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "requests=many",
+        "requests=1.5",
+        "requests=true",
+        "share=nan",
+        "share=x",
+        "strict=2",
+        "contexts=[1]",
+        "weights={a: b}",
+    ],
+)
+def test_a_mistyped_value_is_refused(folder: Path, text: str) -> None:
+    write(folder, "01_one.ipynb", passing())
+    with pytest.raises(UsageError, match="wants"):
+        runs.plan(folder, given=[text])
+
+
+def test_an_unknown_name_is_refused_with_what_may_have_been_meant(folder: Path) -> None:
+    write(folder, "01_one.ipynb", passing())
+    with pytest.raises(UsageError, match="did you mean namespace"):
+        runs.plan(folder, given=["namespcae=sample"])
+
+
+def test_a_file_may_name_what_only_an_unselected_notebook_knows_but_no_more(folder: Path) -> None:
+    write(folder, "01_one.ipynb", passing())
+    other = write(folder, "02_two.ipynb", passing())
+    other.write_text(other.read_text().replace("namespace: str", "gateway: str"))
+    file = folder / "lab.yaml"
+    file.write_text("gateway: g\nrequests: 5\n")
+    chosen = runs.plan(folder, ["1"], file=file).steps
+    assert [step.given for step in chosen] == [{"requests": 5}]
+    file.write_text("gatewy: g\n")
+    with pytest.raises(UsageError, match="gatewy"):
+        runs.plan(folder, file=file)
+
+
+@pytest.mark.parametrize("content", ["requests: '5'", "contexts: one", "requests: 5.0", "- a", "{", "strict: 1"])
+def test_a_file_that_does_not_fit_is_refused(folder: Path, content: str) -> None:
+    write(folder, "01_one.ipynb", passing())
+    file = folder / "lab.yaml"
+    file.write_text(content)
+    with pytest.raises(UsageError):
+        runs.plan(folder, file=file)
+
+
+@pytest.mark.parametrize("word", ["1", "01", "one", "01_one", "01_one.ipynb", "notebooks/01_one.ipynb"])
+def test_a_stage_is_named_by_number_or_word(folder: Path, word: str) -> None:
+    write(folder, "01_one.ipynb", passing())
+    write(folder, "02_two.ipynb", passing())
+    assert [step.name for step in runs.plan(folder, [word]).steps] == ["01_one"]
+
+
+def test_a_dry_run_leaves_out_what_changes_something_and_has_no_dry_run(folder: Path) -> None:
+    for name in ("00_look", "01_change", "02_outage", "03_more"):
+        write(folder, f"{name}.ipynb", passing(), metadata={"meshbook": {"reads_only": name == "00_look"}})
+    outage = folder / "02_outage.ipynb"
+    outage.write_text(outage.read_text().replace("strict: bool", "dry_run: bool"))
+    plan = runs.plan(folder)
+    assert [step.name for step in plan.dry(reading_only=True).steps] == ["00_look", "02_outage"]
+    everything = plan.dry(reading_only=False)
+    assert [step.given for step in everything.steps] == [{}, {}, {"dry_run": True}, {}]
+
+
+def test_stages_without_a_dry_run_are_not_run_in_one(folder: Path) -> None:
+    write(folder, "01_one.ipynb", passing())
+    with pytest.raises(UsageError, match="none of these stages has a dry run"):
+        runs.plan(folder).dry(reading_only=False)
+
+
+def test_an_unknown_stage_is_refused(folder: Path) -> None:
+    write(folder, "01_connectivity.ipynb", passing())
+    with pytest.raises(UsageError, match="did you mean connectivity"):
+        runs.plan(folder, ["conectivity"])
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    assert runs.new_folder(tmp_path, "lab").name != runs.new_folder(tmp_path, "lab").name
+    runs.new_folder(tmp_path, "lab", "example")
+    with pytest.raises(UsageError, match="already"):
+        runs.new_folder(tmp_path, "lab", "example")

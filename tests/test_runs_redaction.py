@@ -1,0 +1,96 @@
+"""A run leaves nothing secret behind in what it keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stage_runs import passing, run, write
+
+from meshbook import runs
+from meshbook.errors import UsageError
+from meshbook.runs import Redactor, Secrets
+
+KUBECONFIG = """\
+clusters:
+- name: gke_acme-prod_us-central1_one
+  cluster:
+    server: https://api.acme.example:6443
+    certificate-authority-data: LS0tLS1CRUdJTi1DQQ==
+    extensions:
+    - name: gkehub.googleapis.com
+      extension: {token-file: TOKENFILE, project: acme-fleet}
+users:
+- name: admin
+  user:
+    token: s3cret-bearer-token
+    client-key-data: S0VZREFUQQ==
+    auth-provider: {config: {access-token: ya29.abcdefgh}}
+"""
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Path:
+    (tmp_path / "fleet-token").write_text("fleet-token-value\n")
+    path = tmp_path / "kubeconfig"
+    path.write_text(KUBECONFIG.replace("TOKENFILE", str(tmp_path / "fleet-token")))
+    return path
+
+
+def test_nothing_secret_is_left_in_an_executed_copy(folder: Path, kubeconfig: Path) -> None:
+    leaky = [
+        f"text = open({str(kubeconfig)!r}).read()\nprint(text)\ntext",
+        "import os, pathlib\nprint(pathlib.Path.home() / 'x', os.getcwd(), '/home/somebody/x', namespace)",
+        "print('-----BEGIN CERTIFICATE-----\\nMIIB\\nMIIC\\n-----END CERTIFICATE-----')",
+        "print('projects/acme-other/locations/global/memberships/m', '203.0.113.9:443', '2001:db8::7')",
+        "raise ValueError(namespace + ' at ' + str(pathlib.Path.home()))",
+    ]
+    write(folder, "01_one.ipynb", *leaky)
+    redactor = Redactor(runs.gather(str(kubeconfig), root=folder.parent), ["addresses"])
+    record = run(folder, given=["namespace=s3cret-bearer-token"], redactor=redactor)
+    text = "".join(path.read_text(encoding="utf-8") for path in record.folder.iterdir())
+    secret = [
+        "s3cret-bearer-token", "LS0tLS1CRUdJTi1DQQ", "S0VZREFUQQ", "ya29.abcdefgh", "acme", "MIIB", "somebody",
+        str(Path.home()) + "/", str(folder.parent), "203.0.113.9", "2001:db8::7",
+    ]  # fmt: skip
+    assert [word for word in secret if word in text] == []
+    assert "[token]" in text
+    assert "~/x" in text
+
+
+def test_the_token_behind_a_token_file_is_a_secret_too(kubeconfig: Path) -> None:
+    found = runs.gather(str(kubeconfig), root=Path("/nowhere"))
+    assert found.values["fleet-token-value"] == "[token]"
+    assert found.projects == ("acme-fleet", "acme-prod")
+
+
+def test_contexts_go_on_request_and_charts_with_them() -> None:
+    redactor = Redactor(Secrets(contexts=("cluster1", "cluster2")), ["contexts"])
+    sizes = {"image/png": {"width": 640}}
+    document = {"text": "cluster1: cluster10 cluster2.", "image/png": "cGljdHVyZQ==", "metadata": sizes}
+    clean = redactor.document(document)
+    assert clean["metadata"] == sizes
+    assert clean["text"] == "[context 1]: cluster10 [context 2]."
+    assert clean["image/png"] != document["image/png"]
+
+
+def test_the_same_address_keeps_its_number_and_versions_stay() -> None:
+    redactor = Redactor(Secrets(), ["addresses"])
+    assert redactor.text("10.0.0.1 10.0.0.2:80 10.0.0.1.") == "[address 1] [address 2]:80 [address 1]."
+    assert redactor.text("1.17.5 12:30:45 v1.2.3.4-asm") == "1.17.5 12:30:45 v1.2.3.4-asm"
+
+
+def test_a_file_that_would_still_leak_is_not_written(folder: Path) -> None:
+    class Blind(Redactor):
+        def text(self, text: str) -> str:
+            return text
+
+    write(folder, "01_one.ipynb", "print('s3cret-bearer-token')", passing())
+    record = run(folder, redactor=Blind(Secrets(values={"s3cret-bearer-token": "[token]"})))
+    assert record.notebooks[0].state == "error"
+    assert not (record.folder / "01_one.ipynb").exists()
+
+
+def test_what_can_be_redacted_is_told_for_anything_else() -> None:
+    with pytest.raises(UsageError, match="addresses, contexts"):
+        Redactor(Secrets(), ["names"])

@@ -1,0 +1,99 @@
+"""A run that is broken off lets its cell clean up, restores what was disrupted, and starts nothing more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stage_runs import Watcher, executed, passing, run, write
+
+from meshbook import runs
+from meshbook.errors import OutageError
+
+
+def interrupting(number: int, times: int = 1, wait_s: float = 0.7) -> Watcher:
+    """Return a watcher that sends this process a signal, soon after code cell 2 has started."""
+    watcher = Watcher()
+
+    def send() -> None:
+        for _ in range(times):
+            time.sleep(wait_s)
+            os.kill(os.getpid(), number)
+
+    def on_cell(cell: int) -> None:
+        if cell == 2:
+            threading.Thread(target=send, daemon=True).start()
+
+    watcher.on_cell = on_cell
+    return watcher
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_cell_clean_up_then_restores_and_starts_nothing_more(
+    folder: Path, tmp_path: Path, number: int
+) -> None:
+    proof = tmp_path / "proof"
+    source = (
+        f"import time\ntry:\n    time.sleep(30)\nfinally:\n    time.sleep(1)\n    open({str(proof)!r}, 'w').close()"
+    )
+    write(folder, "03_one.ipynb", source, passing(), metadata={"meshbook": {"disrupts": True}})
+    write(folder, "99_two.ipynb", passing())
+    seen: list[Mapping[str, Any]] = []
+
+    def restore(values: Mapping[str, Any]) -> list[str]:
+        seen.append(values)
+        return ["helloworld-v1 back to 1"]
+
+    watcher = interrupting(number)
+    began = time.monotonic()
+    record = run(folder, watcher=watcher, restore=restore)
+    assert time.monotonic() - began < 15
+    assert proof.exists()
+    assert [ended.state for ended in record.notebooks] == ["interrupted", "skipped"]
+    assert (record.outcome, record.restored) == ("interrupted", ["helloworld-v1 back to 1"])
+    assert seen[0]["namespace"] == "sample"
+    assert executed(record, "03_one.ipynb")["metadata"]["meshbook"]["state"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_signal_breaks_off_at_once(folder: Path) -> None:
+    source = "import time\ntry:\n    time.sleep(30)\nfinally:\n    time.sleep(30)"
+    write(folder, "03_one.ipynb", source, passing())
+    began = time.monotonic()
+    record = run(folder, watcher=interrupting(signal.SIGINT, times=2))
+    assert record.outcome == "interrupted"
+    assert time.monotonic() - began < 15
+
+
+def test_the_first_signal_is_answered_once_and_at_once(folder: Path) -> None:
+    write(folder, "03_one.ipynb", "import time\ntry:\n    time.sleep(30)\nfinally:\n    time.sleep(1)", passing())
+    heard: list[float] = []
+    watcher = interrupting(signal.SIGINT)
+    interrupts = runs.Interrupts(told=lambda: heard.append(time.monotonic()))
+    run(folder, watcher=watcher, interrupts=interrupts)
+    assert len(heard) == 1
+    assert time.monotonic() - heard[0] > 1, "before the cell had cleaned up"
+
+
+def test_a_cell_that_swallows_the_interrupt_is_broken_off_after_the_grace_period(folder: Path) -> None:
+    source = "import time\nwhile True:\n    try:\n        time.sleep(30)\n    except KeyboardInterrupt:\n        pass"
+    write(folder, "03_one.ipynb", source, passing())
+    record = run(folder, watcher=interrupting(signal.SIGINT), grace_s=1)
+    assert record.outcome == "interrupted"
+
+
+def test_a_restore_that_fails_is_told_and_the_run_still_recorded(folder: Path) -> None:
+    write(folder, "03_one.ipynb", "1 / 0", metadata={"meshbook": {"disrupts": True}})
+
+    def restore(values: Mapping[str, Any]) -> list[str]:
+        raise OutageError("no answer from cluster1")
+
+    record = run(folder, restore=restore)
+    assert "no answer from cluster1" in record.restored[0]
+    assert "meshbook restore" in record.restored[0]
