@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from kubectl_desk import Desk
 
 from meshbook.lab import kubeconfig, launch
 
@@ -149,3 +150,15 @@ def fresh_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     _program(request.param)
     with launch.running_lab() as lab:
         yield _shell(lab, tmp_path_factory.mktemp("shell"), request.param)
+
+
+@pytest.fixture
+def desk(shell: Shell, tmp_path: Path) -> Desk:
+    """A namespace of the test's own, for the kubectl on PATH."""
+    return Desk(shell, tmp_path)
+
+
+@pytest.fixture
+def each_desk(each_shell: Shell, tmp_path: Path) -> Desk:
+    """A namespace of the test's own, for each kubectl that is installed."""
+    return Desk(each_shell, tmp_path)
