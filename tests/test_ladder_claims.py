@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,21 @@ def test_a_service_that_goes_on_passes_every_claim() -> None:
     found = ladder.claims([done(CALM), done(CALM, repeat=2)], [], LIMITS, VERSIONS)
     assert set(outcomes(found).values()) == {"pass"}, [str(one) for one in found]
     assert all(len(one.details) == 2 for one in found)
+
+
+def test_table_and_claim_give_the_same_numbers_of_the_same_requests() -> None:
+    one = done(CALM)
+    claims = {verdict.claim: verdict for verdict in ladder.claims([one], [], LIMITS, VERSIONS)}
+    for _, row in ladder.rounds([one]).iterrows():
+        verdict = claims[f"the service is never away for more than 1 s (seen by {row['source']})"]
+        assert (verdict.n, verdict.high) == (row["sent"], math.ceil(row["high_ms"] / 10) / 100)
+
+
+def test_an_outage_after_all_was_ready_again_counts_too() -> None:
+    late = done([*answers("outside", (21.0, 23.0)), *answers("cluster1")])
+    assert ladder.rounds([late]).set_index("source").loc["outside", "failed"] == 20
+    told = outcomes(ladder.claims([late], [], LIMITS, VERSIONS))
+    assert told["the service is never away for more than 1 s (seen by outside)"] == "fail"
 
 
 def test_one_bad_outage_of_several_fails_the_claim_of_the_source_that_saw_it() -> None:

@@ -84,7 +84,7 @@ def test_nothing_done_makes_empty_tables() -> None:
 
 def test_the_headline_says_what_each_source_noticed() -> None:
     lines = ladder.headline(done(BROKEN))
-    assert lines[0].startswith("cluster1: none of 107 requests failed; an outage below")
+    assert lines[0].startswith("cluster1: none of 153 requests failed; an outage below")
     assert lines[1].startswith("outside: away for 1")
-    assert "15 of 107 requests failed" in lines[1]
+    assert "15 of 153 requests failed" in lines[1]
     assert lines[-1].startswith("shares as before ")

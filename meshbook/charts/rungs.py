@@ -93,7 +93,7 @@ def _scale(axes: Axes, top: float) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8.5)
-    axes.set_xlabel("time without a good answer: from at least to at most", fontsize=9)
+    axes.set_xlabel("time without a good answer, from at least to at most (logarithmic above 100 ms)", fontsize=9)
 
 
 def _handles(looks: dict[str, Look]) -> Iterator[Line2D]:

@@ -106,7 +106,7 @@ def _uninterrupted(done: Sequence[Round], limits: Limits) -> Iterator[Verdict]:
 def _gap(one: Round, source: str, limits: Limits) -> Verdict:
     rows = _seen(one)
     mine = rows[rows["source"] == source]
-    return judge.interrupted_at_most(mine, one.story.away.asked, one.story.end, max_gap_s=limits.max_gap_s)
+    return judge.interrupted_at_most(mine, *one.span, max_gap_s=limits.max_gap_s)
 
 
 def _share_back(one: Round) -> Verdict:

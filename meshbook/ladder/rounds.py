@@ -54,23 +54,30 @@ class Round:
 
     @property
     def span(self) -> tuple[datetime, datetime]:
-        """From the order until all was ready again."""
-        return self.story.away.asked, self.ready_again
+        """From the order to the middle of what was watched after all was ready again.
+
+        Not to its very end, since an outage that begins there has none.
+        """
+        due = self.answers["time"].fillna(self.answers["scheduled"]).max()
+        last = self.ready_again if pd.isna(due) else max(self.ready_again, due.to_pydatetime())
+        return self.story.away.asked, self.ready_again + (last - self.ready_again) / 2
 
     @property
     def windows(self) -> pd.DataFrame:
-        """WINDOWS of what each source missed from the order on, those with late answers only among them."""
-        found = windows.outage_windows(self.answers)
-        ends = found["first_good"].fillna(pd.Timestamp.max.tz_localize("UTC"))
-        return found[ends >= self.story.away.asked].reset_index(drop=True)
+        """WINDOWS of what each source missed in that time, those with late answers only among them."""
+        found, (start, end) = windows.outage_windows(self.answers), self.span
+        began = found["last_good"].fillna(pd.Timestamp.min.tz_localize("UTC"))
+        ended = found["first_good"].fillna(pd.Timestamp.max.tz_localize("UTC"))
+        return found[(ended >= start) & (began <= end)].reset_index(drop=True)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one row of ROUNDS for each source."""
         coverage = windows.coverage(self.answers)
-        missed = self.windows
+        missed, longest_ms = self.windows, self._longest_ms()
         for _, watched in coverage.iterrows():
             here = {"source": watched["source"], "path": watched["path"]}
             mine = missed[(missed["source"] == here["source"]) & (missed["path"] == here["path"])]
+            at_most = longest_ms[watched["source"], watched["path"]]
             sent = self._sent(watched["source"], watched["path"])
             measured = tables.measured(sent)
             yield {
@@ -81,26 +88,35 @@ class Round:
                 "sent": len(measured),
                 "failed": int((measured["error"] != "").sum()),
                 "windows": int((mine["kind"] == FAILED).sum()),
-                **_range(mine, watched, known=len(measured) > len(sent) / 2),
+                **_range(mine, at_most, known=len(measured) > len(sent) / 2),
                 **_disturbed(mine[mine["kind"] == FAILED]),
                 "longest_gap_ms": watched["longest_gap_ms"],
             }
 
+    def _longest_ms(self) -> dict[tuple[str, str], float]:
+        """Return for each source and path how long it may have been without the service at once, seen or not."""
+        start, end = self.span
+        longest: dict[tuple[str, str], float] = {}
+        for reading in windows.readings(self.answers, start.timestamp(), end.timestamp()):
+            key = reading.source, reading.path
+            longest[key] = max(longest.get(key, 0.0), 1000 * reading.high_s)
+        return longest
+
     def _sent(self, source: str, path: str) -> pd.DataFrame:
-        """Return what one source was to send while the outage went on, lost requests with it."""
+        """Return what one source was to send in that time, lost requests with it."""
         answers = self.answers
         due = answers["time"].fillna(answers["scheduled"])
         mine = (answers["source"] == source) & (answers["path"] == path)
-        return answers[mine & due.between(self.story.away.asked, self.ready_again)]
+        return answers[mine & due.between(*self.span, inclusive="left")]
 
 
-def _range(mine: pd.DataFrame, watched: Any, *, known: bool) -> dict[str, float | None]:
+def _range(mine: pd.DataFrame, at_most_ms: float, *, known: bool) -> dict[str, float | None]:
     """Return how long it was away, all windows with failures together; late answers alone are no outage for sure."""
     if not known:
         return {"low_ms": None, "high_ms": None}
     failed = mine[mine["kind"] == FAILED]
     if failed.empty:
-        return {"low_ms": 0.0, "high_ms": max([float(watched["below_ms"]), *mine["high_ms"].tolist()])}
+        return {"low_ms": 0.0, "high_ms": math.ceil(10 * at_most_ms) / 10 if math.isfinite(at_most_ms) else None}
     return {"low_ms": float(failed["low_ms"].sum()), "high_ms": float(failed["high_ms"].sum(skipna=False))}
 
 
