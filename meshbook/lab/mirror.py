@@ -38,7 +38,8 @@ class Mirror:
     async def synced(self, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         """Wait until the first list has come; ``LabError`` after ``timeout_s``."""
         try:
-            await asyncio.wait_for(self._synced.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._synced.wait()
         except TimeoutError as error:
             raise LabError(f"{self.client.context}: no list of {self.resource.plural} in {timeout_s:g} s") from error
 

@@ -131,7 +131,8 @@ async def _follow(watch: Watch, wake: asyncio.Event, response: web.StreamRespons
     deadline = loop.time() + (asked or DEFAULT_TIMEOUT_S * (1 + random.random()))
     while (left := deadline - loop.time()) > 0:
         try:
-            await asyncio.wait_for(wake.wait(), min(left, BOOKMARK_EVERY_S))
+            async with asyncio.timeout(min(left, BOOKMARK_EVERY_S)):
+                await wake.wait()
         except TimeoutError:
             await response.write(watch.bookmark())
             continue

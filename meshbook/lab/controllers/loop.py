@@ -54,7 +54,8 @@ class WorkQueue(Generic[K]):
                 del self._due[key]
                 return key
             try:
-                await asyncio.wait_for(self._changed.wait(), None if key is None else self._due[key] - now)
+                async with asyncio.timeout(None if key is None else self._due[key] - now):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

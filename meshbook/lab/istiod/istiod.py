@@ -47,7 +47,8 @@ class Debounce:
 
     async def _quiet(self, deadline: float) -> None:
         try:
-            await asyncio.wait_for(self._changed.wait(), min(self._quiet_s, deadline - time.monotonic()))
+            async with asyncio.timeout(min(self._quiet_s, deadline - time.monotonic())):
+                await self._changed.wait()
         except TimeoutError:
             return
 

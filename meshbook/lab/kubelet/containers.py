@@ -225,7 +225,8 @@ class Container:
         if self._stopping.is_set():
             return True
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
         except TimeoutError:
             return False
         return True
@@ -254,7 +255,8 @@ async def _end(process: Process, grace_s: float) -> None:
     """Ask a process to end, kill it after ``grace_s``; return when it is gone."""
     process.signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), grace_s)
+        async with asyncio.timeout(grace_s):
+            await process.wait()
     except TimeoutError:
         process.kill_group()
         await process.wait()

@@ -279,6 +279,7 @@ class Pod:
 async def _first_of(event: asyncio.Event, seconds: float) -> None:
     """Wait for ``event``, but no longer than ``seconds``."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return

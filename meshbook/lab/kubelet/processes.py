@@ -134,7 +134,8 @@ class ProcessTable:
             self._guardian = await _start(argv, environment, Path("/"), files)
         self._lifeline = pipes.stdin
         assert pipes.stdout is not None
-        ready = await asyncio.wait_for(pipes.stdout.read(), GUARDIAN_TIMEOUT_S)
+        async with asyncio.timeout(GUARDIAN_TIMEOUT_S):
+            ready = await pipes.stdout.read()
         pipes.stdout.close()
         if not ready:
             raise SpawnError("the guardian ended at its start", argv=" ".join(argv))
@@ -190,7 +191,8 @@ class ProcessTable:
         if self._lifeline is not None:
             self._lifeline.close()
         if self._guardian is not None:
-            await asyncio.wait_for(self._guardian.wait(), CLOSE_TIMEOUT_S)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._guardian.wait()
 
 
 Files = tuple[int | None, int | None, int | None]

@@ -127,7 +127,8 @@ class RealApiServer:
         said = self._log("version")
         argv = [self._programs.apiserver, "--version"]
         process = await self._processes.spawn(argv, env=base_environment(), cwd=said.parent, log=said)
-        await asyncio.wait_for(process.wait(), START_TIMEOUT_S)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await process.wait()
         text = said.read_text(errors="replace")
         match = re.search(r"v1\.(\d+)\.", text)
         if match is None or int(match[1]) < FIRST_MINOR:
