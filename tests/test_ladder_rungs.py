@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from meshbook import ladder
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
-from meshbook.ladder import Pace, Scene
+from meshbook.ladder import Consent, Pace, Scene
 
 
 def test_rungs_go_from_mode_to_mode_each_in_every_cluster_in_turn(bare_fleet: Fleet) -> None:
@@ -61,3 +61,9 @@ def test_a_calibration_is_refused_where_it_cannot_be(bare_fleet: Fleet) -> None:
         ladder.calibrate(scene, Pace(), [0.3], "everything")
     with pytest.raises(UsageError, match="for 0 to 8 s, not for 9 s"):
         ladder.calibrate(scene, Pace(), [0.3, 9.0])
+
+
+def test_a_watchdog_that_would_cut_every_outage_short_is_refused_before_one_starts() -> None:
+    with pytest.raises(UsageError, match="would cut an outage of 30 s short"):
+        ladder.climb([], cast(Any, None), Pace(outage_s=30), Consent(watchdog_s=10))
+    assert ladder.climb([], cast(Any, None), Pace(outage_s=30), Consent(watchdog_s=300)) == []

@@ -14,7 +14,7 @@ import pandas as pd
 
 from meshbook import layers, outage, probes, tables
 from meshbook.clusters.together import pause
-from meshbook.errors import MeshbookError, OutageError
+from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.ladder.rounds import Round
 from meshbook.ladder.rungs import APPLICATION_MODES, Consent, Pace, Rung, Scene, intent
 from meshbook.layers import Balancer, Evidence, Logs, access_logs
@@ -35,8 +35,14 @@ def climb(
 ) -> list[Round]:
     """Do every rung of the ladder and return what came out of each; ``on_step`` gets one line on where it is.
 
-    An outage that may not start, or that could not be undone, ends the climb: OutageError.
+    An outage that may not start, or that could not be undone, ends the climb: OutageError. Nothing starts when a
+    watchdog would surely end it too early: UsageError.
     """
+    if 0 < consent.watchdog_s <= pace.outage_s:
+        raise UsageError(
+            f"a watchdog after {consent.watchdog_s:g} s would cut an outage of {pace.outage_s:g} s short",
+            hint="watchdog_s is for runners that vanish: outage_s and some minutes",
+        )
     told = on_step or (lambda _: None)
     done = []
     for number, rung in enumerate(ladder, start=1):
