@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from ladder_rounds import BROKEN, answers, at, done
 
-from meshbook import ladder, tables
+from meshbook import charts, ladder, tables
 from meshbook.ladder.rounds import span
 
 
@@ -71,6 +71,15 @@ def test_none_seen_is_told_with_what_could_have_been_missed() -> None:
     assert table["away: range"].iloc[0] == "none, or below 120 ms"
     assert span(12.2, 34.5, seen=True) == "12 to 34 ms"
     assert span(61_000, 72_340, seen=True) == "61.0 to 72.3 s"
+
+
+def test_who_did_not_watch_to_the_end_is_told_so() -> None:
+    cut = [row for row in answers("cluster1") if row["time"] < at(15)]
+    one = done([*answers("outside"), *cut])
+    assert "did not watch from before to after" in ladder.headline(one)[0]
+    shown = ladder.readable(ladder.ladder(ladder.rounds([one]))).set_index("seen by")
+    assert shown.loc["cluster1", "away: range"] == "none seen, but not watched from before to after"
+    charts.ladder(ladder.rounds([one]))
 
 
 def test_nothing_done_makes_empty_tables() -> None:

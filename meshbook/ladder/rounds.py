@@ -183,6 +183,8 @@ def _noticed(row: Mapping[str, Any]) -> str:
     low, high, sent = row["low_ms"], row["high_ms"], row["sent"]
     if low is None:
         return "not known, too many of its requests were lost"
+    if not row["windows"] and high is None:
+        return f"none of {sent} requests failed; it did not watch from before to after"
     if not row["windows"]:
         return f"none of {sent} requests failed; an outage below {high:.0f} ms would not have shown"
     counts = f"{row['failed']} of {sent} requests failed"
@@ -248,6 +250,8 @@ def _cells(row: Any) -> dict[str, str]:
 def span(low: float, high: float | None, *, seen: bool) -> str:
     """Return a time away in words: ``120 to 340 ms``, ``none, or below 110 ms``, ``67.9 to 68.2 s``."""
     open_end = high is None or math.isnan(high)
+    if open_end and not seen:
+        return "none seen, but not watched from before to after"
     longest = low if high is None or open_end else high
     unit, per_unit, digits = ("ms", 1.0, 0) if longest < _LONG_MS else ("s", 1000.0, 1)
     end = NOT_SEEN_TO_END if high is None or open_end else f"{high / per_unit:.{digits}f}"
