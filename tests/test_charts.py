@@ -155,13 +155,18 @@ def test_a_timeline_tells_every_phase_in_words_and_what_was_not_seen() -> None:
 def test_a_ladder_tells_seen_unseen_unknown_and_open_ends_apart() -> None:
     figure = charts.ladder(
         rounds_of(
-            ("outside", 120, 340, 1), ("cluster1", 0, 90, 0), ("cluster2", None, None, 0), ("cluster3", 500, None, 2)
+            ("outside", 120, 340, 1),
+            ("cluster1", 0, 90, 0),
+            ("cluster2", None, None, 0),
+            ("cluster3", 500, None, 2),
+            ("cluster4", 0, None, 0),
         ),
         limit_s=0.3,
     )
     told = words(figure)
     for text in ("scale-to-zero\nat cluster1", "3 of 60 failed", "not known", "6 of 60 failed, end not seen", "limit"):
         assert text in told
+    assert "did not watch from before to after" in told
     hollow = [
         bar
         for bar in figure.axes[0].patches

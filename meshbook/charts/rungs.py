@@ -67,12 +67,11 @@ def _draw_outages(axes: Axes, y: float, rows: pd.DataFrame, look: Look, top: flo
 
 
 def _draw_outage(axes: Axes, y: float, row: Any, look: Look, top: float) -> None:
-    if pd.isna(row["low_ms"]):
-        axes.text(2, y, "not known: its requests were lost", fontsize=7, va="center", color=GREY)
+    seen, open_end = int(row["windows"]) > 0, bool(pd.isna(row["high_ms"]))
+    if unknown := _unknown(row, seen=seen):
+        axes.text(2, y, unknown, fontsize=7, va="center", color=GREY)
         return
-    low, open_end = float(row["low_ms"]), bool(pd.isna(row["high_ms"]))
-    high = top if open_end else float(row["high_ms"])
-    seen = int(row["windows"]) > 0
+    low, high = float(row["low_ms"]), top if open_end else float(row["high_ms"])
     face = look.colour if seen else "white"
     axes.barh(y, high - low, left=low, height=0.62 * _STEP, color=face, edgecolor=look.colour, linewidth=0.9, zorder=2)
     if not pd.isna(row["disturbed_high_ms"]):
@@ -81,6 +80,13 @@ def _draw_outage(axes: Axes, y: float, row: Any, look: Look, top: float) -> None
     if int(row["failed"]):
         words = f" {row['failed']} of {row['sent']} failed" + (", end not seen" if open_end else "")
         axes.text(high, y, words, fontsize=7, va="center", color=FAILED, clip_on=False)
+
+
+def _unknown(row: Any, *, seen: bool) -> str:
+    """Return why nothing can be drawn of an outage; empty when it can."""
+    if pd.isna(row["low_ms"]):
+        return "not known: its requests were lost"
+    return "" if seen or not pd.isna(row["high_ms"]) else "not known: did not watch from before to after"
 
 
 def _scale(axes: Axes, top: float) -> None:
