@@ -234,3 +234,10 @@ def test_a_namespace_that_may_not_be_read_leaves_the_logs_of_the_others(
     logs = layers.access_logs(fleet, ["sample", "istio-system"], since=NOON)
     assert (len(logs.frame), logs.pods) == (1, 2)
     assert (logs.silent, logs.unread) == (("one/sample/b",), ("one/istio-system",))
+
+
+def test_what_could_not_be_read_is_told_beside_what_was() -> None:
+    row = {"time": datetime(2026, 1, 2, tzinfo=UTC), "pod": "one/sample/a"}
+    frame = tables.from_rows([row], tables.ACCESS)
+    assert Logs(frame=frame, pods=1, unread=("one/istio-system",)).words.endswith("; not those of one/istio-system")
+    assert "not those of" not in Logs(frame=frame, pods=1).words

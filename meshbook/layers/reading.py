@@ -47,7 +47,8 @@ class Logs:
         if self.frame.empty:
             return f"access logs of {self.pods} proxies: none of them prints any (is meshConfig.accessLogFile set?)"
         counted = "tries counted" if self.counts_attempts else "tries not told by this log format"
-        return f"access logs of {self.pods} proxies, {counted}"
+        without = f"; not those of {', '.join(self.unread)}" if self.unread else ""
+        return f"access logs of {self.pods} proxies, {counted}{without}"
 
 
 def access_logs(fleet: Fleet, namespaces: Sequence[str], *, since: datetime, until: datetime | None = None) -> Logs:
