@@ -1,0 +1,116 @@
+"""Kubernetes objects as plain dicts: selectors, readiness, times, and the names that everybody uses. Pure.
+
+The one home of what both the helpers and the lab must know of an object. What needs a cluster is in ``clusters`` and
+``lab``, what is read from YAML in ``manifests``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from meshbook.errors import UsageError
+
+Object = dict[str, Any]
+Requirement = Callable[[Mapping[str, str]], bool]
+"""A test on an object's labels."""
+
+SYSTEM_NAMESPACE = "istio-system"
+PROXY_CONTAINER = "istio-proxy"
+"""The sidecar's container, in every injected pod and every gateway."""
+REVISION_LABEL = "istio.io/rev"
+INJECTION_LABEL = "istio-injection"
+
+_NAME = r"[\w./-]+"
+_SET = re.compile(rf"\s*({_NAME})\s+(in|notin)\s*\(([^()]*)\)\s*")
+_EQUAL = re.compile(rf"\s*({_NAME})\s*(==|!=|=)\s*([\w.-]*)\s*")
+_EXISTS = re.compile(rf"\s*(!?)\s*({_NAME})\s*")
+_COMMA = re.compile(r",(?![^(]*\))")
+
+
+def labels_of(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}
+
+
+def is_deleting(obj: Object) -> bool:
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def condition(obj: Object, name: str) -> Object:
+    """Return the condition ``name`` of an object's status, or an empty dict."""
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    return next((found for found in conditions if found["type"] == name), {})
+
+
+def is_ready(pod: Object) -> bool:
+    """Tell whether a pod is ready and not being deleted: whether a Service sends it requests."""
+    return condition(pod, "Ready").get("status") == "True" and not is_deleting(pod)
+
+
+def is_active(pod: Object) -> bool:
+    """Tell whether a pod counts for its owner: neither being deleted nor finished."""
+    return not is_deleting(pod) and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def label_selector(text: str) -> Requirement:
+    """Return the test that a ``kubectl -l`` selector stands for; an empty one holds for every object.
+
+    Raises UsageError where the text cannot be read.
+    """
+    requirements = [_parsed(part, text) for part in _COMMA.split(text)] if text.strip() else []
+    return lambda labels: all(requirement(labels) for requirement in requirements)
+
+
+def _parsed(part: str, whole: str) -> Requirement:
+    if found := _SET.fullmatch(part):
+        values = [value.strip() for value in found[3].split(",")]
+        return _membership(found[1], values, within=found[2] == "in")
+    if found := _EQUAL.fullmatch(part):
+        return _membership(found[1], [found[3]], within=found[2] != "!=")
+    if found := _EXISTS.fullmatch(part):
+        key, present = found[2], not found[1]
+        return lambda labels: (key in labels) == present
+    raise UsageError(
+        f"cannot read {part.strip()!r} in the selector {whole!r}", hint="app=x, app!=x, app in (x,y), app, !app"
+    )
+
+
+def _membership(key: str, values: list[str], *, within: bool) -> Requirement:
+    if within:
+        return lambda labels: labels.get(key) in values
+    return lambda labels: key not in labels or labels[key] not in values
+
+
+def selects(selector: Object | None, labels: Mapping[str, str] | None) -> bool:
+    """Tell whether a LabelSelector object matches ``labels``; None matches nothing, an empty one everything."""
+    return selector is not None and label_selector(selector_text(selector))(labels or {})
+
+
+def selector_text(selector: Object) -> str:
+    """Return a LabelSelector object (matchLabels, matchExpressions) as ``kubectl -l`` takes it."""
+    equal = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    return ",".join([*equal, *map(_expression, selector.get("matchExpressions") or [])])
+
+
+def _expression(expression: Object) -> str:
+    key, operator = expression["key"], expression["operator"]
+    if operator in ("Exists", "DoesNotExist"):
+        return f"!{key}" if operator == "DoesNotExist" else str(key)
+    return f"{key} {operator.lower()} ({','.join(expression['values'])})"
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """Return a moment (default: now) as the API writes times: UTC, whole seconds, ``Z``."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_timestamp(moment: datetime | None = None) -> str:
+    """Return a moment (default: now) as the API's MicroTime: UTC, microseconds, ``Z``."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment_of(stamp: str) -> datetime:
+    """Return a time of the API as a moment in UTC. Raises ValueError where it is none."""
+    return datetime.fromisoformat(stamp).astimezone(UTC)

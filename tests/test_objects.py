@@ -1,0 +1,66 @@
+"""Kubernetes objects as plain dicts: one reading of selectors, readiness and times for both houses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from meshbook import objects
+from meshbook.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("", True),
+        ("app=hello", True),
+        ("app==hello, version=v1", True),
+        ("app!=hello", False),
+        ("tier!=web", True),
+        ("app in (hello,other)", True),
+        ("version notin (v1, v2)", False),
+        ("app", True),
+        ("!tier", True),
+        ("!app", False),
+        ("app=hello,version in (v2,v3)", False),
+    ],
+)
+def test_a_selector_reads_as_kubectl_reads_it(text: str, matches: bool) -> None:
+    assert objects.label_selector(text)({"app": "hello", "version": "v1"}) is matches
+
+
+@pytest.mark.parametrize("text", ["app=a=b", "app in hello", "=", "app,,b"])
+def test_an_unreadable_selector_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(UsageError, match="cannot read") as refusal:
+        objects.label_selector(text)
+    assert "app=x" in refusal.value.hint
+
+
+def test_a_label_selector_object_becomes_the_same_text_and_matches_alike() -> None:
+    expressions = [
+        {"key": "version", "operator": "In", "values": ["v1", "v2"]},
+        {"key": "old", "operator": "DoesNotExist"},
+    ]
+    selector = {"matchLabels": {"app": "hello"}, "matchExpressions": expressions}
+    assert objects.selector_text(selector) == "app=hello,version in (v1,v2),!old"
+    assert objects.selects(selector, {"app": "hello", "version": "v2"})
+    assert not objects.selects(selector, {"app": "hello", "version": "v2", "old": ""})
+    assert objects.selects({}, None)
+    assert not objects.selects(None, {"app": "hello"})
+
+
+def test_a_pod_that_is_being_deleted_is_neither_ready_nor_active() -> None:
+    pod = {"metadata": {}, "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+    assert objects.is_ready(pod)
+    assert objects.is_active(pod)
+    pod["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z"
+    assert not objects.is_ready(pod)
+    assert not objects.is_active(pod)
+
+
+def test_times_are_written_and_read_as_the_api_does() -> None:
+    moment = datetime(2024, 5, 6, 7, 8, 9, 120, UTC)
+    assert objects.timestamp(moment) == "2024-05-06T07:08:09Z"
+    assert objects.micro_timestamp(moment) == "2024-05-06T07:08:09.000120Z"
+    assert objects.moment_of(objects.micro_timestamp(moment)) == moment
