@@ -1,9 +1,12 @@
 """The sample's web application: says its version and its pod's name.
 
-Standard library only; imports nothing of meshbook. At SIGTERM it goes on for a moment while others learn that it
-leaves, telling each client not to come back; then it finishes what is in flight and exits 0. At SIGUSR1 it cuts its
-connections and refuses new ones until SIGUSR2, as if it had crashed. Everything is set by the environment: ``POD_IP``
-and ``PORT`` (where to listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what to answer), ``LINGER_S`` (the moment).
+Standard library only; imports nothing of meshbook. As the sample under gunicorn, it answers one request at a time, and
+``/hello`` costs CPU: a pod bears about 20 calls a second, and ``/health`` waits in the same queue. At SIGTERM it goes
+on for a moment while others learn that it leaves, telling each client not to come back; then it finishes what is in
+flight and exits 0. At SIGUSR1 it cuts its connections and refuses new ones until SIGUSR2, as if it had crashed.
+
+Everything is set by the environment: ``POD_IP`` and ``PORT`` (where to listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what
+to answer), ``LINGER_S`` (the moment), ``BURN_MS`` (CPU time of a call; 0: none, and many requests at once).
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
 PORT = 5000
+BURN_MS = 45.0
+"""The sample's loop takes 40 to 100 ms on a core of today."""
 LINGER_S = 0.3
 FINISH_S = 25.0
 """Longest wait for requests in flight: shorter than the usual grace of 30 s."""
@@ -40,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         with self.server.in_flight:
-            status, body = self.server.answer(self.path.partition("?")[0])
+            status, body = self.server.in_turn(self.path.partition("?")[0])
             self._reply(status, body.encode())
 
     do_HEAD = do_GET
@@ -90,9 +96,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], version: str, instance: str) -> None:
+    def __init__(self, address: tuple[str, int], version: str, instance: str, burn_s: float = 0.0) -> None:
         self.version = version
         self.instance = instance
+        self.burn_s = burn_s
+        self.worker = ThreadPoolExecutor(max_workers=1)
         self.in_flight = InFlight()
         self.leaving = threading.Event()
         self.closed = threading.Event()
@@ -157,12 +165,24 @@ class Server(ThreadingHTTPServer):
         _shut(self.socket)
         self.admit()
 
+    def in_turn(self, path: str) -> tuple[HTTPStatus, str]:
+        """Return the answer to ``path``; where calls cost something, after all that came before it."""
+        return self.worker.submit(self.answer, path).result() if self.burn_s else self.answer(path)
+
     def answer(self, path: str) -> tuple[HTTPStatus, str]:
         if path == "/hello":
+            _burn(self.burn_s)
             return HTTPStatus.OK, f"Hello version: {self.version}, instance: {self.instance}\n"
         if path == "/health":
             return HTTPStatus.OK, "Helloworld is healthy"
         return HTTPStatus.NOT_FOUND, "Not Found\n"
+
+
+def _burn(cpu_s: float) -> None:
+    """Use up CPU time. A pod that gets less of a core takes longer, as the sample does."""
+    end = time.thread_time() + cpu_s
+    while time.thread_time() < end:
+        sum(range(1000))
 
 
 def _shut(endpoint: socket.socket) -> None:
@@ -176,7 +196,8 @@ def main() -> int:
     address = (environment.get("POD_IP", "127.0.0.1"), int(environment.get("PORT", PORT)))
     orders = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
     signal.pthread_sigmask(signal.SIG_BLOCK, orders)  # waited for one by one below: none is lost
-    server = Server(address, environment.get("SERVICE_VERSION", "v1"), environment.get("HOSTNAME", "unknown"))
+    version, instance = environment.get("SERVICE_VERSION", "v1"), environment.get("HOSTNAME", "unknown")
+    server = Server(address, version, instance, float(environment.get("BURN_MS", BURN_MS)) / 1000)
     threading.Thread(target=server.accept_until_closed, daemon=True).start()
     sys.stdout.write(f"listening on {address[0]}:{server.server_port}\n")
     sys.stdout.flush()
@@ -185,7 +206,9 @@ def main() -> int:
     server.leaving.set()
     time.sleep(float(environment.get("LINGER_S", LINGER_S)))
     server.close()
-    return 0 if server.in_flight.finish(FINISH_S) else 1
+    finished = server.in_flight.finish(FINISH_S)
+    server.worker.shutdown(wait=False, cancel_futures=True)
+    return 0 if finished else 1
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
@@ -27,9 +30,10 @@ class App:
         return self.process.wait(5)
 
 
-@pytest.fixture
-def app() -> Iterator[App]:
+@contextmanager
+def running(burn_ms: float) -> Iterator[App]:
     environment = {"PORT": "0", "HOSTNAME": "helloworld-v1-abc", "SERVICE_VERSION": "v1", "LINGER_S": "0.1"}
+    environment["BURN_MS"] = str(burn_ms)
     argv = [sys.executable, "-I", "-S", str(HELLOWORLD)]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -38,6 +42,13 @@ def app() -> Iterator[App]:
             yield App(process, port)
         finally:
             process.kill()
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    """The application as tests of other things have it: its calls cost nothing."""
+    with running(burn_ms=0) as app:
+        yield app
 
 
 def test_it_answers_like_the_sample(app: App) -> None:
@@ -50,6 +61,38 @@ def test_it_answers_like_the_sample(app: App) -> None:
     connection.close()
     hello = (200, "Hello version: v1, instance: helloworld-v1-abc\n")
     assert answers == [hello, hello, (200, "Helloworld is healthy"), (404, "Not Found\n")]
+
+
+def _send(stack: ExitStack, app: App, path: str) -> socket.socket:
+    raw = stack.enter_context(socket.create_connection(("127.0.0.1", app.port), timeout=20))
+    raw.sendall(f"GET {path} HTTP/1.1\r\nHost: helloworld\r\n\r\n".encode())
+    return raw
+
+
+def _cpu_s(process: subprocess.Popen[str]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_calls_cost_cpu_one_after_the_other_and_the_probe_waits_in_their_queue() -> None:
+    with running(burn_ms=100) as app, ExitStack() as stack:
+        start, spent_s = time.monotonic(), _cpu_s(app.process)
+        calls = [_send(stack, app, "/hello") for _ in range(3)]
+        health = _send(stack, app, "/health")
+        assert health.recv(65536).endswith(b"is healthy")
+        assert time.monotonic() - start > 0.1
+        assert all(raw.recv(65536).startswith(b"HTTP/1.1 200 ") for raw in calls)
+        assert time.monotonic() - start > 0.3
+        assert _cpu_s(app.process) - spent_s > 0.28
+
+
+def test_a_loaded_app_answers_its_probe_within_its_time() -> None:
+    with running(burn_ms=45) as app, ExitStack() as stack:
+        for _ in range(5):
+            _send(stack, app, "/hello")
+        start = time.monotonic()
+        assert _send(stack, app, "/health").recv(65536).endswith(b"is healthy")
+        assert time.monotonic() - start < 1
 
 
 def test_a_connection_is_kept_and_a_reply_is_one_segment(app: App) -> None:
