@@ -36,7 +36,7 @@ PROGRAM = """
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[launch.LabState]:
-    with launch.running_lab() as lab:
+    with launch.running_lab(fast=True) as lab:
         yield lab
 
 

@@ -69,7 +69,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     if arguments.verb == "lab" and arguments.action == "env":
         return verbs.lab_env()
     if arguments.verb == "lab":
-        return verbs.lab(arguments.action, getattr(arguments, "apiserver", ""))
+        return verbs.lab(arguments)
     if arguments.verb == "restore":
         return verbs.restore(arguments)
     return verbs.report(arguments.folder) if arguments.verb == "report" else verbs.version()
@@ -100,7 +100,9 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
     from meshbook.cli import faults
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _add_apiserver(actions.add_parser("up", help="start it"))
+    up = actions.add_parser("up", help="start it")
+    _add_apiserver(up)
+    up.add_argument("--fast", action="store_true", help="the sample costs no CPU (the real one: about 45 ms a call)")
     actions.add_parser("status", help="say whether it is up")
     actions.add_parser("env", help='print what kubectl and gcloud need: eval "$(meshbook lab env)"')
     actions.add_parser("down", help="take it down and remove its files")

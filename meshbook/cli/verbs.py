@@ -46,15 +46,18 @@ def report(folder: Path) -> int:
     return 0 if found.outcome == "pass" else 1
 
 
-def lab(action: str, apiserver: str) -> int:
+def lab(arguments: argparse.Namespace) -> int:
     """Start, show or stop the lab of this user; status gives 1 when none is up."""
     from meshbook.lab import launch
 
     root = launch.default_root()
-    if action == "down":
+    if arguments.action == "down":
         print("the lab is down" if launch.stop(root) else "no lab was up")
         return 0
-    found = launch.start(root, apiserver=apiserver) if action == "up" else launch.state(root)
+    if arguments.action == "up":
+        found: launch.LabState | None = launch.start(root, apiserver=arguments.apiserver, fast=arguments.fast)
+    else:
+        found = launch.state(root)
     if found is None:
         print("no lab is up; meshbook lab up starts one")
         return 1

@@ -18,13 +18,15 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")
     parser.add_argument("--apiserver", choices=APISERVERS, default=APISERVERS[0])
+    parser.add_argument("--fast", action="store_true", help="the sample application costs no CPU")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for library in ("httpx", "httpcore", "aiohttp.access"):
         logging.getLogger(library).setLevel(logging.WARNING)
     broken: list[BaseException] = []
     try:
-        asyncio.run(serve(arguments.folder, lifeline=arguments.lifeline, real_api=arguments.apiserver == "real"))
+        real_api = arguments.apiserver == "real"
+        asyncio.run(serve(arguments.folder, lifeline=arguments.lifeline, real_api=real_api, fast=arguments.fast))
     except* MeshbookError as group:
         broken += group.exceptions
     for error in broken:

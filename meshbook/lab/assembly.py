@@ -76,10 +76,10 @@ class Ground:
     """Of a real control plane; None: the API servers are emulated."""
 
 
-async def serve(root: Path, *, lifeline: bool, real_api: bool = False) -> None:
+async def serve(root: Path, *, lifeline: bool, real_api: bool = False, fast: bool = False) -> None:
     """Run a lab in ``root`` until SIGTERM, SIGINT or, with ``lifeline``, the end of standard input.
 
-    With ``real_api``, over real API servers, which must be installed.
+    With ``real_api``, over real API servers, which must be installed. With ``fast``, the sample costs no CPU.
     """
     programs = find(os.environ) if real_api else None
     stop = asyncio.Event()
@@ -89,7 +89,7 @@ async def serve(root: Path, *, lifeline: bool, real_api: bool = False) -> None:
     if lifeline:
         loop.add_reader(sys.stdin.fileno(), _end_of_lifeline, stop)
     async with contextlib.AsyncExitStack() as stack:
-        ground = await stack.enter_async_context(_ground(root, programs))
+        ground = await stack.enter_async_context(_ground(root, programs, fast=fast))
         serving = asyncio.create_task(_serve(ground, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -106,12 +106,12 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _ground(root: Path, programs: Programs | None) -> AsyncIterator[Ground]:
+async def _ground(root: Path, programs: Programs | None, *, fast: bool) -> AsyncIterator[Ground]:
     with _locked(root):
         require_file_watches(FILE_WATCHES)
         block, claim = claim_block()
         with claim:
-            topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None)
+            topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None, fast=fast)
             processes = ProcessTable(topology)
             await processes.start_guardian()
             try:

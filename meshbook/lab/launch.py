@@ -94,15 +94,19 @@ def state(root: Path) -> LabState | None:
     return lab if lab.alive else None
 
 
-def start(root: Path, *, apiserver: str = APISERVERS[0], timeout_s: float = START_TIMEOUT_S) -> LabState:
-    """Start a lab that stays up until ``stop``; return when both clusters are ready. ``apiserver``: ``APISERVERS``.
+def start(
+    root: Path, *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = START_TIMEOUT_S
+) -> LabState:
+    """Start a lab that stays up until ``stop``; return when both clusters are ready.
+
+    ``apiserver`` is one of ``APISERVERS``. In a ``fast`` lab the sample application costs no CPU.
 
     Raises ``LabError`` when one is up there already, or when it does not get ready within ``timeout_s``.
     """
     running = state(root)
     if running is not None:
         raise LabError(f"a lab is up already (process {running.pid})", hint="meshbook lab status, meshbook lab down")
-    process = _spawn(root, apiserver, lifeline=False)
+    process = _spawn(root, apiserver, fast=fast, lifeline=False)
     ready = _await_ready(root, process, timeout_s)
     process.returncode = 0  # it outlives us on purpose: without this, Popen would warn
     return ready
@@ -118,10 +122,12 @@ def stop(root: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
 
 
 @contextlib.contextmanager
-def running_lab(*, apiserver: str = APISERVERS[0], timeout_s: float = START_TIMEOUT_S) -> Iterator[LabState]:
+def running_lab(
+    *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = START_TIMEOUT_S
+) -> Iterator[LabState]:
     """Give a lab of its own, in a temporary folder, for the length of a ``with`` block."""
     root = Path(tempfile.mkdtemp(prefix="meshbook-lab-"))
-    process = _spawn(root, apiserver, lifeline=True)
+    process = _spawn(root, apiserver, fast=fast, lifeline=True)
     try:
         yield _await_ready(root, process, timeout_s)
     finally:
@@ -141,14 +147,14 @@ def remove_files(root: Path) -> None:
         root.rmdir()
 
 
-def _spawn(root: Path, apiserver: str, *, lifeline: bool) -> subprocess.Popen[bytes]:
+def _spawn(root: Path, apiserver: str, *, fast: bool, lifeline: bool) -> subprocess.Popen[bytes]:
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     remove_files(root)
     root.mkdir(exist_ok=True, mode=0o700)
     environment = {name: value for name, value in os.environ.items() if name.upper() not in NOT_INHERITED}
     options: dict[str, Any] = {"stdin": subprocess.PIPE if lifeline else subprocess.DEVNULL}
     argv = [sys.executable, "-m", "meshbook.lab", str(root), f"--apiserver={apiserver}"]
-    argv += ["--lifeline"] if lifeline else []
+    argv += [flag for flag, given in (("--fast", fast), ("--lifeline", lifeline)) if given]
     with (root / LOG_NAME).open("ab") as log:
         return subprocess.Popen(
             argv, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True, **options

@@ -125,6 +125,13 @@ class LabTopology:
     lowest_port: int = 1024
     """Lowest port that this user may bind (``net.ipv4.ip_unprivileged_port_start``; 0 for root)."""
     clusters: tuple[ClusterTopology, ...] = field(default=())
+    fast: bool = False
+    """Whether the sample application answers at no cost, instead of burning CPU for each call as the real one does."""
+
+    @property
+    def container_environment(self) -> dict[str, str]:
+        """What every container of the lab finds in its environment, unless its own ``env`` says otherwise."""
+        return {"BURN_MS": "0"} if self.fast else {}
 
     @property
     def kubeconfig(self) -> Path:
@@ -213,7 +220,9 @@ class LabTopology:
         raise KeyError(f"no cluster {name!r} in this lab; it has {', '.join(c.name for c in self.clusters)}")
 
 
-def two_clouds(root: Path, block: int, lowest_port: int = 1024, *, real_api: bool = False) -> LabTopology:
+def two_clouds(
+    root: Path, block: int, lowest_port: int = 1024, *, real_api: bool = False, fast: bool = False
+) -> LabTopology:
     """Return the article's environment: ``cluster1`` (Anthos on bare metal) and ``cluster2`` (GKE)."""
     cluster1 = ClusterTopology(
         name="cluster1",
@@ -237,4 +246,4 @@ def two_clouds(root: Path, block: int, lowest_port: int = 1024, *, real_api: boo
         is_gke=True,
         real_api=real_api,
     )
-    return LabTopology(root=root, block=block, lowest_port=lowest_port, clusters=(cluster1, cluster2))
+    return LabTopology(root=root, block=block, lowest_port=lowest_port, clusters=(cluster1, cluster2), fast=fast)

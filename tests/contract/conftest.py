@@ -220,7 +220,7 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[Clusters]:
         assert len(contexts) == 2, "--contexts takes two names"
         yield Clusters(kubeconfig=os.environ.get("KUBECONFIG") or None, contexts=contexts)
         return
-    with launch.running_lab() as lab:
+    with launch.running_lab(fast=True) as lab:
         yield Clusters(kubeconfig=str(lab.kubeconfig), contexts=lab.contexts)
 
 

@@ -126,7 +126,7 @@ def _shell(lab: launch.LabState, folder: Path, name: str) -> Shell:
 def shared_lab() -> Iterator[launch.LabState]:
     """One lab for tests that keep to namespaces of their own."""
     _program(VERSIONS[0])
-    with launch.running_lab() as lab:
+    with launch.running_lab(fast=True) as lab:
         yield lab
 
 
@@ -148,7 +148,7 @@ def each_shell(
 def fresh_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Each kubectl that is installed, with a lab of its own in which nothing has happened yet."""
     _program(request.param)
-    with launch.running_lab() as lab:
+    with launch.running_lab(fast=True) as lab:
         yield _shell(lab, tmp_path_factory.mktemp("shell"), request.param)
 
 

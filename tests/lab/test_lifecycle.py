@@ -18,13 +18,13 @@ pytestmark = pytest.mark.envoy
 GONE_WITHIN_S = 10.0
 
 
-def _marked(root: Path) -> list[str]:
-    """Command lines of all processes that carry the mark of the lab in ``root``."""
-    mark = f"MESHBOOK_LAB={root}".encode()
+def _marked(root: Path, also: str = "") -> list[str]:
+    """Command lines of all processes that carry the mark of the lab in ``root``, and ``also`` in their environment."""
+    marks = {f"MESHBOOK_LAB={root}".encode(), *([also.encode()] if also else [])}
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (process / "environ").read_bytes().split(b"\0"):
+            if marks <= set((process / "environ").read_bytes().split(b"\0")):
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:
             continue
@@ -68,6 +68,12 @@ def test_up_gives_two_contexts_and_a_private_kubeconfig(lab_root: Path) -> None:
     assert launch.state(lab_root) == lab
     envoys = [line for line in _marked(lab_root) if "envoy" in line]
     assert len(envoys) == 3, "two east-west gateways and one load balancer"
+    assert _marked(lab_root, also="BURN_MS=0") == []
+
+
+def test_pods_of_a_fast_lab_are_told_to_burn_nothing(lab_root: Path) -> None:
+    launch.start(lab_root, fast=True)
+    assert len(_marked(lab_root, also="BURN_MS=0")) == 2, "the two east-west gateways are its pods"
 
 
 def test_down_leaves_no_process_no_port_and_no_file(lab_root: Path) -> None:

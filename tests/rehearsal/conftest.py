@@ -45,7 +45,7 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[launch.LabState]:
-    with launch.running_lab() as state:
+    with launch.running_lab(fast=True) as state:
         yield state
 
 

@@ -258,7 +258,7 @@ class Pod:
             self.object, spec, pod_ip=self.address, host_ip=ground.cluster.node_address, cwd=folder
         )
         known = credentials.environment(ground.cluster, self._folder())
-        found = replace(found, environment={**known, **found.environment})
+        found = replace(found, environment={**ground.topology.container_environment, **known, **found.environment})
         if not execution.is_proxy(spec):
             return found
         proxy_folder = ground.topology.proxy_folder(ground.cluster.name, *self.key)

@@ -31,7 +31,7 @@ with control.injected(Wanted(kind="cluster-away", context="cluster1", for_s=1.5)
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[launch.LabState]:
-    with launch.running_lab() as lab:
+    with launch.running_lab(fast=True) as lab:
         yield lab
 
 
