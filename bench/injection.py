@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from meshbook.windows import Fault
+from meshbook.analysis import Fault
 
 Edge = tuple[float, float]
 """Unix times between which something happened."""

@@ -24,8 +24,8 @@ from injection import Injector
 from localpod import LocalPod
 
 from meshbook import probes
+from meshbook.analysis import Fault, calibrate
 from meshbook.clusters import Fleet
-from meshbook.windows import Fault, calibrate
 
 LENGTHS_S = (0.05, 0.2, 1.0, 3.0, 10.0)
 _CALM_S = 1.5

@@ -1,6 +1,6 @@
 """The referee of the outage windows: tens of thousands of modelled outages, and every word that is not true of them.
 
-``service_model`` knows the truth; this holds ``meshbook.windows`` against it. Held true in every world:
+``service_model`` knows the truth; this holds ``meshbook.analysis`` against it. Held true in every world:
 
 - every time for which the whole service was away lies within what a window, or the time between two, leaves possible;
 - no window claims more than the time from the first begin to the last end of what it shows (two outages without a good
@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from service_model import EPOCH, KINDS, Trouble, World, rows, world
 
 from meshbook import tables
-from meshbook.windows.evidence import Gap, gaps
-from meshbook.windows.outages import Stream, Window, hidden, streams, windows_of
+from meshbook.analysis.availability import Stream, Window, hidden, streams, windows_of
+from meshbook.analysis.bounds import Gap, gaps
 
 _BATCH = 100
 _ROUNDING_S = 2e-6

@@ -1,7 +1,7 @@
 """A service and its callers as plain arithmetic: who asks when, what goes wrong, and what each caller is told. Pure.
 
 No network and no clock, so ten thousand outages take a minute. The truth is known to the digit, which no real service
-offers. ``referee`` holds what ``meshbook.windows`` reports against it.
+offers. ``referee`` holds what ``meshbook.analysis`` reports against it.
 """
 
 from __future__ import annotations

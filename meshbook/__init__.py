@@ -1,19 +1,20 @@
-"""The door: helpers of a runbook that proves a two-cloud service mesh works.
+"""Helpers of a runbook that proves a two-cloud service mesh works.
 
 Start with the clusters, ask with a probe, judge what came back::
 
-    from meshbook import Fleet, judge, probes
+    from meshbook import Fleet, analysis, probes
 
     fleet = Fleet.connect(["cluster1", "cluster2"])
     frame = probes.curl_from_pods(fleet, "http://helloworld.sample:5000/hello", requests=20)
-    judge.answers_from_both(frame, ["v1", "v2"])
+    analysis.answers_from_both(frame, ["v1", "v2"])
 
-- ``Fleet`` and ``Cluster``: apply, scale, wait, exec over several contexts (``meshbook.clusters``).
-- ``hub``: the fleet feature behind the MultiClusterIngress, and its VIP.
-- ``probes``: curl from pods and from here, one row per transfer.
-- ``outage``: take a workload away and always bring it back.
-- ``ladder``: one kind of failure after the other, watched from everywhere; what each did to the service.
-- ``judge`` and ``charts``: rows to verdicts, rows to figures.
+- ``Fleet`` and ``Cluster``: apply, scale, wait, exec over several contexts.
+- ``gkehub``: the fleet's ingress feature behind the MultiClusterIngress, and its VIP.
+- ``probes``: curl from pods and from here, one row per request.
+- ``outage``: scale a workload down and always restore it.
+- ``experiment``: failure modes, one after the other, watched from everywhere; what each did to the service.
+- ``analysis`` and ``charts``: rows to verdicts, rows to figures.
+- ``notebook``: what a notebook shows and leaves in its own outputs.
 - ``runs`` and ``report``: notebooks executed, their verdicts collected.
 - ``MeshbookError``: base of all errors; ``UsageError``: the input is at fault.
 
@@ -26,16 +27,16 @@ import importlib
 from typing import Any
 
 _NAMES = {"Cluster": "clusters", "Fleet": "clusters", "MeshbookError": "errors", "UsageError": "errors"}
-_ROOMS = ("charts", "hub", "judge", "ladder", "outage", "probes", "report", "runs")
+_PACKAGES = ("analysis", "charts", "experiment", "gkehub", "notebook", "outage", "probes", "report", "runs")
 
-__all__ = ["Cluster", "Fleet", "MeshbookError", "UsageError", "charts", "hub", "judge", "ladder", "outage"]
-__all__ += ["probes", "report", "runs"]
+__all__ = ["Cluster", "Fleet", "MeshbookError", "UsageError", "analysis", "charts", "experiment", "gkehub", "notebook"]
+__all__ += ["outage", "probes", "report", "runs"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(importlib.import_module(f"meshbook.{_NAMES[name]}"), name)
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"meshbook.{name}")
     raise AttributeError(f"module 'meshbook' has no attribute {name!r}; it has {', '.join(__all__)}")
 

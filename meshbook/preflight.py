@@ -12,10 +12,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from meshbook import hub
+from meshbook import gkehub
+from meshbook.analysis import Outcome, Verdict
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError, MeshbookError
-from meshbook.judge import Outcome, Verdict
 
 SYSTEM = "istio-system"
 INJECTION_NOTE = "sidecar.istio.io/status"
@@ -171,7 +171,7 @@ def fleet_has(memberships: Sequence[str], config_cluster: Cluster, project: str 
     """Claim: the fleet has these ``memberships`` (``location/name``)."""
     claim = f"the fleet has the memberships {' and '.join(memberships)}"
     try:
-        present = hub.memberships(config_cluster, project=project)
+        present = gkehub.memberships(config_cluster, project=project)
     except MeshbookError as error:
         return Verdict(claim=claim, outcome="inconclusive", reason=f"The fleet could not be asked: {error}")
     rows = {name: (name in present, "a member" if name in present else "not a member") for name in memberships}

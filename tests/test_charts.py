@@ -13,8 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 
 from meshbook import charts, tables
+from meshbook.analysis import intervals
 from meshbook.charts import answers as answers_charts
-from meshbook.judge import intervals
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 

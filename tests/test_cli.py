@@ -18,8 +18,8 @@ import pytest
 from meshbook.cli.run import restore
 
 VERDICT = (
-    "from meshbook import judge, page\n"
-    'page.leave_verdict(judge.Verdict(claim="all is well", outcome="{outcome}", reason="looked", n=3))'
+    "from meshbook import analysis, notebook\n"
+    'notebook.leave_verdict(analysis.Verdict(claim="all is well", outcome="{outcome}", reason="looked", n=3))'
 )
 Meshbook = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -121,7 +121,12 @@ def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
         ([VERDICT.format(outcome="fail")], 1),
         ([VERDICT.format(outcome="inconclusive")], 1),
         (["1 / 0"], 1),
-        (["from meshbook import page, UsageError\npage.begin()\nraise UsageError('no such context', hint='x')"], 2),
+        (
+            [
+                "from meshbook import UsageError, notebook\nnotebook.begin()\nraise UsageError('no such context', hint='x')"
+            ],
+            2,
+        ),
     ],
     ids=["fail", "inconclusive", "error", "usage error in a cell"],
 )

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 
-from meshbook import page, runs
+from meshbook import notebook, runs
 from meshbook.errors import UsageError
 from meshbook.runs.parameters import declared
 
@@ -56,8 +56,8 @@ def test_it_says_what_it_asks_first_and_leaves_its_verdict_last(path: Path) -> N
     first, code = cells(path, "markdown")[0].source, cells(path)
     for word in ("The question", "What you should see", "What a failure means", "How long"):
         assert f"**{word}.**" in first
-    assert "page.begin()" in code[1].source
-    assert code[-1].source.startswith("page.leave_verdict(")
+    assert "notebook.begin()" in code[1].source
+    assert code[-1].source.startswith("notebook.leave_verdict(")
 
 
 @each
@@ -107,10 +107,10 @@ def test_the_articles_file_holds_the_articles_values() -> None:
 
 def test_manifests_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert (page.manifests_folder() / "connectivity" / "sleep.yaml").is_file()
-    assert not page.manifests_folder().is_absolute()
+    assert (notebook.manifests_folder() / "connectivity" / "sleep.yaml").is_file()
+    assert not notebook.manifests_folder().is_absolute()
     with pytest.raises(UsageError, match="no manifests in elsewhere"):
-        page.manifests_folder("elsewhere")
+        notebook.manifests_folder("elsewhere")
 
 
 def test_an_interrupted_failover_is_known_to_need_a_restore() -> None:

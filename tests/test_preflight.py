@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from meshbook import hub, preflight
+from meshbook import gkehub, preflight
+from meshbook.analysis import Verdict
 from meshbook.errors import ClusterError, FleetError
-from meshbook.judge import Verdict
 
 Objects = dict[str, list[dict[str, Any]]]
 
@@ -181,7 +181,7 @@ def test_the_fleet_is_asked_for_its_members(
             raise FleetError("no answer")
         return members
 
-    monkeypatch.setattr(hub, "memberships", memberships)
+    monkeypatch.setattr(gkehub, "memberships", memberships)
     assert preflight.fleet_has(["global/a", "us-central1/b"], fleet[0]).outcome == outcome
 
 

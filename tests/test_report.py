@@ -16,7 +16,7 @@ import pytest
 
 from meshbook import report
 from meshbook.errors import UsageError
-from meshbook.page import ROWS_TYPE, VERDICT_TYPE
+from meshbook.notebook import ROWS_TYPE, VERDICT_TYPE
 from meshbook.report.machine import SCHEMA
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
@@ -52,7 +52,7 @@ def executed(folder: Path, name: str, *claims: dict[str, Any], state: str = "", 
         nbformat.v4.new_code_cell("probe()", execution_count=1, outputs=[display(data)]),
         nbformat.v4.new_markdown_cell("## Shares"),
         nbformat.v4.new_code_cell("draw()", execution_count=2, outputs=[display({"image/png": PIXEL})]),
-        nbformat.v4.new_code_cell("page.leave_verdict()", execution_count=3, outputs=[]),
+        nbformat.v4.new_code_cell("notebook.leave_verdict()", execution_count=3, outputs=[]),
     ]
     if claims:
         worst = "fail" if any(one["outcome"] == "fail" for one in claims) else claims[0]["outcome"]

@@ -19,14 +19,14 @@ import pandas as pd
 import pytest
 from localpod import LocalPod
 
-from meshbook import judge, manifests, probes, windows
+from meshbook import analysis, manifests, probes
+from meshbook.analysis import Fault
 from meshbook.clusters import Fleet
 from meshbook.errors import OutageError, UsageError
+from meshbook.experiment import holding, scratch
+from meshbook.experiment.holding import SCRIPT, Hold
+from meshbook.experiment.rungs import Scene
 from meshbook.lab.loopback import claim_block
-from meshbook.ladder import holding, scratch
-from meshbook.ladder.holding import SCRIPT, Hold
-from meshbook.ladder.rungs import Scene
-from meshbook.windows import Fault
 
 MANIFESTS = Path(__file__).parents[1] / "manifests" / "scratch"
 CALM_S = 1.8
@@ -113,7 +113,7 @@ def test_the_truth_of_a_freeze_lies_in_what_is_measured_of_it(workload: Workload
     answers, fault = measured(workload, shell)
     assert 0.3 < fault.seconds < 0.7
     assert fault.error_ms < 100
-    assert judge.measures_truly(windows.calibrate(answers, [fault])).outcome == "pass"
+    assert analysis.measures_truly(analysis.calibrate(answers, [fault])).outcome == "pass"
 
 
 @pytest.mark.parametrize("shell", [("/bin/sh",)], ids=["sh"])
@@ -121,7 +121,7 @@ def test_a_stamp_that_lies_by_a_second_fails(workload: Workload, shell: tuple[st
     answers, fault = measured(workload, shell)
     for lie in (timedelta(seconds=1), timedelta(seconds=-1)):
         told = replace(fault, start=fault.start + lie, end=fault.end + lie)
-        assert judge.measures_truly(windows.calibrate(answers, [told])).outcome == "fail"
+        assert analysis.measures_truly(analysis.calibrate(answers, [told])).outcome == "fail"
 
 
 def talk(shell: tuple[str, ...], *, until: str) -> subprocess.Popen[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from meshbook.page import PASS, measured
+from meshbook.notebook import PASS, measured
 from meshbook.report import INDEX, Report
 from meshbook.runs import Outcome
 

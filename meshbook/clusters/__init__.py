@@ -3,7 +3,7 @@
 ``Fleet`` (several, side by side) and ``Cluster`` (one) are what others use, with the records that they return. Within:
 ``kubeconfig`` and ``connection`` reach an API server, ``api`` handles single objects, ``applying``, ``waiting`` and
 ``execution`` do what takes more than one request, ``following`` reads watches and logs as they come, ``together`` works
-on several clusters side by side. Google's fleet API is ``meshbook.hub``.
+on several clusters side by side. Google's fleet API is ``meshbook.gkehub``.
 """
 
 from meshbook.clusters.cluster import Cluster

@@ -31,7 +31,7 @@ KINDS = {
 _API_OF = {kind: api_version for api_version, kinds in KINDS.items() for kind in kinds.split()}
 _MISSING = {
     "networking.istio.io": "install the mesh's control plane on this cluster first",
-    "networking.gke.io": "only the config cluster of the fleet's ingress feature has it: hub.enable_ingress(…) first",
+    "networking.gke.io": "only the config cluster of the ingress feature has it: gkehub.enable_ingress(…) first",
     "cloud.google.com": "only GKE clusters have it",
 }
 _PAGE = 500

@@ -2,7 +2,7 @@
 
 A request leaves on its beat whatever earlier ones do, so that an outage is seen as it is and not stretched by the
 requests that hang in it. What could not be sent in time is a row that says so. How one source sends is in ``streams``
-and ``podstreams``; what the rows mean is for ``meshbook.windows`` and ``judge``.
+and ``podstreams``; what the rows mean is for ``meshbook.analysis`` and ``judge``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from meshbook.errors import UsageError
-from meshbook.page import PASS, Claim, marks_of
+from meshbook.notebook import PASS, Claim, marks_of
 
 RUN_FILE = "run.json"
 _WORST_FIRST = ("interrupted", "error", "fail", "inconclusive")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from html import escape
 
-from meshbook.page import PASS, Claim, measured
+from meshbook.notebook import PASS, Claim, measured
 from meshbook.report.collect import Figure, Report, Stage
 from meshbook.report.style import STYLE
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from meshbook.page import FAIL, INCONCLUSIVE, PASS, measured
+from meshbook.notebook import FAIL, INCONCLUSIVE, PASS, measured
 from meshbook.report.collect import Report, Stage
 
 _STATES = [PASS, FAIL, INCONCLUSIVE, "error", "interrupted", "skipped"]

@@ -1,7 +1,7 @@
 """How a notebook ended, worked out from the executed copy; and the copy's own account of it put right.
 
 papermill marks cells as completed that never ran (a dead kernel, a deadline), and calls ``sys.exit(0)`` a success. So
-nothing passes here without the mark that ``page.leave_verdict`` leaves in the last cell. Reads and changes data only.
+nothing passes here without the mark of ``notebook.leave_verdict`` in the last cell. Reads and changes data only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from meshbook.errors import RunError
-from meshbook.page import marks_of
+from meshbook.notebook import marks_of
 from meshbook.runs.execution import KERNEL, Stop
 
 State = Literal["pass", "fail", "inconclusive", "error", "interrupted", "skipped"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshbook.errors import MeshbookError, UsageError
-from meshbook.page import FAIL, INCONCLUSIVE, PASS
+from meshbook.notebook import FAIL, INCONCLUSIVE, PASS
 from meshbook.runs.copies import ExecutedCopy, write_whole
 from meshbook.runs.execution import Stop, execute
 from meshbook.runs.interrupts import Interrupts

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meshbook import tables
-from meshbook.ladder import Round, Rung
-from meshbook.timeline import Order, Story, phases
+from meshbook.analysis import Order, Story, phases
+from meshbook.experiment import Round, Rung
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 

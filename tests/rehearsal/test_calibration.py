@@ -15,26 +15,26 @@ from typing import Any
 
 import pytest
 
-from meshbook import Fleet, hub, judge, ladder, probes
+from meshbook import Fleet, analysis, experiment, gkehub, probes
+from meshbook.analysis import Fault
 from meshbook.errors import UsageError
+from meshbook.experiment import calibrating
+from meshbook.experiment.freezing import Freezable
+from meshbook.experiment.rungs import Scene
+from meshbook.experiment.scratch import KINDS, NAME, scratch
 from meshbook.lab.launch import LabState
-from meshbook.ladder import calibrating
-from meshbook.ladder.freezing import Freezable
-from meshbook.ladder.rungs import Scene
-from meshbook.ladder.scratch import KINDS, NAME, scratch
-from meshbook.windows import Fault
 
 Run = Callable[..., Any]
 
 pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal, pytest.mark.timeout(240)]
 
-PACE = ladder.Pace(before_s=2.0)
+PACE = experiment.Pace(before_s=2.0)
 LENGTHS_S = [0.3, 1.0]
 KILLED = """
     import sys
-    from meshbook import Fleet, ladder
-    from meshbook.ladder import holding
-    from meshbook.ladder.scratch import scratch
+    from meshbook import Fleet, experiment
+    from meshbook.experiment import holding
+    from meshbook.experiment.scratch import scratch
     heard = holding.Hold.heard
     def aloud(hold, line, when):
         heard(hold, line, when)
@@ -42,7 +42,7 @@ KILLED = """
     holding.Hold.heard = aloud
     fleet = Fleet.connect([], sys.argv[1])
     where = {"outside": sys.argv[2], "namespace": "sample", "gateway_namespace": "gateways", "versions": {}}
-    with scratch(ladder.Scene(fleet=fleet, config=fleet["cluster2"], **where, timeout_s=30)) as subject:
+    with scratch(experiment.Scene(fleet=fleet, config=fleet["cluster2"], **where, timeout_s=30)) as subject:
         print(subject.outside, flush=True)
         subject.freeze(8)
 """
@@ -56,7 +56,7 @@ def scene(lab: LabState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     done = subprocess.run(argv, capture_output=True, text=True, timeout=110, env=dict(os.environ), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     fleet = Fleet.connect(["cluster1", "cluster2"], str(lab.kubeconfig))
-    vip = hub.wait_for_vip(fleet["cluster2"], "nifc-istio-gateway", "istio-ingressgateway")
+    vip = gkehub.wait_for_vip(fleet["cluster2"], "nifc-istio-gateway", "istio-ingressgateway")
     where = {"outside": f"http://{vip}/hello", "namespace": "sample", "gateway_namespace": "nifc-istio-gateway"}
     versions = {"cluster1": "v1", "cluster2": "v2"}
     yield Scene(fleet=fleet, config=fleet["cluster2"], versions=versions, **where, timeout_s=30)
@@ -76,7 +76,7 @@ def left(scene: Scene) -> list[str]:
 @pytest.mark.flaky(reruns=1)  # a machine that stands still for a moment is an outage that nobody has made
 def test_known_freezes_of_the_scratch_workload_lie_in_what_is_measured_by_every_path(scene: Scene) -> None:
     before = [str(state) for state in scene.fleet.deployments(scene.namespace)]
-    found = ladder.calibrate(scene, PACE, LENGTHS_S, "scratch")
+    found = experiment.calibrate(scene, PACE, LENGTHS_S, "scratch")
     assert {(row.source, row.path) for row in found.itertuples()} == {
         ("outside", "vip"),
         ("cluster1", "mesh"),
@@ -84,7 +84,7 @@ def test_known_freezes_of_the_scratch_workload_lie_in_what_is_measured_by_every_
     }
     assert set(found["fault"]) == {"scratch frozen for 0.3 s", "scratch frozen for 1 s"}
     assert bool(found["seen"].all())
-    assert judge.measures_truly(found).outcome == "pass", found.to_string()
+    assert analysis.measures_truly(found).outcome == "pass", found.to_string()
     assert left(scene) == []
     assert [str(state) for state in scene.fleet.deployments(scene.namespace)] == before
 
@@ -98,8 +98,8 @@ def test_a_truth_that_lies_by_a_second_fails(scene: Scene) -> None:
 
         liar = Freezable(outside=honest.outside, inside=honest.inside, freeze=lying)
         found = calibrating.measured(liar, scene, PACE, [0.3])
-    assert judge.measures_truly(found).outcome == "fail", found.to_string()
-    assert [verdict.outcome for verdict in ladder.claims_on(found)] == ["fail"]
+    assert analysis.measures_truly(found).outcome == "fail", found.to_string()
+    assert [verdict.outcome for verdict in experiment.claims_on(found)] == ["fail"]
 
 
 def test_an_interrupted_calibration_leaves_nothing(scene: Scene) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from meshbook import Fleet, judge, probes
+from meshbook import Fleet, analysis, probes
 from meshbook.lab.launch import LabState
 
 Run = Callable[..., Any]
@@ -113,4 +113,4 @@ def test_a_probe_cut_in_its_middle_loses_no_row_and_does_not_pass(fleet: Fleet, 
     lost = answers[answers["error"] == "lost"]
     assert len(answers) == 4000
     assert set(lost["source"]) == {"cluster1"}
-    assert judge.all_answered(answers[answers["source"] == "cluster1"]).outcome == "inconclusive"
+    assert analysis.all_answered(answers[answers["source"] == "cluster1"]).outcome == "inconclusive"

@@ -1,0 +1,82 @@
+"""How far a count can be trusted: intervals of a share, decisions against a limit, and how many requests would decide.
+
+All of them take requests as independent. Round robin is not: it alternates, so its counts scatter less than assumed
+here, and a verdict errs towards ``inconclusive``, never towards ``pass``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from scipy.stats import binomtest
+
+from meshbook.analysis.verdict import Outcome
+
+CONFIDENCE = 0.95
+_MOST_REQUESTS = 100_000
+
+Decide = Callable[[int, int], Outcome]
+"""From k of n to an outcome."""
+
+
+def interval(k: int, n: int) -> tuple[float, float]:
+    """Return the Wilson interval of the share behind ``k`` of ``n``."""
+    if n == 0:
+        return 0.0, 1.0
+    found = binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def bounds(k: int, n: int) -> tuple[float, float]:
+    """Return the exact (Clopper-Pearson) lower and upper bound of a share, each one-sided: 0 of n bounds it by 3/n."""
+    if n == 0:
+        return 0.0, 1.0
+    low = binomtest(k, n, alternative="greater").proportion_ci(CONFIDENCE, method="exact").low
+    high = binomtest(k, n, alternative="less").proportion_ci(CONFIDENCE, method="exact").high
+    return float(low), float(high)
+
+
+def at_most(limit: float) -> Decide:
+    """Return the decision whether a share is at most ``limit``."""
+
+    def decide(k: int, n: int) -> Outcome:
+        low, high = bounds(k, n)
+        return "pass" if high <= limit else "fail" if low > limit else "inconclusive"
+
+    return decide
+
+
+def between(lowest: float, highest: float) -> Decide:
+    """Return the decision whether a share lies between two limits, as an equivalence test does."""
+
+    def decide(k: int, n: int) -> Outcome:
+        low, high = interval(k, n)
+        if lowest <= low and high <= highest:
+            return "pass"
+        return "fail" if high < lowest or low > highest else "inconclusive"
+
+    return decide
+
+
+def to_decide(k: int, n: int, decide: Decide) -> str:
+    """Return in words how many requests would decide if the share stayed as it is, to two digits."""
+    share, size = (k / n if n else 0.0), max(n, 5)
+    while size <= _MOST_REQUESTS:
+        if decide(round(share * size), size) != "inconclusive":
+            unit = 10 ** max(0, int(math.log10(size)) - 1)
+            return f"about {math.ceil(size / unit) * unit} requests would decide"
+        size = math.ceil(size * 1.02)
+    return "the value is so near the limit that no reasonable number of requests would decide"
+
+
+def percent(share: float, n: int) -> float:
+    """Return ``share`` in percent, no finer than ``n`` requests can tell."""
+    return round(100 * share, 1 if n >= 1000 else 0)
+
+
+def percent_range(ends: tuple[float, float], n: int) -> tuple[float, float]:
+    """Return an interval in percent, rounded outwards to what ``n`` requests can tell."""
+    step = 10 if n >= 1000 else 1
+    low, high = ends
+    return math.floor(100 * step * low + 1e-9) / step, math.ceil(100 * step * high - 1e-9) / step

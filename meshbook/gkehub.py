@@ -1,0 +1,290 @@
+"""The fleet feature behind a MultiClusterIngress: enable it for a config membership, then wait for the VIP.
+
+The only room that talks to Google Cloud (GKE Hub), with the optional ``google-cloud-gke-hub``. The config cluster is
+given, not imported: anything with the few methods of ``ConfigCluster`` will do. The first answer through the VIP is
+``probes``' to wait for.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
+from meshbook.settings import HUB_EXTENSION, HubAddress, hub_address
+
+FEATURE = "multiclusteringress"
+KINDS = ("MultiClusterIngress", "MultiClusterService")
+_REQUEST_S = 30.0
+_LOOK_S = 0.5
+_CHANGING = ("ENABLING", "UPDATING", "SERVICE_UPDATING", "DISABLING")
+_APIS = "gcloud services enable gkehub.googleapis.com multiclusteringress.googleapis.com"
+
+
+class ConfigCluster(Protocol):
+    """What this room needs of the config cluster; ``clusters.Cluster`` has it."""
+
+    @property
+    def name(self) -> str: ...
+    def extension(self, name: str) -> dict[str, Any]: ...
+    def find(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None: ...
+    def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> Any: ...
+    def wait_for(self, kind: str, name: str, namespace: str, until: Any, *, timeout_s: float = 60) -> Any: ...
+    def wait_for_kinds(self, kinds: tuple[str, ...], *, timeout_s: float) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngressFeature:
+    """The fleet feature after ``enable_ingress``; the project is left out, since notebooks are shown to others."""
+
+    config_membership: str
+    """``<location>/<membership>``."""
+    outcome: Literal["created", "configured", "unchanged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """A cluster's name in the fleet."""
+
+    project: str
+    location: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str, project: str = "") -> Membership:
+        """Read ``projects/P/locations/L/memberships/M``, or ``L/M`` with ``project``."""
+        full = re.fullmatch(r"projects/([^/]+)/locations/([^/]+)/memberships/([^/]+)", text)
+        short = re.fullmatch(r"([^/]+)/([^/]+)", text)
+        if full:
+            return cls(project=full[1], location=full[2], name=full[3])
+        if not short:
+            raise UsageError(
+                f"cannot read the membership {text!r}",
+                hint="us-central1/my-cluster, or projects/P/locations/us-central1/memberships/my-cluster",
+            )
+        if not project:
+            raise UsageError(
+                f"the project of membership {text} is not known", hint="set CLOUDSDK_CORE_PROJECT, or pass project="
+            )
+        return cls(project=project, location=short[1], name=short[2])
+
+    @property
+    def resource(self) -> str:
+        return f"projects/{self.project}/locations/{self.location}/memberships/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.location}/{self.name}"
+
+    def __repr__(self) -> str:
+        return f"Membership({self})"
+
+
+def enable_ingress(
+    config_membership: str,
+    config_cluster: ConfigCluster | None = None,
+    *,
+    project: str = "",
+    endpoint: str = "",
+    change: bool = False,
+    timeout_s: float = 300,
+) -> IngressFeature:
+    """Enable the fleet's ingress feature with ``config_membership`` as its config cluster; again is no change.
+
+    With ``config_cluster``, its kubeconfig may tell where the fleet API is, and the wait includes the kinds that the
+    feature brings to that cluster. FleetError when another membership is configured, unless ``change`` is true.
+    """
+    extension = config_cluster.extension(HUB_EXTENSION) if config_cluster else {}
+    address = hub_address(HubAddress(endpoint=endpoint, project=project), extension)
+    membership = Membership.parse(config_membership, address.project)
+    api = _FleetApi(address)
+    configured = api.config_membership(membership.project)
+    outcome: Literal["created", "configured", "unchanged"] = "unchanged"
+    if configured is None:
+        api.create(membership, timeout_s)
+        outcome = "created"
+    elif configured.partition("/locations/")[2] != membership.resource.partition("/locations/")[2]:
+        if configured and not change:
+            raise FleetError(
+                f"the fleet's ingress feature has another config membership: {_redacted(configured)}",
+                hint=f"use that one, or change=True to move every MultiClusterIngress to {membership}",
+            )
+        api.update(membership, timeout_s)
+        outcome = "configured"
+    else:
+        api.wait_until_active(membership.project, timeout_s)
+    if config_cluster:
+        config_cluster.wait_for_kinds(KINDS, timeout_s=timeout_s)
+    return IngressFeature(config_membership=str(membership), outcome=outcome)
+
+
+def memberships(config_cluster: ConfigCluster | None = None, *, project: str = "", endpoint: str = "") -> list[str]:
+    """Return the fleet's members as ``<location>/<membership>``; found as by ``enable_ingress``."""
+    extension = config_cluster.extension(HUB_EXTENSION) if config_cluster else {}
+    address = hub_address(HubAddress(endpoint=endpoint, project=project), extension)
+    if not address.project:
+        raise UsageError("the fleet's project is not known", hint="set CLOUDSDK_CORE_PROJECT, or pass project=")
+    return sorted(str(Membership.parse(name)) for name in _FleetApi(address).memberships(address.project))
+
+
+def wait_for_vip(cluster: ConfigCluster, namespace: str, name: str, *, timeout_s: float = 900) -> str:
+    """Wait until the MultiClusterIngress has its address and return it (``203.0.113.7``, or ``address:port``)."""
+    if cluster.find("MultiClusterIngress", name, namespace) is None:
+        raise ClusterError(
+            f"{cluster.name}: there is no MultiClusterIngress {name} in {namespace}",
+            hint="stage 2 of the runbook makes it: run that first; or set ingress, gateway_namespace, config_cluster",
+        )
+    try:
+        found = cluster.wait_for("MultiClusterIngress", name, namespace, _vip_of, timeout_s=timeout_s)
+    except WaitTimeout as error:
+        raise WaitTimeout(
+            f"{cluster.name}: MultiClusterIngress {name} has no VIP after {timeout_s:g} s",
+            hint="was the feature enabled for this cluster (gkehub.enable_ingress), and is it a GKE cluster?",
+            **_obstacles(cluster, namespace, name),
+        ) from error
+    return _vip_of(found)
+
+
+def _vip_of(ingress: dict[str, Any]) -> str:
+    return str((ingress.get("status") or {}).get("VIP") or "")
+
+
+def _obstacles(cluster: ConfigCluster, namespace: str, name: str) -> dict[str, str]:
+    """Return what may keep the VIP away: a backend that is not there, and the controller's own words."""
+    ingress = cluster.find("MultiClusterIngress", name, namespace) or {}
+    spec = ((ingress.get("spec") or {}).get("template") or {}).get("spec") or {}
+    backend = str((spec.get("backend") or {}).get("serviceName", ""))
+    absent = backend and cluster.find("MultiClusterService", backend, namespace) is None
+    try:
+        events = cluster.list("Event", namespace, fields=f"involvedObject.name={name}")
+    except ClusterError as error:
+        events = [{"message": f"not readable: {error.message}"}]
+    words = [f"{event.get('reason', '')} {event.get('message', '')}".strip() for event in events[-3:]]
+    return {
+        "backend": f"there is no MultiClusterService {backend} in {namespace}" if absent else "",
+        "events": "; ".join(words) or "none, so no controller has looked at it",
+    }
+
+
+def _redacted(text: object) -> str:
+    return re.sub(r"projects/[^/\s'\"]+", "projects/…", str(text))
+
+
+class _FleetApi:
+    """GKE Hub v1 over REST, for one feature. Foreign errors become FleetError, without the project's name."""
+
+    def __init__(self, address: HubAddress) -> None:
+        try:
+            import google.auth.exceptions
+            import requests
+            from google.api_core import exceptions
+            from google.api_core.future.polling import DEFAULT_POLLING
+            from google.cloud import gkehub_v1
+        except ImportError as error:
+            raise UsageError("google-cloud-gke-hub is not installed", hint="pip install 'meshbook[gke]'") from error
+        self._v1: Any = gkehub_v1
+        self._poll = DEFAULT_POLLING.with_delay(initial=0.2, maximum=10, multiplier=1.5)
+        self._not_found = exceptions.NotFound
+        auth = google.auth.exceptions
+        self._no_login = (auth.DefaultCredentialsError, auth.RefreshError)
+        self._foreign = (exceptions.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, TimeoutError)
+        self._client = self._login(address)
+
+    def _login(self, address: HubAddress) -> Any:
+        url = urlsplit(address.endpoint if "//" in address.endpoint else f"https://{address.endpoint}")
+        loopback = re.fullmatch(r"localhost|127(\.\d+){3}|::1", url.hostname or "") is not None
+        if url.scheme != "https" and not loopback:
+            raise UsageError(f"the fleet API at {address.endpoint} would get a token unencrypted", hint="https://…")
+        options = {"api_endpoint": address.endpoint} if address.endpoint else {}
+        try:
+            client = self._v1.GkeHubClient(
+                transport="rest", client_options=options, credentials=_credentials(address.token_file)
+            )
+        except self._no_login as error:
+            raise self._error("log in to Google Cloud", error) from error
+        if loopback:
+            # A proxy cannot reach this machine, and must not see the token.
+            for transport in (client.transport, client.transport.operations_client._transport):
+                transport._session.trust_env = False
+        return client
+
+    def _read(self, project: str) -> Any:
+        name = f"projects/{project}/locations/global/features/{FEATURE}"
+        try:
+            return self._client.get_feature(name=name, timeout=_REQUEST_S)
+        except self._not_found:
+            return None
+        except self._foreign as error:
+            raise self._error("read the fleet's ingress feature", error) from error
+
+    def config_membership(self, project: str) -> str | None:
+        """Return the feature's config membership; None when the feature is not enabled."""
+        feature = self._read(project)
+        return None if feature is None else str(feature.spec.multiclusteringress.config_membership)
+
+    def memberships(self, project: str) -> list[str]:
+        """Return the resource names of the fleet's memberships in all locations."""
+        parent = f"projects/{project}/locations/-"
+        try:
+            return [str(found.name) for found in self._client.list_memberships(parent=parent, timeout=_REQUEST_S)]
+        except self._foreign as error:
+            raise self._error("list the fleet's memberships", error) from error
+
+    def wait_until_active(self, project: str, timeout_s: float) -> None:
+        """Wait for a change that an earlier call, or somebody else, has begun."""
+        deadline = time.monotonic() + timeout_s
+        while (feature := self._read(project)) and feature.resource_state.state.name in _CHANGING:
+            if time.monotonic() > deadline:
+                raise FleetError(
+                    f"the fleet's ingress feature is still {feature.resource_state.state.name} after {timeout_s:g} s"
+                )
+            time.sleep(_LOOK_S)
+
+    def create(self, membership: Membership, timeout_s: float) -> None:
+        parent, feature = f"projects/{membership.project}/locations/global", self._feature(membership)
+        call = {"parent": parent, "feature_id": FEATURE, "resource": feature}
+        self._finish(self._client.create_feature, call, timeout_s)
+
+    def update(self, membership: Membership, timeout_s: float) -> None:
+        name = f"projects/{membership.project}/locations/global/features/{FEATURE}"
+        mask = {"paths": ["spec.multiclusteringress.config_membership"]}
+        call = {"name": name, "resource": self._feature(membership), "update_mask": mask}
+        self._finish(self._client.update_feature, call, timeout_s)
+
+    def _feature(self, membership: Membership) -> Any:
+        spec = self._v1.multiclusteringress_v1.FeatureSpec(config_membership=membership.resource)
+        return self._v1.Feature(spec=self._v1.CommonFeatureSpec(multiclusteringress=spec))
+
+    def _finish(self, call: Any, arguments: dict[str, Any], timeout_s: float) -> None:
+        """Start a long-running operation and wait until it is done."""
+        try:
+            call(**arguments, timeout=_REQUEST_S).result(timeout=timeout_s, polling=self._poll)
+        except TimeoutError as error:
+            message = f"the fleet did not finish enabling its ingress feature within {timeout_s:g} s"
+            raise FleetError(message, hint="run this step again: it goes on where the fleet is") from error
+        except self._foreign as error:
+            raise self._error("enable the fleet's ingress feature", error) from error
+
+    def _error(self, task: str, error: Exception) -> FleetError:
+        code = getattr(error, "code", None)
+        hint = "gcloud auth application-default login" if isinstance(error, self._no_login) else ""
+        hint = hint or (_APIS if code == 403 else "")
+        return FleetError(f"cannot {task}", saw=_redacted(error), hint=hint)
+
+
+def _credentials(token_file: str) -> Any:
+    """Return the token of ``token_file`` as credentials; None for Application Default Credentials."""
+    if not token_file:
+        return None
+    from google.oauth2.credentials import Credentials
+
+    try:
+        token = Path(token_file).expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"cannot read the access token's file: {reason}", hint="see the kubeconfig") from error
+    build: Any = Credentials
+    return build(token=token)

@@ -1,0 +1,183 @@
+"""What a notebook leaves in its own outputs, and how a reader finds it again: rows, and the verdict at the end.
+
+An executed notebook is the record of a stage, whoever executed it (``meshbook run``, papermill, JupyterLab), so rows
+and verdicts travel inside it, as display data of two types of their own that viewers pass over. The verdict is the
+positive mark of a run to the end: a notebook without one has not passed, whatever its cells say.
+
+Judging is in ``judge``, the columns of rows in ``tables``; files are written by ``runs`` and ``report``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshbook.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from meshbook.analysis import Verdict
+
+VERDICT_TYPE = "application/vnd.meshbook.verdict.v1+json"
+ROWS_TYPE = "application/vnd.meshbook.rows.v1+json"
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+_WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
+
+Claim = dict[str, Any]
+"""One ``analysis.Verdict`` as JSON data."""
+
+
+def begin() -> None:
+    """Set a notebook up: errors as one message without paths, wide tables, and a line that says what runs here."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is not None:
+        shell.InteractiveTB.set_mode(mode="Minimal")
+    import pandas as pd
+
+    pd.set_option("display.max_colwidth", 160, "display.width", 160)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    _show({"text/plain": f"meshbook {version('meshbook')}, Python {platform.python_version()}, {now}"})
+
+
+def environment() -> pd.DataFrame:
+    """Return what this notebook runs in: programs and libraries with their versions."""
+    import sys
+
+    import pandas as pd
+
+    names = ("meshbook", "kubernetes", "pandas", "matplotlib", "papermill", "jupyterlab")
+    found = {"python": platform.python_version(), "kernel": sys.executable, "system": platform.platform()}
+    return pd.DataFrame([*found.items(), *((name, version(name)) for name in names)], columns=["what", "version"])
+
+
+def manifests_folder(given: str = "") -> Path:
+    """Return the folder of the manifests: ``given``, else the repository's, beside the package or above this folder.
+
+    Relative where that is possible, so that a message which names it names no more of this machine than it must.
+    """
+    places = [Path(given).expanduser()] if given else [Path(__file__).parents[1] / "manifests"]
+    places += [] if given else [above / "manifests" for above in (Path.cwd(), *Path.cwd().parents)]
+    for place in places:
+        if (place / "connectivity").is_dir():
+            return Path(os.path.relpath(place)) if place.is_absolute() else place
+    raise UsageError(
+        f"no manifests in {given or 'the repository'}", hint="start in a clone, or set the parameter manifests"
+    )
+
+
+def progress(text: str) -> Callable[[str], None]:
+    """Show one line that changes in place; return what changes it. A saved notebook keeps its last text."""
+    from IPython.display import display
+
+    handle = display({"text/plain": text}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+    return lambda changed: handle.update({"text/plain": changed}, raw=True) if handle else None
+
+
+def keep_rows(rows: pd.DataFrame, name: str = "answers") -> None:
+    """Show a frame of ``tables.ANSWERS`` cut down for reading, and keep all of it for the report as ``name``.csv."""
+    from meshbook import tables
+
+    keep_table(rows, name, tables.readable(rows))
+
+
+def keep_table(table: pd.DataFrame, name: str, shown: pd.DataFrame | None = None, *, max_rows: int = 10) -> None:
+    """Show a frame (or ``shown``, which is made from it for reading), and keep it for the report as ``name``.csv."""
+    if not name.isidentifier():
+        raise UsageError(f"rows are kept under a plain word, not {name!r}")
+    seen = (table if shown is None else shown).astype(object)
+    seen = seen.where(seen.notna(), "")
+    kept = {"name": name, "csv": table.to_csv(index=False)}
+    html = seen.to_html(index=False, max_rows=max_rows, border=0)
+    text = f"{len(table)} rows kept as {name}\n{seen.to_string(index=False, max_rows=max_rows)}"
+    _show({"text/html": f"{html}<p>{len(table)} rows in all</p>", "text/plain": text, ROWS_TYPE: kept})
+
+
+def leave_verdict(*verdicts: Verdict) -> None:
+    """Show what was found, leave it as the notebook's verdict, and raise RunError unless every claim passed.
+
+    To be called once, in the last cell. The verdict is left before anything is raised, so that a stage which failed
+    differs from one which broke, and plain papermill exits with an error in both cases.
+    """
+    if not verdicts:
+        raise UsageError("a notebook's verdict rests on one claim at least")
+    claims: list[Claim] = [verdict.to_dict() for verdict in verdicts]
+    outcome = worst(claim["outcome"] for claim in claims)
+    html, text = "".join(verdict._repr_html_() for verdict in verdicts), "\n".join(map(str, verdicts))
+    _show({"text/html": html, "text/plain": text, VERDICT_TYPE: {"outcome": outcome, "claims": claims}})
+    missed = [claim for claim in claims if claim["outcome"] != PASS]
+    if missed:
+        reasons = "\n".join(f"  {claim['outcome']}: {claim['claim']}: {claim['reason']}" for claim in missed)
+        raise RunError(f"{len(missed)} of {len(claims)} claims did not pass\n{reasons}")
+
+
+def worst(outcomes: Iterator[str]) -> str:
+    """Return the outcome of a whole from the outcomes of its parts: one fail fails it, one doubt leaves it open."""
+    present = set(outcomes)
+    return next((outcome for outcome in _WORST_FIRST if outcome in present), INCONCLUSIVE)
+
+
+def measured(claim: Claim) -> str:
+    """Return what a claim measured as text: ``50 % (30 to 70)``, or only a range, ``0 to 0.14 s``, or nothing."""
+    estimate, low, high, unit = (claim[name] for name in ("estimate", "low", "high", "unit"))
+    found = "" if estimate is None else f"{estimate:g} {unit}".strip()
+    ends = "" if low is None or high is None else f"{low:g} to {high:g}"
+    return f"{found} ({ends})" if found and ends else found or f"{ends} {unit if ends else ''}".strip()
+
+
+def _show(bundle: Mapping[str, Any]) -> None:
+    from IPython.display import display
+
+    display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What a reader finds in an executed notebook."""
+
+    verdict: dict[str, Any] | None
+    """``{"outcome": …, "claims": […]}``; None unless the last code cell left one."""
+    complete: bool
+    """Every cell ran, and nothing was raised but the last cell's word on a verdict that is not pass."""
+    rows: Mapping[str, str]
+    """Name → CSV text with a header line."""
+
+    @property
+    def outcome(self) -> str:
+        """The verdict's outcome where there is one and the notebook is complete, else ``error``."""
+        return str(self.verdict["outcome"]) if self.verdict and self.complete else "error"
+
+
+def marks_of(notebook: Mapping[str, Any]) -> Marks:
+    """Read the marks of an executed notebook, given as JSON data."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    rows = {data["name"]: data["csv"] for cell in cells for data in _data(cell, ROWS_TYPE)}
+    verdicts = list(_data(cells[-1], VERDICT_TYPE)) if cells else []
+    verdict = verdicts[-1] if verdicts else None
+    ran = all(cell.get("execution_count") is not None or _is_skipped(cell) for cell in cells)
+    raised = [(cell, output["ename"]) for cell in cells for output in _errors(cell)]
+    expected = [(cells[-1], RunError.__name__)] if verdict and verdict["outcome"] != PASS else []
+    return Marks(verdict=verdict, complete=ran and raised == expected, rows=rows)
+
+
+def _is_skipped(cell: Mapping[str, Any]) -> bool:
+    return "skip-execution" in cell["metadata"].get("tags", [])
+
+
+def _errors(cell: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield from (output for output in cell.get("outputs", []) if output["output_type"] == "error")
+
+
+def _data(cell: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
+    for output in cell.get("outputs", []):
+        if kind in output.get("data", {}):
+            yield output["data"][kind]

@@ -1,0 +1,253 @@
+"""Promises of the outage windows: the truth lies in every range, and what was not seen is not claimed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from meshbook import analysis, tables
+from meshbook.analysis import Fault
+from meshbook.errors import UsageError
+
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+BEAT_S, USUAL_S, TIMEOUT_S = 0.1, 0.005, 1.0
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request: when, how long it took, and the kind of its error (empty: a good answer)."""
+
+    at: float
+    took: float = USUAL_S
+    error: str = ""
+
+
+def frame(
+    requests: Sequence[Sent], *, source: str = "outside", error_ms: float = 0, clock_ms: float = 0
+) -> pd.DataFrame:
+    rows = [
+        {
+            "seq": number,
+            "time": None if request.error in tables.NOT_MEASURED else at(request.at),
+            "source": source,
+            "path": "vip",
+            "version": "" if request.error else "v1",
+            "time_total_ms": request.took * 1000,
+            "error": request.error,
+            "time_error_ms": error_ms,
+            "clock_error_ms": clock_ms,
+        }
+        for number, request in enumerate(requests, 1)
+    ]
+    return tables.from_rows(rows, tables.ANSWERS)
+
+
+def beats(seconds: float = 20.0, *, phase_s: float = 0.0) -> list[float]:
+    return [phase_s + number * BEAT_S for number in range(round(seconds / BEAT_S))]
+
+
+def refused(start: float, end: float, sends: Sequence[float]) -> list[Sent]:
+    """Return what happens to requests of a service whose port is closed from ``start`` to ``end``."""
+    return [Sent(send, 0.001, "refused") if start <= send < end else Sent(send) for send in sends]
+
+
+def frozen(start: float, end: float, sends: Sequence[float]) -> list[Sent]:
+    """Return what happens to requests of a service that stands still from ``start`` to ``end``, then answers all."""
+    told = []
+    for send in sends:
+        waits = end - send if start - USUAL_S < send < end else 0.0
+        told.append(Sent(send, TIMEOUT_S, "timeout") if waits > TIMEOUT_S else Sent(send, waits + USUAL_S))
+    return told
+
+
+def only(found: pd.DataFrame) -> pd.Series:
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+PHASES = [0.013, 0.051, 0.097]
+LENGTHS = [0.05, 0.2, 1.0, 1.05, 3.0, 10.0]
+
+# ---- the truth lies within
+
+
+@pytest.mark.parametrize("fault", [refused, frozen])
+@pytest.mark.parametrize("length_s", LENGTHS)
+def test_length_and_edges_of_an_outage_lie_in_the_ranges_and_these_are_narrow(fault: object, length_s: float) -> None:
+    assert callable(fault)
+    for phase_s in PHASES:
+        told = frame(fault(5.0, 5.0 + length_s, beats(phase_s=phase_s)))
+        found = only(analysis.calibrate(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
+        assert found["within"], f"phase {phase_s}: {found.to_dict()}"
+        assert found["width_ms"] <= 2 * BEAT_S * 1000 + 50
+
+
+@pytest.mark.parametrize("fault", [refused, frozen])
+def test_the_truth_lies_within_when_beats_are_missing_and_time_stamps_are_vague(fault: object) -> None:
+    assert callable(fault)
+    sends = [send + 0.03 * math.sin(40 * send) for number, send in enumerate(beats()) if number % 7]
+    for length_s in LENGTHS:
+        told = frame(fault(5.0, 5.0 + length_s, sends), error_ms=20)
+        told["time"] += pd.to_timedelta([20 * (-1) ** number for number in range(len(told))], unit="ms")
+        found = only(analysis.calibrate(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
+        assert found["within"], f"{length_s} s: {found.to_dict()}"
+
+
+def test_an_outage_of_one_version_behind_a_balancer_is_a_window_for_each_request_it_cost() -> None:
+    told = [Sent(send, 0.001, "http_503") if 5 < send < 6 and n % 2 else Sent(send) for n, send in enumerate(beats())]
+    found = analysis.outage_windows(frame(told))
+    assert found["failed"].tolist() == [1] * 5
+    assert (found["low_ms"] == 0).all()
+    assert (found["high_ms"] <= 210).all()
+
+
+# ---- what is told apart
+
+
+def test_one_good_and_prompt_answer_ends_a_window_and_none_keeps_it_one() -> None:
+    apart = frame(refused(5.0, 5.5, beats()))
+    apart.loc[52, ["error", "version"]] = ["", "v1"]
+    found = analysis.outage_windows(apart)
+    assert found["number"].tolist() == [1, 2]
+    assert found["failed"].tolist() == [2, 2]
+    assert analysis.outage_windows(frame(refused(5.0, 5.5, beats())))["failed"].tolist() == [5]
+
+
+def test_a_window_counts_what_was_sent_failed_and_slow_and_the_longest_silence() -> None:
+    found = only(analysis.outage_windows(frame(frozen(5.01, 7.96, beats()), error_ms=3)))
+    assert (found["kind"], found["failed"], found["slow"], found["sent"]) == ("failed", 19, 10, 29)
+    assert found["longest_gap_ms"] == pytest.approx(2960, abs=1)
+    assert found["last_good"] == at(4.997)
+
+
+def test_a_slow_request_that_others_overtake_proves_no_outage() -> None:
+    told = [Sent(send, 0.9 if send == 5.0 else USUAL_S) for send in beats()]
+    found = only(analysis.outage_windows(frame(told)))
+    assert (found["kind"], found["low_ms"]) == ("slow", 0)
+    assert found["high_ms"] == pytest.approx(205, abs=1)
+
+
+def test_a_service_that_is_always_slow_is_not_away() -> None:
+    told = frame([Sent(send, 0.3) for send in beats()])
+    assert analysis.outage_windows(told).empty
+    assert only(analysis.coverage(told))["prompt_ms"] == 1500
+
+
+def test_a_version_far_away_is_not_slow_beside_a_near_one() -> None:
+    told = frame([Sent(send, 0.18 if n % 2 else USUAL_S) for n, send in enumerate(beats())])
+    told["version"] = ["v1", "v2"] * (len(told) // 2)
+    assert analysis.outage_windows(told).empty
+
+
+def test_sources_are_measured_each_on_its_own() -> None:
+    both = pd.concat([frame(refused(5.0, 6.0, beats()), source="a"), frame([Sent(s) for s in beats()], source="b")])
+    assert analysis.outage_windows(both)["source"].tolist() == ["a"]
+    assert analysis.coverage(both)["windows"].tolist() == [1, 0]
+
+
+# ---- what was not seen
+
+
+def test_none_seen_is_reported_as_below_what_the_sends_leave_open() -> None:
+    found = only(analysis.coverage(frame([Sent(send) for send in beats()])))
+    assert (found["windows"], found["sent"], found["failed"]) == (0, 200, 0)
+    assert found["below_ms"] == pytest.approx(1000 * (BEAT_S + USUAL_S), abs=0.2)
+
+
+def test_late_dropped_and_lost_requests_and_slow_answers_widen_what_may_be_unseen() -> None:
+    told = [Sent(send, error="dropped" if 5 < send < 5.25 else "") for send in beats()]
+    found = only(analysis.coverage(frame(told)))
+    assert (found["unknown"], found["below_ms"]) == (2, pytest.approx(305, abs=0.2))
+    slow = frame([Sent(send, 0.03) for send in beats()])
+    assert only(analysis.coverage(slow))["below_ms"] == pytest.approx(130, abs=0.2)
+
+
+def test_a_freeze_too_short_to_notice_is_shorter_than_what_is_said_to_be_unseen() -> None:
+    told = frame(frozen(5.01, 5.06, beats()))
+    assert analysis.outage_windows(told).empty
+    assert only(analysis.coverage(told))["below_ms"] >= 50
+
+
+def test_an_outage_without_an_end_or_a_begin_has_no_upper_bound() -> None:
+    never_back = only(analysis.outage_windows(frame(refused(5.0, 99.0, beats()))))
+    assert pd.isna(never_back["high_ms"])
+    assert pd.isna(never_back["first_good"])
+    assert never_back["low_ms"] > 14_000
+    never_there = only(analysis.outage_windows(frame(refused(0.0, 5.0, beats()))))
+    assert pd.isna(never_there["last_good"])
+
+
+def test_lost_rows_say_nothing_for_good_or_ill() -> None:
+    told = frame([Sent(send, error="lost" if 5 < send < 6 else "") for send in beats()])
+    assert analysis.outage_windows(told).empty
+    assert only(analysis.coverage(told))["below_ms"] > 1000
+
+
+def test_nothing_at_all_gives_empty_tables() -> None:
+    nothing = tables.empty(tables.ANSWERS)
+    assert analysis.outage_windows(nothing).empty
+    assert analysis.coverage(nothing).empty
+    assert analysis.calibrate(nothing, []).empty
+    alone = only(analysis.coverage(frame([Sent(0, error="refused")])))
+    assert pd.isna(alone["below_ms"])
+
+
+# ---- clocks
+
+
+def test_a_clock_error_widens_the_edges_and_not_the_length() -> None:
+    plain, vague = (
+        only(analysis.outage_windows(frame(refused(5.0, 6.0, beats()), clock_ms=clock_ms))) for clock_ms in (0, 50)
+    )
+    assert vague["high_ms"] == plain["high_ms"]
+    assert vague["low_ms"] == plain["low_ms"]
+    assert plain["last_good"] - vague["last_good"] == timedelta(milliseconds=50)
+    assert vague["first_good"] - plain["first_good"] == timedelta(milliseconds=50)
+    assert vague["first_bad"] - plain["first_bad"] == timedelta(milliseconds=50)
+
+
+def test_rows_of_a_closed_loop_are_taken_as_stamped_late_rather_than_early() -> None:
+    told = frame(refused(5.0, 6.0, beats()))
+    told["time_error_ms"] = float("nan")
+    found = only(analysis.outage_windows(told))
+    assert found["last_good"] == at(4.85)
+    assert found["high_ms"] == pytest.approx(1155, abs=0.2)
+
+
+# ---- calibration
+
+
+def test_a_measurement_that_is_wrong_is_found_out() -> None:
+    told = frame(refused(5.0, 6.0, beats()))
+    longer = only(analysis.calibrate(told, [Fault(name="f", start=at(4.7), end=at(6.0))]))
+    assert not longer["within"]
+    assert longer["off_ms"] == pytest.approx(200, abs=1)
+    unseen = only(analysis.calibrate(told, [Fault(name="f", start=at(10), end=at(11))]))
+    assert (unseen["seen"], unseen["within"]) == (False, False)
+    assert unseen["off_ms"] == pytest.approx(895, abs=1)
+
+
+def test_edges_count_even_where_the_length_is_right() -> None:
+    shifted = only(analysis.calibrate(frame(refused(5.0, 6.0, beats())), [Fault(name="f", start=at(5.3), end=at(6.3))]))
+    assert not shifted["within"]
+
+
+def test_a_truth_that_is_itself_unsure_is_granted_that_much() -> None:
+    told = frame(refused(5.0, 6.0, beats()))
+    fault = Fault(name="f", start=at(4.89), end=at(6.0), error_ms=20)
+    assert only(analysis.calibrate(told, [fault]))["within"]
+
+
+def test_a_fault_without_time_zone_or_length_is_refused() -> None:
+    for start, end in ((at(1), at(1)), (at(1).replace(tzinfo=None), at(2))):
+        with pytest.raises(UsageError):
+            Fault(name="f", start=start, end=end)

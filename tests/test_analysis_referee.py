@@ -1,0 +1,123 @@
+"""The referee's promises on some hundred modelled outages: whatever went wrong, the truth lies in the ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import pytest
+from referee import Untruth, measured, untruths, widths
+from service_model import EPOCH, KINDS, Latency, Trouble, World, rows, world
+
+from meshbook import analysis, tables
+from meshbook.analysis import latency
+from meshbook.analysis.availability import streams, windows_of
+
+QUICK = Latency(usual=0.003, jitter=0.2)
+CALM_S = 8.0
+
+
+def one(*troubles: Trouble, rate: float = 10.0, **given: object) -> World:
+    end = max((each.end for each in troubles), default=CALM_S)
+    plain: dict[str, object] = {"seed": 1, "rate": rate, "seconds": end + CALM_S, "timeout": 1.0, "sides": (QUICK,)}
+    return World(troubles=troubles, **(plain | given))  # type: ignore[arg-type]
+
+
+def trouble(kind: str, seconds: float) -> Trouble:
+    return Trouble(kind=kind, start=CALM_S, end=CALM_S + seconds)
+
+
+def told(some: World) -> pd.DataFrame:
+    return analysis.outage_windows(tables.from_rows(rows(some), tables.ANSWERS))
+
+
+def judged(first: int, last: int) -> list[Untruth]:
+    every = measured(world(seed) for seed in range(first, last))
+    return [wrong for some, stream in every for wrong in untruths(some, stream)]
+
+
+@pytest.mark.parametrize("first", [1, 101, 201])
+def test_nothing_untrue_is_said_of_outages_of_every_kind_by_senders_of_every_kind(first: int) -> None:
+    assert [str(wrong) for wrong in judged(first, first + 100)] == []
+
+
+def test_the_referee_finds_out_who_takes_every_answer_for_prompt_or_every_wait_for_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(latency, "_MARGIN_TIMES", 0.01)
+    monkeypatch.setattr(latency, "_MARGIN_FLOOR_S", 0.0)
+    assert judged(1, 301)
+
+
+@pytest.mark.parametrize("kind", ["frozen", "refused"])
+@pytest.mark.parametrize("rate", [10.0, 20.0, 50.0, 100.0])
+def test_the_range_of_a_quick_service_is_no_wider_than_two_beats_and_50_ms(kind: str, rate: float) -> None:
+    for seconds in (0.3, 1.0, 3.0):
+        some = one(trouble(kind, seconds), rate=rate)
+        ((_, stream),) = measured([some])
+        (width,) = widths(some, stream)
+        assert float(str(width["extra ms"])) <= 50, (seconds, width)
+
+
+# ---- what is no outage
+
+
+def test_one_slow_request_between_distant_others_is_not_taken_for_an_outage() -> None:
+    answers = tables.from_rows(rows(one(rate=2.0)), tables.ANSWERS)
+    answers.loc[8, "time_total_ms"] = 450.0
+    found = analysis.outage_windows(answers)
+    assert found["low_ms"].tolist() == [0.0]
+
+
+def test_a_sender_that_stood_still_does_not_claim_that_the_service_did() -> None:
+    busy = one(rate=100.0, sides=(Latency(usual=0.03, jitter=0.1),), pauses=((4.0, 4.4), (9.0, 9.9)))
+    assert told(busy)["low_ms"].max() == 0.0
+
+
+def test_requests_that_a_proxy_holds_and_answers_elsewhere_are_late_and_not_away() -> None:
+    held = [row if n % 160 < 110 else row | {"time_total_ms": 400.0} for n, row in enumerate(rows(one()))]
+    found = analysis.outage_windows(tables.from_rows(held, tables.ANSWERS))
+    assert not found.empty
+    assert (found["low_ms"] == 0.0).all()
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0, 10.0])
+def test_packets_sent_again_long_after_a_black_hole_do_not_make_it_longer(rate: float) -> None:
+    for seconds in (0.4, 1.3, 3.0):
+        hole = trouble("black-hole", seconds)
+        for timeout in (1.0, 5.0):
+            found = told(one(hole, rate=rate, timeout=timeout))
+            assert (found["low_ms"] <= 1000 * seconds).all()
+            assert (found["last_bad"] <= pd.Timestamp(EPOCH + hole.end, unit="s", tz="UTC")).all()
+
+
+def test_where_nothing_is_proved_the_inner_edges_are_no_tighter_than_the_outer_ones() -> None:
+    ((_, stream),) = measured([one(pauses=((4.0, 4.4),), rate=50.0, sides=(Latency(usual=0.03, jitter=0.1),))])
+    for window in windows_of(stream):
+        assert window.gone >= window.gap.end
+        assert window.still <= window.gap.start
+
+
+def test_half_of_the_requests_failing_is_many_short_windows_of_which_none_claims_the_whole() -> None:
+    half = one(trouble("half refused", 5.0), sides=(QUICK, QUICK))
+    found = told(half)
+    assert len(found) > 3
+    assert (found["high_ms"] < 5000).all()
+    assert list(untruths(half, next(stream for _, stream in measured([half])))) == []
+
+
+def test_every_kind_of_trouble_and_roughness_is_among_the_cases() -> None:
+    worlds = [world(seed) for seed in range(1, 301)]
+    assert {each.kind for some in worlds for each in some.troubles} == set(KINDS)
+    for name in ("late", "vague", "clock_error", "drops", "pauses", "retried_s"):
+        assert any(getattr(some, name) for some in worlds), name
+        assert not all(getattr(some, name) for some in worlds), name
+    assert {len(some.troubles) for some in worlds} == {0, 1, 2, 3}
+
+
+def test_a_margin_is_the_prompt_time_where_too_little_was_calm() -> None:
+    few = one(trouble("refused", 1.0), rate=2.0)
+    (stream,) = streams(tables.from_rows(rows(dataclasses.replace(few, seconds=12.0)), tables.ANSWERS))
+    assert latency.margin_of(stream.requests, [], stream.prompt) == stream.prompt
+    (stream,) = streams(tables.from_rows(rows(one(rate=50.0)), tables.ANSWERS))
+    assert 0.01 <= latency.margin_of(stream.requests, [], stream.prompt) < stream.prompt

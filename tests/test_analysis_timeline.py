@@ -1,0 +1,257 @@
+"""Promises of the timeline: what was seen becomes phases with honest bounds, and nothing is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from meshbook import tables
+from meshbook.analysis import Change, Order, Story, observations, phases, shares
+from meshbook.analysis.observations import Look, changes
+from meshbook.analysis.shares import Share
+
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def look(state: str, answered: float, asked: float | None = None, context: str = "cluster1") -> Look:
+    asked_at = None if asked is None else at(asked)
+    words = tuple(state.split())
+    return Look(context=context, subject="endpoints", state=words, answered=at(answered), asked=asked_at)
+
+
+def test_a_change_lies_between_the_last_list_of_the_old_state_and_the_first_news_of_the_new() -> None:
+    (change,) = changes([look("a b", 0.1, asked=0.0), look("a b", 1.1, asked=1.0), look("a", 1.5)])
+    assert (change.not_before, change.not_after, change.seen_by) == (at(1.0), at(1.5), "watch")
+    assert (change.before, change.after) == (("a", "b"), ("a",))
+
+
+def test_an_answer_that_was_asked_for_before_the_news_does_not_undo_them() -> None:
+    (change,) = changes([look("a", 0.1, asked=0.0), look("", 1.0), look("a", 1.2, asked=0.9)])
+    assert (change.not_before, change.not_after) == (at(0.9), at(1.0))
+
+
+def test_a_change_that_the_watch_missed_is_found_by_the_next_list() -> None:
+    first, second = changes([look("a", 0.1, asked=0.0), look("", 1.0), look("a", 2.1, asked=2.0)])
+    assert first.seen_by == "watch"
+    assert (second.after, second.not_after, second.seen_by) == (("a",), at(2.1), "list")
+
+
+def test_clusters_are_told_apart() -> None:
+    looks = [look("a", 0.1, 0.0), look("b", 0.2, 0.1, "cluster2"), look("", 1.0), look("b", 1.1, 1.0, "cluster2")]
+    assert [change.context for change in changes(looks)] == ["cluster1"]
+
+
+def test_what_objects_show_is_told_in_names_and_words() -> None:
+    ready, unready = {"ready": True}, {"ready": False}
+    slices = [
+        {"endpoints": [{"addresses": ["10.0.0.1"], "conditions": ready, "targetRef": {"name": "web-1"}}]},
+        {"endpoints": [{"addresses": ["10.0.0.2"], "conditions": unready}, {"addresses": ["10.0.0.3"]}]},
+        {"endpoints": None},
+    ]
+    assert observations.ready_endpoints(slices) == ("10.0.0.3", "web-1")
+    pods = [
+        {"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+        {"metadata": {"name": "b"}, "status": {}},
+        {"metadata": {"name": "c", "deletionTimestamp": "now"}, "status": {}},
+    ]
+    assert observations.pod_states(pods) == ("a: ready", "b: not ready", "c: leaving")
+    counts = observations.replica_counts([{"metadata": {"name": "web"}, "spec": {"replicas": 2}, "status": {}}])
+    assert counts == ("web: wanted 2, ready 0",)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        (Share(k=500, n=1000), Share(k=510, n=1000), True),
+        (Share(k=500, n=1000), Share(k=800, n=1000), False),
+        (Share(k=5, n=10), Share(k=5, n=10), False),
+        (Share(k=0, n=0), Share(k=5, n=10), False),
+    ],
+    ids=["alike", "unlike", "too few to tell", "nothing before"],
+)
+def test_a_share_is_as_before_only_when_that_is_proved(before: Share, after: Share, same: bool) -> None:
+    assert shares.is_as_before(before, after, margin=0.1) is same
+
+
+def test_the_share_is_back_from_the_first_place_on_from_which_it_is_proved() -> None:
+    hits = [False] * 100 + [True, False] * 200
+    found = shares.back_from(Share(k=200, n=400), hits, margin=0.1)
+    assert found is not None
+    place, share = found
+    assert 0 < place <= 100
+    assert abs(share.k / share.n - 0.5) < 0.1
+    assert shares.back_from(Share(k=200, n=400), [False] * 400, margin=0.1) is None
+
+
+def rows(source: str, told: Callable[[float], str], until: float = 30.0, **more: float) -> list[dict[str, Any]]:
+    """Ten requests a second; ``told`` says by second who answered, or the error."""
+    found = []
+    for seq in range(1, int(until * 10) + 1):
+        second = seq / 10
+        word = told(second) if told(second) != "both" else f"v{seq % 2 + 1}"
+        good = word.startswith("v")
+        found.append(
+            {
+                "time": at(second),
+                "seq": seq,
+                "source": source,
+                "version": word if good else "",
+                "instance": f"pod-{word}" if good else "",
+                "error": "" if good else word,
+                "time_total_ms": 20.0,
+                "time_error_ms": 1.0,
+                "clock_error_ms": 0.5,
+                **more,
+            }
+        )
+    return found
+
+
+def outside(second: float) -> str:
+    """The outage is ordered at 10 s, v1 answers until 10.3, errors until 10.7, and v1 is back at 21 s."""
+    if 10.3 < second <= 10.75:
+        return "http_503"
+    return "v2" if 10.75 < second < 21 else "both"
+
+
+def seen(subject: Any, before: str, after: str, low: float, high: float, context: str = "cluster1") -> Change:
+    states = {
+        "before": tuple(before.split(" + ")) if before else (),
+        "after": tuple(after.split(" + ")) if after else (),
+    }
+    return Change(context=context, subject=subject, not_before=at(low), not_after=at(high), seen_by="watch", **states)
+
+
+CHANGES = [
+    seen("endpoints", "a", "", 9.9, 10.2),
+    seen("pods", "", "b: not ready", 20.0, 20.1),
+    seen("pods", "b: not ready", "b: ready", 20.3, 20.6),
+    seen("endpoints", "", "b", 20.6, 20.7),
+]
+
+
+def story(answers: list[dict[str, Any]], some: Sequence[Change] = CHANGES) -> Story:
+    return Story(
+        mode="scale-to-zero",
+        context="cluster1",
+        repeat=1,
+        away=Order(asked=at(10.0), accepted=at(10.05)),
+        back=Order(asked=at(20.0), accepted=at(20.02)),
+        answers=tables.from_rows(answers, tables.ANSWERS),
+        changes=some,
+        contexts=("cluster1", "cluster2"),
+    )
+
+
+def told(frame: pd.DataFrame, phase: str, place: str = "") -> Any:
+    found = frame[(frame["phase"] == phase) & frame["place"].str.contains(place)]
+    assert len(found) == 1, frame.to_string()
+    return found.iloc[0]
+
+
+def test_every_phase_of_an_outage_is_told_with_its_range() -> None:
+    frame = phases(story(rows("outside", outside)))
+    expected = {
+        "order accepted": (0.0, 0.05),
+        "last answer of the stopped side": (0.1985, 0.2215),
+        "first failure": (0.3985, 0.4215),
+        "survivor answers": (0.7985, 0.8215),
+        "share stable": (0.7985, 0.8215),
+        "order to come back accepted": (0.0, 0.02),
+        "replicas back": (0.0, 0.1),
+        "replicas ready": (0.3, 0.6),
+        "endpoints back": (0.6, 0.7),
+    }
+    for phase, (low, high) in expected.items():
+        row = told(frame, phase)
+        assert (row["low_s"], row["high_s"]) == pytest.approx((low, high)), phase
+    assert told(frame, "first answer again")["low_s"] == pytest.approx(1.0, abs=0.15)
+    assert "the same within 20 points" in told(frame, "share as before")["detail"]
+
+
+def test_no_effect_is_earlier_than_its_order() -> None:
+    frame = phases(story(rows("outside", outside)))
+    assert told(frame, "endpoints gone", "cluster1")["low_s"] == 0.0
+    assert (frame["low_s"].dropna() >= 0).all()
+
+
+def test_a_cluster_that_nothing_happened_to_is_said_to_be_unchanged() -> None:
+    row = told(phases(story(rows("outside", outside))), "endpoints gone", "cluster2")
+    assert pd.isna(row["not_after"])
+    assert row["detail"] == "unchanged all the time"
+
+
+def test_pods_that_were_replaced_are_gone_even_if_their_number_never_changed() -> None:
+    replaced = [seen("endpoints", "a + b", "b", 10.1, 10.2), seen("endpoints", "b", "c + d", 10.3, 10.4)]
+    row = told(phases(story(rows("outside", outside), replaced)), "endpoints gone", "cluster1")
+    assert row["high_s"] == pytest.approx(0.4)
+
+
+def test_pods_that_were_replaced_one_by_one_are_gone_when_the_last_of_them_is() -> None:
+    steps = [("a + b", "b + c", 10.1, 10.2), ("b + c", "c + d", 10.5, 10.6)]
+    some = [seen("endpoints", before, after, low, high) for before, after, low, high in steps]
+    row = told(phases(story([], some)), "endpoints gone", "cluster1")
+    assert (row["low_s"], row["high_s"]) == (pytest.approx(0.5), pytest.approx(0.6))
+
+
+def test_where_no_endpoints_were_none_are_gone() -> None:
+    row = told(phases(story([], [seen("endpoints", "", "a", 10.1, 10.2)])), "endpoints gone", "cluster1")
+    assert (pd.isna(row["high_s"]), row["detail"]) == (True, "changed to a")
+
+
+def test_of_a_cluster_whose_api_server_was_silent_nothing_is_called_unchanged() -> None:
+    row = told(phases(story([], [seen("api", "answers", "silent", 10.1, 10.2)])), "endpoints gone", "cluster1")
+    assert row["detail"] == "not known: its API server was silent"
+
+
+def test_without_a_failure_none_is_made_up() -> None:
+    frame = phases(story(rows("outside", lambda second: "v2" if 10.3 < second < 21 else "both")))
+    row = told(frame, "first failure")
+    assert pd.isna(row["not_after"])
+    assert row["detail"] == "none in 100 requests"
+
+
+def test_each_source_misses_the_versions_that_it_missed() -> None:
+    """A link is cut: cluster1 misses v2, cluster2 misses v1, and outside misses nobody."""
+    answers = rows("cluster1", lambda second: "v1" if 10 < second < 21 else "both")
+    answers += rows("cluster2", lambda second: "v2" if 10 < second < 21 else "both") + rows("outside", lambda _: "both")
+    frame = phases(story(answers, []))
+    assert told(frame, "survivor answers", "cluster1")["detail"] == "v1 by pod-v1"
+    assert told(frame, "survivor answers", "cluster2")["detail"] == "v2 by pod-v2"
+    assert told(frame, "last answer of the stopped side", "outside")["detail"] == "no version went away for it"
+
+
+def test_a_survivor_that_never_settles_is_not_called_stable() -> None:
+    flapping = rows(
+        "outside", lambda second: ("v2" if int(second * 10) % 3 else "timeout") if 10 < second < 20 else "both"
+    )
+    row = told(phases(story(flapping)), "share stable")
+    assert pd.isna(row["not_after"])
+    assert row["detail"].startswith("not seen")
+
+
+def test_a_side_that_does_not_come_back_is_not_called_back() -> None:
+    frame = phases(story(rows("outside", lambda second: "v2" if second > 10.3 else "both"), []))
+    assert told(frame, "first answer again")["detail"] == "none from v1"
+    assert told(frame, "share as before")["detail"].startswith("not proved: 49 of 99 before, 0 of 101 after")
+    assert told(frame, "replicas ready")["detail"] == "unchanged"
+
+
+def test_rows_without_stated_errors_get_wide_ones() -> None:
+    bare = [{**row, "time_error_ms": None, "clock_error_ms": None} for row in rows("outside", outside)]
+    row = told(phases(story(bare)), "first failure")
+    assert row["high_s"] - row["low_s"] == pytest.approx(0.12)
+
+
+def test_an_outage_that_nobody_watched_still_has_its_orders() -> None:
+    frame = phases(story([], []))
+    assert told(frame, "order accepted")["high_s"] == pytest.approx(0.05)
+    assert told(frame, "share as before")["detail"] == "no version was away"

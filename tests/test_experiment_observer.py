@@ -1,0 +1,127 @@
+"""The observer sees what happens in the API servers, goes on over what breaks, and says what it may not see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from meshbook.clusters import Cluster, Fleet
+from meshbook.clusters.following import Scope, listing
+from meshbook.errors import ClusterError, GatheredError, UsageError
+from meshbook.experiment.observing import Observer
+
+NAMESPACE = "sample"
+SLICES = "GET /apis/discovery.k8s.io/v1/namespaces/sample/endpointslices"
+PODS = "GET /api/v1/namespaces/sample/pods"
+NOTHING = {"metadata": {"resourceVersion": "1"}, "items": []}
+
+
+@pytest.fixture
+def served(bare_fleet: Fleet) -> Fleet:
+    for cluster in bare_fleet:
+        cluster.create_namespace(NAMESPACE)
+        service = {"metadata": {"name": "web", "namespace": NAMESPACE}}
+        cluster.create("Service", service | {"spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})
+        _list_endpoint(cluster, "web-1", ready=True)
+    return bare_fleet
+
+
+def _list_endpoint(cluster: Cluster, pod: str, *, ready: bool) -> None:
+    endpoint = {"addresses": ["10.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}}
+    labels = {"kubernetes.io/service-name": "web"}
+    head = {"name": "web-abc", "namespace": NAMESPACE, "labels": labels}
+    found = {"metadata": head, "addressType": "IPv4", "endpoints": [endpoint], "ports": []}
+    if cluster.find("EndpointSlice", "web-abc", NAMESPACE):
+        cluster.patch("EndpointSlice", "web-abc", {"endpoints": [endpoint]}, namespace=NAMESPACE)
+    else:
+        cluster.create("EndpointSlice", found)
+
+
+def test_the_observer_sees_a_change_in_the_api_server_where_it_happened(served: Fleet) -> None:
+    with Observer(served, "web", NAMESPACE) as observer:
+        asked = datetime.now(UTC)
+        _list_endpoint(served["cluster1"], "web-1", ready=False)
+        accepted = datetime.now(UTC)
+        _wait_until(lambda: observer.changes)
+    (change,) = observer.changes
+    assert (change.context, change.subject, change.before, change.after) == ("cluster1", "endpoints", ("web-1",), ())
+    assert change.not_before <= accepted
+    assert change.not_after >= asked
+    assert change.not_after - accepted < timedelta(seconds=1)
+    assert len(observer.frame) == 1
+
+
+def test_the_observer_goes_on_over_the_end_of_a_watch(served: Fleet) -> None:
+    with Observer(served, "web", NAMESPACE) as observer:
+        time.sleep(1.3)
+        _list_endpoint(served["cluster2"], "web-2", ready=True)
+        _wait_until(lambda: observer.changes)
+    (change,) = observer.changes
+    assert (change.context, change.after) == ("cluster2", ("web-2",))
+
+
+def test_a_service_without_selector_cannot_be_observed(bare_fleet: Fleet) -> None:
+    for cluster in bare_fleet:
+        cluster.create_namespace(NAMESPACE)
+        head = {"metadata": {"name": "web", "namespace": NAMESPACE}}
+        cluster.create("Service", head | {"spec": {"ports": [{"port": 80}]}})
+    with pytest.raises(UsageError, match="has no selector"):
+        Observer(bare_fleet, "web", NAMESPACE)
+
+
+@pytest.fixture
+def scripted_fleet(scripted: Any, kubeconfig: Callable[..., str]) -> Fleet:
+    """One cluster whose answers a test writes: a Service that has a selector, and nothing behind it."""
+    kinds = {"namespaces": "Namespace", "services": "Service", "pods": "Pod"}
+    scripted.script |= {
+        "GET /api/v1": [{"resources": [_resource(name, kind) for name, kind in kinds.items()]}],
+        "GET /apis/apps/v1": [{"resources": [_resource("deployments", "Deployment")]}],
+        "GET /apis/discovery.k8s.io/v1": [{"resources": [_resource("endpointslices", "EndpointSlice")]}],
+        "GET /api/v1/namespaces/sample/services/web": [{"spec": {"selector": {"app": "web"}}}],
+        SLICES: [NOTHING],
+        PODS: [NOTHING],
+        "GET /apis/apps/v1/namespaces/sample/deployments": [NOTHING],
+    }
+    return Fleet.connect(["one"], kubeconfig({"one": scripted.url}))
+
+
+def _resource(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "namespaced": kind != "Namespace"}
+
+
+def test_what_may_not_be_read_is_refused_and_not_told_as_unchanged(scripted: Any, scripted_fleet: Fleet) -> None:
+    scripted.script[SLICES] = [(403, {"message": "slices are forbidden"})]
+    with pytest.raises(GatheredError, match="slices are forbidden"):
+        Observer(scripted_fleet, "web", NAMESPACE)
+
+
+def test_watches_that_are_cut_at_once_are_not_asked_for_without_a_pause(scripted: Any, scripted_fleet: Fleet) -> None:
+    async def cut(request: web.Request) -> web.Response:
+        return web.Response() if "watch" in request.query else web.json_response(NOTHING)
+
+    scripted.script[PODS] = [cut]
+    with Observer(scripted_fleet, "web", NAMESPACE):
+        time.sleep(0.6)
+    watches = [asked for asked in scripted.asked if asked.startswith(PODS) and "watch=true" in asked]
+    assert 1 <= len(watches) <= 5
+
+
+def test_an_answer_that_is_no_json_is_an_error_of_the_cluster(scripted: Any, scripted_fleet: Fleet) -> None:
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<html>please log in</html>")
+
+    scripted.script[PODS] = [page]
+    with pytest.raises(ClusterError, match=r"is not JSON[\s\S]*log in[\s\S]*a proxy in between"):
+        listing(scripted_fleet["one"], Scope(kind="Pod", namespace=NAMESPACE), 1.0)
+
+
+def _wait_until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
