@@ -23,6 +23,8 @@ VERDICT = (
 )
 Meshbook = Callable[..., subprocess.CompletedProcess[str]]
 
+BAD_INPUT = "from meshbook import UsageError, notebook\nnotebook.begin()\nraise UsageError('no such context', hint='x')"
+
 
 @pytest.fixture
 def meshbook(tmp_path: Path) -> Meshbook:
@@ -121,12 +123,7 @@ def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
         ([VERDICT.format(outcome="fail")], 1),
         ([VERDICT.format(outcome="inconclusive")], 1),
         (["1 / 0"], 1),
-        (
-            [
-                "from meshbook import UsageError, notebook\nnotebook.begin()\nraise UsageError('no such context', hint='x')"
-            ],
-            2,
-        ),
+        ([BAD_INPUT], 2),
     ],
     ids=["fail", "inconclusive", "error", "usage error in a cell"],
 )
