@@ -35,8 +35,8 @@ PATIENCE_S = 60.0
 SHORT = ("before_s=1", "outage_s=8", "after_s=1")
 WATCHDOG_S = 12.0
 """Longer than any outage here, so that an undisturbed run does not meet its watchdog."""
-MODES = ("scale-to-zero", "pods-deleted", "readiness-lost", "east-west-away", "cluster-away")
-WITHOUT_WATCHDOG = ("cluster-away",)
+MODES = ("scale-to-zero", "pods-deleted", "readiness-lost", "east-west-down", "cluster-down")
+WITHOUT_WATCHDOG = ("cluster-down",)
 """Nothing of it is recorded in the cluster: the lab itself ends it."""
 LOOP = """
 import sys, time
@@ -44,7 +44,7 @@ from meshbook import Fleet, outage
 fleet = Fleet.connect()
 given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
 for mode in sys.argv[2:]:
-    with outage.taken_away(outage.Intent(**given, mode=mode, timeout_s=30, watchdog_s=float(sys.argv[1]))):
+    with outage.outage(outage.Intent(**given, mode=mode, timeout_s=30, watchdog_s=float(sys.argv[1]))):
         time.sleep(1)
 """
 RECORD = "meshbook.io/"
@@ -130,7 +130,7 @@ def _round(
 
 def _restore(environment: dict[str, str]) -> Healed:
     told = _meshbook(environment, "restore", "-A").strip()
-    return Healed(away=not told.startswith("nothing was away"), done=bool(told), told=told or "restore failed")
+    return Healed(away=not told.startswith("nothing to restore"), done=bool(told), told=told or "restore failed")
 
 
 def _wait_for_watchdogs(fleet: Fleet, environment: dict[str, str]) -> Healed:
@@ -149,7 +149,7 @@ def _wait_for_watchdogs(fleet: Fleet, environment: dict[str, str]) -> Healed:
         fleet["cluster1"].delete_object(JOB, metadata["name"], metadata["namespace"])
     missed = _meshbook(environment, "restore", "-A").strip()
     told = f"{', '.join(records) or 'nothing'} away, {len(jobs)} watchdogs; then restore said: {missed or 'nothing'}"
-    return Healed(away=bool(records), done=bool(missed) and "brought back" not in missed, told=told)
+    return Healed(away=bool(records), done=bool(missed) and " restored" not in missed, told=told)
 
 
 def _busy(job: dict[str, Any]) -> bool:

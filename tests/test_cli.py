@@ -217,9 +217,9 @@ def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cl
     scripted.script |= {"GET /apis/apps/v1": [deployments], "GET /api/v1": [services]}
     scripted.script |= {"GET /apis/apps/v1/deployments": [{"items": []}], "GET /api/v1/services": [{"items": []}]}
     found = meshbook("restore", "--kubeconfig", cluster, "--contexts", "one")
-    assert (found.returncode, found.stdout) == (0, "nothing was away in namespace sample\n"), found.stderr
+    assert (found.returncode, found.stdout) == (0, "nothing to restore in namespace sample\n"), found.stderr
     found = meshbook("restore", "--dry-run", "--kubeconfig", cluster, "--contexts", "one")
-    assert (found.returncode, found.stdout) == (0, "nothing is away in namespace sample\n"), found.stderr
+    assert (found.returncode, found.stdout) == (0, "nothing to restore in namespace sample\n"), found.stderr
 
 
 def test_a_dry_run_that_breaks_brings_nothing_back() -> None:

@@ -71,8 +71,8 @@ def test_modes_that_need_not_be_survived_are_measured_only() -> None:
 
 
 def test_pods_that_ask_from_a_silent_cluster_are_not_held_against_it() -> None:
-    one = done([*answers("outside"), *answers("cluster1")[:120]], mode="cluster-away")
-    told = outcomes(experiment.claims([one], [], Limits(must_survive=("cluster-away",)), VERSIONS))
+    one = done([*answers("outside"), *answers("cluster1")[:120]], mode="cluster-down")
+    told = outcomes(experiment.claims([one], [], Limits(must_survive=("cluster-down",)), VERSIONS))
     assert told["every source gets answers again from v1 and v2"] == "pass"
     assert not [claim for claim in told if "seen by cluster1" in claim]
 

@@ -69,8 +69,8 @@ def test_the_workload_is_away_inside_the_block_and_back_after_it(fleet: Fleet, t
         assert _record(target)[outage.RUN] == taken.run
         assert _record(target)[outage.MODE] == "scale-to-zero"
     assert _is_as_before(target)
-    times = [taken.patch_asked, taken.patch_accepted, taken.gone]
-    times += [taken.back_asked, taken.brought_back, taken.ready_again]
+    times = [taken.down_requested, taken.down_accepted, taken.down]
+    times += [taken.restore_requested, taken.restore_accepted, taken.ready_again]
     assert None not in times
     assert times == sorted(times, key=str)
 
@@ -160,21 +160,21 @@ def test_two_outages_of_one_workload_at_once_are_refused_and_the_first_is_left_a
 def test_restore_brings_back_what_a_crash_left_away_and_again_does_nothing(fleet: Fleet, target: Cluster) -> None:
     _crash(target)
     (restored,) = outage.restore(fleet, NAMESPACE, timeout_s=10)
-    assert str(restored) == "cluster1: Deployment web-v1 in sample brought back, 2 replicas"
+    assert str(restored) == "cluster1: Deployment web-v1 in sample restored, 2 replicas"
     assert _is_as_before(target)
     assert outage.restore(fleet, NAMESPACE) == []
     assert outage.restore(target, NAMESPACE) == []
 
 
 def test_what_is_left_away_can_be_looked_at_first(fleet: Fleet, target: Cluster) -> None:
-    assert outage.left_away(fleet, NAMESPACE) == []
+    assert outage.pending_rollbacks(fleet, NAMESPACE) == []
     _crash(target)
-    (left,) = outage.left_away(fleet, NAMESPACE)
+    (left,) = outage.pending_rollbacks(fleet, NAMESPACE)
     assert (left.context, left.kind, left.name, left.run) == ("cluster1", "Deployment", "web-v1", "dead")
-    assert left.restore == "to be brought back, 2 replicas"
+    assert left.restore == "to be restored, 2 replicas"
     assert _replicas(target) == 0
     target.scale("web-v1", 3, NAMESPACE)
-    (left,) = outage.left_away(target, [NAMESPACE])
+    (left,) = outage.pending_rollbacks(target, [NAMESPACE])
     assert left.restore == "only the record is left, 3 replicas"
     assert _record(target)[outage.RUN] == "dead"
 
@@ -183,7 +183,7 @@ def test_restore_leaves_a_count_that_somebody_has_set_since(target: Cluster) -> 
     _crash(target)
     target.scale("web-v1", 3, NAMESPACE)
     (restored,) = outage.restore(target, NAMESPACE, timeout_s=10)
-    assert (restored.state, restored.outcome) == ("3 replicas", "was already back")
+    assert (restored.state, restored.outcome) == ("3 replicas", "was already restored")
     assert _replicas(target) == 3
     assert _record(target) == {}
 

@@ -69,15 +69,15 @@ def test_a_lab_is_told_by_its_address_and_the_label_of_all_its_nodes(fleet: Flee
 
 def test_without_consent_nothing_but_a_lab_is_touched(fleet: Fleet) -> None:
     plan = outage.plan(_intent(fleet))
-    assert not plan.may_start
+    assert not plan.ready_to_start
     assert _check(plan, "allowed").ok is False
     with pytest.raises(OutageError, match=r"allow_outage is false[\s\S]*allow_outage: true"):
         plan.require()
-    with pytest.raises(OutageError, match="allow_outage is false"), outage.taken_away(_intent(fleet)):
+    with pytest.raises(OutageError, match="allow_outage is false"), outage.outage(_intent(fleet)):
         pytest.fail("the block must not begin")
-    assert outage.plan(_intent(fleet, allow_outage=True)).may_start
+    assert outage.plan(_intent(fleet, allow_outage=True)).ready_to_start
     _label_as_lab(fleet["cluster1"])
-    assert outage.plan(_intent(fleet)).may_start
+    assert outage.plan(_intent(fleet)).ready_to_start
 
 
 def test_what_meshbook_did_not_make_must_be_named(fleet: Fleet) -> None:
@@ -91,10 +91,10 @@ def test_what_meshbook_did_not_make_must_be_named(fleet: Fleet) -> None:
     intent = _intent(fleet, deployment="theirs", allow_outage=True)
     assert _check(outage.plan(intent), "meshbook's own").ok is False
     named = _intent(fleet, deployment="theirs", allow_outage=True, named=("theirs",))
-    assert outage.plan(named).may_start
+    assert outage.plan(named).ready_to_start
     another = _intent(fleet, deployment="theirs", allow_outage=True, named=("web-v1",))
-    assert not outage.plan(another).may_start
-    assert outage.plan(_intent(fleet, allow_outage=True)).may_start
+    assert not outage.plan(another).ready_to_start
+    assert outage.plan(_intent(fleet, allow_outage=True)).ready_to_start
 
 
 def test_an_outage_on_no_lab_needs_a_survivor_by_name(fleet: Fleet) -> None:
@@ -131,7 +131,7 @@ def test_without_metrics_the_cpu_is_said_to_be_unknown_and_hinders_nothing(fleet
     plan = outage.plan(_intent(fleet, allow_outage=True))
     assert _check(plan, "CPU").ok is None
     assert "no metrics in cluster1, cluster2" in _check(plan, "CPU").saw
-    assert plan.may_start
+    assert plan.ready_to_start
 
 
 def test_a_plan_changes_nothing_and_can_be_printed(fleet: Fleet) -> None:
@@ -139,17 +139,17 @@ def test_a_plan_changes_nothing_and_can_be_printed(fleet: Fleet) -> None:
     text = str(outage.plan(_intent(fleet)))
     assert "change  cluster1: Deployment web-v1 in sample: 2 → 0 replicas" in text
     assert "NO       it is allowed" in text
-    assert text.endswith("it must not start")
+    assert text.endswith("not ready to start")
     assert fleet["cluster1"].get("Deployment", "web-v1", NAMESPACE) == before
 
 
 def test_an_unsteady_state_before_hinders_the_start(fleet: Fleet) -> None:
     intent = _intent(fleet, allow_outage=True, steady=lambda: "v2 answers 0 of 20")
-    with pytest.raises(OutageError, match="v2 answers 0 of 20"), outage.taken_away(intent):
+    with pytest.raises(OutageError, match="v2 answers 0 of 20"), outage.outage(intent):
         pytest.fail("the block must not begin")
 
 
-@pytest.mark.parametrize("mode", ["cluster-away", "scale-to-one"])
+@pytest.mark.parametrize("mode", ["cluster-down", "scale-to-one"])
 def test_a_mode_that_cannot_be_is_refused(fleet: Fleet, mode: str) -> None:
     """The kubeconfig names a lab that does not run: as for any cluster, no API can take it away."""
     if mode in outage.MODES:

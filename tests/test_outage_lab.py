@@ -28,7 +28,7 @@ PROGRAM = """
     from meshbook import Fleet, outage
     fleet = Fleet.connect([], sys.argv[1])
     given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample"}
-    with outage.taken_away(outage.Intent(**given, mode="cluster-away", survivors=tuple(fleet))):
+    with outage.outage(outage.Intent(**given, mode="cluster-down", survivors=tuple(fleet))):
         print("away", flush=True)
         time.sleep(60)
 """
@@ -72,17 +72,17 @@ def test_every_node_of_a_lab_says_so(fleet: Fleet) -> None:
 
 def test_a_whole_cluster_falls_silent_and_comes_back(fleet: Fleet, target: Cluster, lab: launch.LabState) -> None:
     given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample"}
-    intent = outage.Intent(**given, mode="cluster-away", survivors=tuple(fleet), timeout_s=30)
-    with outage.taken_away(intent) as taken:
+    intent = outage.Intent(**given, mode="cluster-down", survivors=tuple(fleet), timeout_s=30)
+    with outage.outage(intent) as taken:
         assert not _answers(fleet, lab)
         (fault,) = Control.of(lab.root).active()
     assert _answers(fleet, lab)
     assert taken.ready_again is not None
     ended = Control.of(lab.root).find(fault.id)
     assert ended.ended is not None
-    assert taken.patch_asked is not None
-    assert taken.patch_accepted is not None
-    assert taken.patch_asked <= ended.began.not_before.time <= taken.patch_accepted
+    assert taken.down_requested is not None
+    assert taken.down_accepted is not None
+    assert taken.down_requested <= ended.began.not_before.time <= taken.down_accepted
 
 
 def test_restore_wakes_a_cluster_whose_silencer_was_killed(fleet: Fleet, lab: launch.LabState) -> None:
@@ -93,20 +93,20 @@ def test_restore_wakes_a_cluster_whose_silencer_was_killed(fleet: Fleet, lab: la
         os.kill(program.pid, signal.SIGKILL)
     begun = time.monotonic()
     (restored,) = outage.restore(fleet, "sample")
-    assert str(restored) == "cluster1: Cluster cluster1 brought back"
+    assert str(restored) == "cluster1: Cluster cluster1 restored"
     assert time.monotonic() - begun < 5
     assert _answers(fleet, lab)
 
 
 def test_the_command_wakes_a_silent_cluster_before_it_asks_it(fleet: Fleet, lab: launch.LabState) -> None:
-    Control.of(lab.root).begin(Wanted(kind="cluster-away", context="cluster1", by="outage"))
+    Control.of(lab.root).begin(Wanted(kind="cluster-down", context="cluster1", by="outage"))
     argv = [sys.executable, "-m", "meshbook", "restore", "--contexts", "cluster1,cluster2"]
     argv += ["--kubeconfig", str(lab.kubeconfig)]
     looked = subprocess.run([*argv, "--dry-run"], capture_output=True, text=True, timeout=20, check=True)
-    assert looked.stdout.startswith("cluster1: Cluster cluster1: cluster-away since ")
+    assert looked.stdout.startswith("cluster1: Cluster cluster1: cluster-down since ")
     assert not _answers(fleet, lab)
     found = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
-    assert found.stdout == "cluster1: Cluster cluster1 brought back\n"
+    assert found.stdout == "cluster1: Cluster cluster1 restored\n"
     assert _answers(fleet, lab)
 
 
@@ -122,7 +122,7 @@ def test_a_cluster_whose_silencer_was_killed_comes_back_by_itself(fleet: Fleet, 
     fleet.wait_for_rollout("sample", timeout_s=20)
 
 
-@pytest.mark.parametrize("mode", ["scale-to-zero", "pods-deleted", "readiness-lost", "east-west-away"])
+@pytest.mark.parametrize("mode", ["scale-to-zero", "pods-deleted", "readiness-lost", "east-west-down"])
 def test_every_other_mode_leaves_the_lab_as_it_was(fleet: Fleet, target: Cluster, mode: str) -> None:
     def shape() -> dict[str, object]:
         found = [(kind, one) for kind in ("Deployment", "Service") for one in target.list(kind)]
@@ -130,7 +130,7 @@ def test_every_other_mode_leaves_the_lab_as_it_was(fleet: Fleet, target: Cluster
 
     before = shape()
     given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample"}
-    with outage.taken_away(outage.Intent(**given, mode=mode, survivors=tuple(fleet), timeout_s=30)) as taken:
-        assert taken.gone is not None
+    with outage.outage(outage.Intent(**given, mode=mode, survivors=tuple(fleet), timeout_s=30)) as taken:
+        assert taken.down is not None
     assert shape() == before
     assert outage.restore(fleet) == []

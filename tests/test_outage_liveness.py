@@ -55,7 +55,7 @@ def replicas(cluster: Cluster) -> int:
 @contextmanager
 def elsewhere(cluster: Cluster) -> Iterator[outage.Outage]:
     """Give an outage that another run holds."""
-    with outage.taken_away(intent(cluster)) as taken:
+    with outage.outage(intent(cluster)) as taken:
         yield taken
 
 
@@ -73,8 +73,8 @@ def killed(cluster: Cluster, renewed: datetime | None = None) -> str:
 def test_a_run_shows_that_it_lives_for_as_long_as_its_outage(cluster: Cluster) -> None:
     with elsewhere(cluster) as taken:
         assert leases(cluster) == [f"meshbook-outage-{taken.run}"]
-        (left,) = outage.left_away(cluster, NAMESPACE)
-        assert left.sign_of_life
+        (left,) = outage.pending_rollbacks(cluster, NAMESPACE)
+        assert left.lease_renewed
     assert leases(cluster) == []
 
 
@@ -83,8 +83,8 @@ def test_nobody_brings_back_what_a_living_run_has_taken_away(cluster: Cluster) -
         with pytest.raises(GatheredError, match=f"belongs to run {taken.run}, which is alive"):
             outage.restore(cluster, NAMESPACE)
         with (
-            pytest.raises(OutageError, match="which is alive: nothing was brought back"),
-            outage.taken_away(intent(cluster)),
+            pytest.raises(OutageError, match="which is alive: nothing was restored"),
+            outage.outage(intent(cluster)),
         ):
             pytest.fail("a second outage must not begin")
         assert replicas(cluster) == 0
@@ -94,7 +94,7 @@ def test_nobody_brings_back_what_a_living_run_has_taken_away(cluster: Cluster) -
 def test_unless_it_is_forced(cluster: Cluster) -> None:
     with elsewhere(cluster):
         (restored,) = outage.restore(cluster, NAMESPACE, timeout_s=10, force=True)
-        assert restored.outcome == "brought back"
+        assert restored.outcome == "restored"
         assert replicas(cluster) == 2
 
 
@@ -102,7 +102,7 @@ def test_what_a_dead_run_left_away_comes_back_after_a_second_look_at_its_lease(c
     killed(cluster)
     begun = time.monotonic()
     (restored,) = outage.restore(cluster, NAMESPACE, timeout_s=10)
-    assert restored.outcome == "brought back"
+    assert restored.outcome == "restored"
     assert time.monotonic() - begun >= liveness.LEASE_S
     assert leases(cluster) == []
 

@@ -87,10 +87,10 @@ def test_a_controller_that_writes_its_status_meanwhile_stops_no_outage(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject, label = _subject(cluster), {"metadata": {"labels": {"seen": "yes"}}}
-    with outage.taken_away(_intent(cluster)):
+    with outage.outage(_intent(cluster)):
         _before_the_next_patch(monkeypatch, lambda: subject.patch(label))
     _before_the_next_patch(monkeypatch, lambda: subject.patch({"metadata": {"labels": {"seen": None}}}))
-    with outage.taken_away(_intent(cluster)):
+    with outage.outage(_intent(cluster)):
         assert _state(subject)[0] == 0
     assert _state(subject) == (2, set())
 
@@ -104,7 +104,7 @@ def test_a_record_whose_answer_was_lost_is_known_for_its_own(cluster: Cluster, m
         return real(self, *args, **options)
 
     monkeypatch.setattr(Cluster, "patch", repeated)
-    with outage.taken_away(_intent(cluster)):
+    with outage.outage(_intent(cluster)):
         assert _state(_subject(cluster))[0] == 0
     assert _state(_subject(cluster)) == (2, set())
 
@@ -117,7 +117,7 @@ def test_ctrl_c_between_the_record_and_the_order_leaves_everything_as_it_was(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Cluster, "scale", interrupted)
-    with pytest.raises(KeyboardInterrupt), outage.taken_away(_intent(cluster)):
+    with pytest.raises(KeyboardInterrupt), outage.outage(_intent(cluster)):
         pytest.fail("the block must not begin")
     assert _state(_subject(cluster)) == (2, set())
 
@@ -144,7 +144,7 @@ def test_the_record_of_a_run_that_came_since_is_not_taken_off(cluster: Cluster) 
 
 def test_one_that_cannot_come_back_keeps_no_other_away(cluster: Cluster) -> None:
     _take(_intent(cluster))
-    _take(_intent(cluster, "east-west-away"))
+    _take(_intent(cluster, "east-west-down"))
     for name in ("east", "west"):
         _subject(cluster, name, SYSTEM).patch({"metadata": {"annotations": {outage.REPLICAS: "many"}}})
     with pytest.raises(
@@ -157,7 +157,7 @@ def test_one_that_cannot_come_back_keeps_no_other_away(cluster: Cluster) -> None
 
 def test_what_was_deleted_meanwhile_is_told_and_the_rest_comes_back(cluster: Cluster) -> None:
     expected = pytest.raises(OutageError, match=r"Deployment east in istio-system was deleted meanwhile[\s\S]*manifest")
-    with expected, outage.taken_away(_intent(cluster, "east-west-away")):
+    with expected, outage.outage(_intent(cluster, "east-west-down")):
         cluster.delete_object("Deployment", "east", SYSTEM)
     assert _state(_subject(cluster, "west", SYSTEM)) == (2, set())
     assert outage.restore(cluster) == []
@@ -167,7 +167,7 @@ def test_what_was_deleted_meanwhile_is_told_and_the_rest_comes_back(cluster: Clu
 def test_an_autoscaler_that_came_meanwhile_may_set_the_count(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    with outage.taken_away(_intent(cluster)):
+    with outage.outage(_intent(cluster)):
         _autoscale(cluster, 1, 5)
         _scales_to(monkeypatch, count)
     assert _state(_subject(cluster)) == (count, set())
@@ -178,11 +178,11 @@ def test_a_count_that_no_autoscaler_can_have_set_is_told_and_then_left(
 ) -> None:
     with (
         pytest.raises(OutageError, match="scaled to 4 while it came back to 2"),
-        outage.taken_away(_intent(cluster)),
+        outage.outage(_intent(cluster)),
     ):
         _scales_to(monkeypatch, 4)
     (restored,) = outage.restore(cluster, timeout_s=10)
-    assert (restored.outcome, restored.state) == ("was already back", "4 replicas")
+    assert (restored.outcome, restored.state) == ("was already restored", "4 replicas")
     assert _state(_subject(cluster)) == (4, set())
 
 
@@ -202,7 +202,7 @@ def _scales_to(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 def test_a_gateways_service_without_a_selector_takes_nobody_away(cluster: Cluster) -> None:
     head = {"name": "elsewhere", "namespace": NAMESPACE, "labels": GATEWAY}
     cluster.create("Service", {"metadata": head, "spec": {"ports": [{"port": 15443}]}})
-    assert [subject.name for subject in mode_of(_intent(cluster, "east-west-away")).subjects] == ["east", "west"]
+    assert [subject.name for subject in mode_of(_intent(cluster, "east-west-down")).subjects] == ["east", "west"]
 
 
 def test_only_pods_that_the_deployment_selects_are_deleted_however_it_says_so(cluster: Cluster) -> None:

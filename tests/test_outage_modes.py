@@ -150,14 +150,14 @@ WHERE = {
     "scale-to-zero": ("Deployment", "web-v1", NAMESPACE),
     "pods-deleted": ("Deployment", "web-v1", NAMESPACE),
     "readiness-lost": ("Service", "web", NAMESPACE),
-    "east-west-away": ("Deployment", "eastwest", SYSTEM),
+    "east-west-down": ("Deployment", "eastwest", SYSTEM),
 }
 
 
 @pytest.mark.parametrize("mode", WHERE)
 def test_a_mode_is_recorded_before_and_everything_is_as_before_after(fleet: Fleet, target: Cluster, mode: str) -> None:
     before = _shape(target)
-    with outage.taken_away(_intent(fleet, mode)) as taken:
+    with outage.outage(_intent(fleet, mode)) as taken:
         kind, name, namespace = WHERE[mode]
         notes = target.get(kind, name, namespace)["metadata"]["annotations"]
         assert notes[outage.RUN] == taken.run
@@ -165,8 +165,8 @@ def test_a_mode_is_recorded_before_and_everything_is_as_before_after(fleet: Flee
         assert notes[outage.OF] == NAMESPACE
         assert taken.changed
     assert _shape(target) == before
-    times = [taken.patch_asked, taken.patch_accepted, taken.gone]
-    times += [taken.back_asked, taken.brought_back, taken.ready_again]
+    times = [taken.down_requested, taken.down_accepted, taken.down]
+    times += [taken.restore_requested, taken.restore_accepted, taken.ready_again]
     assert None not in times
     assert (times == sorted(times, key=str)) or mode == "pods-deleted"
     assert outage.restore(fleet) == []
@@ -174,7 +174,7 @@ def test_a_mode_is_recorded_before_and_everything_is_as_before_after(fleet: Flee
 
 def test_pods_that_lose_their_readiness_run_on_without_endpoints(fleet: Fleet, target: Cluster) -> None:
     pods = _pods(target)
-    with outage.taken_away(_intent(fleet, "readiness-lost")):
+    with outage.outage(_intent(fleet, "readiness-lost")):
         assert _endpoints(target) == 0
         assert AWAY in target.get("Service", "web", NAMESPACE)["spec"]["selector"]
     assert _endpoints(target) == 2
@@ -185,14 +185,14 @@ def test_a_service_of_several_workloads_is_not_emptied_for_one(fleet: Fleet, tar
     target.create("Deployment", _deployment("web-v2", NAMESPACE, {"app": "web", "version": "v2"}))
     with (
         pytest.raises(OutageError, match="also behind it: web-v2"),
-        outage.taken_away(_intent(fleet, "readiness-lost")),
+        outage.outage(_intent(fleet, "readiness-lost")),
     ):
         pytest.fail("the block must not begin")
 
 
 def test_deleted_pods_are_others_afterwards_and_their_return_is_timed(fleet: Fleet, target: Cluster) -> None:
     pods = set(_pods(target))
-    with outage.taken_away(_intent(fleet, "pods-deleted")) as taken:
+    with outage.outage(_intent(fleet, "pods-deleted")) as taken:
         assert not pods & set(_pods(target))
         _wait(lambda: len(_pods(target)) == 2)
         time.sleep(0.3)
@@ -202,7 +202,7 @@ def test_deleted_pods_are_others_afterwards_and_their_return_is_timed(fleet: Fle
 
 
 def test_the_gateway_goes_and_the_application_stays(fleet: Fleet, target: Cluster) -> None:
-    with outage.taken_away(_intent(fleet, "east-west-away")):
+    with outage.outage(_intent(fleet, "east-west-down")):
         assert _pods(target, SYSTEM) == []
         assert len(_pods(target)) == 2
     assert len(_pods(target, SYSTEM)) == 1
@@ -234,7 +234,7 @@ def test_restore_brings_back_every_mode_and_again_does_nothing(fleet: Fleet, tar
 def test_the_next_outage_of_the_same_kind_brings_back_first(fleet: Fleet, target: Cluster, mode: str) -> None:
     before = _shape(target)
     _die_in(_intent(fleet, mode))
-    with outage.taken_away(_intent(fleet, mode)) as taken:
+    with outage.outage(_intent(fleet, mode)) as taken:
         assert taken.replicas == 2
     assert _shape(target) == before
 
@@ -243,7 +243,7 @@ def test_the_next_outage_of_the_same_kind_brings_back_first(fleet: Fleet, target
 def test_a_service_is_back_with_as_many_endpoints_as_there_are_pods_by_now(
     fleet: Fleet, target: Cluster, count: int
 ) -> None:
-    with outage.taken_away(_intent(fleet, "readiness-lost")):
+    with outage.outage(_intent(fleet, "readiness-lost")):
         target.scale("web-v1", count, NAMESPACE)
         target.wait_for_rollout(NAMESPACE, timeout_s=10)
         _wait(lambda: len(_pods(target)) == count)
@@ -261,7 +261,7 @@ def test_an_autoscaler_may_have_moved_the_count_within_its_bounds(fleet: Fleet, 
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web-v1"}
     scaler = {"spec": {"scaleTargetRef": reference, "minReplicas": 1, "maxReplicas": 5}}
     target.create("HorizontalPodAutoscaler", {"metadata": {"name": "web", "namespace": NAMESPACE}, **scaler})
-    with outage.taken_away(_intent(fleet, "scale-to-zero")):
+    with outage.outage(_intent(fleet, "scale-to-zero")):
         notes = target.get("Deployment", "web-v1", NAMESPACE)["metadata"]["annotations"]
         assert notes["meshbook.io/autoscaler-before"] == "web 1 5"
     assert _shape(target)["Deployment web-v1"][1] == {}
@@ -270,7 +270,7 @@ def test_an_autoscaler_may_have_moved_the_count_within_its_bounds(fleet: Fleet, 
 def test_the_steady_state_is_proved_again(fleet: Fleet) -> None:
     answers = iter(["", "only v1 answers", "only v1 answers", ""])
     intent = _intent(fleet, "scale-to-zero", steady=lambda: next(answers))
-    with outage.taken_away(intent) as taken:
+    with outage.outage(intent) as taken:
         assert taken.steady_again is None
     assert taken.ready_again is not None
     assert taken.steady_again is not None

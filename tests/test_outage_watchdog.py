@@ -90,12 +90,12 @@ def test_it_brings_back_what_its_run_left_away(cluster: Cluster, tmp_path: Path,
     patch = _undo(subject, intent)
     _take(intent)
     found = _watch(subject, intent, patch, tmp_path)
-    assert (found.returncode, found.stdout) == (0, "brought back\n"), found.stderr
+    assert (found.returncode, found.stdout) == (0, "restored\n"), found.stderr
     after = subject.read()
     assert after["spec"] == before["spec"]
     assert not after["metadata"].get("annotations")
     again = _watch(subject, intent, patch, tmp_path)
-    assert (again.returncode, again.stdout) == (0, "nothing was left to bring back\n")
+    assert (again.returncode, again.stdout) == (0, "nothing was left to restore\n")
     assert subject.read() == after
 
 
@@ -105,7 +105,7 @@ def test_it_leaves_the_outage_of_another_run_alone(cluster: Cluster, tmp_path: P
     patch = _undo(subject, mine)
     _take(_intent(cluster, mode))
     away = subject.read()
-    assert _watch(subject, mine, patch, tmp_path).stdout == "nothing was left to bring back\n"
+    assert _watch(subject, mine, patch, tmp_path).stdout == "nothing was left to restore\n"
     assert subject.read() == away
 
 
@@ -125,7 +125,7 @@ def test_where_only_pods_were_deleted_it_takes_the_record_off_and_changes_nothin
     before, patch = subject.read(), _undo(subject, intent)
     _take(intent)
     assert is_recorded(subject.read())
-    assert _watch(subject, intent, patch, tmp_path).stdout == "brought back\n"
+    assert _watch(subject, intent, patch, tmp_path).stdout == "restored\n"
     after = subject.read()
     assert (after["spec"], is_recorded(after)) == (before["spec"], False)
 
@@ -161,7 +161,7 @@ def test_where_the_user_may_not_give_rights_the_plan_says_so_before_anything_is_
         assert not _check(intent).ok
         assert "in sample this user may not create jobs.batch" in _check(intent).saw
         assert "create roles.rbac.authorization.k8s.io" in _check(intent).saw
-        with pytest.raises(OutageError, match="a watchdog can be set") as error, outage.taken_away(intent):
+        with pytest.raises(OutageError, match="a watchdog can be set") as error, outage.outage(intent):
             pytest.fail("the block must not begin")
     assert error.value.hint
     assert not is_recorded(_subject(cluster, "Deployment").read())
@@ -188,7 +188,7 @@ def _as_account(cluster: Cluster, name: str, tmp_path: Path) -> Iterator[Cluster
 
 
 def test_a_mode_without_records_is_told_that_no_job_can_help(cluster: Cluster) -> None:
-    assert _check(_intent(cluster, "cluster-away")).ok is None
+    assert _check(_intent(cluster, "cluster-down")).ok is None
 
 
 def test_a_watchdog_that_does_not_start_leaves_everything_there_and_nothing_behind(cluster: Cluster) -> None:

@@ -30,7 +30,7 @@ PROGRAM = """
     fleet = Fleet.connect([], sys.argv[1])
     given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample"}
     intent = outage.Intent(**given, mode=sys.argv[2], survivors=tuple(fleet), watchdog_s=float(sys.argv[3]))
-    with outage.taken_away(intent):
+    with outage.outage(intent):
         print("away", flush=True)
         time.sleep(60)
 """
@@ -98,7 +98,7 @@ def _killed_while_away(lab: launch.LabState, mode: str) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("mode", ["scale-to-zero", "readiness-lost", "east-west-away", "pods-deleted"])
+@pytest.mark.parametrize("mode", ["scale-to-zero", "readiness-lost", "east-west-down", "pods-deleted"])
 def test_what_a_killed_runner_left_away_comes_back_by_itself(lab: launch.LabState, target: Cluster, mode: str) -> None:
     before = _state(target)
     _killed_while_away(lab, mode)
@@ -116,7 +116,7 @@ def test_what_a_killed_runner_left_away_comes_back_by_itself(lab: launch.LabStat
 def test_a_runner_that_ends_well_leaves_no_watchdog_behind(fleet: Fleet, target: Cluster) -> None:
     before = _state(target)
     given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
-    with outage.taken_away(outage.Intent(**given, watchdog_s=30.0, timeout_s=30)):
+    with outage.outage(outage.Intent(**given, watchdog_s=30.0, timeout_s=30)):
         assert len(_left(target)) == 5
     _eventually(lambda: _left(target) == [])
     assert _state(target) == before
@@ -127,7 +127,7 @@ def test_an_outage_that_its_watchdog_has_cut_short_is_no_measurement(fleet: Flee
     before = _state(target)
     given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
     intent = outage.Intent(**given, watchdog_s=WATCHDOG_S, timeout_s=30)
-    with pytest.raises(OutageError, match="by its watchdog") as error, outage.taken_away(intent):
+    with pytest.raises(OutageError, match="by its watchdog") as error, outage.outage(intent):
         _eventually(lambda: _state(target) == before)
     assert "watchdog_s is to be longer" in error.value.hint
     _eventually(lambda: _left(target) == [])
@@ -140,7 +140,7 @@ def test_the_watchdog_of_a_dead_run_leaves_a_later_outage_alone(
     _killed_while_away(lab, "scale-to-zero")
     (job,) = target.list(watchjob.JOB)
     given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
-    with outage.taken_away(outage.Intent(**given, timeout_s=30)):
+    with outage.outage(outage.Intent(**given, timeout_s=30)):
         time.sleep(WATCHDOG_S + 1)
         assert target.get("Deployment", "helloworld-v1", "sample")["spec"]["replicas"] == 0
     target.delete_object(watchjob.JOB, job["metadata"]["name"], job["metadata"]["namespace"])

@@ -81,14 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_run(verbs.add_parser("run", help="execute stages of the runbook and report what they found"))
-    restore = verbs.add_parser("restore", help="bring back what an interrupted outage left away")
+    restore = verbs.add_parser("restore", help="restore what an interrupted outage left down")
     _add_clusters(restore)
     restore.add_argument("--contexts", default="", metavar="A,B", help="default: $CTX_CLUSTER1, $CTX_CLUSTER2")
     where = restore.add_mutually_exclusive_group()
     where.add_argument("--namespace", "-n", default="sample", help="of the application; default: sample")
-    where.add_argument("--all-namespaces", "-A", action="store_true", help="whatever anybody's outage has left away")
-    restore.add_argument("--dry-run", action="store_true", help="only say what is away, and whose outage it is")
-    restore.add_argument("--force", action="store_true", help="also what a run has taken away that is still alive")
+    where.add_argument("--all-namespaces", "-A", action="store_true", help="whatever anybody's outage has left down")
+    restore.add_argument(
+        "--dry-run", action="store_true", help="only say what would be restored, and whose outage it is"
+    )
+    restore.add_argument("--force", action="store_true", help="also what belongs to a run that is still alive")
     report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
     report.add_argument("folder", type=Path)
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))
@@ -140,7 +142,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what the outage would change and whether it may start, and change nothing in your clusters",
+        help="print what the outage would change and whether it is ready to start, and change nothing in your clusters",
     )
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first stage that does not pass")
     parser.add_argument(

@@ -13,7 +13,7 @@ from meshbook.runs import Outcome
 
 _WIDTH = 78
 _BROKEN = ("error", "interrupted")
-_INTERRUPTED = b"\ninterrupted: what was taken away is brought back first; a second Ctrl-C breaks off at once\n"
+_INTERRUPTED = b"\ninterrupted: what is down is restored first; a second Ctrl-C breaks off at once\n"
 
 
 class Console:

@@ -18,7 +18,7 @@ _SLACK_S = 30.0
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument(
-        "kind", metavar="KIND", help="freeze, refuse, kill, unready, link-cut or cluster-away; or list, or end"
+        "kind", metavar="KIND", help="freeze, refuse, kill, unready, link-cut or cluster-down; or list, or end"
     )
     parser.add_argument("id", nargs="?", default="", metavar="ID", help="with end: the fault (default: all)")
     parser.add_argument("--context", default="", metavar="NAME", help="the cluster")

@@ -93,18 +93,18 @@ def _secrets(plan: runs.Plan, folder: Path) -> runs.Secrets:
 
 
 def _afterwards(values: Mapping[str, Any]) -> Sequence[str]:
-    """Bring back what a notebook that broke off has left away; where all is back already, say that."""
-    return restore(values) or ([] if values.get("dry_run") else ["nothing is left away"])
+    """Restore what a notebook that broke off has left down; where nothing is, say that."""
+    return restore(values) or ([] if values.get("dry_run") else ["nothing is left to restore"])
 
 
 def restore(values: Mapping[str, Any]) -> Sequence[str]:
-    """Bring back what an outage left away in the clusters and the namespace that ``values`` name."""
+    """Restore what an outage left down in the clusters and the namespace that ``values`` name."""
     from meshbook import outage
     from meshbook.clusters import Fleet
 
     if values.get("dry_run"):
         return []
     where = values.get("contexts", []), values.get("kubeconfig", "")
-    awake = outage.wake(*where)
+    clusters = outage.restore_clusters(*where)
     namespace, force = values.get("namespace", "sample"), bool(values.get("force"))
-    return [str(one) for one in (*awake, *outage.restore(Fleet.connect(*where), namespace, force=force))]
+    return [str(one) for one in (*clusters, *outage.restore(Fleet.connect(*where), namespace, force=force))]

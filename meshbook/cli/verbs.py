@@ -14,26 +14,26 @@ from meshbook.errors import UsageError
 
 
 def restore(arguments: argparse.Namespace) -> int:
-    """Bring back what an interrupted outage left away, and say what that was; in a dry run only say it."""
-    from meshbook.cli.run import restore as bring_back
+    """Restore what an interrupted outage left down, and say what that was; in a dry run only say it."""
+    from meshbook.cli import run
 
     contexts = [name.strip() for name in arguments.contexts.split(",") if name.strip()]
     namespace = "" if arguments.all_namespaces else arguments.namespace
     given = {"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace, "force": arguments.force}
-    lines = _left_away(given) if arguments.dry_run else bring_back(given)
-    is_away, place = "is" if arguments.dry_run else "was", f"namespace {namespace}" if namespace else "any namespace"
-    print("\n".join(lines) or f"nothing {is_away} away in {place}")
+    lines = _pending_rollbacks(given) if arguments.dry_run else run.restore(given)
+    place = f"namespace {namespace}" if namespace else "any namespace"
+    print("\n".join(lines) or f"nothing to restore in {place}")
     return 0
 
 
-def _left_away(given: Mapping[str, Any]) -> list[str]:
+def _pending_rollbacks(given: Mapping[str, Any]) -> list[str]:
     from meshbook import outage
     from meshbook.clusters import Fleet
 
     where = given["contexts"], given["kubeconfig"]
-    if silent := outage.silent(*where):
-        return [*map(str, silent), "whatever else is away there is seen when it answers again"]
-    return [str(one) for one in outage.left_away(Fleet.connect(*where), given["namespace"])]
+    if down := outage.clusters_down(*where):
+        return [*map(str, down), "whatever else is to be restored there is seen when it answers again"]
+    return [str(one) for one in outage.pending_rollbacks(Fleet.connect(*where), given["namespace"])]
 
 
 def report(folder: Path) -> int:

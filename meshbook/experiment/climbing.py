@@ -62,7 +62,7 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         probes.watch(scene.fleet, scene.outside, scene.inside, namespace=scene.namespace, **pacing) as watch,
     ):
         pause(pace.before_s)
-        with outage.taken_away(intent(rung, scene, consent)) as away:
+        with outage.outage(intent(rung, scene, consent)) as away:
             pause(pace.outage_s / 2)
             loop = probes.curl_from_here(scene.outside, pace.loop_requests, timeout_s=pace.timeout_s, parallel=_CURLS)
             balancer = look(scene.fleet, scene.gateway_namespace, health_check=checked)
@@ -78,14 +78,14 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         sends=watch.sends,
         clocks=watch.clocks,
         loop=loop,
-        gone=_known(away.gone, away),
+        gone=_known(away.down, away),
         ready_again=_known(away.ready_again, away),
     )
 
 
 def _story(rung: Rung, scene: Scene, away: outage.Outage, **seen: Any) -> Story:
-    asked, accepted = _known(away.patch_asked, away), _known(away.patch_accepted, away)
-    back = Order(asked=_known(away.back_asked, away), accepted=_known(away.brought_back, away))
+    asked, accepted = _known(away.down_requested, away), _known(away.down_accepted, away)
+    back = Order(asked=_known(away.restore_requested, away), accepted=_known(away.restore_accepted, away))
     replaced = rung.mode == REPLACED
     return Story(
         mode=rung.mode,

@@ -17,7 +17,7 @@ from meshbook.analysis import Fault
 from meshbook.clusters.together import pause
 from meshbook.errors import OutageError, UsageError
 from meshbook.experiment.rungs import Scene
-from meshbook.outage.silence import Lab
+from meshbook.outage import Lab
 
 _OWNER = "calibration"
 _SLACK_S = 20.0

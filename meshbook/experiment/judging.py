@@ -21,8 +21,8 @@ from meshbook.experiment.rungs import require_known
 from meshbook.outage import Plan
 
 _WORST_FIRST = ("fail", "inconclusive", "pass")
-_SILENT = "cluster-away"
-_LEAVING_FOR_GOOD = frozenset({"scale-to-zero", "readiness-lost", "cluster-away"})
+_SILENT = "cluster-down"
+_LEAVING_FOR_GOOD = frozenset({"scale-to-zero", "readiness-lost", "cluster-down"})
 """Modes in which the version is not there at all once it has gone."""
 
 
@@ -51,7 +51,7 @@ def claims(done: Sequence[Round], plans: Sequence[Plan], limits: Limits, version
 
 def _may_start(plan: Plan) -> Verdict:
     wrong = [str(check.saw) for check in plan.checks if check.ok is False]
-    claim = f"{plan.mode} at {plan.context} may start (a dry run: nothing was done)"
+    claim = f"{plan.mode} at {plan.context} is ready to start (a dry run: nothing was done)"
     reason = "; ".join(wrong) or f"{len(plan.checks)} checks, none against it."
     return Verdict(claim=claim, outcome="fail" if wrong else "pass", reason=reason)
 

@@ -12,7 +12,7 @@ from meshbook import outage, probes
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import UsageError
 
-APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost", "cluster-away"})
+APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost", "cluster-down"})
 """Modes that take one version away from everybody; the others cut ways, so that each side misses something else."""
 
 

@@ -21,7 +21,7 @@ from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.freezing import Freezable
 from meshbook.experiment.holding import SCRIPT, Hold
 from meshbook.experiment.rungs import Scene
-from meshbook.outage.interrupts import held_back, unwound_by_sigterm
+from meshbook.outage import signals_deferred, sigterm_unwinds
 from meshbook.preflight import INJECTION_NOTE
 
 NAME, VERSION, CONTAINER, PORT = "meshbook-scratch", "scratch", "server", 5000
@@ -40,11 +40,11 @@ def scratch(scene: Scene) -> Iterator[Freezable]:
     """Give the workload, rolled out and answering by every path, for the length of a ``with`` block."""
     folder = notebook.manifests_folder() / "scratch"
     scene.fleet.each(lambda cluster: _require_room(cluster, scene.namespace))
-    with unwound_by_sigterm():
+    with sigterm_unwinds():
         try:
             yield _set_up(scene, folder)
         finally:
-            with held_back():
+            with signals_deferred():
                 _remove(scene, folder)
 
 

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 from meshbook.outage.guards import is_lab
 from meshbook.outage.intent import Intent
+from meshbook.outage.interrupts import signals_deferred, sigterm_unwinds
 from meshbook.outage.modes import MODES
 from meshbook.outage.planning import Plan, plan
-from meshbook.outage.records import MODE, OF, REPLICAS, RUN, SINCE, Check, LeftAway, Outage, Restored
-from meshbook.outage.restoring import left_away, restore, silent, wake
-from meshbook.outage.taking import scaled_to_zero, taken_away
+from meshbook.outage.records import MODE, OF, REPLICAS, RUN, SINCE, Check, Outage, PendingRollback, Restored
+from meshbook.outage.restoring import clusters_down, pending_rollbacks, restore, restore_clusters
+from meshbook.outage.silence import Lab
+from meshbook.outage.taking import outage, scaled_to_zero
 
 __all__ = [
     "MODE",
@@ -35,16 +37,19 @@ __all__ = [
     "SINCE",
     "Check",
     "Intent",
-    "LeftAway",
+    "Lab",
     "Outage",
+    "PendingRollback",
     "Plan",
     "Restored",
+    "clusters_down",
     "is_lab",
-    "left_away",
+    "outage",
+    "pending_rollbacks",
     "plan",
     "restore",
+    "restore_clusters",
     "scaled_to_zero",
-    "silent",
-    "taken_away",
-    "wake",
+    "signals_deferred",
+    "sigterm_unwinds",
 ]

@@ -61,7 +61,7 @@ class PodsDeleted(ScaledToZero):
         """Wait for the replacements; the times of their return are those at which they were first seen."""
         seen = self.watch.end()
         super().bring_back(outage)
-        outage.back_asked = outage.brought_back = seen.there or outage.brought_back
+        outage.restore_requested = outage.restore_accepted = seen.there or outage.restore_accepted
         outage.ready_again = seen.ready or outage.ready_again
 
     def pods(self) -> list[Object]:

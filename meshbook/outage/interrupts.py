@@ -13,7 +13,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 @contextmanager
-def unwound_by_sigterm() -> Iterator[None]:
+def sigterm_unwinds() -> Iterator[None]:
     """Let SIGTERM leave the block by ``SystemExit``, unless the program has plans of its own for it."""
     mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if mine:
@@ -30,7 +30,7 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Let no SIGINT or SIGTERM cut the block; one that came meanwhile counts as Ctrl-C when it is done."""
     heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # signals do not reach other threads

@@ -75,7 +75,7 @@ def last_sign(cluster: Cluster, run: Run) -> str:
 def _alive(cluster: Cluster, run: Run) -> OutageError:
     namespace, name = run
     return OutageError(
-        f"{cluster.name}: the outage in {namespace} belongs to run {name}, which is alive: nothing was brought back",
+        f"{cluster.name}: the outage in {namespace} belongs to run {name}, which is alive: nothing was restored",
         hint="wait until it has ended; meshbook restore --force ends its outage under its hands",
     )
 

@@ -10,8 +10,8 @@ from meshbook.outage.deleting import PodsDeleted
 from meshbook.outage.endpoints import ReadinessLost
 from meshbook.outage.intent import Intent
 from meshbook.outage.records import Check, Outage
-from meshbook.outage.scaling import EastWestAway, ScaledToZero
-from meshbook.outage.silence import ClusterAway
+from meshbook.outage.scaling import EastWestDown, ScaledToZero
+from meshbook.outage.silence import ClusterDown
 from meshbook.outage.subjects import Subject
 
 
@@ -39,8 +39,8 @@ MODES: Mapping[str, Callable[[Intent], Mode]] = {
     "scale-to-zero": ScaledToZero,
     "pods-deleted": PodsDeleted,
     "readiness-lost": ReadinessLost,
-    "east-west-away": EastWestAway,
-    "cluster-away": ClusterAway,
+    "east-west-down": EastWestDown,
+    "cluster-down": ClusterDown,
 }
 
 

@@ -25,7 +25,7 @@ class Plan:
     checks: tuple[Check, ...]
 
     @property
-    def may_start(self) -> bool:
+    def ready_to_start(self) -> bool:
         return all(check.ok is not False for check in self.checks)
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Plan:
         lines += [f"change  {change}" for change in self.changes]
         lines += [f"undone  {self.undone}"]
         lines += [f"check   {check}" for check in self.checks]
-        return "\n".join([*lines, "it may start" if self.may_start else "it must not start"])
+        return "\n".join([*lines, "ready to start" if self.ready_to_start else "not ready to start"])
 
     def require(self) -> None:
         """Raise OutageError, naming what does not hold, unless the outage may start."""

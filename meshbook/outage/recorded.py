@@ -49,13 +49,13 @@ class Recorded(ABC):
     def take(self, outage: Outage) -> None:
         found = [subject.record(self.intent, self.notes) for subject in self.subjects]
         self.prepare(found)
-        outage.patch_asked = datetime.now(UTC)
+        outage.down_requested = datetime.now(UTC)
         for subject in self.subjects:
             self.order(subject)
-        outage.patch_accepted = datetime.now(UTC)
+        outage.down_accepted = datetime.now(UTC)
         for subject, before in zip(self.subjects, found, strict=True):
             self.wait_until_gone(subject, before)
-        outage.gone = datetime.now(UTC)
+        outage.down = datetime.now(UTC)
 
     def bring_back(self, outage: Outage) -> None:
         mine = [subject for subject in self.subjects if _is_of(outage.run, subject.find())]
@@ -63,9 +63,9 @@ class Recorded(ABC):
             return
 
         def ordered() -> None:
-            outage.brought_back = datetime.now(UTC)
+            outage.restore_accepted = datetime.now(UTC)
 
-        outage.back_asked = datetime.now(UTC)
+        outage.restore_requested = datetime.now(UTC)
         undoing.bring_back([(subject, self.undoing) for subject in mine], self.intent.timeout_s, ordered)
         outage.ready_again = datetime.now(UTC)
 

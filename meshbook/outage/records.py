@@ -49,13 +49,13 @@ class Outage:
     run: str
     changed: tuple[str, ...] = ()
     """What was touched, one line each."""
-    patch_asked: datetime | None = None
-    patch_accepted: datetime | None = None
+    down_requested: datetime | None = None
+    down_accepted: datetime | None = None
     """The order was given, and had been accepted: the outage begins between the two."""
-    gone: datetime | None = None
+    down: datetime | None = None
     """The API said that it was away."""
-    back_asked: datetime | None = None
-    brought_back: datetime | None = None
+    restore_requested: datetime | None = None
+    restore_accepted: datetime | None = None
     """The order to bring it back was given, and had been accepted."""
     ready_again: datetime | None = None
     """The API said that all of it was ready."""
@@ -71,7 +71,7 @@ class Restored:
     namespace: str
     kind: str
     name: str
-    outcome: Literal["brought back", "was already back"]
+    outcome: Literal["restored", "was already restored"]
     state: str = ""
     """How it is now, and what else is to be known: ``2 replicas``."""
 
@@ -81,7 +81,7 @@ class Restored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftAway:
+class PendingRollback:
     """One object that carries the record of an outage now, of a run that was interrupted or is still going on."""
 
     context: str
@@ -94,13 +94,13 @@ class LeftAway:
     """When the record was written, ISO 8601."""
     restore: str
     """What ``restore`` would do about it."""
-    sign_of_life: str = ""
+    lease_renewed: str = ""
     """When its run was last known to be alive, by that run's clock, ISO 8601; empty where there is none."""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
         whose = f", by run {self.run}" if self.run else ""
-        alive = f", alive at {self.sign_of_life}" if self.sign_of_life else ""
+        alive = f", lease renewed at {self.lease_renewed}" if self.lease_renewed else ""
         what = f"{self.context}: {self.kind} {self.name}{where}: {self.mode} since {self.since}"
         return f"{what}{whose}{alive}; {self.restore}"
 

@@ -11,7 +11,7 @@ from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.errors import ClusterError, OutageError
 from meshbook.outage import liveness, undoing
 from meshbook.outage.endpoints import ReadinessLost
-from meshbook.outage.records import MODE, OF, RUN, SINCE, LeftAway, Restored, belongs_to, is_recorded, notes_on
+from meshbook.outage.records import MODE, OF, RUN, SINCE, PendingRollback, Restored, belongs_to, is_recorded, notes_on
 from meshbook.outage.scaling import ScaledToZero
 from meshbook.outage.silence import Lab
 from meshbook.outage.subjects import Subject
@@ -41,7 +41,7 @@ def restore(
     return [*awake, *(restored for results in done.values() for restored in results)]
 
 
-def left_away(where: Cluster | Fleet, namespaces: str | Iterable[str] = ()) -> list[LeftAway]:
+def pending_rollbacks(where: Cluster | Fleet, namespaces: str | Iterable[str] = ()) -> list[PendingRollback]:
     """Return what ``restore`` would bring back; nothing is changed."""
     fleet = Fleet([where]) if isinstance(where, Cluster) else where
     wanted = _named(namespaces)
@@ -49,7 +49,7 @@ def left_away(where: Cluster | Fleet, namespaces: str | Iterable[str] = ()) -> l
     return [one for left in found.values() for one in left]
 
 
-def silent(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[LeftAway]:
+def clusters_down(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[PendingRollback]:
     """Return the clusters of a lab that an outage has silenced; they cannot be asked for anything else."""
     for cluster in _unasked(contexts, kubeconfig):
         with contextlib.suppress(OutageError):  # no lab's cluster, or of a lab that is gone
@@ -57,7 +57,7 @@ def silent(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Le
     return []
 
 
-def wake(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Restored]:
+def restore_clusters(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Restored]:
     """Have a lab bring back the clusters that an outage has silenced; before ``Fleet.connect``, which asks them."""
     return _wake(_unasked(contexts, kubeconfig))
 
@@ -81,11 +81,11 @@ def _named(namespaces: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def _left(subject: Subject) -> LeftAway:
+def _left(subject: Subject) -> PendingRollback:
     found = subject.read()
     notes, restored = notes_on(found), UNDOING[subject.kind].tell(subject, found)
-    away = restored.outcome == "brought back"
-    return LeftAway(
+    away = restored.outcome == "restored"
+    return PendingRollback(
         context=subject.cluster.name,
         namespace=subject.namespace,
         kind=subject.kind,
@@ -93,8 +93,8 @@ def _left(subject: Subject) -> LeftAway:
         mode=notes.get(MODE, ""),
         run=notes.get(RUN, ""),
         since=notes.get(SINCE, ""),
-        sign_of_life=liveness.last_sign(subject.cluster, _run_of(subject)),
-        restore=", ".join(filter(None, ["to be brought back" if away else "only the record is left", restored.state])),
+        lease_renewed=liveness.last_sign(subject.cluster, _run_of(subject)),
+        restore=", ".join(filter(None, ["to be restored" if away else "only the record is left", restored.state])),
     )
 
 

@@ -133,7 +133,7 @@ class ScaledToZero(Recorded):
         waiting.until(subject.cluster, f"pods of {subject.name} gone", look, self.intent.timeout_s)
 
 
-class EastWestAway(ScaledToZero):
+class EastWestDown(ScaledToZero):
     """The east-west gateways of the cluster at 0 replicas: no mesh request gets in from other clusters."""
 
     about = "scale the cluster's east-west gateway to 0: mesh requests from other clusters find nobody"

@@ -1,6 +1,6 @@
 """The mode that takes a whole cluster away, API server and pods: only a lab can do that, and only a lab may.
 
-The lab is asked for its fault ``cluster-away`` with a short lease that is renewed as long as this process lives: when
+The lab is asked for its fault ``cluster-down`` with a short lease that is renewed as long as this process lives: when
 it is killed, the lab brings the cluster back by itself within ``LEASE_S``. Where to ask stands in the kubeconfig.
 """
 
@@ -19,7 +19,7 @@ from meshbook.clusters import Cluster
 from meshbook.clusters.connection import is_loopback
 from meshbook.errors import OutageError
 from meshbook.outage.intent import Intent
-from meshbook.outage.records import Check, LeftAway, Outage, Restored
+from meshbook.outage.records import Check, Outage, PendingRollback, Restored
 from meshbook.outage.subjects import Subject
 
 EXTENSION = "meshbook.io/lab"
@@ -31,7 +31,7 @@ RENEW_S = 2.0
 TIMEOUT_S = 30.0
 
 
-class ClusterAway:
+class ClusterDown:
     """The whole cluster falls silent: requests to its API server and its pods get no answer."""
 
     about = "let the whole cluster fall silent, API server and pods (a lab only)"
@@ -52,17 +52,17 @@ class ClusterAway:
         return [Check(name="it can be done here", ok=self._lab.is_there, saw=saw)]
 
     def take(self, outage: Outage) -> None:
-        outage.patch_asked = datetime.now(UTC)
-        wanted = {"kind": "cluster-away", "context": self._lab.cluster, "for_s": LEASE_S, "by": OWNER}
+        outage.down_requested = datetime.now(UTC)
+        wanted = {"kind": "cluster-down", "context": self._lab.cluster, "for_s": LEASE_S, "by": OWNER}
         self._fault = self._lab.ask("POST", "/faults", wanted)["id"]
-        outage.patch_accepted = outage.gone = datetime.now(UTC)
+        outage.down_accepted = outage.down = datetime.now(UTC)
         threading.Thread(target=self._renew, name=f"lease of {self._fault}", daemon=True).start()
 
     def bring_back(self, outage: Outage) -> None:
         self._ended.set()
-        outage.back_asked = datetime.now(UTC)
+        outage.restore_requested = datetime.now(UTC)
         self._lab.end_all()
-        outage.brought_back = datetime.now(UTC)
+        outage.restore_accepted = datetime.now(UTC)
         cluster, intent = self.intent.cluster, self.intent
         cluster.wait_for_rollout(intent.namespace, [intent.deployment], timeout_s=intent.timeout_s)
         outage.ready_again = datetime.now(UTC)
@@ -93,15 +93,15 @@ class Lab:
         """Bring back what outages have taken away from the lab, whoever's they were."""
         ended = self.ask("DELETE", f"/faults?by={OWNER}")
         return [
-            Restored(context=self._name, namespace="", kind="Cluster", name=one["context"], outcome="brought back")
+            Restored(context=self._name, namespace="", kind="Cluster", name=one["context"], outcome="restored")
             for one in ended
         ]
 
-    def away(self) -> list[LeftAway]:
+    def away(self) -> list[PendingRollback]:
         """Return what outages have taken away from the lab, whoever's they are."""
         found = [one for one in self.ask("GET", "/faults") if one["by"] == OWNER]
         return [
-            LeftAway(
+            PendingRollback(
                 context=self._name,
                 namespace="",
                 kind="Cluster",
@@ -109,7 +109,7 @@ class Lab:
                 mode=one["kind"],
                 run="",
                 since=str(one["began"]["not_after"]["wall"]),
-                restore="to be brought back",
+                restore="to be restored",
             )
             for one in found
         ]

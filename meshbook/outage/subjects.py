@@ -51,7 +51,7 @@ class Subject:
             namespace=self.namespace,
             kind=self.kind,
             name=self.name,
-            outcome="brought back" if away else "was already back",
+            outcome="restored" if away else "was already restored",
             state=state,
         )
 

@@ -17,7 +17,7 @@ from meshbook.outage.scaling import replicas_of
 
 
 @contextmanager
-def taken_away(intent: Intent) -> Iterator[Outage]:
+def outage(intent: Intent) -> Iterator[Outage]:
     """Take away what ``intent`` says for the length of a ``with`` block, and bring it back however the block ends.
 
     What an earlier run left away is brought back first. Does not start unless everything in ``plan(intent)`` holds:
@@ -38,14 +38,14 @@ def taken_away(intent: Intent) -> Iterator[Outage]:
         changed=plan.changes,
     )
     showing = ExitStack()
-    with interrupts.unwound_by_sigterm():
+    with interrupts.sigterm_unwinds():
         try:
             showing.enter_context(liveness.shown(intent))
             watchdog.begin(intent, mode)
             mode.take(outage)
             yield outage
         finally:
-            with interrupts.held_back(), showing:
+            with interrupts.signals_deferred(), showing:
                 _bring_back(intent, mode, outage)
     _require_own_return(intent, outage)
     _prove_steady(intent, outage)
@@ -61,7 +61,7 @@ def scaled_to_zero(
     allow_outage: bool = False,
     timeout_s: float = 120,
 ) -> Iterator[Outage]:
-    """Scale a Deployment to 0 for the length of a ``with`` block: the article's outage, see ``taken_away``."""
+    """Scale a Deployment to 0 for the length of a ``with`` block: the article's outage, see ``outage``."""
     intent = Intent(
         cluster=cluster,
         deployment=deployment,
@@ -70,8 +70,8 @@ def scaled_to_zero(
         allow_outage=allow_outage,
         timeout_s=timeout_s,
     )
-    with taken_away(intent) as outage:
-        yield outage
+    with outage(intent) as taken:
+        yield taken
 
 
 def _bring_back_leftovers(intent: Intent, mode: Mode) -> None:
@@ -96,7 +96,7 @@ def _bring_back(intent: Intent, mode: Mode, outage: Outage) -> None:
 
 def _require_own_return(intent: Intent, outage: Outage) -> None:
     """Refuse an outage that its watchdog has ended before its block did: this run found nothing to bring back."""
-    if intent.watchdog_s and outage.back_asked is None:
+    if intent.watchdog_s and outage.restore_requested is None:
         raise OutageError(
             f"{intent.cluster.name}: {intent.deployment} in {intent.namespace} was brought back by its watchdog, "
             f"{intent.watchdog_s:g} s after it was set, before the outage was over",

@@ -62,7 +62,7 @@ def _order(subject: Subject, undoing: Undoing) -> tuple[Object, Restored]:
             f"{subject} was deleted meanwhile, and what it was like went with it", hint="apply its manifest again"
         )
     restored = undoing.tell(subject, found)
-    if restored.outcome == "brought back":
+    if restored.outcome == "restored":
         undoing.order(subject, found)
     return found, restored
 

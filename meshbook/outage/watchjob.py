@@ -38,11 +38,11 @@ while [ "$tries" -lt 60 ] && [ "$misses" -lt 3 ]; do
       -H 'Content-Type: application/json-patch+json' -X PATCH -d "$PATCH" \\
       "https://$host:$KUBERNETES_SERVICE_PORT$TARGET?fieldManager=meshbook")
   case "$code" in
-    200) echo 'brought back'; exit 0 ;;
+    200) echo 'restored'; exit 0 ;;
     404|422) misses=$((misses + 1)) ;;
   esac
 done
-[ "$misses" -lt 3 ] || { echo 'nothing was left to bring back'; exit 0; }
+[ "$misses" -lt 3 ] || { echo 'nothing was left to restore'; exit 0; }
 echo "gave up: HTTP $code"
 exit 1
 """

@@ -39,7 +39,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabStat
     after = fleet["cluster1"].get("Deployment", "helloworld-v1", "sample")
     fleet.close()
     assert outcome.exit_code == 0, outcome.said
-    claim = "scale-to-zero at cluster1 may start (a dry run: nothing was done)"
+    claim = "scale-to-zero at cluster1 is ready to start (a dry run: nothing was done)"
     assert outcome.outcomes("03_failover") == {claim: "pass"}
     assert list(outcome.notebooks) == ["00_preflight", "03_failover"]
     assert "change  cluster1: Deployment helloworld-v1 in sample: 1 → 0 replicas\n" in outcome.said
@@ -48,7 +48,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabStat
 
 
 def test_a_cluster_that_falls_silent_is_not_survived_and_that_fails(run: Run, served: LabState) -> None:
-    modes = ("-p", "modes=[cluster-away]", "-p", "must_survive=[cluster-away]")
+    modes = ("-p", "modes=[cluster-down]", "-p", "must_survive=[cluster-down]")
     both = ("-p", "outage_clusters=[cluster1,cluster2]")  # the second holds the MultiClusterIngress
     hidden = ("--redact", "addresses,contexts")
     outcome = run("3", *modes, *both, *SHORT, *hidden, kubeconfig=served.kubeconfig)

@@ -159,7 +159,7 @@ class Unready:
             target.container.show_again()
 
 
-class ClusterAway:
+class ClusterDown:
     """Nothing of a cluster answers: API server, pods, and commands that run in them."""
 
     def __init__(self, site: Site) -> None:
@@ -183,8 +183,8 @@ def effect(wanted: Wanted, sites: Sites) -> Effect:
         raise LabError(f"this lab has no cluster {wanted.context!r}", hint=f"one of {', '.join(sites)}")
     site = sites[wanted.context]
     match wanted.kind:
-        case "cluster-away":
-            return ClusterAway(site)
+        case "cluster-down":
+            return ClusterDown(site)
         case "link-cut":
             return Frozen(_gateways(wanted, sites), unnoticed=True)
     chosen = _chosen(wanted, site)

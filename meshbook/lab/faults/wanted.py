@@ -16,7 +16,7 @@ KINDS = {
     "kill": "kill pods' applications (SIGKILL) and hold their restart back",
     "unready": "show pods as not ready, while they go on answering",
     "link-cut": "let no mesh request into a cluster, out of it, or both: east-west gateways answer nothing",
-    "cluster-away": "a whole cluster falls silent, its API server and its pods",
+    "cluster-down": "a whole cluster falls silent, its API server and its pods",
 }
 """What can be broken, each with a line of explanation."""
 
@@ -55,7 +55,7 @@ class Wanted:
 
     @property
     def concerns_pods(self) -> bool:
-        return self.kind not in ("link-cut", "cluster-away")
+        return self.kind not in ("link-cut", "cluster-down")
 
     def labels(self) -> dict[str, str]:
         """Return ``selector`` as labels that a pod must have."""

@@ -32,7 +32,7 @@ async def _state(pod: Any) -> str:
 
 
 def _wanted(kind: str, for_s: float | None = None) -> Wanted:
-    if kind in ("cluster-away", "link-cut"):
+    if kind in ("cluster-down", "link-cut"):
         return Wanted(kind=kind, context="cluster1", for_s=for_s)
     return Wanted(kind=kind, context="cluster1", selector="app=helloworld", for_s=for_s)
 
@@ -48,7 +48,7 @@ def _ready(pod: Any) -> bool:
         ("refuse", "refuses"),
         ("kill", "refuses"),
         ("unready", "answers"),
-        ("cluster-away", "silent"),
+        ("cluster-down", "silent"),
     ],
 )
 async def test_a_fault_is_on_when_begin_returns_and_off_when_end_returns(
@@ -94,7 +94,7 @@ async def test_a_frozen_application_loses_its_readiness_and_a_cluster_that_is_cu
     await world.until(lambda: not _ready(web))
     await world.board.end(frozen.id)
     await world.until(lambda: _ready(web))
-    away = await world.board.begin(_wanted("cluster-away", 60))
+    away = await world.board.begin(_wanted("cluster-down", 60))
     assert world.silent == {"cluster1": True}
     await asyncio.sleep(0.3)
     assert _ready(web)
@@ -124,11 +124,11 @@ async def test_a_link_is_cut_at_the_gateways_of_the_side_that_requests_go_to(wor
 
 async def test_what_is_broken_cannot_be_broken_twice(world: Any, web: Any) -> None:
     first = await world.board.begin(_wanted("freeze", 60))
-    for kind in ("refuse", "cluster-away"):
+    for kind in ("refuse", "cluster-down"):
         with pytest.raises(LabError, match="broken already by fault-1"):
             await world.board.begin(_wanted(kind))
     await world.board.end(first.id)
-    whole = await world.board.begin(_wanted("cluster-away"))
+    whole = await world.board.begin(_wanted("cluster-down"))
     with pytest.raises(LabError, match="broken already"):
         await world.board.begin(_wanted("freeze"))
     assert (await world.board.end_all())[0].id == whole.id
@@ -137,7 +137,7 @@ async def test_what_is_broken_cannot_be_broken_twice(world: Any, web: Any) -> No
 @pytest.mark.parametrize(
     ("wanted", "complaint"),
     [
-        (Wanted(kind="cluster-away", context="cluster9"), "no cluster 'cluster9'"),
+        (Wanted(kind="cluster-down", context="cluster9"), "no cluster 'cluster9'"),
         (Wanted(kind="freeze", context="cluster1", pod="nobody"), "no pod nobody with a running application"),
         (Wanted(kind="freeze", context="cluster2", selector="app=helloworld"), "no pod app=helloworld"),
         (Wanted(kind="link-cut", context="cluster1"), "no east-west gateway"),

@@ -23,7 +23,7 @@ import sys, time
 from pathlib import Path
 from meshbook.lab.faults import Control, Wanted
 control = Control.of(Path(sys.argv[1]))
-with control.injected(Wanted(kind="cluster-away", context="cluster1", for_s=1.5)):
+with control.injected(Wanted(kind="cluster-down", context="cluster1", for_s=1.5)):
     print("on", flush=True)
     time.sleep(60)
 """
@@ -56,7 +56,7 @@ def test_the_link_between_the_clusters_is_cut_for_a_block_and_whole_after_it(con
 
 def test_refusals_come_with_their_reason(control: Control) -> None:
     with pytest.raises(LabError, match="no cluster 'cluster9'"):
-        control.begin(Wanted(kind="cluster-away", context="cluster9"))
+        control.begin(Wanted(kind="cluster-down", context="cluster9"))
     with pytest.raises(LabError, match="no fault 'fault-99'"):
         control.end("fault-99")
 
@@ -64,7 +64,7 @@ def test_refusals_come_with_their_reason(control: Control) -> None:
 def test_without_the_token_nothing_is_broken(lab: launch.LabState) -> None:
     stranger = Control(lab.control_url, "guess")
     with pytest.raises(LabError, match="token"):
-        stranger.begin(Wanted(kind="cluster-away", context="cluster1"))
+        stranger.begin(Wanted(kind="cluster-down", context="cluster1"))
     assert stat.S_IMODE((lab.root / launch.CONTROL_TOKEN_NAME).stat().st_mode) == 0o600
 
 
@@ -88,7 +88,7 @@ def test_no_lab_no_control(tmp_path) -> None:
 def test_a_lab_goes_down_although_a_cluster_of_it_is_away(tmp_path) -> None:
     root = tmp_path / "lab"
     launch.start(root)
-    Control.of(root).begin(Wanted(kind="cluster-away", context="cluster2"))
+    Control.of(root).begin(Wanted(kind="cluster-down", context="cluster2"))
     begun = time.monotonic()
     assert launch.stop(root)
     assert time.monotonic() - begun < 5
