@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from meshbook.clusters import Partner
+from meshbook.clusters import ExecStreams
 
 _TURN_S = 0.05
-"""Seconds of silence after which the partner is asked for words, as an exec's reader does."""
+"""Seconds of silence after which the streams are asked for input, as an exec's reader does."""
 
 
 class LocalPod:
@@ -31,19 +31,21 @@ class LocalPod:
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         return {"spec": {"containers": [{"name": "sleep"}]}}
 
-    def converse(self, pod: str, command: Sequence[str], partner: Partner, *, timeout_s: float, **_: str) -> Any:
+    def exec_interactive(
+        self, pod: str, command: Sequence[str], streams: ExecStreams, *, timeout_s: float, **_: str
+    ) -> Any:
         argv = [*self.shell, *command[1:]]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
         with subprocess.Popen(argv, start_new_session=True, **pipes) as process:
             try:
-                _talk(process, partner, time.monotonic() + timeout_s)
+                _talk(process, streams, time.monotonic() + timeout_s)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
         return SimpleNamespace(stderr="")
 
 
-def _talk(process: subprocess.Popen[bytes], partner: Partner, deadline: float) -> None:
+def _talk(process: subprocess.Popen[bytes], streams: ExecStreams, deadline: float) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     rest = b""
@@ -56,6 +58,6 @@ def _talk(process: subprocess.Popen[bytes], partner: Partner, deadline: float) -
                     return
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
-                    partner.heard(line.decode("utf-8", "replace"), datetime.now(UTC))
-            if words := partner.say():
+                    streams.on_line(line.decode("utf-8", "replace"), datetime.now(UTC))
+            if words := streams.stdin():
                 process.stdin.write(words.encode())

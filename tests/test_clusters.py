@@ -11,11 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from meshbook.clusters import Cluster, Fleet
-from meshbook.clusters.kubeconfig import Kubeconfig
-from meshbook.clusters.records import DeploymentState
+from meshbook.clusters import Cluster, DeploymentState, Fleet, Kubeconfig, describe_pod
 from meshbook.clusters.together import pause, side_by_side
-from meshbook.clusters.waiting import describe_pod
 from meshbook.errors import ClusterError, GatheredError, UsageError, WaitTimeout
 from meshbook.settings import Patience
 

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from aiohttp import WSMsgType, web
 
-from meshbook.clusters import Cluster
-from meshbook.clusters.kubeconfig import Kubeconfig
+from meshbook.clusters import Cluster, Kubeconfig
 from meshbook.errors import ExecError
 from meshbook.settings import Patience
 
@@ -90,18 +89,18 @@ def test_a_command_can_be_talked_with_while_it_runs(scripted: Any, cluster: Clus
         await socket.close()
         return socket
 
-    class Partner:
+    class Echoed:
         lines: ClassVar[list[str]] = []
 
-        def heard(self, line: str, when: datetime) -> None:
+        def on_line(self, line: str, when: datetime) -> None:
             self.lines.append(line)
 
-        def say(self) -> str:
+        def stdin(self) -> str:
             return "a word" if self.lines == ["ready"] else ""
 
     scripted.script[EXEC] = [echo]
-    assert cluster.converse("p", ["x"], Partner(), namespace="sample").exit_code == 0
-    assert Partner.lines == ["ready", "a word"]
+    assert cluster.exec_interactive("p", ["x"], Echoed(), namespace="sample").exit_code == 0
+    assert Echoed.lines == ["ready", "a word"]
     assert "stdin=true" in scripted.asked[-1]
 
 

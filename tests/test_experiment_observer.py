@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from meshbook.clusters import Cluster, Fleet
-from meshbook.clusters.following import Scope, listing
+from meshbook.clusters import Cluster, Fleet, Scope
 from meshbook.errors import ClusterError, GatheredError, UsageError
 from meshbook.experiment.observing import Observer
 
@@ -117,7 +116,7 @@ def test_an_answer_that_is_no_json_is_an_error_of_the_cluster(scripted: Any, scr
 
     scripted.script[PODS] = [page]
     with pytest.raises(ClusterError, match=r"is not JSON[\s\S]*log in[\s\S]*a proxy in between"):
-        listing(scripted_fleet["one"], Scope(kind="Pod", namespace=NAMESPACE), 1.0)
+        scripted_fleet["one"].list_once(Scope(kind="Pod", namespace=NAMESPACE), 1.0)
 
 
 def _wait_until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from meshbook import gkehub
-from meshbook.clusters import Cluster
-from meshbook.clusters.kubeconfig import Kubeconfig
+from meshbook.clusters import Cluster, Kubeconfig
 from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.loopback import claim_block

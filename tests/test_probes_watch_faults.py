@@ -27,21 +27,23 @@ class BreakingPod(LocalPod):
         super().__init__(name)
         self.left, self.execs = lines, 0
 
-    def converse(self, pod: str, command: Sequence[str], partner: Any, *, timeout_s: float, **where: str) -> Any:
+    def exec_interactive(
+        self, pod: str, command: Sequence[str], streams: Any, *, timeout_s: float, **where: str
+    ) -> Any:
         self.execs += 1
         outer = self
 
         class Cut:
-            say = staticmethod(partner.say)
+            stdin = staticmethod(streams.stdin)
 
             @staticmethod
-            def heard(line: str, when: datetime) -> None:
+            def on_line(line: str, when: datetime) -> None:
                 outer.left -= 1
                 if outer.left == 0:
                     raise ExecError("lost the connection to sleep while the command ran")
-                partner.heard(line, when)
+                streams.on_line(line, when)
 
-        return super().converse(pod, command, cast(Any, Cut), timeout_s=timeout_s, **where)
+        return super().exec_interactive(pod, command, cast(Any, Cut), timeout_s=timeout_s, **where)
 
 
 def test_a_lost_exec_leaves_lost_rows_and_is_taken_up_again() -> None:

@@ -96,7 +96,7 @@ def workload(shell: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def frozen(shell: tuple[str, ...], length_s: float) -> Fault:
     hold = Hold(length_s)
-    LocalPod("pod", shell).converse("pod", ["/bin/sh", "-c", SCRIPT], hold, timeout_s=20)
+    LocalPod("pod", shell).exec_interactive("pod", ["/bin/sh", "-c", SCRIPT], hold, timeout_s=20)
     return hold.fault("frozen")
 
 

@@ -7,8 +7,15 @@ on several clusters side by side. Google's fleet API is ``meshbook.gkehub``.
 """
 
 from meshbook.clusters.cluster import Cluster
-from meshbook.clusters.execution import OnLine, Partner
+from meshbook.clusters.connection import is_loopback
+from meshbook.clusters.execution import ExecStreams, OnLine
 from meshbook.clusters.fleet import Fleet
-from meshbook.clusters.records import Access, Applied, DeploymentState, ExecResult, Object
+from meshbook.clusters.following import Listing, Scope, WatchEvent
+from meshbook.clusters.kubeconfig import Kubeconfig
+from meshbook.clusters.records import Access, Applied, DeploymentState, ExecResult
+from meshbook.clusters.together import pause
+from meshbook.clusters.waiting import describe_pod
+from meshbook.objects import Object
 
-__all__ = ["Access", "Applied", "Cluster", "DeploymentState", "ExecResult", "Fleet", "Object", "OnLine", "Partner"]
+__all__ = ["Access", "Applied", "Cluster", "DeploymentState", "ExecResult", "ExecStreams", "Fleet", "Kubeconfig"]
+__all__ += ["Listing", "Object", "OnLine", "Scope", "WatchEvent", "describe_pod", "is_loopback", "pause"]

@@ -6,19 +6,23 @@ Single objects are got, listed and patched by the inherited ``Api``. Several clu
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from meshbook import manifests
-from meshbook.clusters import applying, waiting
+from meshbook.clusters import applying, following, waiting
 from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import Connection
-from meshbook.clusters.execution import Command, Execution, OnLine, Partner
+from meshbook.clusters.execution import Command, ExecStreams, Execution, OnLine
+from meshbook.clusters.following import Listing, Scope, WatchEvent
 from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.clusters.records import Access, Applied, DeploymentState, ExecResult, Object
 from meshbook.errors import ClusterError, UsageError
 from meshbook.settings import FIELD_MANAGER, Patience
+
+T = TypeVar("T")
 
 OWNER_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 """Marks namespaces that meshbook made, and so may delete."""
@@ -187,16 +191,39 @@ class Cluster(Api):
         what = Command(pod=pod, namespace=namespace, container=container, argv=argv)
         return Execution(self, what, on_line).run(timeout_s)
 
-    def converse(
+    def exec_interactive(
         self,
         pod: str,
         command: Sequence[str],
-        partner: Partner,
+        streams: ExecStreams,
         *,
         namespace: str,
         container: str = "",
         timeout_s: float = 60,
     ) -> ExecResult:
-        """Run ``command`` in a pod as ``exec`` does, with ``partner`` at its stdin and stdout."""
+        """Run ``command`` in a pod as ``exec`` does, with ``streams`` at its stdin and stdout."""
         what = Command(pod=pod, namespace=namespace, container=container, argv=command, stdin=True)
-        return Execution(self, what, partner.heard, partner.say).run(timeout_s)
+        return Execution(self, what, streams.on_line, streams.stdin).run(timeout_s)
+
+    def wait_until(self, what: str, look: Callable[[], tuple[T | None, str]], timeout_s: float, hint: str = "") -> T:
+        """Look until ``look`` returns something other than None beside what it saw; WaitTimeout tells the latter."""
+        return waiting.until(self, what, look, timeout_s, hint)
+
+    def wait_for_deletion(self, kind: str, name: str, namespace: str, uid: str, timeout_s: float) -> None:
+        """Wait until the object with this ``uid`` is gone; a new one of the same name counts as gone."""
+        waiting.gone(self, kind, name, namespace, uid, timeout_s)
+
+    def list_once(self, scope: Scope, timeout_s: float) -> Listing:
+        """List in one page and one try, so that its times mean something; ClusterError after ``timeout_s``."""
+        return following.listing(self, scope, timeout_s)
+
+    def watch(self, scope: Scope, resource_version: str, length_s: int) -> Iterator[WatchEvent]:
+        """Yield what happens to the objects after ``resource_version`` for ``length_s``; ClusterError when it breaks.
+
+        Its code is 410 when the API server has forgotten what came after that version: list again.
+        """
+        return following.news(self, scope, resource_version, length_s)
+
+    def logs(self, pod: str, namespace: str, *, container: str, since: datetime | None = None) -> str:
+        """Return what a container has written (since a moment, where given), as ``kubectl logs`` does."""
+        return following.log(self, pod, namespace, container=container, since=since)

@@ -25,13 +25,13 @@ OnLine = Callable[[str, datetime], None]
 """Called with each line of stdout, without its end, and the UTC time at which it was complete here."""
 
 
-class Partner(Protocol):
-    """Whoever talks with a command while it runs; both methods are called by the thread that reads its output."""
+class ExecStreams(Protocol):
+    """stdin and stdout of a command while it runs; both methods are called by the thread that reads its output."""
 
-    def heard(self, line: str, when: datetime) -> None:
+    def on_line(self, line: str, when: datetime) -> None:
         """Take a line of stdout and the UTC time at which it was complete here."""
 
-    def say(self) -> str:
+    def stdin(self) -> str:
         """Return what the command is to read now, if anything; asked whenever output came, and 4 times a second."""
 
 

@@ -41,18 +41,18 @@ class Listing:
     """The objects as the API server had them at one moment between ``asked`` and ``answered``, on this clock."""
 
     objects: Objects
-    version: str
+    resource_version: str
     """resourceVersion to watch from."""
     asked: datetime
     answered: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class News:
+class WatchEvent:
     """One event of a watch; ``answered`` is when it was here. ``BOOKMARK`` tells a version only."""
 
-    verb: str
-    found: Object
+    type: str
+    object: Object
     answered: datetime
 
 
@@ -62,10 +62,10 @@ def listing(api: Api, scope: Scope, silence_s: float) -> Listing:
     response = api.connection.open_stream(path, query=scope.query(), silence_s=silence_s)
     answer = _decoded(api, b"".join(_chunks(api, response)))
     version = str((answer.get("metadata") or {}).get("resourceVersion", ""))
-    return Listing(objects=answer.get("items") or [], version=version, asked=asked, answered=datetime.now(UTC))
+    return Listing(objects=answer.get("items") or [], resource_version=version, asked=asked, answered=datetime.now(UTC))
 
 
-def news(api: Api, scope: Scope, version: str, length_s: int) -> Iterator[News]:
+def news(api: Api, scope: Scope, version: str, length_s: int) -> Iterator[WatchEvent]:
     """Yield what happens to the objects after ``version`` for ``length_s``; ClusterError when the watch breaks.
 
     Its code is 410 when the API server has forgotten what came after ``version``: list again.
@@ -81,13 +81,13 @@ def news(api: Api, scope: Scope, version: str, length_s: int) -> Iterator[News]:
             yield _event(api, line)
 
 
-def _event(api: Api, line: bytes) -> News:
+def _event(api: Api, line: bytes) -> WatchEvent:
     event = _decoded(api, line)
     if event["type"] == "ERROR":
         status = event["object"]
         code = int(status.get("code", 0))
         raise ClusterError(f"{api.name}: {status.get('message')}", code=code, reason=str(status.get("reason", "")))
-    return News(verb=event["type"], found=event["object"], answered=datetime.now(UTC))
+    return WatchEvent(type=event["type"], object=event["object"], answered=datetime.now(UTC))
 
 
 def _decoded(api: Api, data: bytes) -> dict[str, Any]:

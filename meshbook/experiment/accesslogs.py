@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from meshbook import tables
 from meshbook.analysis import accesslog
 from meshbook.analysis.accesslog import Logs
-from meshbook.clusters import Cluster, Fleet, Object, following
+from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError
 
 PROXY = "istio-proxy"
@@ -59,7 +59,7 @@ def _containers(pod: Object) -> list[Object]:
 def _of_pod(cluster: Cluster, pod: Object, names: list[str], since: datetime) -> Rows | None:
     name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
     try:
-        text = following.log(cluster, name, namespace, container=PROXY, since=since)
+        text = cluster.logs(name, namespace, container=PROXY, since=since)
     except ClusterError:
         return None
     fixed = {"context": cluster.name, "pod": name, "role": "gateway" if names == [PROXY] else "sidecar"}

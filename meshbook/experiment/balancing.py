@@ -6,9 +6,9 @@ Its own view of its backends is not in the Kubernetes API, so it is not claimed 
 from __future__ import annotations
 
 from meshbook.analysis.attribution import Balancer
-from meshbook.clusters import Cluster, Fleet, Object, waiting
-from meshbook.clusters.following import Scope, listing
+from meshbook.clusters import Cluster, Fleet, Object, Scope
 from meshbook.errors import ClusterError, GatheredError
+from meshbook.objects import is_ready
 
 GATEWAYS = "istio=ingressgateway"
 SILENCE_S = 1.0
@@ -20,7 +20,7 @@ def look(fleet: Fleet, namespace: str, *, health_check: str = "", selector: str 
 
     def ready(cluster: Cluster) -> tuple[int, int]:
         pods = _once(cluster, "Pod", namespace, selector)
-        return sum(map(waiting.is_ready, pods)), len(pods)
+        return sum(map(is_ready, pods)), len(pods)
 
     try:
         gateways = fleet.each(ready)
@@ -44,4 +44,4 @@ def health_check(config: Cluster, namespace: str) -> str:
 
 
 def _once(cluster: Cluster, kind: str, namespace: str, labels: str = "") -> list[Object]:
-    return listing(cluster, Scope(kind=kind, namespace=namespace, labels=labels), SILENCE_S).objects
+    return cluster.list_once(Scope(kind=kind, namespace=namespace, labels=labels), SILENCE_S).objects

@@ -12,7 +12,7 @@ import pandas as pd
 
 from meshbook import analysis, probes, tables
 from meshbook.analysis import Fault
-from meshbook.clusters.together import pause
+from meshbook.clusters import pause
 from meshbook.errors import UsageError
 from meshbook.experiment.freezing import Freezable, application, is_possible
 from meshbook.experiment.holding import require_possible

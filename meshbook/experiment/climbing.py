@@ -14,7 +14,7 @@ import pandas as pd
 
 from meshbook import analysis, outage, probes, tables
 from meshbook.analysis import Balancer, Evidence, Logs, Order, Story, phases, server_events
-from meshbook.clusters.together import pause
+from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.accesslogs import access_logs
 from meshbook.experiment.balancing import health_check, look

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from meshbook.analysis import Fault
-from meshbook.clusters.together import pause
+from meshbook.clusters import pause
 from meshbook.errors import OutageError, UsageError
 from meshbook.experiment.rungs import Scene
 from meshbook.outage import Lab

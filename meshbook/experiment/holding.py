@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from meshbook.analysis import Fault
-from meshbook.clusters.together import pause
+from meshbook.clusters import pause
 from meshbook.errors import OutageError, UsageError
 from meshbook.experiment.freezing import fault_between
 
@@ -59,7 +59,7 @@ def require_possible(lengths_s: Iterable[float]) -> None:
 
 
 class Hold:
-    """One freeze: a ``clusters.Partner`` of the script, which remembers when each word was sent and its echo heard."""
+    """One freeze: a ``clusters.ExecStreams`` of the script: when each word was sent, when its echo came."""
 
     def __init__(self, length_s: float) -> None:
         self.length_s = length_s
@@ -67,11 +67,11 @@ class Hold:
         self._heard: dict[str, datetime] = {}
         self._since, self._until = 0.0, 0.0
 
-    def heard(self, line: str, when: datetime) -> None:
+    def on_line(self, line: str, when: datetime) -> None:
         self._heard[line] = when
         self._until = time.monotonic()
 
-    def say(self) -> str:
+    def stdin(self) -> str:
         if "ready" in self._heard and "freeze" not in self._sent:
             self._since = time.monotonic()
             return self._word("freeze")

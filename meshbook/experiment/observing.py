@@ -17,8 +17,7 @@ import pandas as pd
 
 from meshbook.analysis import observations
 from meshbook.analysis.observations import ANSWERS, SILENT, Change, Look, Subject
-from meshbook.clusters import Cluster, Fleet
-from meshbook.clusters.following import Listing, Scope, listing, news
+from meshbook.clusters import Cluster, Fleet, Listing, Scope
 from meshbook.errors import ClusterError, UsageError
 
 LEG_S = 1
@@ -116,7 +115,7 @@ class Observer:
         """List once and note what was seen, silence too."""
         asked = datetime.now(UTC)
         try:
-            found = listing(cluster, part.scope, SILENCE_S)
+            found = cluster.list_once(part.scope, SILENCE_S)
         except ClusterError as error:
             if not error.code:
                 self._see(cluster, "api", SILENT, asked)
@@ -137,7 +136,7 @@ class Observer:
                 self._stopped.wait(POLL_S)
                 continue
             objects = {_key(one): one for one in found.objects}
-            version = found.version
+            version = found.resource_version
             while version and not self._stopped.is_set():
                 began = time.monotonic()
                 version = self._leg(cluster, part, objects, version)
@@ -147,13 +146,13 @@ class Observer:
     def _leg(self, cluster: Cluster, part: _Part, objects: dict[str, Any], version: str) -> str:
         """Watch for one leg and return the version to go on from; empty when it is to be listed again."""
         try:
-            for event in news(cluster, part.scope, version, LEG_S):
-                version = str(event.found["metadata"].get("resourceVersion") or version)
-                if event.verb == "DELETED":
-                    objects.pop(_key(event.found), None)
-                elif event.verb != "BOOKMARK":
-                    objects[_key(event.found)] = event.found
-                if event.verb != "BOOKMARK":
+            for event in cluster.watch(part.scope, version, LEG_S):
+                version = str(event.object["metadata"].get("resourceVersion") or version)
+                if event.type == "DELETED":
+                    objects.pop(_key(event.object), None)
+                elif event.type != "BOOKMARK":
+                    objects[_key(event.object)] = event.object
+                if event.type != "BOOKMARK":
                     self._see(cluster, part.subject, part.read(objects.values()))
         except ClusterError:  # the connection broke, or what came after ``version`` is forgotten
             self._stopped.wait(POLL_S)

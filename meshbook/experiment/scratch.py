@@ -16,11 +16,12 @@ import pandas as pd
 
 from meshbook import notebook, probes
 from meshbook.analysis import Fault
-from meshbook.clusters import Cluster, Object, waiting
+from meshbook.clusters import Cluster, Object, describe_pod
 from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.freezing import Freezable
 from meshbook.experiment.holding import SCRIPT, Hold
 from meshbook.experiment.rungs import Scene
+from meshbook.objects import is_ready
 from meshbook.outage import signals_deferred, sigterm_unwinds
 from meshbook.preflight import INJECTION_NOTE
 
@@ -87,10 +88,10 @@ def _only_pod(scene: Scene, home: Cluster) -> Object:
     def look() -> tuple[Object | None, str]:
         pods = scene.fleet.each(lambda cluster: cluster.list("Pod", scene.namespace, labels=f"app={NAME}"))
         found = [pod for some in pods.values() for pod in some]
-        fine = len(found) == 1 and waiting.is_ready(found[0])
-        return (found[0] if fine else None), "; ".join(map(waiting.describe_pod, found)) or "no pod"
+        fine = len(found) == 1 and is_ready(found[0])
+        return (found[0] if fine else None), "; ".join(map(describe_pod, found)) or "no pod"
 
-    return waiting.until(home, f"one pod of {NAME} alone, and ready,", look, scene.timeout_s)
+    return home.wait_until(f"one pod of {NAME} alone, and ready,", look, scene.timeout_s)
 
 
 def _require_sidecar(pod: Object, home: Cluster, namespace: str) -> None:
@@ -116,7 +117,7 @@ def _wait_until_answered(scene: Scene, home: Cluster, found: Freezable) -> None:
         return (None if told else True), "; ".join(told)
 
     hint = f"look at the VirtualService {NAME}, and at other VirtualServices of {GATEWAY}"
-    waiting.until(home, "the scratch workload answers by every path,", look, scene.timeout_s, hint)
+    home.wait_until("the scratch workload answers by every path,", look, scene.timeout_s, hint)
 
 
 def _frozen(home: Cluster, pod: Object, length_s: float) -> Fault:
@@ -124,7 +125,7 @@ def _frozen(home: Cluster, pod: Object, length_s: float) -> Fault:
     hold, metadata = Hold(length_s), pod["metadata"]
     where = {"namespace": metadata["namespace"], "container": CONTAINER}
     argv = ["/bin/sh", "-c", SCRIPT]
-    result = home.converse(metadata["name"], argv, hold, **where, timeout_s=length_s + _SLACK_S)
+    result = home.exec_interactive(metadata["name"], argv, hold, **where, timeout_s=length_s + _SLACK_S)
     if result.exit_code:
         raise OutageError(
             f"{home.name}: the server in {metadata['name']} could not be frozen (exit code {result.exit_code})",

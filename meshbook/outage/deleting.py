@@ -11,8 +11,9 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from meshbook.clusters import Object, waiting
+from meshbook.clusters import Object
 from meshbook.errors import ClusterError
+from meshbook.objects import is_active, is_ready, selector_text
 from meshbook.outage.intent import Intent
 from meshbook.outage.records import Outage
 from meshbook.outage.scaling import ScaledToZero, replicas_of
@@ -55,7 +56,7 @@ class PodsDeleted(ScaledToZero):
     def wait_until_gone(self, subject: Subject, before: Object) -> None:
         for pod in self._gone:
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-            waiting.gone(subject.cluster, "Pod", name, subject.namespace, uid, self.intent.timeout_s)
+            subject.cluster.wait_for_deletion("Pod", name, subject.namespace, uid, self.intent.timeout_s)
 
     def bring_back(self, outage: Outage) -> None:
         """Wait for the replacements; the times of their return are those at which they were first seen."""
@@ -67,8 +68,8 @@ class PodsDeleted(ScaledToZero):
     def pods(self) -> list[Object]:
         """Return the pods that are there and not on their way out."""
         (subject,) = self.subjects
-        found = subject.cluster.list("Pod", subject.namespace, labels=waiting.selector_of(subject.read()))
-        return [pod for pod in found if waiting.is_staying(pod)]
+        found = subject.cluster.list("Pod", subject.namespace, labels=selector_text(subject.read()["spec"]["selector"]))
+        return [pod for pod in found if is_active(pod)]
 
 
 class _Return:
@@ -100,5 +101,5 @@ class _Return:
             now = datetime.now(UTC)
             if self.there is None and len(pods) >= self._count:
                 self.there = now
-            if self.there and sum(map(waiting.is_ready, pods)) >= self._count:
+            if self.there and sum(map(is_ready, pods)) >= self._count:
                 self.ready = now

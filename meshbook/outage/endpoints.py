@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from meshbook.clusters import Object, waiting
+from meshbook.clusters import Object
 from meshbook.errors import OutageError, WaitTimeout
+from meshbook.objects import is_active, is_ready
 from meshbook.outage.recorded import Recorded
 from meshbook.outage.records import AWAY, Check, Restored
 from meshbook.outage.scaling import selector_of, selects
@@ -38,7 +39,7 @@ def wait_for_endpoints(subject: Subject, wanted: range, timeout_s: float) -> Non
         return (True if count in wanted else None), f"{count} ready endpoints"
 
     told = f"with {'no' if 0 in wanted else wanted.start} ready endpoints"
-    waiting.until(subject.cluster, f"Service {subject.name} {told}", look, timeout_s)
+    subject.cluster.wait_until(f"Service {subject.name} {told}", look, timeout_s)
 
 
 def _is_away(service: Object) -> bool:
@@ -62,12 +63,12 @@ def _wait_until_back(subject: Subject, found: Object, timeout_s: float) -> None:
 
     def look() -> tuple[bool | None, str]:
         pods = subject.cluster.list("Pod", subject.namespace, labels=labels) if labels else []
-        staying = [pod for pod in pods if waiting.is_staying(pod)]
-        ready, count = sum(map(waiting.is_ready, staying)), ready_endpoints(subject)
+        staying = [pod for pod in pods if is_active(pod)]
+        ready, count = sum(map(is_ready, staying)), ready_endpoints(subject)
         told = f"{count} ready endpoints, {ready} of {len(staying)} pods ready"
         return (True if count >= ready and (ready or not staying) else None), told
 
-    waiting.until(subject.cluster, f"Service {subject.name} with its endpoints", look, timeout_s)
+    subject.cluster.wait_until(f"Service {subject.name} with its endpoints", look, timeout_s)
 
 
 class ReadinessLost(Recorded):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from meshbook.clusters import Cluster, DeploymentState, Object
-from meshbook.clusters.connection import is_loopback
+from meshbook.clusters import Cluster, DeploymentState, Object, is_loopback
 from meshbook.errors import ClusterError
 from meshbook.outage import headroom
 from meshbook.outage.headroom import Side

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from meshbook.clusters import Cluster, Object
-from meshbook.clusters.together import pause
+from meshbook.clusters import Cluster, Object, pause
 from meshbook.errors import ClusterError, OutageError
 from meshbook.outage.intent import Intent
 

@@ -6,8 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from meshbook.clusters import Cluster, Fleet, Object
-from meshbook.clusters.kubeconfig import Kubeconfig
+from meshbook.clusters import Cluster, Fleet, Kubeconfig, Object
 from meshbook.errors import ClusterError, OutageError
 from meshbook.outage import liveness, undoing
 from meshbook.outage.endpoints import ReadinessLost

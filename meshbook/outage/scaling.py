@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshbook.clusters import Cluster, Object, waiting
+from meshbook.clusters import Cluster, Object, describe_pod
 from meshbook.errors import ClusterError, OutageError
+from meshbook.objects import selector_text
 from meshbook.outage.recorded import Recorded
 from meshbook.outage.records import AUTOSCALER, AWAY, REPLICAS, Check, Restored, notes_on
 from meshbook.outage.subjects import Subject
@@ -124,13 +125,13 @@ class ScaledToZero(Recorded):
         subject.cluster.scale(subject.name, 0, subject.namespace)
 
     def wait_until_gone(self, subject: Subject, before: Object) -> None:
-        labels = waiting.selector_of(before)
+        labels = selector_text(before["spec"]["selector"])
 
         def look() -> tuple[bool | None, str]:
             pods = subject.cluster.list("Pod", subject.namespace, labels=labels)
-            return (None if pods else True), "; ".join(map(waiting.describe_pod, pods))
+            return (None if pods else True), "; ".join(map(describe_pod, pods))
 
-        waiting.until(subject.cluster, f"pods of {subject.name} gone", look, self.intent.timeout_s)
+        subject.cluster.wait_until(f"pods of {subject.name} gone", look, self.intent.timeout_s)
 
 
 class EastWestDown(ScaledToZero):

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from meshbook.clusters import Cluster
-from meshbook.clusters.connection import is_loopback
+from meshbook.clusters import Cluster, is_loopback
 from meshbook.errors import OutageError
 from meshbook.outage.intent import Intent
 from meshbook.outage.records import Check, Outage, PendingRollback, Restored

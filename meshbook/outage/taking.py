@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
-from meshbook.clusters import Cluster, waiting
+from meshbook.clusters import Cluster
 from meshbook.errors import MeshbookError, OutageError
 from meshbook.outage import interrupts, liveness, restoring, watchdog
 from meshbook.outage.intent import Intent
@@ -114,5 +114,5 @@ def _prove_steady(intent: Intent, outage: Outage) -> None:
         complaint = steady()
         return (None if complaint else True), complaint
 
-    waiting.until(intent.cluster, "steady again", look, intent.timeout_s)
+    intent.cluster.wait_until("steady again", look, intent.timeout_s)
     outage.steady_again = datetime.now(UTC)

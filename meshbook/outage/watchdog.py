@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from meshbook.clusters import Cluster, Object, waiting
+from meshbook.clusters import Cluster, Object, describe_pod
 from meshbook.errors import ClusterError
 from meshbook.outage import watchjob
 from meshbook.outage.intent import Intent
@@ -121,8 +121,8 @@ def _wait_until_it_watches(watch: Watch, timeout_s: float) -> None:
     def look() -> tuple[bool | None, str]:
         job = cluster.get(JOB, watch.name, watch.namespace)
         pods = cluster.list("Pod", watch.namespace, labels=f"job-name={watch.name}")
-        seen = "; ".join(map(waiting.describe_pod, pods)) or "it has no pod yet"
+        seen = "; ".join(map(describe_pod, pods)) or "it has no pod yet"
         return (True if (job.get("status") or {}).get("ready") else None), seen
 
     hint = f"kubectl describe job {watch.name} -n {watch.namespace}; nothing was taken away"
-    waiting.until(cluster, f"watchdog {watch.name} watching", look, timeout_s, hint)
+    cluster.wait_until(f"watchdog {watch.name} watching", look, timeout_s, hint)

@@ -35,7 +35,7 @@ _LAST_WORDS_S = 3.0
 
 @dataclass(kw_only=True)
 class Leg:
-    """One exec of a pod's stream: the talk with the script (a ``clusters.Partner``) and what it told."""
+    """One exec of a pod's stream: the talk with the script (``clusters.ExecStreams``) and what it told."""
 
     schedule: Schedule
     report: PodReport
@@ -49,7 +49,7 @@ class Leg:
     _listening: bool = False
     _stopping: bool = False
 
-    def heard(self, line: str, when: datetime) -> None:
+    def on_line(self, line: str, when: datetime) -> None:
         if line.startswith("H "):
             self._listening = True
         elif line.startswith("C ") and self._asked is not None:
@@ -62,7 +62,7 @@ class Leg:
         else:
             self.report.take(line)
 
-    def say(self) -> str:
+    def stdin(self) -> str:
         """Return what the script is to hear now; ExecError once it should have ended."""
         now = time.time()
         if now > self.schedule.over + _LAST_WORDS_S:
@@ -142,7 +142,7 @@ class PodStream:
         pod = self.cluster.ready_pod(self.selector, self.namespace)
         longest_s = self.schedule.over - time.time() if math.isfinite(self.schedule.over) else 86_400.0
         where = {"namespace": self.namespace, "container": container_of(self.cluster.get("Pod", pod, self.namespace))}
-        result = self.cluster.converse(pod, leg.report.argv(), leg, **where, timeout_s=longest_s + 60)
+        result = self.cluster.exec_interactive(pod, leg.report.argv(), leg, **where, timeout_s=longest_s + 60)
         leg.ended = result.stderr.strip()[-200:]
 
     def rows(self) -> dict[int, Row]:

@@ -35,11 +35,11 @@ KILLED = """
     from meshbook import Fleet, experiment
     from meshbook.experiment import holding
     from meshbook.experiment.scratch import scratch
-    heard = holding.Hold.heard
+    heard = holding.Hold.on_line
     def aloud(hold, line, when):
         heard(hold, line, when)
         print(line, flush=True)
-    holding.Hold.heard = aloud
+    holding.Hold.on_line = aloud
     fleet = Fleet.connect([], sys.argv[1])
     where = {"outside": sys.argv[2], "namespace": "sample", "gateway_namespace": "gateways", "versions": {}}
     with scratch(experiment.Scene(fleet=fleet, config=fleet["cluster2"], **where, timeout_s=30)) as subject:
