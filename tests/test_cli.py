@@ -141,7 +141,7 @@ def test_a_run_that_does_not_pass_says_so_and_still_reports(
     ("arguments", "message"),
     [
         (["-p", "reqeusts=3"], "did you mean requests"),
-        (["-p", "requests=many"], "wants int"),
+        (["-p", "requests=many"], "must be int"),
         (["-f", "absent.yaml"], "cannot read the parameters file"),
         (["9"], "no stage '9'"),
         (["--redact", "names"], "cannot redact names"),

@@ -46,7 +46,7 @@ def test_a_command_line_value_is_read_by_the_declared_type(folder: Path, text: s
 )
 def test_a_mistyped_value_is_refused(folder: Path, text: str) -> None:
     write(folder, "01_one.ipynb", passing())
-    with pytest.raises(UsageError, match="wants"):
+    with pytest.raises(UsageError, match="must be"):
         runs.plan(folder, given=[text])
 
 
@@ -100,6 +100,13 @@ def test_stages_without_a_dry_run_are_not_run_in_one(folder: Path) -> None:
     write(folder, "01_one.ipynb", passing())
     with pytest.raises(UsageError, match="none of these stages has a dry run"):
         runs.plan(folder).dry(reading_only=False)
+
+
+def test_an_optional_stage_is_run_only_when_named(folder: Path) -> None:
+    write(folder, "03_one.ipynb", passing())
+    write(folder, "04_more.ipynb", passing(), metadata={"meshbook": {"optional": True}})
+    assert [step.name for step in runs.plan(folder).steps] == ["03_one"]
+    assert [step.name for step in runs.plan(folder, ["4"]).steps] == ["04_more"]
 
 
 def test_an_unknown_stage_is_refused(folder: Path) -> None:

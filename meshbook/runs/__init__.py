@@ -1,17 +1,16 @@
 """Runs of the runbook: notebooks executed by papermill, in this process, one after the other.
 
-What lives here: checking parameters before anything starts (``planning``, ``parameters``, ``selection``), executing
-(``session`` → ``execution``), signals (``interrupts``), how a notebook really ended (``outcome``), and what must not be
-in an executed copy (``secrets``, ``redaction``, ``copies``). What does not: HTML, tables and JUnit (``report``), what a
-notebook itself leaves (``page``), starting a lab (``cli``).
+- ``parameters``: which notebooks with which parameters, checked before anything starts.
+- ``execute``: one notebook, signals included, and how it really ended. ``session``: all of a run, and its record.
+- ``redact``: what must not be in an executed copy.
+
+What does not live here: HTML, tables and JUnit (``report``), what a notebook itself leaves (``notebook``), starting a
+lab (``cli``).
 """
 
-from meshbook.runs.interrupts import Interrupts
-from meshbook.runs.outcome import Outcome
-from meshbook.runs.planning import Plan, plan
-from meshbook.runs.redaction import Redactor
-from meshbook.runs.secrets import Secrets, gather
-from meshbook.runs.selection import runbook_folder
+from meshbook.runs.execute import Interrupts, Outcome
+from meshbook.runs.parameters import Plan, plan, runbook_folder
+from meshbook.runs.redact import Redactor, Secrets, gather
 from meshbook.runs.session import Ended, Run, Session, new_folder
 
 __all__ = [

@@ -1,26 +1,186 @@
-"""What parameters a notebook declares, and whether given values fit them: name, type, spelling.
+"""What a run will do: which notebooks, each with which parameters. Everything is checked here, before anything starts.
 
 A notebook's ``parameters`` cell is the declaration (``name: type = literal  # help``). papermill itself only warns
-about an unknown name and then runs with the default, so all is checked here before anything starts. Nothing runs here.
+about an unknown name and then runs with the default, so spelling and types are refused here. Nothing is executed.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from meshbook.errors import UsageError
-from meshbook.runs.papermilling import papermill
+from meshbook.runs.execute import papermill
 
+DRY_RUN = "dry_run"
+"""Name of the parameter by which a notebook prints what it would do, and does not do it."""
+
+_STAGE = re.compile(r"(\d\d)_(\w+)\.ipynb")
 _SCALARS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One notebook of a plan."""
+
+    notebook: Path
+    declared: Mapping[str, Declared]
+    given: Mapping[str, Any]
+    """Only what differs from the notebook's own cell: this is what papermill injects."""
+
+    @property
+    def name(self) -> str:
+        return self.notebook.stem
+
+    def values(self) -> dict[str, Any]:
+        """Return every parameter's value, given or default."""
+        defaults = {name: ast.literal_eval(parameter.default) for name, parameter in self.declared.items()}
+        return defaults | dict(self.given)
+
+    @property
+    def has_dry_run(self) -> bool:
+        return DRY_RUN in self.declared
+
+    @property
+    def reads_only(self) -> bool:
+        """Say whether the notebook's own metadata promise that it changes nothing."""
+        return bool(_metadata(self.notebook).get("reads_only"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The notebooks of a run in order. ``label`` names the environment in the run's id."""
+
+    steps: tuple[Step, ...]
+    label: str
+
+    def value(self, name: str, default: Any) -> Any:
+        """Return parameter ``name`` as the first notebook that declares it will see it."""
+        return next((step.values()[name] for step in self.steps if name in step.declared), default)
+
+    def dry(self, *, reading_only: bool) -> Plan:
+        """Return the plan with every dry run asked for, ``reading_only`` without the notebooks that have none.
+
+        Those that only read stay. UsageError when no notebook of the plan has a dry run.
+        """
+        if not any(step.has_dry_run for step in self.steps):
+            raise UsageError("none of these stages has a dry run", hint="stage 3 (failover) has one")
+        steps = [
+            replace(step, given={**step.given, DRY_RUN: True}) if step.has_dry_run else step
+            for step in self.steps
+            if step.has_dry_run or step.reads_only or not reading_only
+        ]
+        return replace(self, steps=tuple(steps))
+
+
+def plan(folder: Path, wanted: Sequence[str] = (), *, file: Path | None = None, given: Sequence[str] = ()) -> Plan:
+    """Plan a run of the notebooks in ``folder``: ``wanted`` stages, a parameters ``file``, ``key=value`` settings.
+
+    A file serves every stage, so a name in it may belong to a notebook that is not selected; a ``key=value`` must be
+    known to a selected one. ``key=value`` wins over the file. Raises UsageError.
+    """
+    chosen = _select(folder, wanted)
+    if not chosen:
+        raise UsageError(f"no notebook in {folder}", hint="stages are named 01_connectivity.ipynb and the like")
+    known = {path: declared(path) for path in _stages(folder).values()}
+    from_file = _read(file) if file else {}
+    require_known(from_file, _names(known.values()), where=f"in {file}")
+    pairs = dict(_pair(text) for text in given)
+    require_known(pairs, _names(known[path] for path in chosen), where="in -p")
+    for declarations in known.values():
+        _values(declarations, from_file, {})  # a mistyped value is refused although its stage is not selected
+    steps = (Step(notebook=path, declared=known[path], given=_values(known[path], from_file, pairs)) for path in chosen)
+    return Plan(steps=tuple(steps), label=file.stem if file else "lab")
+
+
+def _names(declarations: Any) -> set[str]:
+    return {name for one in declarations for name in one}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the parameters file {file}: {error}") from error
+    if not isinstance(loaded or {}, dict):
+        raise UsageError(f"{file} is not a list of name: value lines")
+    return loaded or {}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise UsageError(f"cannot read -p {text}", hint="-p name=value")
+    return name, value
+
+
+def _values(
+    declarations: Mapping[str, Declared], from_file: Mapping[str, Any], pairs: Mapping[str, str]
+) -> dict[str, Any]:
+    values = {name: checked(declarations[name], value) for name, value in from_file.items() if name in declarations}
+    return values | {name: from_text(declarations[name], text) for name, text in pairs.items() if name in declarations}
+
+
+def runbook_folder() -> Path:
+    """Return the repository's ``notebooks`` folder, which lies beside the installed package."""
+    folder = Path(__file__).resolve().parents[2] / "notebooks"
+    if not folder.is_dir():
+        raise UsageError(
+            "no notebooks beside the installed package",
+            hint="install from a clone: git clone …, then pip install -e .",
+            looked_at=folder,
+        )
+    return folder
+
+
+def _stages(folder: Path) -> dict[str, Path]:
+    """Return every stage of the runbook in reading order: ``01_connectivity`` → its notebook."""
+    return {path.stem: path for path in sorted(folder.glob("*.ipynb")) if _STAGE.fullmatch(path.name)}
+
+
+def _select(folder: Path, wanted: Sequence[str]) -> list[Path]:
+    """Return the notebooks that ``wanted`` names (``1``, ``01``, ``connectivity``, ``01_connectivity``).
+
+    With none named, all but those whose own metadata call them optional.
+    """
+    known = _stages(folder)
+    if not wanted:
+        return [path for path in known.values() if not _metadata(path).get("optional")]
+    chosen = {_stage(known, word) for word in wanted}
+    return [path for stem, path in known.items() if stem in chosen]
+
+
+def _metadata(notebook: Path) -> dict[str, Any]:
+    """Return what a notebook's metadata say to meshbook; empty where there is none, or no notebook."""
+    try:
+        found = json.loads(notebook.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # ``declared`` says what is wrong with it
+    return dict(found.get("metadata", {}).get("meshbook", {})) if isinstance(found, dict) else {}
+
+
+def _stage(known: dict[str, Path], word: str) -> str:
+    word = word.removesuffix(".ipynb").rpartition("/")[2]
+    for stem in known:
+        number, _, name = stem.partition("_")
+        if word in (stem, number, name) or (word.isdigit() and int(word) == int(number)):
+            return stem
+    near = difflib.get_close_matches(word, [stem.partition("_")[2] for stem in known], n=1)
+    raise UsageError(
+        f"no stage {word!r} in the runbook",
+        hint=f"did you mean {near[0]}?" if near else "",
+        stages=", ".join(known),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +248,7 @@ def checked(parameter: Declared, value: Any) -> Any:
 
 def _mistyped(parameter: Declared, value: object) -> UsageError:
     return UsageError(
-        f"parameter {parameter.name!r} wants {parameter.type}, not {value!r}",
+        f"parameter {parameter.name!r} must be {parameter.type}, not {value!r}",
         hint=f"{parameter.name}: {parameter.help}" if parameter.help else "",
     )
 

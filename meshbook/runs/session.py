@@ -18,12 +18,19 @@ from typing import Any, Protocol
 
 from meshbook.errors import MeshbookError, UsageError
 from meshbook.notebook import FAIL, INCONCLUSIVE, PASS
-from meshbook.runs.copies import ExecutedCopy, write_whole
-from meshbook.runs.execution import Stop, execute
-from meshbook.runs.interrupts import Interrupts
-from meshbook.runs.outcome import Outcome, State, outcome_of, repair
-from meshbook.runs.planning import Plan, Step
-from meshbook.runs.redaction import Redactor
+from meshbook.runs.execute import (
+    ExecutedCopy,
+    Interrupts,
+    Outcome,
+    State,
+    Stop,
+    execute,
+    outcome_of,
+    repair,
+    write_whole,
+)
+from meshbook.runs.parameters import Plan, Step
+from meshbook.runs.redact import Redactor
 
 RUN_FILE = "run.json"
 
