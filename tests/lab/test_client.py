@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meshbook.lab.client import PODS, ApiError, Client
 
-VERSION = {"GET /version/": [{"major": "1", "minor": "32", "gitVersion": "v1.32.0"}]}
-PODS_PATH = "GET /api/v1/namespaces/default/pods/"
+PODS_PATH = "GET /api/v1/namespaces/default/pods"
 
 
-@pytest.mark.parametrize("code", [400, 403, 500, 503])
-def test_a_refusal_keeps_code_reason_and_words(
-    background: Any, scripted: Any, kubeconfig: Callable[..., str], code: int
-) -> None:
-    scripted.script |= VERSION
-    scripted.script[PODS_PATH] = [(code, {"kind": "Status", "message": "the webhook is away", "reason": "Why"})]
-    error = background.run(_refused(kubeconfig({"one": scripted.url}), lambda client: client.list(PODS, "default")))
-    assert (error.code, error.reason) == (code, "Why")
-    assert "the webhook is away" in str(error)
-    assert len([line for line in scripted.asked if line.startswith(PODS_PATH)]) == 1
+async def _list(client: Client) -> None:
+    await client.list(PODS, "default")
 
 
-def test_a_refused_watch_says_why(background: Any, scripted: Any, kubeconfig: Callable[..., str]) -> None:
-    scripted.script |= VERSION
-    scripted.script[PODS_PATH] = [(500, {"kind": "Status", "message": "not today"})]
-
-    async def follow(client: Client) -> None:
-        async for _ in client.watch(PODS, "1", namespace="default"):
-            pass
-
-    error = background.run(_refused(kubeconfig({"one": scripted.url}), follow))
-    assert (error.code, "not today" in str(error)) == (500, True)
+async def _watch(client: Client) -> None:
+    async for _ in client.watch(PODS, "1", namespace="default"):
+        pass
 
 
-async def _refused(kubeconfig: str, ask: Callable[[Client], Coroutine[Any, Any, Any]]) -> ApiError:
-    path = Path(kubeconfig)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"current-context": "one"}))
-    client = await Client.connect(path, "one")
+async def _refused(url: str, ask: Callable[[Client], Coroutine[Any, Any, None]]) -> ApiError:
+    config = {
+        "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
+        "clusters": [{"name": "one", "cluster": {"server": url}}],
+        "users": [{"name": "one", "user": {}}],
+    }
+    client = Client.from_config(config, "one")
     try:
         with pytest.raises(ApiError) as caught:
             await ask(client)
         return caught.value
     finally:
         await client.close()
+
+
+@pytest.mark.parametrize("ask", [_list, _watch])
+@pytest.mark.parametrize("code", [400, 403, 500, 503])
+def test_a_refusal_keeps_code_reason_and_words(background: Any, scripted: Any, code: int, ask: Any) -> None:
+    scripted.script[PODS_PATH] = [(code, {"kind": "Status", "message": "the webhook is away", "reason": "Why"})]
+    error = background.run(_refused(scripted.url, ask))
+    assert (error.code, error.reason) == (code, "Why")
+    assert "the webhook is away" in str(error)
+    assert len([line for line in scripted.asked if line.startswith(PODS_PATH)]) == 1
+
+
+def test_a_server_that_does_not_answer_is_told_apart_from_one_that_refuses(background: Any) -> None:
+    error = background.run(_refused("http://127.0.0.1:9", _list))
+    assert error.code == 0
+    assert "no answer" in str(error)

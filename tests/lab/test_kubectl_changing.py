@@ -103,21 +103,6 @@ def test_a_delete_ends_everything_below(desk: Desk, options: str) -> None:
     desk.until("get pods,replicasets -o name", r"^\s*$")
 
 
-def test_a_job_is_created_waited_for_read_listed_and_deleted(each_desk: Desk) -> None:
-    created = each_desk("create job work --image=curlimages/curl -- sh -c 'echo done'")
-    assert created.lines == ["job.batch/work created"], created
-    assert each_desk("wait --for=condition=complete job/work --timeout=20s").lines == ["job.batch/work condition met"]
-    assert each_desk("logs job/work").out == "done\n"
-    heads, row = (line.split() for line in each_desk("get jobs").lines)
-    assert heads[:4] == ["NAME", "STATUS", "COMPLETIONS", "DURATION"]
-    assert row[:3] == ["work", "Complete", "1/1"]
-    assert each_desk("get pods --no-headers").out.split()[1:3] == ["0/1", "Completed"]
-    told = each_desk("describe job work").out
-    assert re.search(r"Normal\s+SuccessfulCreate.*Created pod: work-.*\n.*Normal\s+Completed.*Job completed", told)
-    assert each_desk("delete job work").code == 0
-    each_desk.until("get jobs,pods -o name", r"^\s*$")
-
-
 def test_a_definition_that_a_user_applies_is_served(each_desk: Desk) -> None:
     each_desk.write(DEFINITION, "definition.yaml")
     each_desk.write("apiVersion: example.org/v1\nkind: Widget\nmetadata: {name: one}\nspec: {size: 3}\n", "widget.yaml")

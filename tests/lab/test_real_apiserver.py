@@ -21,11 +21,12 @@ from meshbook.lab import launch
 from meshbook.lab.apiserver import User
 from meshbook.lab.apiserver.definitions import definition_of
 from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, Kind
-from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, ApiError, Client, Object
+from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, ApiError, Client
 from meshbook.lab.controllers import loadbalancers, scheduler
 from meshbook.lab.realapiserver import Programs, arguments, find
 from meshbook.lab.realapiserver.arguments import Files
 from meshbook.lab.topology import reachable, two_clouds
+from meshbook.objects import Object
 
 STANDIN = Path(__file__).with_name("standin_apiserver.py")
 REAL = {name: os.environ[name] for name in ("KUBEBUILDER_ASSETS", "PATH") if name in os.environ}

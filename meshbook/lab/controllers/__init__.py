@@ -4,7 +4,7 @@ Door: ``manager.Manager`` (one cluster's set) and ``manager.MultiClusterIngressC
 the API through ``meshbook.lab.client`` alone, so they run as well over a real kube-apiserver.
 
 Every controller is a pure function ``decide(world, key) -> actions`` plus the kinds whose changes concern it
-(``loop.Controller``); ``loop`` queues and retries, ``world`` is the mirrored cluster and carries actions out.
+(``loop.Controller``); ``loop`` queues and retries, ``world`` is the cached cluster and carries actions out.
 
 - ``replicasets`` · ``deployments`` (sizes in ``rollout``, conditions in ``deploymentstatus``) · ``scheduler``
 - ``jobs`` · ``endpoints`` · ``loadbalancers`` · ``autoscaler`` · ``disruption`` · ``namespaces`` · ``garbage``

@@ -1,6 +1,6 @@
 """Garbage collection by owner reference: background, foreground and orphan, as deletion's finalizers ask for it.
 
-It knows the kinds that the manager mirrors; an owner of any other kind counts as present, so nothing is deleted on a
+It knows the kinds that the manager informers; an owner of any other kind counts as present, so nothing is deleted on a
 guess. That an owner has gone is asked of the API server before a dependent is deleted.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from meshbook.lab.client import DEPLOYMENTS, JOBS, REPLICA_SETS, ApiError, Client, Resource
+from meshbook.lab.client import DEPLOYMENTS, REPLICA_SETS, ApiError, Client, Informer, Resource
 from meshbook.lab.controllers.loop import WorkQueue
 from meshbook.lab.controllers.objects import Object, is_deleting
 from meshbook.lab.controllers.world import Action, Actions, Delete, Patch, World, perform
-from meshbook.lab.mirror import Mirror
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
-WITH_DEPENDENTS = (DEPLOYMENTS, JOBS, REPLICA_SETS)
+WITH_DEPENDENTS = (DEPLOYMENTS, REPLICA_SETS)
 
 Found = tuple[Resource, Object]
 
@@ -89,22 +88,22 @@ def judge(resource: Resource, obj: Object, absent: list[Object]) -> Actions:
 
 
 class GarbageCollector:
-    """Collect among the mirrored kinds of one cluster."""
+    """Collect among the cached kinds of one cluster."""
 
-    def __init__(self, client: Client, world: World, mirrors: Mapping[Resource, Mirror]) -> None:
+    def __init__(self, client: Client, world: World, informers: Mapping[Resource, Informer]) -> None:
         self._client = client
         self._world = world
-        self._kinds = {(resource.api_version, resource.kind): resource for resource in mirrors}
+        self._kinds = {(resource.api_version, resource.kind): resource for resource in informers}
         self._found: dict[str, Found] = {}
         self._queue: WorkQueue[str] = WorkQueue("garbage", self._collect)
-        self._mirrors = mirrors
+        self._informers = informers
 
     async def run(self) -> None:
-        """Follow the mirrors (which are synced already) until cancelled."""
-        for resource, mirror in self._mirrors.items():
-            for obj in list(mirror.objects.values()):
+        """Follow the informers (which are synced already) until cancelled."""
+        for resource, informer in self._informers.items():
+            for obj in list(informer.objects.values()):
                 self._note(resource, "ADDED", obj)
-            mirror.subscribe(partial(self._note, resource))
+            informer.subscribe(partial(self._note, resource))
         await self._queue.run()
 
     def _note(self, resource: Resource, event: str, obj: Object) -> None:
@@ -127,7 +126,7 @@ class GarbageCollector:
         return await perform(self._client, self._world, actions)
 
     async def _is_gone(self, obj: Object, reference: Object) -> bool:
-        """Whether an owner has gone; where the mirrors do not know it, the API server is asked."""
+        """Whether an owner has gone; where the informers do not know it, the API server is asked."""
         kind = self._kinds.get((reference["apiVersion"], reference["kind"]))
         if kind is None or reference["uid"] in self._found:
             return False

@@ -10,10 +10,9 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from meshbook.errors import LabError
-from meshbook.lab.client import ApiError, Client, Resource
+from meshbook.lab.client import ApiError, Client, Informer, Resource
 from meshbook.lab.controllers.objects import Key, Object
 from meshbook.lab.controllers.world import Actions, World, perform
-from meshbook.lab.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +73,12 @@ class WorkQueue(Generic[K]):
         return min(FIRST_RETRY_S * 2.0 ** (self._failures[key] - 1), LAST_RETRY_S)
 
 
-async def all_synced(mirrors: Iterable[Mirror]) -> None:
-    """Wait for the first list of every mirror, however long the API server takes; say so when it takes long."""
-    for mirror in mirrors:
+async def all_synced(informers: Iterable[Informer]) -> None:
+    """Wait for the first list of every informer, however long the API server takes; say so when it takes long."""
+    for informer in informers:
         while True:
             try:
-                await mirror.synced()
+                await informer.synced()
                 break
             except LabError as error:
                 log.warning("%s", error.message)
@@ -101,9 +100,9 @@ class Controller:
 
 
 async def run_controller(
-    controller: Controller, client: Client, world: World, mirrors: Mapping[Resource, Mirror]
+    controller: Controller, client: Client, world: World, informers: Mapping[Resource, Informer]
 ) -> None:
-    """Follow the mirrors (which are synced already) and act, until cancelled."""
+    """Follow the informers (which are synced already) and act, until cancelled."""
 
     async def work(key: Key) -> float | None:
         try:
@@ -120,7 +119,7 @@ async def run_controller(
             queue.add(key)
 
     for resource, concerns in controller.concerns.items():
-        for obj in list(mirrors[resource].objects.values()):
+        for obj in list(informers[resource].objects.values()):
             note(concerns, "ADDED", obj)
-        mirrors[resource].subscribe(partial(note, concerns))
+        informers[resource].subscribe(partial(note, concerns))
     await queue.run()

@@ -1,4 +1,4 @@
-"""The set of controllers of one cluster, on one shared set of mirrors. They live and end together."""
+"""The set of controllers of one cluster, on one shared set of informers. They live and end together."""
 
 from __future__ import annotations
 
@@ -13,25 +13,20 @@ from meshbook.lab.client import (
     ENDPOINT_SLICES,
     ENDPOINTS,
     HPAS,
-    JOBS,
     NAMESPACES,
     NODES,
-    PDBS,
     PODS,
     REPLICA_SETS,
-    ROLE_BINDINGS,
-    ROLES,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
     Client,
+    Informer,
 )
 from meshbook.lab.controllers import (
     autoscaler,
     deployments,
-    disruption,
     endpoints,
-    jobs,
     loadbalancers,
     namespaces,
     replicasets,
@@ -42,12 +37,11 @@ from meshbook.lab.controllers.loop import Controller, all_synced, run_controller
 from meshbook.lab.controllers.multiclusteringress import MultiClusterIngressController
 from meshbook.lab.controllers.namespaces import Terminator
 from meshbook.lab.controllers.world import World
-from meshbook.lab.mirror import Mirror
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
 __all__ = ["Manager", "MultiClusterIngressController"]
 
-MIRRORED = (
+WATCHED = (
     NAMESPACES,
     NODES,
     SERVICE_ACCOUNTS,
@@ -58,12 +52,8 @@ MIRRORED = (
     ENDPOINT_SLICES,
     DEPLOYMENTS,
     REPLICA_SETS,
-    JOBS,
     PODS,
     HPAS,
-    PDBS,
-    ROLES,
-    ROLE_BINDINGS,
 )
 """Kinds that the controllers see, and among which garbage is collected."""
 
@@ -81,32 +71,30 @@ class Manager:
         self._topology = topology
         self._cluster = cluster
         self._client = client
-        self._mirrors = {resource: Mirror(client, resource) for resource in MIRRORED}
-        self._world = World({resource: mirror.objects for resource, mirror in self._mirrors.items()})
+        self._informers = {resource: Informer(client, resource) for resource in WATCHED}
+        self._world = World({resource: informer.objects for resource, informer in self._informers.items()})
 
     async def run(self) -> None:
-        """Run until cancelled. Nothing is decided before all mirrors have been filled once."""
+        """Run until cancelled. Nothing is decided before all informers have been filled once."""
         async with asyncio.TaskGroup() as tasks:
-            for mirror in self._mirrors.values():
-                tasks.create_task(mirror.run())
-            await all_synced(self._mirrors.values())
+            for informer in self._informers.values():
+                tasks.create_task(informer.run())
+            await all_synced(self._informers.values())
             for controller in self._controllers():
                 if self._only is None or controller.name in self._only:
-                    tasks.create_task(run_controller(controller, self._client, self._world, self._mirrors))
+                    tasks.create_task(run_controller(controller, self._client, self._world, self._informers))
             if self._only is not None:
                 return
-            tasks.create_task(Terminator(self._client, self._world, self._mirrors[NAMESPACES]).run())
-            tasks.create_task(GarbageCollector(self._client, self._world, self._mirrors).run())
+            tasks.create_task(Terminator(self._client, self._world, self._informers[NAMESPACES]).run())
+            tasks.create_task(GarbageCollector(self._client, self._world, self._informers).run())
 
     def _controllers(self) -> tuple[Controller, ...]:
         return (
             scheduler.CONTROLLER,
             replicasets.CONTROLLER,
             deployments.CONTROLLER,
-            jobs.CONTROLLER,
             endpoints.CONTROLLER,
             autoscaler.CONTROLLER,
-            disruption.CONTROLLER,
             loadbalancers.controller(self._cluster),
             namespaces.furnisher(self._root_pem()),
         )

@@ -22,6 +22,7 @@ from meshbook.lab.client import (
     MULTI_CLUSTER_SERVICES,
     SERVICES,
     Client,
+    Informer,
 )
 from meshbook.lab.controllers import edgefiles
 from meshbook.lab.controllers.ingress import Refusal, backend_of, derived_service, is_derived, is_member
@@ -29,7 +30,6 @@ from meshbook.lab.controllers.loop import WorkQueue, all_synced
 from meshbook.lab.controllers.objects import Object, annotations_of, difference, key_of, with_condition
 from meshbook.lab.controllers.world import Actions, Create, Delete, Patch, World, emit, patch_status, perform
 from meshbook.lab.envoy.edge import Backend, Frontend
-from meshbook.lab.mirror import Mirror
 from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology
 
 log = logging.getLogger(__name__)
@@ -80,12 +80,13 @@ class MultiClusterIngressController:
         self._fleet = (fleet_url + FEATURE, {"authorization": f"Bearer {fleet_token}"})
         self._members = {cluster.name: cluster for cluster in topology.clusters if cluster.is_gke}
         self._clients = {name: clients[name] for name in self._members}
-        self._mirrors = {
-            name: {resource: Mirror(client, resource) for resource in WATCHED} for name, client in self._clients.items()
+        self._informers = {
+            name: {resource: Informer(client, resource) for resource in WATCHED}
+            for name, client in self._clients.items()
         }
         self._worlds = {
-            name: World({resource: mirror.objects for resource, mirror in mirrors.items()})
-            for name, mirrors in self._mirrors.items()
+            name: World({resource: informer.objects for resource, informer in informers.items()})
+            for name, informers in self._informers.items()
         }
         self._queue: WorkQueue[str] = WorkQueue("multiclusteringress", lambda _: self._sync())
         self._config: ClusterTopology | None = None
@@ -95,12 +96,12 @@ class MultiClusterIngressController:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        mirrors = [mirror for of_cluster in self._mirrors.values() for mirror in of_cluster.values()]
+        informers = [informer for of_cluster in self._informers.values() for informer in of_cluster.values()]
         async with asyncio.TaskGroup() as tasks:
-            for mirror in mirrors:
-                mirror.subscribe(lambda *_: self._queue.add(EVERYTHING))
-                tasks.create_task(mirror.run())
-            await all_synced(mirrors)
+            for informer in informers:
+                informer.subscribe(lambda *_: self._queue.add(EVERYTHING))
+                tasks.create_task(informer.run())
+            await all_synced(informers)
             tasks.create_task(self._follow_feature())
             await self._feature_known.wait()
             tasks.create_task(self._queue.run())

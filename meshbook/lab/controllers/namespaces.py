@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from meshbook.lab.client import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, Client, Resource
+from meshbook.lab.client import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, Client, Informer, Resource
 from meshbook.lab.controllers.loop import Controller, WorkQueue
 from meshbook.lab.controllers.objects import Key, Object, difference, is_deleting, key_of
 from meshbook.lab.controllers.world import Actions, Create, Delete, Patch, World, perform
-from meshbook.lab.mirror import Mirror
 
 ROOT_CERTIFICATE = "kube-root-ca.crt"
 FINALIZER = "kubernetes"
@@ -52,7 +51,7 @@ def _certificate(world: World, namespace: str, root_pem: str) -> Actions:
 class Terminator:
     """Empty the namespaces that are being deleted: everything that discovery names, whoever made it."""
 
-    def __init__(self, client: Client, world: World, namespaces: Mirror) -> None:
+    def __init__(self, client: Client, world: World, namespaces: Informer) -> None:
         self._client = client
         self._world = world
         self._namespaces = namespaces
@@ -93,11 +92,11 @@ class Terminator:
 
 async def deletable(client: Client) -> list[Resource]:
     """Return all namespaced kinds that can be listed and deleted, each in its group's preferred version."""
-    groups = (await client.raw("GET", "/apis"))["groups"]
+    groups = (await client.request("GET", "/apis"))["groups"]
     paths = ["/api/v1", *[f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]]
     found = []
     for path in paths:
-        answer = await client.raw("GET", path)
+        answer = await client.request("GET", path)
         group, _, version = answer["groupVersion"].rpartition("/")
         found += [
             Resource(group=group, version=version, plural=kind["name"], kind=kind["kind"])

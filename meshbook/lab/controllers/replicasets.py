@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable
 from datetime import datetime
 
-from meshbook.lab.client import EVENTS, PODS, REPLICA_SETS, ApiError, Resource
+from meshbook.lab.client import EVENTS, PODS, REPLICA_SETS, ApiError, Resource, event
 from meshbook.lab.controllers.loop import Controller
 from meshbook.lab.controllers.objects import (
     Key,
@@ -28,7 +28,6 @@ from meshbook.lab.controllers.objects import (
     with_condition,
 )
 from meshbook.lab.controllers.world import Actions, Again, Create, Delete, Patch, World, emit, patch_status
-from meshbook.lab.events import event
 
 COMPONENT = "replicaset-controller"
 

@@ -1,25 +1,23 @@
 """What a controller sees of its cluster, and the actions that it may ask for.
 
-A controller is a pure function: ``decide(world, key) -> actions``. ``World`` is the mirrored cluster; ``perform`` is
-the only place that writes. It returns when the mirrors have seen what was written, so that no decision is taken on a
+A controller is a pure function: ``decide(world, key) -> actions``. ``World`` is the cached cluster; ``perform`` is
+the only place that writes. It returns when the informers have seen what was written, so that no decision is taken on a
 picture that is older than the controller's own last deed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from meshbook.lab.client import EVENTS, ApiError, Client, Resource
+from meshbook.lab.client import EVENTS, ApiError, Client, Resource, event
 from meshbook.lab.controllers.objects import Key, Object, is_deleting, key_of
-from meshbook.lab.events import event
 
 SEEN_WITHIN_S = 1.0
-"""Longest wait for the mirrors; a watch that is slower than this costs a superfluous decision, not a wrong one."""
+"""Longest wait for the informers; a watch that is slower than this costs a superfluous decision, not a wrong one."""
 LOOK_EVERY_S = 0.003
 
 
@@ -78,7 +76,7 @@ def patch_status(resource: Resource, obj: Object, status: Object) -> Actions:
 
 
 class World:
-    """The mirrored objects of one cluster, and its clock."""
+    """The cached objects of one cluster, and its clock."""
 
     def __init__(
         self,
@@ -97,7 +95,7 @@ class World:
         return [obj for (where, _), obj in found if not namespace or where == namespace]
 
     def has_seen(self, resource: Resource, written: Object) -> bool:
-        """Whether the mirrors are at least as new as ``written``."""
+        """Whether the informers are at least as new as ``written``."""
         if resource not in self.objects or "resourceVersion" not in written.get("metadata", {}):
             return True
         known = self.get(resource, key_of(written))
@@ -161,7 +159,7 @@ async def _delete(client: Client, world: World, action: Delete) -> None:
     if action.propagation:
         options["propagationPolicy"] = action.propagation
     try:
-        await client.raw("DELETE", action.resource.path(namespace, name), content=json.dumps(options))
+        await client.request("DELETE", action.resource.path(namespace, name), options)
     except ApiError as error:
         if error.code not in (404, 409):
             raise

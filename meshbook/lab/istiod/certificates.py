@@ -6,10 +6,9 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from meshbook.lab.client import CONFIG_MAPS, ApiError, Client
+from meshbook.lab.client import CONFIG_MAPS, ApiError, Client, Informer
 from meshbook.lab.istiod.registry import Object
 from meshbook.lab.istiod.templates import ROOT_CONFIG_MAP
-from meshbook.lab.mirror import Mirror
 from meshbook.lab.pki import Authority
 
 log = logging.getLogger(__name__)
@@ -23,14 +22,14 @@ RETRY_S = 1.0
 class RootCertificates:
     """Keeps the ConfigMap in all namespaces that are not going away."""
 
-    def __init__(self, client: Client, authority: Authority, namespaces: Mirror) -> None:
+    def __init__(self, client: Client, authority: Authority, namespaces: Informer) -> None:
         self._client = client
         self._authority = authority
         self._namespaces = namespaces
-        self._config_maps = Mirror(client, CONFIG_MAPS, labels=f"{LABEL}={VALUE}")
+        self._config_maps = Informer(client, CONFIG_MAPS, labels=f"{LABEL}={VALUE}")
         self._changed = asyncio.Event()
-        for mirror in (namespaces, self._config_maps):
-            mirror.subscribe(lambda _event, _obj: self._changed.set())
+        for informer in (namespaces, self._config_maps):
+            informer.subscribe(lambda _event, _obj: self._changed.set())
 
     async def run(self) -> None:
         """Put the ConfigMap wherever it is missing or differs; ends by cancellation."""

@@ -62,12 +62,12 @@ class Istiod:
         self._authority = authority
         self._debounce = Debounce()
         self._own = Source(cluster.name, client, (*EVERYWHERE, *OWN_ONLY), self._debounce.notify)
-        self._remotes = RemoteClusters(client, topology.pki, self._debounce.notify)
-        self._roots = RootCertificates(client, authority, self._own.mirrors[api.NAMESPACES])
+        self._remotes = RemoteClusters(client, self._debounce.notify)
+        self._roots = RootCertificates(client, authority, self._own.informers[api.NAMESPACES])
         tls = authority.server_context(f"{cluster.name}-istiod", [cluster.istiod_address])
         self._webhook = Webhook(cluster, tls)
-        self._own.mirrors[api.GATEWAYS].subscribe(lambda event, one: _warn(event, one, gateway.unsupported(one)))
-        self._own.mirrors[api.VIRTUAL_SERVICES].subscribe(
+        self._own.informers[api.GATEWAYS].subscribe(lambda event, one: _warn(event, one, gateway.unsupported(one)))
+        self._own.informers[api.VIRTUAL_SERVICES].subscribe(
             lambda event, one: _warn(event, one, virtualservices.unsupported(one))
         )
 

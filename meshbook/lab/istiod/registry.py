@@ -30,7 +30,7 @@ HTTP2 = ("http2", "grpc")
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterView:
-    """What is known of one cluster: objects by (namespace, name), as a Mirror keeps them."""
+    """What is known of one cluster: objects by (namespace, name), as an Informer keeps them."""
 
     name: str
     namespaces: Objects = field(default_factory=dict)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from meshbook.errors import LabError
 from meshbook.lab import client as api
-from meshbook.lab.client import Client, Resource
+from meshbook.lab.client import Client, Informer, Resource
 from meshbook.lab.istiod.registry import SYSTEM_NAMESPACE, ClusterView, Object, labels_of
-from meshbook.lab.kubeconfig import write_private
-from meshbook.lab.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +29,16 @@ Notify = Callable[[], None]
 
 
 class Source:
-    """The mirrors of one cluster. ``notify`` is called when something changed that the mesh depends on."""
+    """The informers of one cluster. ``notify`` is called when something changed that the mesh depends on."""
 
     def __init__(self, name: str, client: Client, resources: Sequence[Resource], notify: Notify) -> None:
         self.name = name
         self.client = client
-        self.mirrors = {resource: Mirror(client, resource) for resource in resources}
+        self.informers = {resource: Informer(client, resource) for resource in resources}
         self._notify = notify
         self._seen: dict[tuple[str, str, str], Any] = {}
-        for mirror in self.mirrors.values():
-            mirror.subscribe(self._changed)
+        for informer in self.informers.values():
+            informer.subscribe(self._changed)
 
     def view(self) -> ClusterView:
         return ClusterView(
@@ -55,17 +51,17 @@ class Source:
         )
 
     def objects(self, resource: Resource) -> Mapping[tuple[str, str], Object]:
-        return self.mirrors[resource].objects
+        return self.informers[resource].objects
 
     async def run(self) -> None:
         """Follow the cluster; ends by cancellation."""
         async with asyncio.TaskGroup() as tasks:
-            for mirror in self.mirrors.values():
-                tasks.create_task(mirror.run())
+            for informer in self.informers.values():
+                tasks.create_task(informer.run())
 
     async def synced(self, timeout_s: float) -> None:
-        for mirror in self.mirrors.values():
-            await mirror.synced(timeout_s)
+        for informer in self.informers.values():
+            await informer.synced(timeout_s)
 
     def _changed(self, event: str, obj: Object) -> None:
         """Pass on what matters: most changes of pods and nodes are of their conditions, which nobody here reads."""
@@ -90,11 +86,10 @@ def _essence(obj: Object) -> Any:
 class RemoteClusters:
     """The clusters that remote secrets in the system namespace name: each is followed while its secret is there."""
 
-    def __init__(self, client: Client, folder: Path, notify: Notify) -> None:
+    def __init__(self, client: Client, notify: Notify) -> None:
         self._client = client
-        self._folder = folder
         self._notify = notify
-        self._secrets = Mirror(client, api.SECRETS, namespace=SYSTEM_NAMESPACE, labels=REMOTE_SECRETS)
+        self._secrets = Informer(client, api.SECRETS, namespace=SYSTEM_NAMESPACE, labels=REMOTE_SECRETS)
         self._secrets.subscribe(lambda _event, _secret: self._changed.set())
         self._changed = asyncio.Event()
         self._followed: dict[str, tuple[str, Source, asyncio.Task[None]]] = {}
@@ -139,19 +134,13 @@ class RemoteClusters:
 
     async def _follow(self, name: str, text: str) -> None:
         try:
-            client = await self._connect(name, text)
+            config = yaml.safe_load(text)
+            client = Client.from_config(config, config["current-context"])
         except (yaml.YAMLError, KeyError, TypeError, ValueError, OSError) as error:
             log.warning("remote secret for %s holds no usable kubeconfig: %r", name, error)
             return
         source = Source(name, client, EVERYWHERE, self._notify)
         self._followed[name] = (text, source, self._tasks.create_task(source.run()))
-
-    async def _connect(self, name: str, text: str) -> Client:
-        """Connect by a file of its own name, since a changed secret must not meet the old connection."""
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        path = self._folder / f"{self._client.context}-remote-{name}-{digest}.kubeconfig"
-        write_private(path, text)
-        return await Client.connect(path, yaml.safe_load(text)["current-context"])
 
 
 def _kubeconfigs(secrets: Iterable[Object]) -> dict[str, str]:

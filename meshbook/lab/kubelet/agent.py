@@ -11,8 +11,7 @@ from collections.abc import Iterable
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab.client import EVENTS, PODS, SERVICE_ACCOUNTS, ApiError, Client
-from meshbook.lab.events import event
+from meshbook.lab.client import EVENTS, PODS, SERVICE_ACCOUNTS, ApiError, Client, Informer, event
 from meshbook.lab.kubelet import credentials
 from meshbook.lab.kubelet.addresses import AddressPool
 from meshbook.lab.kubelet.lifecycle import Timing
@@ -21,7 +20,6 @@ from meshbook.lab.kubelet.pods import Ground, Object, Pod
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
 from meshbook.lab.kubelet.telling import Telling
-from meshbook.lab.mirror import Mirror
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
 log = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ class Kubelet:
         self._processes = processes
         self._timing = timing or Timing()
         self._server = KubeletServer(cluster.node_address, tls, self.pods)
-        self._mirror = Mirror(client, PODS, fields=f"spec.nodeName={cluster.node_name}")
+        self._informer = Informer(client, PODS, fields=f"spec.nodeName={cluster.node_name}")
         self._pods: dict[str, Pod] = {}
         self._told: asyncio.Queue[tuple[Object, Telling]] = asyncio.Queue()
         self._workers: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -61,10 +59,10 @@ class Kubelet:
         try:
             async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
                 ground = self._ground(http)
-                self._mirror.subscribe(lambda event, obj: self._take_note(event, obj, ground, group))
+                self._informer.subscribe(lambda event, obj: self._take_note(event, obj, ground, group))
                 await keeper.register()
                 group.create_task(keeper.run())
-                group.create_task(self._mirror.run())
+                group.create_task(self._informer.run())
                 group.create_task(self._keep_telling())
         finally:
             await self._server.stop()

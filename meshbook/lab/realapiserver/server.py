@@ -17,13 +17,14 @@ from meshbook.lab import kubeconfig
 from meshbook.lab.apiserver import User
 from meshbook.lab.apiserver.definitions import definition_of
 from meshbook.lab.apiserver.kinds import CUSTOM_KINDS
-from meshbook.lab.client import ApiError, Client, Object, Resource
+from meshbook.lab.client import ApiError, Client, Resource
 from meshbook.lab.kubelet.processes import Process, ProcessTable, base_environment
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import arguments
 from meshbook.lab.realapiserver.arguments import FIRST_MINOR, Files
 from meshbook.lab.realapiserver.binaries import Programs
 from meshbook.lab.topology import ETCD_PORT, ClusterTopology, LabTopology
+from meshbook.objects import Object
 
 START_TIMEOUT_S = 40.0
 REQUEST_TIMEOUT_S = 2.0

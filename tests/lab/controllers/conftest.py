@@ -17,11 +17,9 @@ from meshbook.lab.client import (
     ENDPOINTS,
     EVENTS,
     HPAS,
-    JOBS,
     MULTI_CLUSTER_INGRESSES,
     MULTI_CLUSTER_SERVICES,
     NODES,
-    PDBS,
     PODS,
     REPLICA_SETS,
     SERVICES,
@@ -32,8 +30,8 @@ from meshbook.lab.controllers.objects import Object, key_of
 from meshbook.lab.controllers.world import Action, Again, Create, Delete, Patch, World
 
 KINDS = (
-    *(BACKEND_CONFIGS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, HPAS, JOBS, MULTI_CLUSTER_INGRESSES),
-    *(MULTI_CLUSTER_SERVICES, NODES, PDBS, PODS, REPLICA_SETS, SERVICES),
+    *(BACKEND_CONFIGS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, HPAS, MULTI_CLUSTER_INGRESSES),
+    *(MULTI_CLUSTER_SERVICES, NODES, PODS, REPLICA_SETS, SERVICES),
 )
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from meshbook.lab.client import DEPLOYMENTS, EVENTS, HPAS, NODES, PDBS, PODS, REPLICA_SETS, SERVICES
-from meshbook.lab.controllers import autoscaler, disruption, garbage, loadbalancers, scheduler
+from meshbook.lab.client import DEPLOYMENTS, EVENTS, HPAS, NODES, PODS, REPLICA_SETS, SERVICES, event
+from meshbook.lab.controllers import autoscaler, garbage, loadbalancers, scheduler
 from meshbook.lab.controllers.objects import condition, difference, selects
 from meshbook.lab.controllers.world import Create, Delete, Patch
-from meshbook.lab.events import event
 from meshbook.lab.topology import two_clouds
 
 Object = dict[str, Any]
@@ -76,21 +75,6 @@ def test_an_autoscaler_without_target_says_so(play: Any) -> None:
     play.add(HPAS, {"metadata": {"name": "hpa"}, "spec": {"scaleTargetRef": reference, "maxReplicas": 1}})
     play.play(autoscaler.CONTROLLER)
     assert condition(play.world.get(HPAS, ("sample", "hpa")), "AbleToScale")["reason"] == "FailedGetScale"
-
-
-@pytest.mark.parametrize(
-    ("budget", "allowed"),
-    [({"minAvailable": 1}, 2), ({"minAvailable": "50%"}, 1), ({"maxUnavailable": 1}, 1), ({"minAvailable": 4}, 0)],
-    ids=["number", "percent", "unavailable", "too-many"],
-)
-def test_a_budget_counts_what_may_be_disturbed(play: Any, budget: Object, allowed: int) -> None:
-    for number in range(3):
-        play.make_ready(play.add(PODS, {"metadata": {"name": f"pod-{number}", "labels": {"app": "a"}}, "spec": {}}))
-    selector = {"matchLabels": {"app": "a"}}
-    play.add(PDBS, {"metadata": {"name": "budget"}, "spec": {"selector": selector, **budget}})
-    play.play(disruption.CONTROLLER)
-    status = play.world.get(PDBS, ("sample", "budget"))["status"]
-    assert (status["disruptionsAllowed"], status["currentHealthy"], status["expectedPods"]) == (allowed, 3, 3)
 
 
 def test_load_balancers_get_different_addresses_and_keep_them(play: Any) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import ssl
 import time
@@ -179,11 +178,11 @@ async def test_a_pod_writes_by_its_own_token_what_its_role_allows_and_nothing_el
     path = "/apis/rbac.authorization.k8s.io/v1/namespaces/sample/"
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["patch"]}]
     role = {"metadata": {"name": "note"}, "rules": rules}
-    await cluster.client.raw("POST", path + "roles", content=json.dumps(role))
+    await cluster.client.request("POST", path + "roles", role)
     subjects = [{"kind": "ServiceAccount", "name": "default"}]
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "note"}
     binding = {"metadata": {"name": "note"}, "roleRef": reference, "subjects": subjects}
-    await cluster.client.raw("POST", path + "rolebindings", content=json.dumps(binding))
+    await cluster.client.request("POST", path + "rolebindings", binding)
     await cluster.run("writer")
     for name, code in (("mine", "200"), ("other", "403")):
         answer = await asyncio.to_thread(cluster.exec, "writer", "sh", "-c", WRITES_A_NOTE, "sh", name)

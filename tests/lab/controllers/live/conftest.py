@@ -15,10 +15,9 @@ import pytest
 
 from meshbook.lab import kubeconfig
 from meshbook.lab.apiserver import ApiServer, User
-from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Resource
+from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Informer, Resource
 from meshbook.lab.controllers.manager import Manager
 from meshbook.lab.loopback import claim_block, lowest_port
-from meshbook.lab.mirror import Mirror
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 
@@ -46,7 +45,7 @@ class FakeKubelet:
         self._client = client
         self._numbers = itertools.count()
         self._waiting: asyncio.Queue[Object] = asyncio.Queue()
-        self.pods = Mirror(client, PODS)
+        self.pods = Informer(client, PODS)
         self.pods.subscribe(lambda event, pod: self._waiting.put_nowait(pod) if event != "DELETED" else None)
 
     async def run(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from meshbook.lab.client import (
     ENDPOINTS,
     HPAS,
     NAMESPACES,
-    PDBS,
     PODS,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
@@ -117,16 +115,13 @@ async def test_a_service_of_type_load_balancer_gets_an_address_of_the_cluster(li
     assert found["status"]["loadBalancer"]["ingress"][0]["ip"] == living.cluster.load_balancer_address(0)
 
 
-async def test_budget_and_autoscaler_say_what_they_know(living: Any) -> None:
+async def test_an_autoscaler_keeps_its_bounds_and_leaves_zero_alone(living: Any) -> None:
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "helloworld"}
     hpa = {"scaleTargetRef": reference, "minReplicas": 3, "maxReplicas": 5}
     await living.apply(DEPLOYMENTS, deployment())
     await living.apply(HPAS, {"metadata": {"name": "helloworld"}, "spec": hpa})
-    budget = {"minAvailable": 1, "selector": {"matchLabels": LABELS}}
-    await living.apply(PDBS, {"metadata": {"name": "helloworld"}, "spec": budget})
     await living.until_there(DEPLOYMENTS, "helloworld", available(3))
     await living.until_there(HPAS, "helloworld", lambda found: found.get("status", {}).get("currentReplicas") == 3)
-    await living.until_there(PDBS, "helloworld", lambda found: found.get("status", {}).get("disruptionsAllowed") == 2)
     await living.scale(DEPLOYMENTS, "helloworld", 0)
     await living.until_there(DEPLOYMENTS, "helloworld", available(0))
 
@@ -148,7 +143,7 @@ async def test_deleting_a_deployment_takes_everything_with_it(living: Any, polic
 
 async def remove(living: Any, policy: str) -> None:
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy}
-    await living.client.raw("DELETE", DEPLOYMENTS.path("sample", "helloworld"), content=json.dumps(options))
+    await living.client.request("DELETE", DEPLOYMENTS.path("sample", "helloworld"), options)
 
 
 async def test_orphaned_pods_stay_and_are_adopted_by_the_next_deployment(living: Any) -> None:
