@@ -79,7 +79,7 @@ def test_pods_that_ask_from_a_silent_cluster_are_not_held_against_it() -> None:
 
 def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
     lost = [{**row, "error": "lost", "time": None} for row in answers("cluster2")]
-    found = outcomes(experiment.claims([done([*CALM, *lost])], [], experiment.Limits(), VERSIONS))
+    found = outcomes(experiment.claims([done([*CALM, *lost])], [], LIMITS, VERSIONS))
     assert found["the service is never away for more than 1 s (seen by cluster2)"] == "inconclusive"
     assert found["the service is never away for more than 1 s (seen by cluster1)"] == "pass"
 

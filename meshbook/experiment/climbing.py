@@ -26,9 +26,6 @@ SYSTEM = "istio-system"
 REPLACED = "pods-deleted"
 """The mode whose way back nobody orders: it begins at once."""
 
-_CURLS = 10
-"""Curls that share the article's loop: one alone would stretch an outage in which requests hang."""
-
 OnStep = Callable[[str], None]
 
 
@@ -64,7 +61,9 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         pause(pace.before_s)
         with outage.outage(intent(rung, scene, consent)) as away:
             pause(pace.outage_s / 2)
-            loop = probes.curl_from_here(scene.outside, pace.loop_requests, timeout_s=pace.timeout_s, parallel=_CURLS)
+            loop = probes.curl_from_here(
+                scene.outside, pace.loop_requests, timeout_s=pace.timeout_s, parallel=pace.loop_parallel
+            )
             balancer = look(scene.fleet, scene.gateway_namespace, health_check=checked)
             pause(pace.outage_s / 2)
         pause(pace.after_s)

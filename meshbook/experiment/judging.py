@@ -32,7 +32,7 @@ class Limits:
 
     must_survive: tuple[str, ...] = ("scale-to-zero",)
     max_failed_share: float = 0.05
-    max_gap_s: float = 1.0
+    max_gap_s: float = 2.0
 
     def __post_init__(self) -> None:
         require_known(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged

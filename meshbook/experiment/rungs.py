@@ -5,6 +5,7 @@ A rung is one outage to come. The order is from mode to mode, each in every clus
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,17 +21,26 @@ APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost"
 class Pace:
     """How it is measured: rate and time-out of requests, and how long before, during and after an outage."""
 
-    rate_per_s: float = 10.0
+    rate_per_s: float = 3.0
+    """Of each source. A pod of the sample answers 10 to 20 requests a second; in an outage one has those of all."""
     timeout_s: float = 1.0
-    before_s: float = 2.0
-    outage_s: float = 6.0
-    after_s: float = 2.0
+    before_s: float = 10.0
+    outage_s: float = 15.0
+    after_s: float = 12.0
+    """With three sources: 5 % failed requests can be told from some single ones, and the shares compared."""
     loop_requests: int = 10
     """Requests of the article's own loop, in the middle of the outage."""
 
     def __post_init__(self) -> None:
+        if self.loop_requests < 1:
+            raise UsageError("the loop in the middle of the outage has one request at least")
         if min(self.before_s, self.outage_s, self.after_s) <= 0:
             raise UsageError("the times before, during and after an outage are above 0 s")
+
+    @property
+    def loop_parallel(self) -> int:
+        """Curls that share the article's loop: as few as end within half the outage where every request hangs."""
+        return math.ceil(2 * self.loop_requests * self.timeout_s / self.outage_s)
 
 
 @dataclass(frozen=True, kw_only=True)

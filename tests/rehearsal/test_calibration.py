@@ -28,7 +28,7 @@ Run = Callable[..., Any]
 
 pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal, pytest.mark.timeout(240)]
 
-PACE = experiment.Pace(before_s=2.0)
+PACE = experiment.Pace(rate_per_s=10.0, before_s=2.0)
 LENGTHS_S = [0.3, 1.0]
 KILLED = """
     import sys
@@ -149,7 +149,7 @@ def test_without_injection_there_is_no_calibration(scene: Scene) -> None:
 
 def test_the_notebook_calibrates_on_scratch_when_it_is_told_to(run: Run, scene: Scene, lab: LabState) -> None:
     short = ("-p", "before_s=2", "-p", "outage_s=3", "-p", "after_s=2", "-p", "calibrate_s=[0.3]")
-    chosen = ("-p", "calibrate=true", "-p", "calibrate_on=scratch")
+    chosen = ("-p", "rate_per_s=10", "-p", "calibrate=true", "-p", "calibrate_on=scratch")
     outcome = run("3", *short, *chosen, kubeconfig=lab.kubeconfig)
     kept = (outcome.folder / "03_failover.calibration.csv").read_text()
     assert kept.count("scratch frozen for 0.3 s") == 3

@@ -19,7 +19,7 @@ Run = Callable[..., Any]
 
 pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal, pytest.mark.timeout(240)]
 
-SHORT = ("-p", "before_s=2", "-p", "outage_s=3", "-p", "after_s=2")
+SHORT = ("-p", "rate_per_s=10", "-p", "before_s=2", "-p", "outage_s=3", "-p", "after_s=2")
 
 
 @pytest.fixture(scope="module")
