@@ -43,8 +43,9 @@ import sys, time
 from meshbook import Fleet, outage
 fleet = Fleet.connect()
 given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
+safeguards = outage.Safeguards(watchdog_s=float(sys.argv[1]))
 for mode in sys.argv[2:]:
-    with outage.outage(outage.Intent(**given, mode=mode, timeout_s=30, watchdog_s=float(sys.argv[1]))):
+    with outage.outage(outage.Intent(**given, mode=mode, timeout_s=30, safeguards=safeguards)):
         time.sleep(1)
 """
 RECORD = "meshbook.io/"

@@ -10,7 +10,8 @@ import pytest
 from meshbook import experiment
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
-from meshbook.experiment import Consent, Pace, Scene
+from meshbook.experiment import Pace, Scene
+from meshbook.outage import Safeguards
 
 
 def test_rungs_go_from_mode_to_mode_each_in_every_cluster_in_turn(bare_fleet: Fleet) -> None:
@@ -65,5 +66,5 @@ def test_a_calibration_is_refused_where_it_cannot_be(bare_fleet: Fleet) -> None:
 
 def test_a_watchdog_that_would_cut_every_outage_short_is_refused_before_one_starts() -> None:
     with pytest.raises(UsageError, match="would cut an outage of 30 s short"):
-        experiment.climb([], cast(Any, None), Pace(outage_s=30), Consent(watchdog_s=10))
-    assert experiment.climb([], cast(Any, None), Pace(outage_s=30), Consent(watchdog_s=300)) == []
+        experiment.climb([], cast(Any, None), Pace(outage_s=30), Safeguards(watchdog_s=10))
+    assert experiment.climb([], cast(Any, None), Pace(outage_s=30), Safeguards(watchdog_s=300)) == []

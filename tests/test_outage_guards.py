@@ -29,6 +29,8 @@ spec:
 
 def _intent(fleet: Fleet, **more: Any) -> outage.Intent:
     given = {"cluster": fleet["cluster1"], "deployment": "web-v1", "namespace": NAMESPACE, "survivors": tuple(fleet)}
+    words = ("allow_outage", "named_workloads", "watchdog_s")
+    given["safeguards"] = outage.Safeguards(**{word: more.pop(word) for word in words if word in more})
     return outage.Intent(**(given | more))
 
 
@@ -90,9 +92,9 @@ def test_what_meshbook_did_not_make_must_be_named(fleet: Fleet) -> None:
     cluster.scale("theirs", 2, NAMESPACE)  # by meshbook, which does not make it meshbook's own
     intent = _intent(fleet, deployment="theirs", allow_outage=True)
     assert _check(outage.plan(intent), "meshbook's own").ok is False
-    named = _intent(fleet, deployment="theirs", allow_outage=True, named=("theirs",))
+    named = _intent(fleet, deployment="theirs", allow_outage=True, named_workloads=("theirs",))
     assert outage.plan(named).ready_to_start
-    another = _intent(fleet, deployment="theirs", allow_outage=True, named=("web-v1",))
+    another = _intent(fleet, deployment="theirs", allow_outage=True, named_workloads=("web-v1",))
     assert not outage.plan(another).ready_to_start
     assert outage.plan(_intent(fleet, allow_outage=True)).ready_to_start
 

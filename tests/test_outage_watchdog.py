@@ -43,7 +43,10 @@ def cluster(bare_fleet: Fleet) -> Cluster:
 
 
 def _intent(cluster: Cluster, mode: str, **more: Any) -> outage.Intent:
-    given = {"cluster": cluster, "deployment": "web", "namespace": NAMESPACE, "mode": mode, "watchdog_s": 3.0}
+    given = {"cluster": cluster, "deployment": "web", "namespace": NAMESPACE, "mode": mode}
+    more = {"watchdog_s": 3.0} | more
+    words = ("allow_outage", "named_workloads", "watchdog_s")
+    given["safeguards"] = outage.Safeguards(**{word: more.pop(word) for word in words if word in more})
     return outage.Intent(**(given | more))
 
 
@@ -157,7 +160,7 @@ def test_where_the_user_may_not_give_rights_the_plan_says_so_before_anything_is_
 ) -> None:
     cluster.create("ServiceAccount", {"metadata": {"name": "user", "namespace": NAMESPACE}})
     with _as_account(cluster, "user", tmp_path) as limited:
-        intent = _intent(limited, "scale-to-zero", allow_outage=True, named=("web",))
+        intent = _intent(limited, "scale-to-zero", allow_outage=True, named_workloads=("web",))
         assert not _check(intent).ok
         assert "in sample this user may not create jobs.batch" in _check(intent).saw
         assert "create roles.rbac.authorization.k8s.io" in _check(intent).saw
@@ -192,7 +195,7 @@ def test_a_mode_without_records_is_told_that_no_job_can_help(cluster: Cluster) -
 
 
 def test_a_watchdog_that_does_not_start_leaves_everything_there_and_nothing_behind(cluster: Cluster) -> None:
-    intent = _intent(cluster, "scale-to-zero", allow_outage=True, named=("web",), timeout_s=0.2, survivors=())
+    intent = _intent(cluster, "scale-to-zero", allow_outage=True, named_workloads=("web",), timeout_s=0.2, survivors=())
     mode = mode_of(intent)
     with pytest.raises(WaitTimeout, match="it has no pod yet"):
         watchdog.begin(intent, mode)

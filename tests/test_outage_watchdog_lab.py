@@ -29,7 +29,8 @@ PROGRAM = """
     from meshbook import Fleet, outage
     fleet = Fleet.connect([], sys.argv[1])
     given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample"}
-    intent = outage.Intent(**given, mode=sys.argv[2], survivors=tuple(fleet), watchdog_s=float(sys.argv[3]))
+    safeguards = outage.Safeguards(watchdog_s=float(sys.argv[3]))
+    intent = outage.Intent(**given, mode=sys.argv[2], survivors=tuple(fleet), safeguards=safeguards)
     with outage.outage(intent):
         print("away", flush=True)
         time.sleep(60)
@@ -116,7 +117,7 @@ def test_what_a_killed_runner_left_away_comes_back_by_itself(lab: launch.LabStat
 def test_a_runner_that_ends_well_leaves_no_watchdog_behind(fleet: Fleet, target: Cluster) -> None:
     before = _state(target)
     given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
-    with outage.outage(outage.Intent(**given, watchdog_s=30.0, timeout_s=30)):
+    with outage.outage(outage.Intent(**given, safeguards=outage.Safeguards(watchdog_s=30.0), timeout_s=30)):
         assert len(_left(target)) == 5
     _eventually(lambda: _left(target) == [])
     assert _state(target) == before
@@ -126,7 +127,7 @@ def test_a_runner_that_ends_well_leaves_no_watchdog_behind(fleet: Fleet, target:
 def test_an_outage_that_its_watchdog_has_cut_short_is_no_measurement(fleet: Fleet, target: Cluster) -> None:
     before = _state(target)
     given = {"cluster": target, "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
-    intent = outage.Intent(**given, watchdog_s=WATCHDOG_S, timeout_s=30)
+    intent = outage.Intent(**given, safeguards=outage.Safeguards(watchdog_s=WATCHDOG_S), timeout_s=30)
     with pytest.raises(OutageError, match="by its watchdog") as error, outage.outage(intent):
         _eventually(lambda: _state(target) == before)
     assert "watchdog_s is to be longer" in error.value.hint

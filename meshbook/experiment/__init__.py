@@ -1,6 +1,6 @@
 """Failures from the kindest to the worst, each done several times, watched from everywhere and undone in between.
 
-- ``rungs``: what is to be done (``Scene``, ``Pace``, ``Consent``, ``rungs``), and its plans. Nothing is changed.
+- ``rungs``: what is to be done (``Scene``, ``Pace``, ``rungs``), and its plans. Nothing is changed.
 - ``calibrate``: what the measurement says of outages of a known length (``calibrating``). Frozen for that is the
   application, on a lab (``freezing``), or a workload of meshbook's own (``scratch``, stopped by ``holding``).
 - ``climb``: do it (``climbing``); the only room that puts ``outage``, ``probes``, ``timeline`` and ``layers`` together.
@@ -24,10 +24,9 @@ from meshbook.experiment.rounds import (
     readable,
     rounds,
 )
-from meshbook.experiment.rungs import Consent, Pace, Rung, Scene, by_context, plans, rungs
+from meshbook.experiment.rungs import Pace, Rung, Scene, by_context, plans, rungs
 
 __all__ = [
-    "Consent",
     "Limits",
     "Pace",
     "Round",

@@ -20,7 +20,8 @@ from meshbook.experiment.accesslogs import access_logs
 from meshbook.experiment.balancing import health_check, look
 from meshbook.experiment.observing import Observer
 from meshbook.experiment.rounds import Round
-from meshbook.experiment.rungs import APPLICATION_MODES, Consent, Pace, Rung, Scene, intent
+from meshbook.experiment.rungs import APPLICATION_MODES, Pace, Rung, Scene, intent
+from meshbook.outage import Safeguards
 
 SYSTEM = "istio-system"
 REPLACED = "pods-deleted"
@@ -30,28 +31,28 @@ OnStep = Callable[[str], None]
 
 
 def climb(
-    ladder: Sequence[Rung], scene: Scene, pace: Pace, consent: Consent, *, on_step: OnStep | None = None
+    ladder: Sequence[Rung], scene: Scene, pace: Pace, safeguards: Safeguards, *, on_step: OnStep | None = None
 ) -> list[Round]:
     """Do every rung of the ladder and return what came out of each; ``on_step`` gets one line on where it is.
 
     An outage that may not start, or that could not be undone, ends the climb: OutageError. Nothing starts when a
     watchdog would surely end it too early: UsageError.
     """
-    if 0 < consent.watchdog_s <= pace.outage_s:
+    if 0 < safeguards.watchdog_s <= pace.outage_s:
         raise UsageError(
-            f"a watchdog after {consent.watchdog_s:g} s would cut an outage of {pace.outage_s:g} s short",
+            f"a watchdog after {safeguards.watchdog_s:g} s would cut an outage of {pace.outage_s:g} s short",
             hint="watchdog_s is for runners that vanish: outage_s and some minutes",
         )
     told = on_step or (lambda _: None)
     done = []
     for number, rung in enumerate(ladder, start=1):
         told(f"{number} of {len(ladder)}: {rung}")
-        done.append(_round(rung, scene, pace, consent))
+        done.append(_round(rung, scene, pace, safeguards))
     told(f"{len(done)} of {len(ladder)} outages done, all brought back")
     return done
 
 
-def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
+def _round(rung: Rung, scene: Scene, pace: Pace, safeguards: Safeguards) -> Round:
     pacing = {"rate_per_s": pace.rate_per_s, "timeout_s": pace.timeout_s}
     checked = health_check(scene.config, scene.gateway_namespace)
     with (
@@ -59,7 +60,7 @@ def _round(rung: Rung, scene: Scene, pace: Pace, consent: Consent) -> Round:
         probes.watch(scene.fleet, scene.outside, scene.inside, namespace=scene.namespace, **pacing) as watch,
     ):
         pause(pace.before_s)
-        with outage.outage(intent(rung, scene, consent)) as away:
+        with outage.outage(intent(rung, scene, safeguards)) as away:
             pause(pace.outage_s / 2)
             loop = probes.curl_from_here(
                 scene.outside, pace.loop_requests, timeout_s=pace.timeout_s, parallel=pace.loop_parallel

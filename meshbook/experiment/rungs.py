@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from meshbook import outage, probes
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import UsageError
+from meshbook.outage import Safeguards
 
 APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost", "cluster-down"})
 """Modes that take one version away from everybody; the others cut ways, so that each side misses something else."""
@@ -41,17 +42,6 @@ class Pace:
     def loop_parallel(self) -> int:
         """Curls that share the article's loop: as few as end within half the outage where every request hangs."""
         return math.ceil(2 * self.loop_requests * self.timeout_s / self.outage_s)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consent:
-    """What the user has allowed; on a lab nothing of it is needed."""
-
-    allow_outage: bool = False
-    named: tuple[str, ...] = ()
-    """Deployments that may be touched although meshbook has not made them."""
-    watchdog_s: float = 0.0
-    """Seconds after which a Job in the cluster brings everything back; 0: no such Job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +114,7 @@ def require_known(modes: Iterable[str], parameter: str) -> None:
         )
 
 
-def intent(rung: Rung, scene: Scene, consent: Consent) -> outage.Intent:
+def intent(rung: Rung, scene: Scene, safeguards: Safeguards) -> outage.Intent:
     """Return what ``outage`` is asked for; whether all is well is asked before it starts and after its end."""
     deployment = scene.deployment(rung.context)
     return outage.Intent(
@@ -133,10 +123,8 @@ def intent(rung: Rung, scene: Scene, consent: Consent) -> outage.Intent:
         namespace=scene.namespace,
         mode=rung.mode,
         survivors=scene.fleet.clusters,
-        allow_outage=consent.allow_outage,
-        named=consent.named,
+        safeguards=safeguards,
         timeout_s=scene.timeout_s,
-        watchdog_s=consent.watchdog_s,
         steady=lambda: unsteady(scene),
     )
 
@@ -149,7 +137,7 @@ def unsteady(scene: Scene) -> str:
     return "; ".join([*states, *([f"{len(bad)} of 4 requests failed ({bad[0]})"] if bad else [])])
 
 
-def plans(ladder: Sequence[Rung], scene: Scene, consent: Consent) -> list[outage.Plan]:
+def plans(ladder: Sequence[Rung], scene: Scene, safeguards: Safeguards) -> list[outage.Plan]:
     """Return what would be done, once for each mode and cluster; reads only."""
     first = [rung for rung in ladder if rung.repeat == 1]
-    return [outage.plan(intent(rung, scene, consent)) for rung in first]
+    return [outage.plan(intent(rung, scene, safeguards)) for rung in first]

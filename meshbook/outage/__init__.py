@@ -19,7 +19,7 @@ away is a class in ``modes.MODES``, a ``Recorded`` where it changes objects; a n
 from __future__ import annotations
 
 from meshbook.outage.guards import is_lab
-from meshbook.outage.intent import Intent
+from meshbook.outage.intent import Intent, Safeguards
 from meshbook.outage.interrupts import signals_deferred, sigterm_unwinds
 from meshbook.outage.modes import MODES
 from meshbook.outage.planning import Plan, plan
@@ -42,6 +42,7 @@ __all__ = [
     "PendingRollback",
     "Plan",
     "Restored",
+    "Safeguards",
     "clusters_down",
     "is_lab",
     "outage",

@@ -34,8 +34,10 @@ def is_lab(cluster: Cluster) -> bool:
 
 def consent(intent: Intent, *, lab: bool) -> Check:
     """Say whether this may be done here at all."""
-    saw = "this is a lab" if lab else f"allow_outage is {str(intent.allow_outage).lower()}, and this is no lab"
-    return Check(name="it is allowed", ok=lab or intent.allow_outage, saw=saw)
+    saw = (
+        "this is a lab" if lab else f"allow_outage is {str(intent.safeguards.allow_outage).lower()}, and this is no lab"
+    )
+    return Check(name="it is allowed", ok=lab or intent.safeguards.allow_outage, saw=saw)
 
 
 def ownership(intent: Intent, subjects: tuple[Subject, ...], *, lab: bool) -> Check:
@@ -43,7 +45,7 @@ def ownership(intent: Intent, subjects: tuple[Subject, ...], *, lab: bool) -> Ch
     name = "it is meshbook's own, or was named"
     if lab:
         return Check(name=name, ok=True, saw="this is a lab")
-    unnamed = [subject for subject in subjects if subject.name not in intent.named]
+    unnamed = [subject for subject in subjects if subject.name not in intent.safeguards.named_workloads]
     foreign = [str(subject) for subject in unnamed if not made_by_meshbook(subject.kind, subject.read())]
     saw = "; ".join(f"{one} is not" for one in foreign) or ("made by meshbook" if unnamed else "it was named")
     return Check(name=name, ok=not foreign, saw=saw)

@@ -14,6 +14,19 @@ def _new_run() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Safeguards:
+    """What the user has allowed, and who restores when this process cannot; a lab needs no word for it."""
+
+    allow_outage: bool = False
+    """The user's word that this may be done to clusters that are no lab."""
+    named_workloads: tuple[str, ...] = ()
+    """Workloads that may be touched although meshbook has not made them."""
+    watchdog_s: float = 0.0
+    """Seconds after which a Job in the cluster restores everything by itself; longer than the outage is to be. 0: no
+    such Job."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Intent:
     """One outage that somebody wants."""
 
@@ -25,17 +38,11 @@ class Intent:
     """A key of ``MODES``."""
     survivors: tuple[Cluster, ...] = ()
     """Clusters that are to carry on; a fleet may be given whole, ``cluster`` itself does not count."""
-    allow_outage: bool = False
-    """The user's word that this may be done to clusters that are no lab."""
-    named: tuple[str, ...] = ()
-    """Workloads that the user has named: they need not have been made by meshbook to be touched."""
+    safeguards: Safeguards = field(default_factory=Safeguards)
     run: str = field(default_factory=_new_run)
     """Whose outage it is: written on what is changed; a label's value, so letters, digits and ``-_.``."""
     timeout_s: float = 120.0
     """Bounds each way, the going and the coming back."""
-    watchdog_s: float = 0.0
-    """Seconds after which a Job in the cluster brings everything back by itself, if only this process still would have;
-    longer than the outage is to be. 0: no such Job."""
     steady: Callable[[], str] | None = None
     """Says what is not as it should be, or ``""``: asked before, and again and again after, until it is content."""
 

@@ -47,7 +47,7 @@ class Plan:
 
 _HINTS = {
     "it is allowed": "allow_outage: true, where an outage of this service may happen",
-    "it is meshbook's own, or was named": "name the workload on purpose (named=[…]), if it is to be touched",
+    "it is meshbook's own, or was named": "name the workload on purpose (named_workloads), if it is to be touched",
     watchdog.CHECK: "kubectl apply -k manifests/watchdog -n NAMESPACE, by somebody who may; or watchdog_s: 0",
     "a survivor is healthy": "bring the survivor up first, or the outage would be a real one",
     "the survivors have room (replicas)": "scale the survivor up first, or the outage may become a real one",
@@ -81,7 +81,7 @@ def plan_of(intent: Intent, mode: Mode) -> Plan:
 
 
 def _undone(intent: Intent) -> str:
-    watched = f", or by a Job after {intent.watchdog_s:g} s" if intent.watchdog_s else ""
+    watched = f", or by a Job after {intent.safeguards.watchdog_s:g} s" if intent.safeguards.watchdog_s else ""
     return f"at the end however it comes; after a crash by meshbook restore or the next run{watched}"
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from meshbook.clusters import Cluster
 from meshbook.errors import MeshbookError, OutageError
 from meshbook.outage import interrupts, liveness, restoring, watchdog
-from meshbook.outage.intent import Intent
+from meshbook.outage.intent import Intent, Safeguards
 from meshbook.outage.modes import Mode, mode_of
 from meshbook.outage.planning import plan_of
 from meshbook.outage.records import Outage, is_recorded
@@ -67,7 +67,7 @@ def scaled_to_zero(
         deployment=deployment,
         namespace=namespace,
         survivors=tuple(survivors),
-        allow_outage=allow_outage,
+        safeguards=Safeguards(allow_outage=allow_outage),
         timeout_s=timeout_s,
     )
     with outage(intent) as taken:
@@ -96,10 +96,10 @@ def _bring_back(intent: Intent, mode: Mode, outage: Outage) -> None:
 
 def _require_own_return(intent: Intent, outage: Outage) -> None:
     """Refuse an outage that its watchdog has ended before its block did: this run found nothing to bring back."""
-    if intent.watchdog_s and outage.restore_requested is None:
+    if intent.safeguards.watchdog_s and outage.restore_requested is None:
         raise OutageError(
             f"{intent.cluster.name}: {intent.deployment} in {intent.namespace} was brought back by its watchdog, "
-            f"{intent.watchdog_s:g} s after it was set, before the outage was over",
+            f"{intent.safeguards.watchdog_s:g} s after it was set, before the outage was over",
             hint="watchdog_s is to be longer than the outage with the waits around it",
         )
 

@@ -37,21 +37,24 @@ TO_GIVE_RIGHTS = (
 
 def checks(intent: Intent, mode: Mode) -> list[Check]:
     """Say whether the cluster can do it, when it is asked for."""
-    if not intent.watchdog_s:
+    if not intent.safeguards.watchdog_s:
         return []
     if not isinstance(mode, Recorded):
         return [Check(name=CHECK, ok=None, saw="no Job can help here, and none is set: see who undoes it")]
     namespaces = sorted({subject.namespace for subject in mode.subjects})
     wrong = list(_objections(intent, namespaces))
     rights = {place: "rights are there" if _has_account(intent.cluster, place) else "its own" for place in namespaces}
-    fine = f"after {intent.watchdog_s:g} s, with rights: " + ", ".join(f"{rights[one]} in {one}" for one in namespaces)
+    fine = f"after {intent.safeguards.watchdog_s:g} s, with rights: " + ", ".join(
+        f"{rights[one]} in {one}" for one in namespaces
+    )
     return [Check(name=CHECK, ok=not wrong, saw="; ".join(wrong) or fine)]
 
 
 def _objections(intent: Intent, namespaces: list[str]) -> Iterator[str]:
     cluster = intent.cluster
-    if intent.watchdog_s < LEAST_S:
-        yield f"watchdog_s is {intent.watchdog_s:g}: less than {LEAST_S:g} s could be over before anything is away"
+    after_s = intent.safeguards.watchdog_s
+    if after_s < LEAST_S:
+        yield f"watchdog_s is {after_s:g}: less than {LEAST_S:g} s could be over before anything is away"
     if not _runs_jobs(cluster):
         yield "this cluster runs no Jobs"
         return
@@ -98,8 +101,8 @@ def end(intent: Intent, mode: Mode) -> None:
 
 
 def _watches(intent: Intent, mode: Mode) -> list[Watch]:
-    subjects = mode.subjects if intent.watchdog_s else ()
-    return [Watch(subject=subject, run=intent.run, after_s=intent.watchdog_s) for subject in subjects]
+    subjects = mode.subjects if intent.safeguards.watchdog_s else ()
+    return [Watch(subject=subject, run=intent.run, after_s=intent.safeguards.watchdog_s) for subject in subjects]
 
 
 def _set(watch: Watch, patch: list[Object]) -> None:
