@@ -15,9 +15,8 @@ from aiohttp import web
 
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.lab.apiserver import ApiServer, User
-from meshbook.lab.kubeconfig import for_fleet
 from meshbook.lab.loopback import claim_block
-from meshbook.lab.pki import Authority
+from meshbook.lab.pki import Authority, fleet_kubeconfig
 from meshbook.lab.topology import two_clouds
 from meshbook.settings import Patience
 
@@ -245,7 +244,7 @@ def bare_fleet(background: Background, tmp_path: Path) -> Iterator[Fleet]:
         servers.append(ApiServer(cluster, tls, {tokens[cluster.name]: User(name="admin")}))
     for server in servers:
         background.run(server.start())
-    topology.kubeconfig.write_text(for_fleet(topology, authority.root_pem, tokens))
+    topology.kubeconfig.write_text(fleet_kubeconfig(topology, authority.root_pem, tokens))
     patience = Patience(poll_s=0.01, slowest_poll_s=0.05, pause_s=0.01)
     fleet = Fleet.connect([], topology.kubeconfig, patience=patience)
     yield fleet

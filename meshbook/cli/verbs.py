@@ -69,12 +69,12 @@ def lab(arguments: argparse.Namespace) -> int:
 
 def lab_env() -> int:
     """Print the shell's exports by which kubectl, gcloud and the article's commands reach the lab."""
-    from meshbook.lab import kubeconfig, launch
+    from meshbook.lab import launch
 
     found = launch.state(launch.default_root())
     if found is None:
         raise UsageError("no lab is up", hint="meshbook lab up")
-    for name, value in kubeconfig.shell_environment(found.kubeconfig, found.contexts).items():
+    for name, value in launch.shell_environment(found.kubeconfig, found.contexts).items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 

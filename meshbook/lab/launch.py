@@ -15,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meshbook.errors import LabError
+from meshbook.lab.topology import FLEET_EXTENSION
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
@@ -133,6 +134,22 @@ def running_lab(
     finally:
         _release(process)
         remove_files(root)
+
+
+def shell_environment(kubeconfig: Path, contexts: Sequence[str]) -> dict[str, str]:
+    """Return what kubectl and gcloud, and the article's commands, must find in their environment to reach a lab."""
+    clusters = json.loads(kubeconfig.read_text())["clusters"]
+    extensions = {entry["name"]: entry["extension"] for entry in clusters[0]["cluster"]["extensions"]}
+    fleet = extensions[FLEET_EXTENSION]
+    return {
+        "KUBECONFIG": str(kubeconfig),
+        **{f"CTX_CLUSTER{number}": name for number, name in enumerate(contexts, start=1)},
+        "CLOUDSDK_CORE_PROJECT": fleet["project"],
+        "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": fleet["token-file"],
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB": fleet["endpoint"] + "/",
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE": fleet["endpoint"] + "/",
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+    }
 
 
 def remove_files(root: Path) -> None:

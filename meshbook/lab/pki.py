@@ -1,13 +1,17 @@
-"""The lab's one certificate authority: API servers, kubelets, webhooks and the workloads of both meshes trust it.
+"""Who is trusted in a lab: its one certificate authority, and the kubeconfigs that carry its root and the tokens.
 
-Private keys of servers live in files of mode 0600 below the lab's folder, since ``ssl`` reads chains from files only.
+API servers, kubelets, webhooks and the workloads of both meshes trust this authority. Private keys of servers live in
+files of mode 0600 below the lab's folder, since ``ssl`` reads chains from files only.
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
+import json
+import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,10 +20,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from meshbook.lab.kubeconfig import write_private
+from meshbook.lab.topology import FLEET_EXTENSION, LAB_EXTENSION, PROJECT, ClusterTopology, LabTopology
+from meshbook.objects import Object
 
 VALIDITY = timedelta(days=30)
 CLOCK_SKEW = timedelta(minutes=5)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` by atomic rename; only the owner may read it (mode 0600)."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    draft.replace(path)
 
 
 class Authority:
@@ -115,3 +129,48 @@ class Authority:
         chain = self.folder / f"{name}.pem"
         write_private(chain, certificate + key)
         return chain
+
+
+def fleet_kubeconfig(topology: LabTopology, root_pem: str, tokens: Mapping[str, str]) -> str:
+    """Return the kubeconfig of all clusters as JSON, which is YAML; ``tokens`` is keyed by user name.
+
+    Who owns a cluster has its name, and so has the context; who may only look, and that context, is its ``viewer``.
+    The cluster entries say in extensions, a place that kubectl leaves alone, where the fleet API is and where the lab
+    is asked for faults. So this one file is all that the runbook needs, as with two real clusters.
+    """
+    fleet = {"endpoint": topology.fleet_url, "token-file": str(topology.fleet_token_file), "project": PROJECT}
+    control = {"endpoint": topology.control_url, "token-file": str(topology.control_token_file)}
+    entries = []
+    for cluster in topology.clusters:
+        entry = _cluster_entry(cluster, root_pem)
+        entry["cluster"]["extensions"] = [
+            {"name": FLEET_EXTENSION, "extension": fleet},
+            {"name": LAB_EXTENSION, "extension": {**control, "cluster": cluster.name}},
+        ]
+        entries.append(entry)
+    owners = {cluster.name: cluster.name for cluster in topology.clusters}
+    viewers = {cluster.viewer: cluster.name for cluster in topology.clusters if cluster.viewer in tokens}
+    return _kubeconfig(entries, owners | viewers, tokens)
+
+
+def cluster_kubeconfig(cluster: ClusterTopology, root_pem: str, token: str) -> str:
+    """Return the kubeconfig of one cluster, as a remote secret holds it: how one istiod reads another cluster."""
+    return _kubeconfig([_cluster_entry(cluster, root_pem)], {cluster.name: cluster.name}, {cluster.name: token})
+
+
+def _cluster_entry(cluster: ClusterTopology, root_pem: str) -> Object:
+    authority = base64.b64encode(root_pem.encode()).decode()
+    return {"name": cluster.name, "cluster": {"server": cluster.api_url, "certificate-authority-data": authority}}
+
+
+def _kubeconfig(clusters: Sequence[Object], users: Mapping[str, str], tokens: Mapping[str, str]) -> str:
+    """Return a kubeconfig with a context for each of ``users``, which leads to the cluster that is named there."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": clusters[0]["name"],
+        "clusters": clusters,
+        "users": [{"name": user, "user": {"token": tokens[user]}} for user in users],
+        "contexts": [{"name": user, "context": {"cluster": cluster, "user": user}} for user, cluster in users.items()],
+    }
+    return json.dumps(document, indent=2) + "\n"

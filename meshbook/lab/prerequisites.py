@@ -10,7 +10,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from meshbook.lab import kubeconfig
+from meshbook.lab import pki
 from meshbook.lab.client import (
     CLUSTER_ROLE_BINDINGS,
     DEPLOYMENTS,
@@ -153,7 +153,7 @@ def _cross_network_gateway() -> Object:
 
 
 def _remote_secret(other: ClusterTopology, root_pem: str, token: str) -> Object:
-    text = kubeconfig.for_remote_secret(other, root_pem, token)
+    text = pki.cluster_kubeconfig(other, root_pem, token)
     secret = _object(
         SECRETS,
         f"istio-remote-secret-{other.name}",

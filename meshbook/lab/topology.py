@@ -27,6 +27,8 @@ FIRST_BLOCK, LAST_BLOCK = 64, 250
 TRUST_DOMAIN = "lab.meshbook.internal"
 REVISION = "asm-1175-9"
 PROJECT = "meshbook-lab"
+FLEET_EXTENSION, LAB_EXTENSION = "gkehub.googleapis.com", "meshbook.io/lab"
+"""Extensions of a kubeconfig's clusters: where the fleet API is, and where the lab is asked for faults."""
 
 LOOPBACK_NET, SHOWN_NET = "127.", "240."
 """A real API server refuses endpoints on loopback: its objects show 240.a.b.c, reserved and routed by nobody."""
@@ -57,6 +59,11 @@ class ClusterTopology:
     """Only GKE clusters can be backends of a MultiClusterIngress."""
     real_api: bool = False
     """Whether a real API server runs, which takes no endpoints on loopback."""
+
+    @property
+    def viewer(self) -> str:
+        """The user who may look and change nothing, which is the name of a context too."""
+        return f"{self.name}-viewer"
 
     def _machine(self, host: int) -> str:
         return f"127.{self.block}.{10 * self.index}.{host}"

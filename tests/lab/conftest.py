@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from kubectl_desk import Desk
 
-from meshbook.lab import kubeconfig, launch
+from meshbook.lab import launch
 
 TIMEOUT_S = 40.0
 VERSIONS = tuple(os.environ.get("MESHBOOK_KUBECTL", "kubectl").split())
@@ -44,7 +44,7 @@ class Shell:
             "HOME": str(home),
             "PATH": f"{programs}:{os.environ['PATH']}",
             "LANG": "C.UTF-8",
-            **kubeconfig.shell_environment(lab.kubeconfig, lab.contexts),
+            **launch.shell_environment(lab.kubeconfig, lab.contexts),
         }
 
     def __call__(self, command: str, *, cwd: Path | None = None, timeout_s: float = TIMEOUT_S) -> Done:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meshbook.lab import kubeconfig
+from meshbook.lab import launch, pki
 from meshbook.lab.topology import LabTopology, two_clouds
 
 
@@ -17,7 +17,7 @@ def topology(tmp_path: Path) -> LabTopology:
 
 
 def _written(topology: LabTopology, *users: str) -> Path:
-    text = kubeconfig.for_fleet(topology, "root", {user: f"token of {user}" for user in users})
+    text = pki.fleet_kubeconfig(topology, "root", {user: f"token of {user}" for user in users})
     topology.kubeconfig.write_text(text)
     return topology.kubeconfig
 
@@ -32,7 +32,7 @@ def test_viewers_have_contexts_of_their_own_after_the_owners(topology: LabTopolo
 
 def test_the_environment_of_a_shell_leads_to_clusters_and_fleet(topology: LabTopology) -> None:
     path = _written(topology, "cluster1", "cluster2")
-    environment = kubeconfig.shell_environment(path, ("cluster1", "cluster2"))
+    environment = launch.shell_environment(path, ("cluster1", "cluster2"))
     assert environment["KUBECONFIG"] == str(path)
     assert (environment["CTX_CLUSTER1"], environment["CTX_CLUSTER2"]) == ("cluster1", "cluster2")
     assert environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB"] == topology.fleet_url + "/"

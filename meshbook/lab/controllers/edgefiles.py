@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from meshbook.lab.envoy import edge, folders
-from meshbook.lab.kubeconfig import write_private
+from meshbook.lab.pki import write_private
 from meshbook.lab.topology import LabTopology
 
 

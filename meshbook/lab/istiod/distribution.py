@@ -14,8 +14,7 @@ from pathlib import Path
 from meshbook.lab.envoy import folders
 from meshbook.lab.envoy.elements import Json
 from meshbook.lab.envoy.folders import ProxyFolder
-from meshbook.lab.kubeconfig import write_private
-from meshbook.lab.pki import Authority
+from meshbook.lab.pki import Authority, write_private
 
 ROUTES = "rds"
 """The folder in which files that are no longer wanted are removed."""

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from meshbook.lab.client import ApiError
-from meshbook.lab.kubeconfig import write_private
+from meshbook.lab.pki import write_private
 from meshbook.lab.topology import API_PORT, ClusterTopology
 
 SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"

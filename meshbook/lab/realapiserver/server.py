@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab import kubeconfig
+from meshbook.lab import pki
 from meshbook.lab.apiserver import User
 from meshbook.lab.apiserver.definitions import definition_of
 from meshbook.lab.apiserver.kinds import CUSTOM_KINDS
@@ -117,10 +117,10 @@ class RealApiServer:
             kubelet_client=self._authority.chain_file(f"{name}-apiserver-kubelet-client", []),
             service_account=self._authority.chain_file(f"{name}-service-account", []),
         )
-        kubeconfig.write_private(files.tokens, arguments.token_lines(self._tokens))
+        pki.write_private(files.tokens, arguments.token_lines(self._tokens))
         token = next(iter(self._tokens))
-        text = kubeconfig.for_remote_secret(self.cluster, self._authority.root_pem, token)
-        kubeconfig.write_private(files.kubeconfig, text)
+        text = pki.cluster_kubeconfig(self.cluster, self._authority.root_pem, token)
+        pki.write_private(files.kubeconfig, text)
         return files
 
     async def _minor(self) -> int:

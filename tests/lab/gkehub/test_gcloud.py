@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from meshbook.lab import kubeconfig
+from meshbook.lab import launch, pki
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import two_clouds
@@ -28,10 +28,10 @@ def fleet(background: Any, tmp_path: Path) -> Any:
     topology = two_clouds(tmp_path, block)
     topology.fleet_token_file.write_text("secret")
     tokens = {cluster.name: "token" for cluster in topology.clusters}
-    topology.kubeconfig.write_text(kubeconfig.for_fleet(topology, "root", tokens))
+    topology.kubeconfig.write_text(pki.fleet_kubeconfig(topology, "root", tokens))
     server = FleetServer(topology, "secret")
     background.run(server.start())
-    environment = kubeconfig.shell_environment(topology.kubeconfig, ("cluster1", "cluster2"))
+    environment = launch.shell_environment(topology.kubeconfig, ("cluster1", "cluster2"))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}

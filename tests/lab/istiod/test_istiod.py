@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from meshbook.lab import client as api
-from meshbook.lab import kubeconfig, prerequisites
+from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import ApiError, Client
 from meshbook.lab.istiod import Istiod
@@ -36,8 +36,8 @@ class ControlPlanes:
         self.clients: dict[str, Client] = {}
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
-        text = kubeconfig.for_fleet(self.topology, self.authority.root_pem, TOKENS)
-        kubeconfig.write_private(self.topology.kubeconfig, text)
+        text = pki.fleet_kubeconfig(self.topology, self.authority.root_pem, TOKENS)
+        pki.write_private(self.topology.kubeconfig, text)
         for cluster in self.topology.clusters:
             tls = self.authority.server_context(f"{cluster.name}-apiserver", [cluster.api_address])
             user = User(name="admin", groups=("system:masters",))

@@ -12,7 +12,7 @@ import kubernetes
 import pytest
 from kubernetes.stream import stream
 
-from meshbook.lab import kubeconfig
+from meshbook.lab import pki
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import CONFIG_MAPS, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Client
 from meshbook.lab.kubelet import Kubelet
@@ -72,7 +72,7 @@ async def cluster(topology: LabTopology, processes: ProcessTable, specs: Any) ->
     node = topology.clusters[0]
     authority = Authority(topology.pki)
     tokens = {each.name: f"token-{each.name}" for each in topology.clusters}
-    kubeconfig.write_private(topology.kubeconfig, kubeconfig.for_fleet(topology, authority.root_pem, tokens))
+    pki.write_private(topology.kubeconfig, pki.fleet_kubeconfig(topology, authority.root_pem, tokens))
     tls = authority.client_context("apiserver-kubelet-client")
     users = {tokens[node.name]: User(name="admin")}
     server = ApiServer(node, authority.server_context("api", [node.api_address]), users, tls)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from meshbook.lab import kubeconfig
+from meshbook.lab import pki
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Informer, Resource
 from meshbook.lab.controllers.manager import Manager
@@ -142,7 +142,7 @@ async def living(tmp_path: Path) -> AsyncIterator[Living]:
     topology = two_clouds(tmp_path, block, lowest_port(block))
     authority, cluster = Authority(topology.pki), topology.cluster("cluster2")
     tokens = {each.name: "token" for each in topology.clusters}
-    kubeconfig.write_private(topology.kubeconfig, kubeconfig.for_fleet(topology, authority.root_pem, tokens))
+    pki.write_private(topology.kubeconfig, pki.fleet_kubeconfig(topology, authority.root_pem, tokens))
     tls = authority.server_context("apiserver", [cluster.api_address])
     server = ApiServer(cluster, tls, {"token": User(name="admin", groups=("system:masters",))})
     await server.start()
