@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,10 +50,17 @@ def begin() -> None:
     _show({"text/plain": f"meshbook {version('meshbook')}, Python {platform.python_version()}, {now}"})
 
 
+def without_slow_imports() -> None:
+    """Make the next import of papermill or nbconvert half as slow. To be called before the first of them.
+
+    With jupyterlab installed, jsonschema's optional check of IRIs (``rfc3987_syntax``) compiles grammars for 0.85 s at
+    import, and no Jupyter schema uses it. jsonschema goes without when the module is missing, so it is made missing.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+
 def environment() -> pd.DataFrame:
     """Return what this notebook runs in: programs and libraries with their versions."""
-    import sys
-
     import pandas as pd
 
     names = ("meshbook", "kubernetes", "pandas", "matplotlib", "papermill", "jupyterlab")

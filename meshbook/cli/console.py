@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from meshbook.notebook import PASS, measured
+from meshbook.notebook import measured
 from meshbook.report import INDEX, Report
 from meshbook.runs import Outcome
 
@@ -66,8 +66,7 @@ def summarise(report: Report, folder: str) -> None:
         for claim in stage.claims:
             numbers = ", ".join(part for part in (measured(claim), f"n = {claim['n']}" if claim["n"] else "") if part)
             print(f"{claim['outcome']:12}  {stage.name:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
-    passed = sum(claim["outcome"] == PASS for _, claim in report.claims)
-    found = f"{passed} of {len(report.claims)} claims passed" if report.claims else "no claim was reached"
+    found = f"{report.passed} of {len(report.claims)} claims passed" if report.claims else "no claim was reached"
     broken = ", ".join(stage.name for stage in report.stages if stage.state in _BROKEN)
     found += f", {broken} did not reach its verdict" if broken and report.claims else ""
     print(f"\n{report.outcome}: {found}; open {folder}/{INDEX}")

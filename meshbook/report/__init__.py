@@ -1,8 +1,8 @@
 """The report of a run: from the executed notebooks in a folder to pages, tables and files for machines.
 
 ``collect`` reads the folder, whoever filled it (``meshbook run``, or papermill by hand), and the others write into it:
-``pages`` one HTML page per notebook, ``index`` the page to open, ``machine`` verdicts.json, junit.xml and rows as CSV.
-Nothing is executed, measured or judged here, and no page loads anything from elsewhere.
+``html`` one page per notebook and the index to open, ``machine`` verdicts.json, junit.xml and rows as CSV. Nothing is
+executed, measured or judged here, and no page loads anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from meshbook.report.collect import Report, Stage, collect
-from meshbook.report.index import index_page
+from meshbook.report.html import pages
 from meshbook.report.machine import junit, row_files, verdicts
-from meshbook.report.pages import notebook_pages
 
 INDEX = "index.html"
 
@@ -23,8 +22,7 @@ def write(folder: Path) -> Report:
     """Write every file of the report into ``folder`` and return what was found there. Raises UsageError if nothing."""
     report = collect(folder)
     files = {**row_files(report), "verdicts.json": verdicts(report), "junit.xml": junit(report)}
-    files |= notebook_pages(report)
-    files[INDEX] = index_page(report, sorted(files))
+    files |= pages(report, files)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return report

@@ -12,15 +12,9 @@ from meshbook.errors import UsageError
 from meshbook.notebook import PASS, Claim, marks_of
 
 RUN_FILE = "run.json"
+_OF_ANSWERS = {"seq", "source", "code"}
+"""Columns by which a table of answers is known: one row is one request."""
 _WORST_FIRST = ("interrupted", "error", "fail", "inconclusive")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A picture of a notebook: base64 PNG under the heading that it stands below."""
-
-    heading: str
-    png: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +29,8 @@ class Stage:
     message: str
     claims: tuple[Claim, ...] = ()
     rows: Mapping[str, str] = field(default_factory=dict)
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[tuple[str, str], ...] = ()
+    """Pictures: the heading that each stands below, and its PNG in base64."""
     notebook: Mapping[str, Any] | None = None
     """The executed notebook as JSON data; None when there is none."""
 
@@ -50,8 +45,31 @@ class Report:
     run: Mapping[str, Any]
 
     @property
-    def claims(self) -> list[tuple[Stage, Claim]]:
-        return [(stage, claim) for stage in self.stages for claim in stage.claims]
+    def claims(self) -> list[Claim]:
+        return [claim for stage in self.stages for claim in stage.claims]
+
+    @property
+    def passed(self) -> int:
+        return sum(claim["outcome"] == PASS for claim in self.claims)
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds or 0 for stage in self.stages)
+
+    @property
+    def requests(self) -> int:
+        """How many requests the tables of answers tell of; other tables count none."""
+        tables = [text.splitlines() for stage in self.stages for text in stage.rows.values() if text]
+        return sum(len(rows) for header, *rows in tables if _OF_ANSWERS.issubset(header.split(",")))
+
+    @property
+    def figures(self) -> list[tuple[str, str]]:
+        """Caption and base64 PNG of every picture."""
+        return [
+            (heading if heading == stage.title else f"{stage.title.partition(':')[0]} · {heading}", png)
+            for stage in self.stages
+            for heading, png in stage.figures
+        ]
 
 
 def collect(folder: Path) -> Report:
@@ -120,7 +138,7 @@ def _error(notebook: Mapping[str, Any], outcome: str) -> str:
     return f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else "ended without a verdict in its last cell"
 
 
-def _figures(notebook: Mapping[str, Any]) -> Iterator[Figure]:
+def _figures(notebook: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     heading = ""
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
@@ -128,4 +146,4 @@ def _figures(notebook: Mapping[str, Any]) -> Iterator[Figure]:
             heading = lines[-1].lstrip("# ") if lines else heading
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                yield Figure(heading=heading, png="".join(output["data"]["image/png"]).replace("\n", ""))
+                yield heading, "".join(output["data"]["image/png"]).replace("\n", "")

@@ -10,67 +10,9 @@ from xml.etree import ElementTree
 from meshbook.notebook import FAIL, INCONCLUSIVE, PASS, measured
 from meshbook.report.collect import Report, Stage
 
-_STATES = [PASS, FAIL, INCONCLUSIVE, "error", "interrupted", "skipped"]
-_NUMBER = {"type": ["number", "null"]}
-_TEXT = {"type": "string"}
-
-SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "verdicts.json, version 1: what a run of the runbook found",
-    "type": "object",
-    "required": ["version", "run_id", "outcome", "notebooks"],
-    "additionalProperties": False,
-    "properties": {
-        "version": {"const": 1},
-        "run_id": _TEXT,
-        "outcome": {"enum": _STATES[:5], "description": "the worst of the notebooks' states"},
-        "started": _TEXT,
-        "finished": _TEXT,
-        "meshbook": _TEXT,
-        "parameters": {"type": "object"},
-        "restored": {"type": "array", "items": _TEXT, "description": "what had to be brought back after a breakdown"},
-        "notebooks": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["notebook", "title", "state", "seconds", "message", "verdicts"],
-                "additionalProperties": False,
-                "properties": {
-                    "notebook": _TEXT,
-                    "title": _TEXT,
-                    "state": {"enum": _STATES},
-                    "seconds": _NUMBER,
-                    "message": {**_TEXT, "description": "why there is no verdict; empty where there is one"},
-                    "verdicts": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["claim", "outcome", "n", "estimate", "low", "high", "limit", "unit", "reason"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "claim": _TEXT,
-                                "outcome": {"enum": _STATES[:3]},
-                                "n": {"type": "integer", "minimum": 0},
-                                "estimate": _NUMBER,
-                                "low": _NUMBER,
-                                "high": _NUMBER,
-                                "limit": _TEXT,
-                                "unit": _TEXT,
-                                "reason": _TEXT,
-                                "details": {"type": "array", "items": {"type": "object"}},
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
-"""JSON Schema of verdicts.json. A change that a reader could trip over needs a new version."""
-
 
 def verdicts(report: Report) -> str:
-    """Return verdicts.json, which ``SCHEMA`` describes."""
+    """Return verdicts.json, as ``docs/verdicts.schema.json`` says. A change that breaks readers is a new version."""
     known = ("started", "finished", "meshbook", "parameters", "restored")
     content = {
         "version": 1,

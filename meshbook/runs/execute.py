@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from types import FrameType, ModuleType
 from typing import Any, Literal, Protocol, cast
 
 from meshbook.errors import RunError
-from meshbook.notebook import marks_of
+from meshbook.notebook import marks_of, without_slow_imports
 from meshbook.runs.redact import Redactor
 
 KERNEL = "python3"
@@ -43,12 +42,7 @@ _open: dict[str, ExecutedCopy] = {}
 
 
 def papermill() -> ModuleType:
-    """Import papermill without its slow guest.
-
-    With jupyterlab installed, jsonschema's optional check of IRIs (``rfc3987_syntax``) compiles grammars for 0.85 s at
-    import, and no Jupyter schema uses it. jsonschema goes without when the module is missing, so it is made missing.
-    """
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    without_slow_imports()
     import papermill as library
 
     return library  # type: ignore[no-any-return]

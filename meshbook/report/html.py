@@ -1,0 +1,58 @@
+"""The pages of a report: one per executed notebook, and the index to open. They load nothing from elsewhere.
+
+What stands on a page is in ``templates``, with one style sheet for all; nbconvert turns a notebook's cells into HTML.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from meshbook.notebook import measured, without_slow_imports
+from meshbook.report.collect import Report
+
+
+def pages(report: Report, files: Iterable[str]) -> dict[str, str]:
+    """Return pages by name: one for each executed notebook, and ``index.html``, which links to them and ``files``."""
+    without_slow_imports()
+    import nbformat
+    from nbconvert.exporters import HTMLExporter
+    from pygments.formatters import HtmlFormatter
+
+    log = logging.getLogger(__name__)
+    log.setLevel(logging.ERROR)  # nbconvert's advice on style is nothing that a reader of the terminal can act on
+    exporter: Any = HTMLExporter(template_name="basic", log=log)  # type: ignore[no-untyped-call]
+    environment = _environment()
+    environment.globals["highlighting"] = HtmlFormatter(style="default").get_style_defs(".highlight")
+    found = {}
+    for stage in report.stages:
+        if stage.notebook is not None:
+            notebook = nbformat.reads(json.dumps(stage.notebook), as_version=4)  # type: ignore[no-untyped-call]
+            content, _ = exporter.from_notebook_node(notebook)
+            found[f"{stage.name}.html"] = environment.get_template("notebook.html.j2").render(
+                stage=stage, content=content
+            )
+    listed = sorted({*files, *found, *(name.replace(".html", ".ipynb") for name in found)})
+    found["index.html"] = environment.get_template("index.html.j2").render(report=report, files=listed)
+    return found
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"measured": measured, "json": _as_json}
+    return environment
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
