@@ -4,7 +4,7 @@ An executed notebook is the record of a stage, whoever executed it (``meshbook r
 and verdicts travel inside it, as display data of two types of their own that viewers pass over. The verdict is the
 positive mark of a run to the end: a notebook without one has not passed, whatever its cells say.
 
-Judging is in ``judge``, the columns of rows in ``tables``; files are written by ``runs`` and ``report``.
+Judging is in ``analysis``, the columns of rows in ``tables``; files are written by ``runs`` and ``report``.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshbook.errors import RunError, UsageError
+from meshbook.verdict import PASS, worst
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from meshbook.analysis import Verdict
+    from meshbook.verdict import Verdict
 
 VERDICT_TYPE = "application/vnd.meshbook.verdict.v1+json"
 ROWS_TYPE = "application/vnd.meshbook.rows.v1+json"
 
-PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
-_WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
 
 Claim = dict[str, Any]
-"""One ``analysis.Verdict`` as JSON data."""
+"""One ``Verdict`` as JSON data."""
 
 
 def begin() -> None:
@@ -95,7 +94,7 @@ def keep_rows(rows: pd.DataFrame, name: str = "answers") -> None:
     """Show a frame of ``tables.ANSWERS`` cut down for reading, and keep all of it for the report as ``name``.csv."""
     from meshbook import tables
 
-    keep_table(rows, name, tables.readable(rows))
+    keep_table(rows, name, tables.to_display(rows))
 
 
 def keep_table(table: pd.DataFrame, name: str, shown: pd.DataFrame | None = None, *, max_rows: int = 10) -> None:
@@ -126,12 +125,6 @@ def leave_verdict(*verdicts: Verdict) -> None:
     if missed:
         reasons = "\n".join(f"  {claim['outcome']}: {claim['claim']}: {claim['reason']}" for claim in missed)
         raise RunError(f"{len(missed)} of {len(claims)} claims did not pass\n{reasons}")
-
-
-def worst(outcomes: Iterator[str]) -> str:
-    """Return the outcome of a whole from the outcomes of its parts: one fail fails it, one doubt leaves it open."""
-    present = set(outcomes)
-    return next((outcome for outcome in _WORST_FIRST if outcome in present), INCONCLUSIVE)
 
 
 def measured(claim: Claim) -> str:

@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from meshbook import gkehub
-from meshbook.analysis import Outcome, Verdict
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError, MeshbookError
+from meshbook.verdict import Outcome, Verdict
 
 SYSTEM = "istio-system"
 INJECTION_NOTE = "sidecar.istio.io/status"

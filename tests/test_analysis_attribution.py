@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from meshbook import analysis, tables
-from meshbook.analysis import Balancer, Evidence, Logs, accesslog
+from meshbook.analysis import AccessLogs, Evidence, LoadBalancer, parse_access_log
 from meshbook.analysis.attribution import flag_words
 from meshbook.clusters import Fleet
 from meshbook.experiment import accesslogs, balancing
@@ -76,7 +76,7 @@ def as_json(**more: Any) -> str:
     ids=["text error", "text other network", "text inbound", "text TLS", "text no route", "json", "json given up"],
 )
 def test_istios_own_formats_are_read(line: str, hop: str, code: int | None, flags: str, upstream: str) -> None:
-    entry = accesslog.read(line)
+    entry = parse_access_log(line)
     assert entry is not None
     assert (entry.hop, entry.code, entry.flags, entry.upstream) == (hop, code, flags, upstream)
     assert entry.attempts is None
@@ -84,7 +84,7 @@ def test_istios_own_formats_are_read(line: str, hop: str, code: int | None, flag
 
 
 def test_the_service_is_read_from_envoys_cluster_names() -> None:
-    found = [entry.service for line in (OUTBOUND, PASSED, INBOUND, NO_ROUTE) if (entry := accesslog.read(line))]
+    found = [entry.service for line in (OUTBOUND, PASSED, INBOUND, NO_ROUTE) if (entry := parse_access_log(line))]
     assert found == [HOST, HOST, "", ""]
 
 
@@ -92,7 +92,7 @@ def test_tries_are_read_where_the_format_counts_them() -> None:
     assert [
         entry.attempts
         for line in (as_json(upstream_request_attempt_count=2), TO_OTHER + " 3")
-        if (entry := accesslog.read(line))
+        if (entry := parse_access_log(line))
     ] == [2, 3]
 
 
@@ -102,7 +102,7 @@ def test_tries_are_read_where_the_format_counts_them() -> None:
     ids=["empty", "half JSON", "other JSON", "Envoy's own log", "log of istiod", "cut"],
 )
 def test_other_lines_are_passed_over(line: str) -> None:
-    assert accesslog.read(line) is None
+    assert parse_access_log(line) is None
 
 
 def access(*lines: dict[str, Any]) -> pd.DataFrame:
@@ -119,9 +119,9 @@ def access(*lines: dict[str, Any]) -> pd.DataFrame:
     return tables.from_rows([fixed | line for line in lines], tables.ACCESS)
 
 
-def evidence(frame: pd.DataFrame, balancer: Balancer | None = None) -> Evidence:
+def evidence(frame: pd.DataFrame, balancer: LoadBalancer | None = None) -> Evidence:
     return Evidence(
-        logs=Logs(frame=frame, pods=2),
+        logs=AccessLogs(frame=frame, pods=2),
         since=NOON - timedelta(seconds=1),
         until=NOON + timedelta(seconds=5),
         service="helloworld.sample",
@@ -139,14 +139,14 @@ def row(frame: pd.DataFrame, layer: str) -> Any:
 def test_requests_saved_at_once_and_by_retry_are_told_apart() -> None:
     lines = [{"attempts": 1}] * 7 + [{"attempts": 2, "upstream": "other network"}] * 2
     lines += [{"attempts": 3, "code": 503, "flags": "UF,URX"}]
-    found = row(analysis.layers(evidence(access(*lines))), "callers' sidecars")
+    found = row(analysis.attribute(evidence(access(*lines))), "callers' sidecars")
     counts = found[["requests", "at_once", "by_retry", "not_saved", "to_other"]].tolist()
     assert counts == [10, 7, 2, 1, 2]
     assert "UF endpoint not reached 1×" in found["did"]
 
 
 def test_without_a_count_of_tries_a_retry_is_not_guessed() -> None:
-    found = row(analysis.layers(evidence(access({}, {"upstream": "other network"}))), "callers' sidecars")
+    found = row(analysis.attribute(evidence(access({}, {"upstream": "other network"}))), "callers' sidecars")
     assert pd.isna(found["by_retry"])
     assert pd.isna(found["at_once"])
     assert "best effort" in found["known_by"]
@@ -160,35 +160,35 @@ def test_lines_before_and_after_the_outage_and_of_other_services_do_not_count() 
         {"attempts": 1, "service": "other.sample.svc.cluster.local"},
         {"attempts": 1, "hop": "inbound", "service": ""},
     )
-    assert row(analysis.layers(evidence(lines)), "callers' sidecars")["requests"] == 1
+    assert row(analysis.attribute(evidence(lines)), "callers' sidecars")["requests"] == 1
 
 
 def test_silent_proxies_leave_it_unknown_and_say_why() -> None:
-    found = row(analysis.layers(evidence(tables.empty(tables.ACCESS))), "callers' sidecars")
+    found = row(analysis.attribute(evidence(tables.empty(tables.ACCESS))), "callers' sidecars")
     assert found["did"].startswith("not known")
     assert "accessLogFile" in found["known_by"]
 
 
 def test_the_load_balancer_is_not_credited_while_its_gateways_are_well() -> None:
-    healthy = Balancer(health_check="port 15021, /healthz/ready", gateways={"cluster2": (2, 2)})
-    found = row(analysis.layers(evidence(access(), healthy)), "global load balancer")
+    healthy = LoadBalancer(health_check="port 15021, /healthz/ready", gateways={"cluster2": (2, 2)})
+    found = row(analysis.attribute(evidence(access(), healthy)), "global load balancer")
     assert found["did"].startswith("had no reason to move traffic")
     assert "not by Kubernetes" in found["known_by"]
-    ill = Balancer(health_check="", gateways={"cluster2": (1, 2)})
-    assert row(analysis.layers(evidence(access(), ill)), "global load balancer")["did"].startswith("may have moved")
-    assert row(analysis.layers(evidence(access())), "global load balancer")["did"] == "not known"
+    ill = LoadBalancer(health_check="", gateways={"cluster2": (1, 2)})
+    assert row(analysis.attribute(evidence(access(), ill)), "global load balancer")["did"].startswith("may have moved")
+    assert row(analysis.attribute(evidence(access())), "global load balancer")["did"] == "not known"
 
 
 def test_a_silent_cluster_leaves_open_whether_the_load_balancer_moved_traffic() -> None:
-    half = Balancer(health_check="port 15021, /", gateways={"cluster1": (2, 2)}, silent=("cluster2",))
-    did = row(analysis.layers(evidence(access(), half)), "global load balancer")["did"]
+    half = LoadBalancer(health_check="port 15021, /", gateways={"cluster1": (2, 2)}, silent=("cluster2",))
+    did = row(analysis.attribute(evidence(access(), half)), "global load balancer")["did"]
     assert did.startswith("may have moved traffic")
     assert did.endswith("cluster2 not known, its API server was silent")
 
 
 def test_an_east_west_gateway_tells_of_connections() -> None:
     lines = access({"hop": "passthrough", "role": "gateway", "code": None, "flags": "UC"}, {"hop": "passthrough"})
-    assert "2 connections" in row(analysis.layers(evidence(lines)), "east-west gateway")["did"]
+    assert "2 connections" in row(analysis.attribute(evidence(lines)), "east-west gateway")["did"]
 
 
 def test_flags_are_told_in_words() -> None:
@@ -240,5 +240,7 @@ def test_a_namespace_that_may_not_be_read_leaves_the_logs_of_the_others(
 def test_what_could_not_be_read_is_told_beside_what_was() -> None:
     row = {"time": datetime(2026, 1, 2, tzinfo=UTC), "pod": "one/sample/a"}
     frame = tables.from_rows([row], tables.ACCESS)
-    assert Logs(frame=frame, pods=1, unread=("one/istio-system",)).words.endswith("; not those of one/istio-system")
-    assert "not those of" not in Logs(frame=frame, pods=1).words
+    assert AccessLogs(frame=frame, pods=1, unread=("one/istio-system",)).words.endswith(
+        "; not those of one/istio-system"
+    )
+    assert "not those of" not in AccessLogs(frame=frame, pods=1).words

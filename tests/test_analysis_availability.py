@@ -160,21 +160,21 @@ def test_sources_are_measured_each_on_its_own() -> None:
 def test_none_seen_is_reported_as_below_what_the_sends_leave_open() -> None:
     found = only(analysis.coverage(frame([Sent(send) for send in beats()])))
     assert (found["windows"], found["sent"], found["failed"]) == (0, 200, 0)
-    assert found["below_ms"] == pytest.approx(1000 * (BEAT_S + USUAL_S), abs=0.2)
+    assert found["detection_limit_ms"] == pytest.approx(1000 * (BEAT_S + USUAL_S), abs=0.2)
 
 
 def test_late_dropped_and_lost_requests_and_slow_answers_widen_what_may_be_unseen() -> None:
     told = [Sent(send, error="dropped" if 5 < send < 5.25 else "") for send in beats()]
     found = only(analysis.coverage(frame(told)))
-    assert (found["unknown"], found["below_ms"]) == (2, pytest.approx(305, abs=0.2))
+    assert (found["unknown"], found["detection_limit_ms"]) == (2, pytest.approx(305, abs=0.2))
     slow = frame([Sent(send, 0.03) for send in beats()])
-    assert only(analysis.coverage(slow))["below_ms"] == pytest.approx(130, abs=0.2)
+    assert only(analysis.coverage(slow))["detection_limit_ms"] == pytest.approx(130, abs=0.2)
 
 
 def test_a_freeze_too_short_to_notice_is_shorter_than_what_is_said_to_be_unseen() -> None:
     told = frame(frozen(5.01, 5.06, beats()))
     assert analysis.outage_windows(told).empty
-    assert only(analysis.coverage(told))["below_ms"] >= 50
+    assert only(analysis.coverage(told))["detection_limit_ms"] >= 50
 
 
 def test_an_outage_without_an_end_or_a_begin_has_no_upper_bound() -> None:
@@ -189,7 +189,7 @@ def test_an_outage_without_an_end_or_a_begin_has_no_upper_bound() -> None:
 def test_lost_rows_say_nothing_for_good_or_ill() -> None:
     told = frame([Sent(send, error="lost" if 5 < send < 6 else "") for send in beats()])
     assert analysis.outage_windows(told).empty
-    assert only(analysis.coverage(told))["below_ms"] > 1000
+    assert only(analysis.coverage(told))["detection_limit_ms"] > 1000
 
 
 def test_nothing_at_all_gives_empty_tables() -> None:
@@ -198,7 +198,7 @@ def test_nothing_at_all_gives_empty_tables() -> None:
     assert analysis.coverage(nothing).empty
     assert analysis.calibrate(nothing, []).empty
     alone = only(analysis.coverage(frame([Sent(0, error="refused")])))
-    assert pd.isna(alone["below_ms"])
+    assert pd.isna(alone["detection_limit_ms"])
 
 
 # ---- clocks

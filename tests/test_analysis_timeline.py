@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from meshbook import tables
-from meshbook.analysis import Change, Order, Story, observations, phases, shares
-from meshbook.analysis.observations import Look, changes
+from meshbook.analysis import Change, ChangeRequest, TrialRecord, observations, phases, shares
+from meshbook.analysis.observations import Observation, changes
 from meshbook.analysis.shares import Share
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -21,10 +21,10 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def look(state: str, answered: float, asked: float | None = None, context: str = "cluster1") -> Look:
+def look(state: str, answered: float, asked: float | None = None, context: str = "cluster1") -> Observation:
     asked_at = None if asked is None else at(asked)
     words = tuple(state.split())
-    return Look(context=context, subject="endpoints", state=words, answered=at(answered), asked=asked_at)
+    return Observation(context=context, subject="endpoints", state=words, answered=at(answered), asked=asked_at)
 
 
 def test_a_change_lies_between_the_last_list_of_the_old_state_and_the_first_news_of_the_new() -> None:
@@ -138,13 +138,13 @@ CHANGES = [
 ]
 
 
-def story(answers: list[dict[str, Any]], some: Sequence[Change] = CHANGES) -> Story:
-    return Story(
+def record(answers: list[dict[str, Any]], some: Sequence[Change] = CHANGES) -> TrialRecord:
+    return TrialRecord(
         mode="scale-to-zero",
         context="cluster1",
-        repeat=1,
-        away=Order(asked=at(10.0), accepted=at(10.05)),
-        back=Order(asked=at(20.0), accepted=at(20.02)),
+        trial=1,
+        outage=ChangeRequest(asked=at(10.0), accepted=at(10.05)),
+        restore=ChangeRequest(asked=at(20.0), accepted=at(20.02)),
         answers=tables.from_rows(answers, tables.ANSWERS),
         changes=some,
         contexts=("cluster1", "cluster2"),
@@ -158,14 +158,14 @@ def told(frame: pd.DataFrame, phase: str, place: str = "") -> Any:
 
 
 def test_every_phase_of_an_outage_is_told_with_its_range() -> None:
-    frame = phases(story(rows("outside", outside)))
+    frame = phases(record(rows("outside", outside)))
     expected = {
-        "order accepted": (0.0, 0.05),
+        "request accepted": (0.0, 0.05),
         "last answer of the stopped side": (0.1985, 0.2215),
         "first failure": (0.3985, 0.4215),
         "survivor answers": (0.7985, 0.8215),
-        "share stable": (0.7985, 0.8215),
-        "order to come back accepted": (0.0, 0.02),
+        "only the survivor answers": (0.7985, 0.8215),
+        "restore request accepted": (0.0, 0.02),
         "replicas back": (0.0, 0.1),
         "replicas ready": (0.3, 0.6),
         "endpoints back": (0.6, 0.7),
@@ -174,46 +174,46 @@ def test_every_phase_of_an_outage_is_told_with_its_range() -> None:
         row = told(frame, phase)
         assert (row["low_s"], row["high_s"]) == pytest.approx((low, high)), phase
     assert told(frame, "first answer again")["low_s"] == pytest.approx(1.0, abs=0.15)
-    assert "the same within 20 points" in told(frame, "share as before")["detail"]
+    assert "the same within 20 points" in told(frame, "share unchanged")["detail"]
 
 
 def test_no_effect_is_earlier_than_its_order() -> None:
-    frame = phases(story(rows("outside", outside)))
+    frame = phases(record(rows("outside", outside)))
     assert told(frame, "endpoints gone", "cluster1")["low_s"] == 0.0
     assert (frame["low_s"].dropna() >= 0).all()
 
 
 def test_a_cluster_that_nothing_happened_to_is_said_to_be_unchanged() -> None:
-    row = told(phases(story(rows("outside", outside))), "endpoints gone", "cluster2")
+    row = told(phases(record(rows("outside", outside))), "endpoints gone", "cluster2")
     assert pd.isna(row["not_after"])
     assert row["detail"] == "unchanged all the time"
 
 
 def test_pods_that_were_replaced_are_gone_even_if_their_number_never_changed() -> None:
     replaced = [seen("endpoints", "a + b", "b", 10.1, 10.2), seen("endpoints", "b", "c + d", 10.3, 10.4)]
-    row = told(phases(story(rows("outside", outside), replaced)), "endpoints gone", "cluster1")
+    row = told(phases(record(rows("outside", outside), replaced)), "endpoints gone", "cluster1")
     assert row["high_s"] == pytest.approx(0.4)
 
 
 def test_pods_that_were_replaced_one_by_one_are_gone_when_the_last_of_them_is() -> None:
     steps = [("a + b", "b + c", 10.1, 10.2), ("b + c", "c + d", 10.5, 10.6)]
     some = [seen("endpoints", before, after, low, high) for before, after, low, high in steps]
-    row = told(phases(story([], some)), "endpoints gone", "cluster1")
+    row = told(phases(record([], some)), "endpoints gone", "cluster1")
     assert (row["low_s"], row["high_s"]) == (pytest.approx(0.5), pytest.approx(0.6))
 
 
 def test_where_no_endpoints_were_none_are_gone() -> None:
-    row = told(phases(story([], [seen("endpoints", "", "a", 10.1, 10.2)])), "endpoints gone", "cluster1")
+    row = told(phases(record([], [seen("endpoints", "", "a", 10.1, 10.2)])), "endpoints gone", "cluster1")
     assert (pd.isna(row["high_s"]), row["detail"]) == (True, "changed to a")
 
 
 def test_of_a_cluster_whose_api_server_was_silent_nothing_is_called_unchanged() -> None:
-    row = told(phases(story([], [seen("api", "answers", "silent", 10.1, 10.2)])), "endpoints gone", "cluster1")
-    assert row["detail"] == "not known: its API server was silent"
+    row = told(phases(record([], [seen("api", "reachable", "unreachable", 10.1, 10.2)])), "endpoints gone", "cluster1")
+    assert row["detail"] == "not known: its API server was unreachable"
 
 
 def test_without_a_failure_none_is_made_up() -> None:
-    frame = phases(story(rows("outside", lambda second: "v2" if 10.3 < second < 21 else "both")))
+    frame = phases(record(rows("outside", lambda second: "v2" if 10.3 < second < 21 else "both")))
     row = told(frame, "first failure")
     assert pd.isna(row["not_after"])
     assert row["detail"] == "none in 100 requests"
@@ -223,7 +223,7 @@ def test_each_source_misses_the_versions_that_it_missed() -> None:
     """A link is cut: cluster1 misses v2, cluster2 misses v1, and outside misses nobody."""
     answers = rows("cluster1", lambda second: "v1" if 10 < second < 21 else "both")
     answers += rows("cluster2", lambda second: "v2" if 10 < second < 21 else "both") + rows("outside", lambda _: "both")
-    frame = phases(story(answers, []))
+    frame = phases(record(answers, []))
     assert told(frame, "survivor answers", "cluster1")["detail"] == "v1 by pod-v1"
     assert told(frame, "survivor answers", "cluster2")["detail"] == "v2 by pod-v2"
     assert told(frame, "last answer of the stopped side", "outside")["detail"] == "no version went away for it"
@@ -233,25 +233,25 @@ def test_a_survivor_that_never_settles_is_not_called_stable() -> None:
     flapping = rows(
         "outside", lambda second: ("v2" if int(second * 10) % 3 else "timeout") if 10 < second < 20 else "both"
     )
-    row = told(phases(story(flapping)), "share stable")
+    row = told(phases(record(flapping)), "only the survivor answers")
     assert pd.isna(row["not_after"])
     assert row["detail"].startswith("not seen")
 
 
 def test_a_side_that_does_not_come_back_is_not_called_back() -> None:
-    frame = phases(story(rows("outside", lambda second: "v2" if second > 10.3 else "both"), []))
+    frame = phases(record(rows("outside", lambda second: "v2" if second > 10.3 else "both"), []))
     assert told(frame, "first answer again")["detail"] == "none from v1"
-    assert told(frame, "share as before")["detail"].startswith("not proved: 49 of 99 before, 0 of 101 after")
+    assert told(frame, "share unchanged")["detail"].startswith("not proved: 49 of 99 before, 0 of 101 after")
     assert told(frame, "replicas ready")["detail"] == "unchanged"
 
 
 def test_rows_without_stated_errors_get_wide_ones() -> None:
     bare = [{**row, "time_error_ms": None, "clock_error_ms": None} for row in rows("outside", outside)]
-    row = told(phases(story(bare)), "first failure")
+    row = told(phases(record(bare)), "first failure")
     assert row["high_s"] - row["low_s"] == pytest.approx(0.12)
 
 
 def test_an_outage_that_nobody_watched_still_has_its_orders() -> None:
-    frame = phases(story([], []))
-    assert told(frame, "order accepted")["high_s"] == pytest.approx(0.05)
-    assert told(frame, "share as before")["detail"] == "no version was away"
+    frame = phases(record([], []))
+    assert told(frame, "request accepted")["high_s"] == pytest.approx(0.05)
+    assert told(frame, "share unchanged")["detail"] == "no version was away"

@@ -85,7 +85,7 @@ def test_a_frame_without_rows_says_so() -> None:
 
 def test_the_interval_drawn_is_the_interval_judged() -> None:
     for k, n in ((0, 10), (7, 20), (20, 20)):
-        assert answers_charts._wilson(k, n) == pytest.approx(intervals.interval(k, n), abs=1e-9)
+        assert answers_charts._wilson(k, n) == pytest.approx(intervals.share_interval(k, n), abs=1e-9)
 
 
 def test_a_figure_shows_itself_exactly_once_without_pyplot() -> None:
@@ -102,7 +102,7 @@ def test_charts_load_no_pyplot_and_so_no_global_state() -> None:
 def phases_of(*told: tuple[str, str, str, float | None, float | None]) -> pd.DataFrame:
     rows = []
     for step, (part, phase, place, low, high) in enumerate(told, start=1):
-        start = NOON + timedelta(seconds=0 if part == "going" else 2)
+        start = NOON + timedelta(seconds=0 if part == "outage" else 2)
         times = (
             {}
             if low is None or high is None
@@ -113,17 +113,17 @@ def phases_of(*told: tuple[str, str, str, float | None, float | None]) -> pd.Dat
                 "high_s": high,
             }
         )
-        fixed = {"mode": "scale-to-zero", "context": "cluster1", "repeat": 1, "step": step}
+        fixed = {"mode": "scale-to-zero", "context": "cluster1", "trial": 1, "number": step}
         rows.append({**fixed, "part": part, "phase": phase, "place": place, "detail": "none in 30 requests", **times})
     return tables.from_rows(rows, tables.PHASES)
 
 
 PHASES = phases_of(
-    ("going", "order accepted", "API server of cluster1", 0.0, 0.02),
-    ("going", "endpoints gone", "API server of cluster1", 0.05, 0.3),
-    ("going", "first failure", "outside", None, None),
-    ("coming back", "order to come back accepted", "API server of cluster1", 0.0, 0.01),
-    ("coming back", "first answer again", "outside", 0.4, 0.5),
+    ("outage", "request accepted", "API server of cluster1", 0.0, 0.02),
+    ("outage", "endpoints gone", "API server of cluster1", 0.05, 0.3),
+    ("outage", "first failure", "outside", None, None),
+    ("restore", "restore request accepted", "API server of cluster1", 0.0, 0.01),
+    ("restore", "first answer again", "outside", 0.4, 0.5),
 )
 
 
@@ -134,7 +134,7 @@ def rounds_of(*told: tuple[str, float | None, float | None, int]) -> pd.DataFram
             fixed | {"source": source, "low_ms": low, "high_ms": high, "windows": windows, "failed": 3 * windows}
             for source, low, high, windows in told
         ),
-        tables.ROUNDS,
+        tables.TRIALS,
     )
 
 
@@ -153,7 +153,7 @@ def test_a_timeline_tells_every_phase_in_words_and_what_was_not_seen() -> None:
 
 
 def test_a_ladder_tells_seen_unseen_unknown_and_open_ends_apart() -> None:
-    figure = charts.ladder(
+    figure = charts.downtime_by_step(
         rounds_of(
             ("outside", 120, 340, 1),
             ("cluster1", 0, 90, 0),
@@ -176,4 +176,4 @@ def test_a_ladder_tells_seen_unseen_unknown_and_open_ends_apart() -> None:
 
 
 def test_a_ladder_without_rungs_says_so() -> None:
-    assert "no requests to show" in words(charts.ladder(tables.empty(tables.ROUNDS)))
+    assert "no requests to show" in words(charts.downtime_by_step(tables.empty(tables.TRIALS)))

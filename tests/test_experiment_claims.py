@@ -87,7 +87,7 @@ def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
 def test_a_share_that_is_not_proved_to_be_back_is_inconclusive() -> None:
     short = [row for row in answers("outside") if row["time"] < at(21)]
     found = experiment.claims([done(short)], [], LIMITS, VERSIONS)
-    assert [verdict.outcome for verdict in found if "as before" in verdict.claim] == ["inconclusive"]
+    assert [verdict.outcome for verdict in found if "unchanged" in verdict.claim] == ["inconclusive"]
 
 
 def plan(*checks: Check) -> Plan:

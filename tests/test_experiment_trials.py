@@ -26,8 +26,9 @@ def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
     one = done(torn)
     row = experiment.rounds([one]).iloc[0]
     assert row["windows"] == row["failed"] == 40
-    assert 7500 <= row["disturbed_low_ms"] <= 7800 <= row["disturbed_high_ms"] <= 8100
-    assert "good ones among them, over 7" in experiment.headline(one)[0]
+    assert 7500 <= row["degraded_low_ms"] <= 7800 <= row["degraded_high_ms"] <= 8100
+    assert row["high_ms"] <= row["degraded_high_ms"]
+    assert "degraded for 7" in experiment.headline(one)[0]
 
 
 def test_a_failure_before_the_order_is_not_the_outages() -> None:
@@ -45,10 +46,10 @@ def test_requests_that_were_lost_make_an_outage_unknown_and_not_absent() -> None
 def rounds_of(*ranges: tuple[float, float | None], windows: int = 1) -> pd.DataFrame:
     fixed = {"mode": "pods-deleted", "context": "cluster1", "source": "outside", "path": "vip", "sent": 50, "failed": 5}
     rows = [
-        {**fixed, "repeat": number, "low_ms": low, "high_ms": high, "windows": windows}
+        {**fixed, "trial": number, "low_ms": low, "high_ms": high, "windows": windows}
         for number, (low, high) in enumerate(ranges, start=1)
     ]
-    return tables.from_rows(rows, tables.ROUNDS)
+    return tables.from_rows(rows, tables.TRIALS)
 
 
 def test_the_median_of_ranges_is_a_range() -> None:
@@ -79,7 +80,7 @@ def test_who_did_not_watch_to_the_end_is_told_so() -> None:
     assert "did not watch from before to after" in experiment.headline(one)[0]
     shown = experiment.readable(experiment.ladder(experiment.rounds([one]))).set_index("seen by")
     assert shown.loc["cluster1", "away: range"] == "none seen, but not watched from before to after"
-    charts.ladder(experiment.rounds([one]))
+    charts.downtime_by_step(experiment.rounds([one]))
 
 
 def test_nothing_done_makes_empty_tables() -> None:
@@ -93,7 +94,7 @@ def test_nothing_done_makes_empty_tables() -> None:
 
 def test_the_headline_says_what_each_source_noticed() -> None:
     lines = experiment.headline(done(BROKEN))
-    assert lines[0].startswith("cluster1: none of 153 requests failed; an outage below")
-    assert lines[1].startswith("outside: away for 1")
+    assert lines[0].startswith("cluster1: none of 153 requests failed; detection limit")
+    assert lines[1].startswith("outside: unavailable for 1")
     assert "15 of 153 requests failed" in lines[1]
-    assert lines[-1].startswith("shares as before ")
+    assert lines[-1].startswith("share unchanged ")

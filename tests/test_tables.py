@@ -121,7 +121,7 @@ def test_the_readable_form_shows_no_address_and_no_missing_value_marks() -> None
         {"seq": 1, "time": sent, "code": 200, "version": "v1", "time_total_ms": 12.345, "remote_ip": "10.9.8.7"},
         {"seq": 2, "error": "lost"},
     ]
-    shown = tables.readable(tables.from_rows(rows, tables.ANSWERS))
+    shown = tables.to_display(tables.from_rows(rows, tables.ANSWERS))
     text = shown.to_string() + shown.to_html()
     assert "03:04:05.678" in text
     assert "12.3" in text

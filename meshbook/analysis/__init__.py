@@ -1,7 +1,7 @@
 """Rows to findings: when a service was unavailable, how good a claim is, what happened when, and what saved it. Pure.
 
-- ``verdict``, ``intervals``, ``claims``, ``outage_claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass,
-  fail or inconclusive.
+- ``intervals``, ``claims``, ``outage_claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or
+  inconclusive.
 - ``bounds``, ``latency``, ``availability``, ``estimates``, ``calibration``: ANSWERS to the times in which requests got
   no answer, each length a range; and those compared with faults whose true begin and end are known.
 - ``trial_record``, ``observations``, ``server_events``, ``client_events``, ``shares``, ``phases``: what happened when
@@ -14,48 +14,72 @@ plants the fault which it must fail on.
 
 from __future__ import annotations
 
-from meshbook.analysis.accesslog import Logs
-from meshbook.analysis.attribution import Balancer, Evidence, layers
+from meshbook.analysis.accesslog import AccessLogs, parse_access_log
+from meshbook.analysis.attribution import Evidence, LoadBalancer, attribute
 from meshbook.analysis.availability import coverage, outage_windows
-from meshbook.analysis.bounds import Gap, gaps
 from meshbook.analysis.calibration import Fault, calibrate
 from meshbook.analysis.claims import all_answered, answers_from_both, split_within
-from meshbook.analysis.estimates import Reading, readings
-from meshbook.analysis.observations import Change
+from meshbook.analysis.client_events import SHARE_UNCHANGED
+from meshbook.analysis.estimates import Estimate, downtime, estimates
+from meshbook.analysis.intervals import share_interval
+from meshbook.analysis.observations import (
+    REACHABLE,
+    UNREACHABLE,
+    Change,
+    Observation,
+    Subject,
+    changes,
+    changes_frame,
+    pod_states,
+    ready_endpoints,
+    replica_counts,
+)
 from meshbook.analysis.outage_claims import interrupted_at_most, measures_truly, returns_to_both, survives_outage
 from meshbook.analysis.phases import phases
-from meshbook.analysis.phases import readable as phases_readable
-from meshbook.analysis.trial_record import BACK, GOING, Order, Story
-from meshbook.analysis.verdict import Outcome, Verdict, summary
+from meshbook.analysis.phases import to_display as phases_to_display
+from meshbook.analysis.server_events import ENDPOINTS_GONE
+from meshbook.analysis.trial_record import OUTAGE, RESTORE, ChangeRequest, TrialRecord
+from meshbook.verdict import Outcome, Verdict
 
 __all__ = [
-    "BACK",
-    "GOING",
-    "Balancer",
+    "ENDPOINTS_GONE",
+    "OUTAGE",
+    "REACHABLE",
+    "RESTORE",
+    "SHARE_UNCHANGED",
+    "UNREACHABLE",
+    "AccessLogs",
     "Change",
+    "ChangeRequest",
+    "Estimate",
     "Evidence",
     "Fault",
-    "Gap",
-    "Logs",
-    "Order",
+    "LoadBalancer",
+    "Observation",
     "Outcome",
-    "Reading",
-    "Story",
+    "Subject",
+    "TrialRecord",
     "Verdict",
     "all_answered",
     "answers_from_both",
+    "attribute",
     "calibrate",
+    "changes",
+    "changes_frame",
     "coverage",
-    "gaps",
+    "downtime",
+    "estimates",
     "interrupted_at_most",
-    "layers",
     "measures_truly",
     "outage_windows",
+    "parse_access_log",
     "phases",
-    "phases_readable",
-    "readings",
+    "phases_to_display",
+    "pod_states",
+    "ready_endpoints",
+    "replica_counts",
     "returns_to_both",
+    "share_interval",
     "split_within",
-    "summary",
     "survives_outage",
 ]

@@ -51,7 +51,7 @@ class Entry:
     request_id: str
 
 
-def read(line: str) -> Entry | None:
+def parse_access_log(line: str) -> Entry | None:
     """Return what a line tells; None for a line that is no access log."""
     fields = _json(line) if line.startswith("{") else _text(line)
     if fields is None:
@@ -116,7 +116,7 @@ def _where(hop: str, host: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Logs:
+class AccessLogs:
     """What the proxies told: ACCESS, and what could not be had."""
 
     frame: pd.DataFrame

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.accesslog import Logs
+from meshbook.analysis.accesslog import AccessLogs
 
 _CALLERS = {"sidecar": "callers' sidecars", "gateway": "ingress gateways"}
 _FLAGS = {
@@ -34,7 +34,7 @@ _FLAGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balancer:
+class LoadBalancer:
     """What is known of the global load balancer: what it asks for health, and how what it asks fared meanwhile."""
 
     health_check: str
@@ -49,20 +49,20 @@ class Balancer:
 class Evidence:
     """What there is to judge by."""
 
-    logs: Logs
+    logs: AccessLogs
     since: datetime
     until: datetime
     service: str
     """Host name of the service, or the start of it: ``helloworld.sample``."""
     endpoints: Mapping[str, str]
     """By context: what happened to the service's endpoints, in words."""
-    balancer: Balancer | None = None
+    balancer: LoadBalancer | None = None
 
 
-def layers(evidence: Evidence) -> pd.DataFrame:
-    """Return a frame of LAYERS: endpoints first, then the proxies on the way of a request, the load balancer last."""
+def attribute(evidence: Evidence) -> pd.DataFrame:
+    """Return ATTRIBUTION: endpoints first, then the proxies on the way of a request, the load balancer last."""
     rows = [*_endpoints(evidence), *_proxies(evidence), *_passed(evidence), _balancer(evidence.balancer)]
-    return tables.from_rows(rows, tables.LAYERS)
+    return tables.from_rows(rows, tables.ATTRIBUTION)
 
 
 def _endpoints(evidence: Evidence) -> Iterator[dict[str, Any]]:
@@ -116,7 +116,7 @@ def _passed(evidence: Evidence) -> Iterator[dict[str, Any]]:
         yield {"layer": "east-west gateway", "context": context, "did": words, "known_by": known_by}
 
 
-def _balancer(balancer: Balancer | None) -> dict[str, Any]:
+def _balancer(balancer: LoadBalancer | None) -> dict[str, Any]:
     row = {"layer": "global load balancer"}
     if balancer is None or not balancer.gateways:
         return row | {"did": "not known", "known_by": "its backends were not looked at"}

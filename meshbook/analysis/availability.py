@@ -88,8 +88,13 @@ class Window:
 
 def streams(frame: pd.DataFrame, prompt_ms: float | None = None) -> list[Stream]:
     """Return what ``frame`` (ANSWERS) holds by source and path."""
+    return [stream for stream, _ in streams_and_rows(frame, prompt_ms)]
+
+
+def streams_and_rows(frame: pd.DataFrame, prompt_ms: float | None = None) -> Iterator[tuple[Stream, pd.DataFrame]]:
     answers = tables.conform(frame, tables.ANSWERS)
-    return [Stream.of(rows, prompt_ms) for _, rows in answers.groupby(["source", "path"], sort=True)]
+    for _, rows in answers.groupby(["source", "path"], sort=True):
+        yield Stream.of(rows, prompt_ms), rows
 
 
 def outage_windows(frame: pd.DataFrame, *, prompt_ms: float | None = None) -> pd.DataFrame:
@@ -158,12 +163,12 @@ def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
         "first_bad": _moment(min(window.gone, gap.end) + clock),
         "last_bad": _moment(window.still - clock),
         "first_good": _moment(gap.end + clock),
-        "low_ms": _floor_ms(window.low),
-        "high_ms": _ceil_ms(gap.length),
+        "low_ms": floor_ms(window.low),
+        "high_ms": ceil_ms(gap.length),
         "sent": bisect_left(stream.sent, gap.end) - bisect_left(stream.sent, window.requests[0].sent),
         "failed": window.failed,
         "slow": len(window.requests) - window.failed,
-        "longest_gap_ms": _in_ms(stream.longest_silence(gap)),
+        "longest_gap_ms": in_ms(stream.longest_silence(gap)),
     }
 
 
@@ -184,8 +189,8 @@ def _coverage(stream: Stream) -> dict[str, object]:
         "failed": len(stream.requests) - len(good),
         "unknown": stream.unknown,
         "windows": len(windows),
-        "below_ms": _ceil_ms(unseen(hidden(stream, windows))) if len(good) > 1 else None,
-        "longest_gap_ms": _in_ms(stream.longest_silence(Gap(start=-math.inf, end=math.inf))),
+        "detection_limit_ms": ceil_ms(unseen(hidden(stream, windows))) if len(good) > 1 else None,
+        "longest_gap_ms": in_ms(stream.longest_silence(Gap(start=-math.inf, end=math.inf))),
         "prompt_ms": round(stream.prompt * 1000, 1),
         "clock_error_ms": round(stream.clock_error * 1000, 3),
     }
@@ -202,7 +207,7 @@ def unseen(gaps: Iterable[Gap]) -> float:
     return max((gap.length for gap in gaps if math.isfinite(gap.length)), default=0.0)
 
 
-def _in_ms(seconds: float | None) -> float | None:
+def in_ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 1)
 
 
@@ -210,9 +215,9 @@ def _moment(at: float) -> datetime | None:
     return datetime.fromtimestamp(at, UTC) if math.isfinite(at) else None
 
 
-def _floor_ms(seconds: float) -> float:
+def floor_ms(seconds: float) -> float:
     return math.floor(seconds * 10_000) / 10
 
 
-def _ceil_ms(seconds: float) -> float | None:
+def ceil_ms(seconds: float) -> float | None:
     return math.ceil(seconds * 10_000) / 10 if math.isfinite(seconds) else None

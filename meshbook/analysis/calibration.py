@@ -14,7 +14,7 @@ import pandas as pd
 
 from meshbook import tables
 from meshbook.analysis.availability import Stream, Window, streams
-from meshbook.analysis.estimates import readings_of
+from meshbook.analysis.estimates import estimates_of
 from meshbook.errors import UsageError
 
 
@@ -52,9 +52,9 @@ def calibrate(frame: pd.DataFrame, faults: Iterable[Fault], *, prompt_ms: float 
 
 def _held_against(stream: Stream, faults: list[Fault]) -> Iterator[dict[str, object]]:
     for fault in faults:
-        found = readings_of(stream, *fault.span)
-        reading = max(found, key=lambda each: (each.window is not None, each.overlap(fault.span)))
-        window, low, high = reading.window, reading.low_s, reading.high_s
+        found = estimates_of(stream, *fault.span)
+        estimate = max(found, key=lambda each: (each.window is not None, each.overlap(fault.span)))
+        window, low, high = estimate.window, estimate.low_s, estimate.high_s
         off = [low - fault.seconds - fault.error_ms / 500, fault.seconds - high - fault.error_ms / 500]
         off += _edges_off(window, fault, stream.clock_error) if window else []
         yield {

@@ -13,9 +13,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.intervals import Decide, at_most, between, bounds, interval, percent, percent_range, to_decide
-from meshbook.analysis.verdict import Detail, Outcome, Verdict
+from meshbook.analysis.intervals import (
+    Decide,
+    at_most,
+    between,
+    bounds,
+    percent,
+    percent_range,
+    share_interval,
+    to_decide,
+)
 from meshbook.errors import UsageError
+from meshbook.verdict import WORST_FIRST, Detail, Verdict
 
 MOST_LOST = 0.1
 """Share of rows without a result above which nothing is concluded."""
@@ -27,7 +36,6 @@ _ONE_SIDE_EACH = (
     " Each source sees one version only: locality failover, which a DestinationRule with outlierDetection turns on,"
     " does that on purpose."
 )
-_SEVERITY: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +61,7 @@ class _Share:
     @property
     def numbers(self) -> tuple[float | None, float, float]:
         """Estimate, low and high in percent."""
-        low, high = percent_range(interval(self.k, self.n), self.n)
+        low, high = percent_range(share_interval(self.k, self.n), self.n)
         return (percent(self.value, self.n) if self.n else None), low, high
 
     @property
@@ -140,7 +148,7 @@ def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, toleranc
     if verdict := _no_evidence(answers, claim, sources, details):
         return verdict
     decide = between(share - tolerance, share + tolerance)
-    worst = min(shares, key=lambda found: (_SEVERITY[decide(found.k, found.n)], -abs(found.value - share)))
+    worst = min(shares, key=lambda found: (WORST_FIRST.index(decide(found.k, found.n)), -abs(found.value - share)))
     estimate, low, high = worst.numbers
     return Verdict(
         claim=claim,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from scipy.stats import binomtest
 
-from meshbook.analysis.verdict import Outcome
+from meshbook.verdict import Outcome
 
 CONFIDENCE = 0.95
 _MOST_REQUESTS = 100_000
@@ -20,7 +20,7 @@ Decide = Callable[[int, int], Outcome]
 """From k of n to an outcome."""
 
 
-def interval(k: int, n: int) -> tuple[float, float]:
+def share_interval(k: int, n: int) -> tuple[float, float]:
     """Return the Wilson interval of the share behind ``k`` of ``n``."""
     if n == 0:
         return 0.0, 1.0
@@ -51,7 +51,7 @@ def between(lowest: float, highest: float) -> Decide:
     """Return the decision whether a share lies between two limits, as an equivalence test does."""
 
     def decide(k: int, n: int) -> Outcome:
-        low, high = interval(k, n)
+        low, high = share_interval(k, n)
         if lowest <= low and high <= highest:
             return "pass"
         return "fail" if high < lowest or low > highest else "inconclusive"

@@ -18,13 +18,13 @@ from meshbook import tables
 Object = dict[str, Any]
 Subject = Literal["endpoints", "pods", "replicas", "api"]
 
-ANSWERS, SILENT = ("answers",), ("silent",)
+REACHABLE, UNREACHABLE = ("reachable",), ("unreachable",)
 """States of the subject ``api``."""
 READY, NOT_READY, LEAVING = "ready", "not ready", "leaving"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Observation:
     """One sight of one subject in one cluster. Times are of this machine's clock."""
 
     context: str
@@ -84,16 +84,16 @@ def replica_counts(deployments: Iterable[Object]) -> tuple[str, ...]:
     )
 
 
-def changes(looks: Iterable[Look]) -> list[Change]:
+def changes(looks: Iterable[Observation]) -> list[Change]:
     """Return the changes that ``looks`` prove, in the order in which they were seen."""
-    by_subject: dict[tuple[str, str], list[Look]] = {}
+    by_subject: dict[tuple[str, str], list[Observation]] = {}
     for look in sorted(looks, key=lambda one: one.answered):
         by_subject.setdefault((look.context, look.subject), []).append(look)
     found = [change for some in by_subject.values() for change in _of_one(some)]
     return sorted(found, key=lambda change: change.not_after)
 
 
-def _of_one(looks: Sequence[Look]) -> list[Change]:
+def _of_one(looks: Sequence[Observation]) -> list[Change]:
     found: list[Change] = []
     state, proven, news_at = looks[0].state, looks[0].asked or looks[0].answered, looks[0].answered
     for look in looks[1:]:
@@ -111,13 +111,13 @@ def _of_one(looks: Sequence[Look]) -> list[Change]:
     return found
 
 
-def _tighten(found: list[Change], look: Look) -> None:
+def _tighten(found: list[Change], look: Observation) -> None:
     if found and found[-1].before == look.state and look.asked and look.asked > found[-1].not_before:
         found[-1] = replace(found[-1], not_before=look.asked)
 
 
-def table(some: Iterable[Change]) -> pd.DataFrame:
-    """Return ``some`` as a frame of ``tables.SIGHTINGS``."""
+def changes_frame(some: Iterable[Change]) -> pd.DataFrame:
+    """Return ``some`` as a frame of ``tables.CHANGES``."""
     return tables.from_rows(
         (
             {
@@ -131,5 +131,5 @@ def table(some: Iterable[Change]) -> pd.DataFrame:
             }
             for change in some
         ),
-        tables.SIGHTINGS,
+        tables.CHANGES,
     )

@@ -14,9 +14,9 @@ import pandas as pd
 
 from meshbook import analysis, tables
 from meshbook.analysis.claims import MOST_LOST, answers_from_both, judge_errors
-from meshbook.analysis.intervals import interval, percent, percent_range
-from meshbook.analysis.verdict import Detail, Outcome, Verdict
+from meshbook.analysis.intervals import percent, percent_range, share_interval
 from meshbook.errors import UsageError
+from meshbook.verdict import Detail, Outcome, Verdict
 
 STAMP_S = 0.05
 """Seconds by which a request may be stamped too late, where its row does not say it better."""
@@ -104,7 +104,7 @@ def interrupted_at_most(
     inside = _between(answers, outage_start, outage_end)
     if verdict := _unseen(answers, inside, claim):
         return verdict
-    found = analysis.readings(answers, outage_start.timestamp(), outage_end.timestamp())
+    found = analysis.estimates(answers, outage_start.timestamp(), outage_end.timestamp())
     surest, longest = max(found, key=lambda each: each.low_s), max(found, key=lambda each: (each.high_s, each.failed))
     worst = surest if surest.low_s > max_gap_s else longest
     low_s, high_s = _outwards(worst)
@@ -143,7 +143,7 @@ def measures_truly(calibration: pd.DataFrame) -> Verdict:
     if known.empty:
         return Verdict(claim=claim, outcome="inconclusive", reason="No outage of known length was measured.")
     n, within = len(known), int(known["within"].sum())
-    low, high = percent_range(interval(within, n), n)
+    low, high = percent_range(share_interval(within, n), n)
     off, widest, unseen = known["off_ms"].max(), known["width_ms"].max(), int((~known["seen"]).sum())
     worst = "" if within == n else f" The worst lay {off:g} ms outside."
     width = "" if pd.isna(widest) else f" Ranges were {widest:g} ms wide at most."
@@ -172,16 +172,16 @@ def _says_nothing(calibration: pd.DataFrame) -> str:
     return f" {blind} noticed none of them, so its ranges were not tried." if blind else ""
 
 
-def _outwards(reading: analysis.Reading) -> tuple[float, float]:
+def _outwards(estimate: analysis.Estimate) -> tuple[float, float]:
     """Return the range in s, rounded outwards to 10 ms."""
-    high_s = reading.high_s if math.isinf(reading.high_s) else math.ceil(100 * reading.high_s) / 100
-    return math.floor(100 * reading.low_s) / 100, high_s
+    high_s = estimate.high_s if math.isinf(estimate.high_s) else math.ceil(100 * estimate.high_s) / 100
+    return math.floor(100 * estimate.low_s) / 100, high_s
 
 
-def _in_words(reading: analysis.Reading, *, several: bool) -> str:
-    (low_s, high_s), failed = _outwards(reading), reading.failed
-    who = f"{reading.source} by {reading.path}: " if several else ""
-    slow = f"{reading.slow} were slow" if reading.slow else ""
+def _in_words(estimate: analysis.Estimate, *, several: bool) -> str:
+    (low_s, high_s), failed = _outwards(estimate), estimate.failed
+    who = f"{estimate.source} by {estimate.path}: " if several else ""
+    slow = f"{estimate.slow} were slow" if estimate.slow else ""
     requests = " and ".join(filter(None, [f"{failed} requests failed" if failed else "", slow]))
     if math.isinf(high_s) and requests:
         return f"{who}{requests} over {low_s:g} s, and no good answer came before or after."
@@ -192,16 +192,16 @@ def _in_words(reading: analysis.Reading, *, several: bool) -> str:
     return f"{who}Away for {low_s:g} to {high_s:g} s; {requests} in that time."
 
 
-def _detail(reading: analysis.Reading) -> Detail:
-    low_s, high_s = _outwards(reading)
+def _detail(estimate: analysis.Estimate) -> Detail:
+    low_s, high_s = _outwards(estimate)
     high = None if math.isinf(high_s) else high_s
     return {
-        "source": reading.source,
-        "path": reading.path,
+        "source": estimate.source,
+        "path": estimate.path,
         "away at least s": low_s,
         "at most s": high,
-        "failed": reading.failed,
-        "slow": reading.slow,
+        "failed": estimate.failed,
+        "slow": estimate.slow,
     }
 
 

@@ -14,13 +14,13 @@ import pandas as pd
 
 from meshbook.analysis.observations import Change
 
-GOING, BACK = "going", "coming back"
+OUTAGE, RESTORE = "outage", "restore"
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class ChangeRequest:
     """Something was told to happen: asked at, and known to be accepted at. This machine's clock."""
 
     asked: datetime
@@ -28,15 +28,15 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
+class TrialRecord:
     """All that is known of one outage."""
 
     mode: str
     context: str
     """The cluster that was taken away, or a part of it."""
-    repeat: int
-    away: Order
-    back: Order
+    trial: int
+    outage: ChangeRequest
+    restore: ChangeRequest
     answers: pd.DataFrame
     """ANSWERS from before the outage until after it."""
     changes: Sequence[Change]
@@ -44,14 +44,14 @@ class Story:
     """All clusters that were watched."""
     version: str = ""
     """The version that is taken away everywhere; empty where each source is to show which ones it misses."""
-    held_until: datetime | None = None
-    """When the outage was over for callers, where nobody had to order that: ``back.asked`` by default."""
+    ended_at: datetime | None = None
+    """When the outage was over for callers, where nobody had to order that: ``restore.asked`` by default."""
     margin: float = 0.2
     """How far the share of a version may be from what it was to count as the same."""
 
     @property
     def end(self) -> datetime:
-        return self.held_until or self.back.asked
+        return self.ended_at or self.restore.asked
 
 
 def row(part: str, phase: str, place: str, **more: Any) -> Row:

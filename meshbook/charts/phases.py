@@ -19,10 +19,10 @@ from meshbook import tables
 from meshbook.charts.figures import BAD, GREY, INK, SHADE, Chart, Look, looks_of, looks_of_sources, nothing
 
 WIDTH_IN = 10.0
-_GOING, _BACK = "going", "coming back"
+_OUTAGE, _RESTORE = "outage", "restore"
 _MOST_ERROR_MS = 1000.0
 """Requests whose time is not known better are not drawn."""
-_TITLES = {_GOING: "going away", _BACK: "coming back"}
+_TITLES = {_OUTAGE: "going away", _RESTORE: "coming back"}
 _SERVER = Look(colour=INK, marker="d")
 
 
@@ -44,7 +44,7 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     timed = phases.dropna(subset=["not_after"])
     sources = sorted(sent["source"].unique())
     lanes = [(source, name) for source in sources for name in _lanes(sent, source)]
-    rows = max(_count(phases, _GOING), _count(phases, _BACK))
+    rows = max(_count(phases, _OUTAGE), _count(phases, _RESTORE))
     heights = [0.5 + 0.17 * len(lanes), 0.45 + 0.3 * max(rows, 1)]
     head = 0.4 + 0.2 * len(headline)
     figure = Chart(figsize=(WIDTH_IN, head + sum(heights) + 0.6), layout="constrained", facecolor="white")
@@ -52,8 +52,8 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
         return nothing(figure, figure.subplots())
     mode, context = phases["mode"].iloc[0], phases["context"].iloc[0]
     figure.suptitle(f"{mode} at {context}", x=0.01, ha="left", fontsize=11, fontweight="bold")
-    panels = figure.subplot_mosaic([["all", "all"], [_GOING, _BACK]], height_ratios=heights)
-    axis = _Axis(zero=_start(phases, _GOING))
+    panels = figure.subplot_mosaic([["all", "all"], [_OUTAGE, _RESTORE]], height_ratios=heights)
+    axis = _Axis(zero=_start(phases, _OUTAGE))
     _draw_answers(panels["all"], sent, lanes, axis)
     _draw_parts(panels["all"], timed, axis)
     panels["all"].set_title("\n".join(headline), loc="left", fontsize=9.5, linespacing=1.4)
@@ -104,7 +104,7 @@ def _draw_answers(axes: Axes, sent: pd.DataFrame, lanes: Sequence[tuple[str, str
 
 def _draw_parts(axes: Axes, timed: pd.DataFrame, axis: _Axis) -> None:
     """Shade the two stretches that the lower panels enlarge, and say what they are."""
-    spans = {part: _stretch(timed[timed["part"] == part], axis) for part in (_GOING, _BACK)}
+    spans = {part: _stretch(timed[timed["part"] == part], axis) for part in (_OUTAGE, _RESTORE)}
     for begin, end in filter(None, spans.values()):
         axes.axvspan(begin, max(end, begin + 0.02), color=SHADE, zorder=0, linewidth=0)
         axes.axvline(begin, color=GREY, linewidth=0.9, zorder=1)

@@ -8,7 +8,7 @@
 - ``claims``: what that proves, as verdicts (``judging``).
 """
 
-from meshbook.analysis import phases_readable as told
+from meshbook.analysis import phases_to_display as told
 from meshbook.experiment.calibrating import calibrate
 from meshbook.experiment.climbing import climb
 from meshbook.experiment.judging import Limits, claims, claims_on

@@ -11,8 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from meshbook import tables
-from meshbook.analysis import accesslog
-from meshbook.analysis.accesslog import Logs
+from meshbook.analysis import AccessLogs, parse_access_log
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError
 
@@ -21,7 +20,9 @@ PROXY = "istio-proxy"
 Rows = list[dict[str, object]]
 
 
-def access_logs(fleet: Fleet, namespaces: Sequence[str], *, since: datetime, until: datetime | None = None) -> Logs:
+def access_logs(
+    fleet: Fleet, namespaces: Sequence[str], *, since: datetime, until: datetime | None = None
+) -> AccessLogs:
     """Read what the proxies in ``namespaces`` of every cluster have logged between two moments."""
     found = fleet.each(lambda cluster: list(_of_cluster(cluster, namespaces, since)))
     parts = [part for some in found.values() for part in some]
@@ -29,7 +30,7 @@ def access_logs(fleet: Fleet, namespaces: Sequence[str], *, since: datetime, unt
     rows = [row for some in read.values() for row in some]
     frame = tables.from_rows(rows, tables.ACCESS) if rows else tables.empty(tables.ACCESS)
     end = until or datetime.now(UTC)
-    return Logs(
+    return AccessLogs(
         frame=frame[frame["time"].between(since, end)].sort_values("time", ignore_index=True),
         pods=len(read),
         silent=tuple(name for name, some in read.items() if not some),
@@ -63,4 +64,4 @@ def _of_pod(cluster: Cluster, pod: Object, names: list[str], since: datetime) ->
     except ClusterError:
         return None
     fixed = {"context": cluster.name, "pod": name, "role": "gateway" if names == [PROXY] else "sidecar"}
-    return [fixed | asdict(entry) for entry in map(accesslog.read, text.splitlines()) if entry is not None]
+    return [fixed | asdict(entry) for entry in map(parse_access_log, text.splitlines()) if entry is not None]

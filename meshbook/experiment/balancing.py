@@ -5,7 +5,7 @@ Its own view of its backends is not in the Kubernetes API, so it is not claimed 
 
 from __future__ import annotations
 
-from meshbook.analysis.attribution import Balancer
+from meshbook.analysis import LoadBalancer
 from meshbook.clusters import Cluster, Fleet, Object, Scope
 from meshbook.errors import ClusterError, GatheredError
 from meshbook.objects import is_ready
@@ -15,7 +15,7 @@ SILENCE_S = 1.0
 """Seconds after which a cluster that does not answer is left out."""
 
 
-def look(fleet: Fleet, namespace: str, *, health_check: str = "", selector: str = GATEWAYS) -> Balancer:
+def look(fleet: Fleet, namespace: str, *, health_check: str = "", selector: str = GATEWAYS) -> LoadBalancer:
     """Look once at every cluster's gateways; one that does not answer at once is told as silent."""
 
     def ready(cluster: Cluster) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def look(fleet: Fleet, namespace: str, *, health_check: str = "", selector: str 
     except GatheredError as error:
         gateways = {name: found for name, found in error.results.items() if isinstance(found, tuple)}
     silent = tuple(cluster.name for cluster in fleet if cluster.name not in gateways)
-    return Balancer(health_check=health_check, gateways=gateways, silent=silent)
+    return LoadBalancer(health_check=health_check, gateways=gateways, silent=silent)
 
 
 def health_check(config: Cluster, namespace: str) -> str:

@@ -13,7 +13,15 @@ from typing import Any
 import pandas as pd
 
 from meshbook import analysis, outage, probes, tables
-from meshbook.analysis import Balancer, Evidence, Logs, Order, Story, phases, server_events
+from meshbook.analysis import (
+    ENDPOINTS_GONE,
+    AccessLogs,
+    ChangeRequest,
+    Evidence,
+    LoadBalancer,
+    TrialRecord,
+    phases,
+)
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.accesslogs import access_logs
@@ -68,13 +76,13 @@ def _round(rung: Rung, scene: Scene, pace: Pace, safeguards: Safeguards) -> Roun
             balancer = look(scene.fleet, scene.gateway_namespace, health_check=checked)
             pause(pace.outage_s / 2)
         pause(pace.after_s)
-        story = _story(rung, scene, away, answers=watch.stop(), changes=observer.changes)
-    found = phases(story)
+        record = _record(rung, scene, away, answers=watch.stop(), changes=observer.changes)
+    found = phases(record)
     return Round(
         rung=rung,
-        story=story,
+        record=record,
         phases=found,
-        layers=analysis.layers(_evidence(scene, story, found, balancer)),
+        layers=analysis.attribute(_evidence(scene, record, found, balancer)),
         sends=watch.sends,
         clocks=watch.clocks,
         loop=loop,
@@ -83,17 +91,17 @@ def _round(rung: Rung, scene: Scene, pace: Pace, safeguards: Safeguards) -> Roun
     )
 
 
-def _story(rung: Rung, scene: Scene, away: outage.Outage, **seen: Any) -> Story:
+def _record(rung: Rung, scene: Scene, away: outage.Outage, **seen: Any) -> TrialRecord:
     asked, accepted = _known(away.down_requested, away), _known(away.down_accepted, away)
-    back = Order(asked=_known(away.restore_requested, away), accepted=_known(away.restore_accepted, away))
+    back = ChangeRequest(asked=_known(away.restore_requested, away), accepted=_known(away.restore_accepted, away))
     replaced = rung.mode == REPLACED
-    return Story(
+    return TrialRecord(
         mode=rung.mode,
         context=rung.context,
-        repeat=rung.repeat,
-        away=Order(asked=asked, accepted=accepted),
-        back=Order(asked=asked, accepted=accepted) if replaced else back,
-        held_until=away.ready_again if replaced else None,
+        trial=rung.repeat,
+        outage=ChangeRequest(asked=asked, accepted=accepted),
+        restore=ChangeRequest(asked=asked, accepted=accepted) if replaced else back,
+        ended_at=away.ready_again if replaced else None,
         contexts=[cluster.name for cluster in scene.fleet],
         version=scene.versions[rung.context] if rung.mode in APPLICATION_MODES else "",
         margin=scene.margin,
@@ -110,14 +118,14 @@ def _known(moment: datetime | None, away: outage.Outage) -> datetime:
     return moment
 
 
-def _evidence(scene: Scene, story: Story, found: pd.DataFrame, balancer: Balancer) -> Evidence:
+def _evidence(scene: Scene, record: TrialRecord, found: pd.DataFrame, balancer: LoadBalancer) -> Evidence:
     """Read the access logs of everybody on the way of a request; a log that has gone with its pod is no error."""
-    since, until = story.away.asked, story.end
+    since, until = record.outage.asked, record.end
     try:
         logs = access_logs(scene.fleet, [scene.namespace, scene.gateway_namespace, SYSTEM], since=since, until=until)
     except MeshbookError:
-        logs = Logs(frame=tables.empty(tables.ACCESS), pods=0)
-    gone = found[found["phase"] == server_events.GONE]
+        logs = AccessLogs(frame=tables.empty(tables.ACCESS), pods=0)
+    gone = found[found["phase"] == ENDPOINTS_GONE]
     return Evidence(
         logs=logs,
         since=since,
@@ -131,4 +139,4 @@ def _evidence(scene: Scene, story: Story, found: pd.DataFrame, balancer: Balance
 def _words(row: Any) -> str:
     if pd.isna(row["high_s"]):
         return str(row["detail"])
-    return f"none ready any more {1000 * row['low_s']:.0f} to {1000 * row['high_s']:.0f} ms after the order"
+    return f"none ready any more {1000 * row['low_s']:.0f} to {1000 * row['high_s']:.0f} ms after the request"

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from meshbook import analysis, tables
-from meshbook.analysis import BACK, Verdict
-from meshbook.analysis.client_events import SHARE
+from meshbook.analysis import RESTORE, SHARE_UNCHANGED
 from meshbook.errors import UsageError
 from meshbook.experiment.rounds import Round
 from meshbook.experiment.rungs import require_known
 from meshbook.outage import Plan
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
 
-_WORST_FIRST = ("fail", "inconclusive", "pass")
 _SILENT = "cluster-down"
 _LEAVING_FOR_GOOD = frozenset({"scale-to-zero", "readiness-lost", "cluster-down"})
 """Modes in which the version is not there at all once it has gone."""
@@ -63,11 +62,11 @@ def _nothing() -> Verdict:
 def _over(done: Sequence[Round], judged: Callable[[Round], Verdict], when: str) -> Verdict:
     """Return the worst of the verdicts on each round, with all of them as its parts."""
     verdicts = [judged(one) for one in done]
-    worst = min(verdicts, key=lambda one: (_WORST_FIRST.index(one.outcome), -(one.estimate or one.high or 0.0)))
+    worst = min(verdicts, key=lambda one: (WORST_FIRST.index(one.outcome), -(one.estimate or one.high or 0.0)))
     claim = f"{worst.claim} {when}".strip()
     if len(done) == 1:
         return replace(worst, claim=claim)
-    counts = ", ".join(f"{sum(v.outcome == word for v in verdicts)} {word}" for word in reversed(_WORST_FIRST))
+    counts = ", ".join(f"{sum(v.outcome == word for v in verdicts)} {word}" for word in (PASS, INCONCLUSIVE, FAIL))
     parts = tuple(
         {"outage": str(one.rung), "outcome": verdict.outcome, "measured": verdict.numbers}
         for one, verdict in zip(done, verdicts, strict=True)
@@ -83,8 +82,8 @@ def _seen(one: Round) -> pd.DataFrame:
 
 
 def _carried(one: Round, limits: Limits) -> Verdict:
-    since, until = one.story.away.asked, one.story.end
-    away = one.story.version
+    since, until = one.record.outage.asked, one.record.end
+    away = one.record.version
     others = sorted(set(tables.good(one.baseline)["version"]) - {away})
     if one.rung.mode not in _LEAVING_FOR_GOOD or len(others) != 1:
         rows = _seen(one)
@@ -109,22 +108,22 @@ def _gap(one: Round, source: str, limits: Limits) -> Verdict:
 
 
 def _share_back(one: Round) -> Verdict:
-    rows = one.phases[(one.phases["part"] == BACK) & (one.phases["phase"] == SHARE)]
+    rows = one.phases[(one.phases["part"] == RESTORE) & (one.phases["phase"] == SHARE_UNCHANGED)]
     if rows.empty:
         raise UsageError("the phases of this outage do not tell of the way back")
     row = rows.iloc[0]
     found = not pd.isna(row["high_s"])
-    claim = f"afterwards the share of each version is as before, within {100 * one.story.margin:g} points"
+    claim = f"afterwards the share of each version is unchanged, within {100 * one.record.margin:g} points"
     untouched = str(row["detail"]).startswith("no version")
     reason = f"{row['detail'][:1].upper()}{row['detail'][1:]}."
     return Verdict(
         claim=claim,
         outcome="pass" if found or untouched else "inconclusive",
         reason=reason,
-        n=int((~tables.measured(_seen(one))["time"].between(one.story.away.asked, one.story.back.asked)).sum()),
+        n=int((~tables.measured(_seen(one))["time"].between(one.record.outage.asked, one.record.restore.asked)).sum()),
         low=math.floor(100 * row["low_s"]) / 100 if found else None,
         high=math.ceil(100 * row["high_s"]) / 100 if found else None,
-        unit="s after the order to come back" if found else "",
+        unit="s after the restore request" if found else "",
     )
 
 

@@ -15,8 +15,18 @@ from typing import Any
 
 import pandas as pd
 
-from meshbook.analysis import observations
-from meshbook.analysis.observations import ANSWERS, SILENT, Change, Look, Subject
+from meshbook.analysis import (
+    REACHABLE,
+    UNREACHABLE,
+    Change,
+    Observation,
+    Subject,
+    changes,
+    changes_frame,
+    pod_states,
+    ready_endpoints,
+    replica_counts,
+)
 from meshbook.clusters import Cluster, Fleet, Listing, Scope
 from meshbook.errors import ClusterError, UsageError
 
@@ -50,7 +60,7 @@ class Observer:
 
     def __init__(self, fleet: Fleet, service: str, namespace: str) -> None:
         self.service, self.namespace = service, namespace
-        self._looks: list[Look] = []
+        self._looks: list[Observation] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         parts = fleet.each(lambda cluster: _parts(cluster, service, namespace))
@@ -72,13 +82,13 @@ class Observer:
             with self._lock:
                 seen = {(look.context, look.subject): look.state for look in self._looks}
             counts = {name: sum(context == name and subject != "api" for context, subject in seen) for name in wanted}
-            silent = {name for name in wanted if seen.get((name, "api")) == SILENT}
+            silent = {name for name in wanted if seen.get((name, "api")) == UNREACHABLE}
             if all(counts[name] >= wanted[name] or name in silent for name in wanted):
                 return
             self._stopped.wait(0.01)
 
     @property
-    def looks(self) -> list[Look]:
+    def looks(self) -> list[Observation]:
         """All sightings so far, as they came."""
         with self._lock:
             return list(self._looks)
@@ -86,12 +96,12 @@ class Observer:
     @property
     def changes(self) -> list[Change]:
         """The changes that the sightings so far prove."""
-        return observations.changes(self.looks)
+        return changes(self.looks)
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The changes so far as ``tables.SIGHTINGS``."""
-        return observations.table(self.changes)
+        """The changes so far as ``tables.CHANGES``."""
+        return changes_frame(self.changes)
 
     def stop(self) -> None:
         """Look no more; returns when the threads have ended, or are as good as that."""
@@ -107,7 +117,7 @@ class Observer:
         self.stop()
 
     def _see(self, cluster: Cluster, subject: Subject, state: tuple[str, ...], asked: datetime | None = None) -> None:
-        look = Look(context=cluster.name, subject=subject, state=state, asked=asked, answered=datetime.now(UTC))
+        look = Observation(context=cluster.name, subject=subject, state=state, asked=asked, answered=datetime.now(UTC))
         with self._lock:
             self._looks.append(look)
 
@@ -118,10 +128,10 @@ class Observer:
             found = cluster.list_once(part.scope, SILENCE_S)
         except ClusterError as error:
             if not error.code:
-                self._see(cluster, "api", SILENT, asked)
+                self._see(cluster, "api", UNREACHABLE, asked)
             return None
         self._see(cluster, part.subject, part.read(found.objects), found.asked)
-        self._see(cluster, "api", ANSWERS, found.asked)
+        self._see(cluster, "api", REACHABLE, found.asked)
         return found
 
     def _poll(self, cluster: Cluster, parts: list[_Part]) -> None:
@@ -179,11 +189,11 @@ def _parts(cluster: Cluster, service: str, namespace: str) -> list[_Part]:
     deployments = Scope(kind="Deployment", namespace=namespace)
 
     def replicas(found: Iterable[dict[str, Any]]) -> tuple[str, ...]:
-        return observations.replica_counts(one for one in found if selector.items() <= _template_labels(one).items())
+        return replica_counts(one for one in found if selector.items() <= _template_labels(one).items())
 
     parts = [
-        _Part(subject="endpoints", scope=slices, read=observations.ready_endpoints),
-        _Part(subject="pods", scope=pods, read=observations.pod_states),
+        _Part(subject="endpoints", scope=slices, read=ready_endpoints),
+        _Part(subject="pods", scope=pods, read=pod_states),
         _Part(subject="replicas", scope=deployments, read=replicas, polled=False),
     ]
     for part in parts:  # what may not be read would be told as unchanged

@@ -17,13 +17,11 @@ from typing import Any
 import pandas as pd
 
 from meshbook import analysis, tables
-from meshbook.analysis import Story, client_events
+from meshbook.analysis import SHARE_UNCHANGED, TrialRecord
 from meshbook.experiment.rungs import Rung
 
 NOT_SEEN_TO_END = "…"
 _LONG_MS = 10_000.0
-FAILED = "failed"
-"""Kind of windows in which requests got no good answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +29,8 @@ class Round:
     """One outage as it was measured."""
 
     rung: Rung
-    story: Story
-    """When it was, what was answered (``story.answers``), and what API servers showed."""
+    record: TrialRecord
+    """When it was, what was answered (``record.answers``), and what API servers showed."""
     phases: pd.DataFrame
     layers: pd.DataFrame
     sends: pd.DataFrame
@@ -45,12 +43,12 @@ class Round:
 
     @property
     def answers(self) -> pd.DataFrame:
-        return self.story.answers
+        return self.record.answers
 
     @property
     def baseline(self) -> pd.DataFrame:
         """The answers from before the outage."""
-        return self.answers[self.answers["time"] < self.story.away.asked]
+        return self.answers[self.answers["time"] < self.record.outage.asked]
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -60,81 +58,14 @@ class Round:
         """
         due = self.answers["time"].fillna(self.answers["scheduled"]).max()
         last = self.ready_again if pd.isna(due) else max(self.ready_again, due.to_pydatetime())
-        return self.story.away.asked, self.ready_again + (last - self.ready_again) / 2
-
-    @property
-    def windows(self) -> pd.DataFrame:
-        """WINDOWS of what each source missed in that time, those with late answers only among them."""
-        found, (start, end) = analysis.outage_windows(self.answers), self.span
-        began = found["last_good"].fillna(pd.Timestamp.min.tz_localize("UTC"))
-        ended = found["first_good"].fillna(pd.Timestamp.max.tz_localize("UTC"))
-        return found[(ended >= start) & (began <= end)].reset_index(drop=True)
+        return self.record.outage.asked, self.ready_again + (last - self.ready_again) / 2
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one row of ROUNDS for each source."""
-        coverage = analysis.coverage(self.answers)
-        missed, longest_ms = self.windows, self._longest_ms()
-        for _, watched in coverage.iterrows():
-            here = {"source": watched["source"], "path": watched["path"]}
-            mine = missed[(missed["source"] == here["source"]) & (missed["path"] == here["path"])]
-            at_most = longest_ms[watched["source"], watched["path"]]
-            sent = self._sent(watched["source"], watched["path"])
-            measured = tables.measured(sent)
-            yield {
-                "mode": self.rung.mode,
-                "context": self.rung.context,
-                "repeat": self.rung.repeat,
-                **here,
-                "sent": len(measured),
-                "failed": int((measured["error"] != "").sum()),
-                "windows": int((mine["kind"] == FAILED).sum()),
-                **_range(mine, at_most, known=len(measured) > len(sent) / 2),
-                **_disturbed(mine[mine["kind"] == FAILED]),
-                "longest_gap_ms": watched["longest_gap_ms"],
-            }
-
-    def _longest_ms(self) -> dict[tuple[str, str], float]:
-        """Return for each source and path how long it may have been without the service at once, seen or not."""
-        start, end = self.span
-        longest: dict[tuple[str, str], float] = {}
-        for reading in analysis.readings(self.answers, start.timestamp(), end.timestamp()):
-            key = reading.source, reading.path
-            longest[key] = max(longest.get(key, 0.0), 1000 * reading.high_s)
-        return longest
-
-    def _sent(self, source: str, path: str) -> pd.DataFrame:
-        """Return what one source was to send in that time, lost requests with it."""
-        answers = self.answers
-        due = answers["time"].fillna(answers["scheduled"])
-        mine = (answers["source"] == source) & (answers["path"] == path)
-        return answers[mine & due.between(*self.span, inclusive="left")]
-
-
-def _range(mine: pd.DataFrame, at_most_ms: float, *, known: bool) -> dict[str, float | None]:
-    """Return how long it was away, all windows with failures together; late answers alone are no outage for sure."""
-    if not known:
-        return {"low_ms": None, "high_ms": None}
-    failed = mine[mine["kind"] == FAILED]
-    if failed.empty:
-        return {"low_ms": 0.0, "high_ms": math.ceil(10 * at_most_ms) / 10 if math.isfinite(at_most_ms) else None}
-    return {"low_ms": float(failed["low_ms"].sum()), "high_ms": float(failed["high_ms"].sum(skipna=False))}
-
-
-def _disturbed(failed: pd.DataFrame) -> dict[str, float | None]:
-    """Return from the first failure to the last how long it was, however many good answers lie in between."""
-    if failed.empty:
-        return {}
-    surely = failed["last_bad"].max() - failed["first_bad"].min()
-    edges = failed[["last_good", "first_good"]]
-    at_most = None if edges.isna().to_numpy().any() else edges["first_good"].max() - edges["last_good"].min()
-    return {
-        "disturbed_low_ms": max(0.0, _ms(surely)),
-        "disturbed_high_ms": None if at_most is None else _ms(at_most),
-    }
-
-
-def _ms(length: pd.Timedelta) -> float:
-    return round(1000 * length.total_seconds(), 1)
+        """Yield one row of TRIALS for each source."""
+        fixed = {"mode": self.rung.mode, "context": self.rung.context, "trial": self.rung.repeat}
+        found = analysis.downtime(self.answers, *self.span).astype(object)
+        for row in found.where(found.notna(), None).to_dict("records"):
+            yield {**fixed, **{str(name): value for name, value in row.items()}}
 
 
 def answers(done: Sequence[Round]) -> pd.DataFrame:
@@ -153,12 +84,12 @@ def phases(done: Sequence[Round]) -> pd.DataFrame:
 
 
 def layers(done: Sequence[Round]) -> pd.DataFrame:
-    """Return LAYERS of one outage of each kind and cluster, with two columns before it that say which."""
+    """Return ATTRIBUTION of one outage of each kind and cluster, with two columns before it that say which."""
     parts = [
-        one.layers.assign(mode=one.rung.mode, at=one.rung.context)[["mode", "at", *tables.LAYERS.names]]
+        one.layers.assign(mode=one.rung.mode, at=one.rung.context)[["mode", "at", *tables.ATTRIBUTION.names]]
         for one in one_of_each(done)
     ]
-    return pd.concat(parts, ignore_index=True) if parts else tables.empty(tables.LAYERS)
+    return pd.concat(parts, ignore_index=True) if parts else tables.empty(tables.ATTRIBUTION)
 
 
 def one_of_each(done: Sequence[Round]) -> list[Round]:
@@ -173,9 +104,9 @@ def _joined(frames: Sequence[pd.DataFrame], table: tables.Table) -> pd.DataFrame
 def headline(one: Round) -> list[str]:
     """Return what came out of one outage in a few lines, for people in a hurry."""
     lines = [f"{row['source']}: {_noticed(row)}" for row in one.rows()]
-    for _, row in one.phases[one.phases["phase"] == client_events.SHARE].iterrows():
-        when = "" if pd.isna(row["high_s"]) else f" {row['high_s']:.1f} s after the order to come back"
-        lines.append(f"shares as before{when}: {str(row['detail']).partition(', the same')[0]}")
+    for _, row in one.phases[one.phases["phase"] == SHARE_UNCHANGED].iterrows():
+        when = "" if pd.isna(row["high_s"]) else f" {row['high_s']:.1f} s after the restore request"
+        lines.append(f"share unchanged{when}: {str(row['detail']).partition(', the same')[0]}")
     return lines
 
 
@@ -186,24 +117,24 @@ def _noticed(row: Mapping[str, Any]) -> str:
     if not row["windows"] and high is None:
         return f"none of {sent} requests failed; it did not watch from before to after"
     if not row["windows"]:
-        return f"none of {sent} requests failed; an outage below {high:.0f} ms would not have shown"
+        return f"none of {sent} requests failed; detection limit {high:.0f} ms"
     counts = f"{row['failed']} of {sent} requests failed"
     if row["windows"] == 1:
-        return f"away for {span(low, high, seen=True)}; {counts}"
-    whole = span(row["disturbed_low_ms"], row["disturbed_high_ms"], seen=True)
-    return f"{counts}, good ones among them, over {whole}; away for {span(low, high, seen=True)} in all"
+        return f"unavailable for {span(low, high, seen=True)}; {counts}"
+    whole = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True)
+    return f"degraded for {whole}: {counts}; unavailable for {span(low, high, seen=True)} in all"
 
 
 def rounds(done: Sequence[Round]) -> pd.DataFrame:
-    """Return a frame of ROUNDS: what each source noticed of each outage."""
-    return tables.from_rows((row for one in done for row in one.rows()), tables.ROUNDS)
+    """Return a frame of TRIALS: what each source noticed of each outage."""
+    return tables.from_rows((row for one in done for row in one.rows()), tables.TRIALS)
 
 
 def ladder(some: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame of LADDER from ROUNDS: for each mode, cluster and source the median and the range of the times."""
-    some = tables.conform(some, tables.ROUNDS)
+    """Return SUMMARY from TRIALS: for each mode, cluster and source the median and the range of the times."""
+    some = tables.conform(some, tables.TRIALS)
     groups = some.groupby(["mode", "context", "source"], sort=False)
-    return tables.from_rows((_rung_row(key, rows) for key, rows in groups), tables.LADDER)
+    return tables.from_rows((_rung_row(key, rows) for key, rows in groups), tables.SUMMARY)
 
 
 def _rung_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
@@ -212,10 +143,10 @@ def _rung_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
     highs = [math.inf if pd.isna(high) else float(high) for high in known["high_ms"]]
     ends = {"median_low_ms": median(lows), "median_high_ms": median(highs)} if lows else {}
     ends |= {"low_ms": min(lows), "high_ms": max(highs)} if lows else {}
-    disturbed = known.dropna(subset=["disturbed_low_ms"])
+    disturbed = known.dropna(subset=["degraded_low_ms"])
     if len(disturbed):
-        ends["disturbed_low_ms"] = median(disturbed["disturbed_low_ms"].tolist())
-        ends["disturbed_high_ms"] = median(disturbed["disturbed_high_ms"].fillna(math.inf).tolist())
+        ends["degraded_low_ms"] = median(disturbed["degraded_low_ms"].tolist())
+        ends["degraded_high_ms"] = median(disturbed["degraded_high_ms"].fillna(math.inf).tolist())
     return {
         **dict(zip(("mode", "context", "source"), key, strict=True)),
         "n": len(known),
@@ -227,8 +158,8 @@ def _rung_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a LADDER for people: times as ranges, and in words where nothing was seen or known."""
-    table = tables.conform(table, tables.LADDER)
+    """Return a SUMMARY for people: times as ranges, and in words where nothing was seen or known."""
+    table = tables.conform(table, tables.SUMMARY)
     shown = table[["mode", "context", "source"]].rename(columns={"context": "taken away at", "source": "seen by"})
     cells = [_cells(row) for _, row in table.iterrows()]
     return pd.concat([shown, pd.DataFrame(cells)], axis=1)
@@ -242,7 +173,7 @@ def _cells(row: Any) -> dict[str, str]:
         "outage seen": f"{seen} of {n}" if known else "not known",
         "away: median": span(row["median_low_ms"], row["median_high_ms"], seen=2 * seen > n) if known else "",
         "away: range": span(row["low_ms"], row["high_ms"], seen=bool(seen)) if known else "",
-        "first to last failure": span(row["disturbed_low_ms"], row["disturbed_high_ms"], seen=True) if seen else "",
+        "first to last failure": span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True) if seen else "",
         "failed requests": f"{row['failed']} of {row['sent']}" if known else "",
     }
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from meshbook.errors import UsageError
-from meshbook.notebook import PASS, Claim, marks_of
+from meshbook.notebook import Claim, marks_of
+from meshbook.verdict import PASS, worst
 
 RUN_FILE = "run.json"
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
-_WORST_FIRST = ("interrupted", "error", "fail", "inconclusive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +83,7 @@ def collect(folder: Path) -> Report:
     if not names:
         raise UsageError(f"{folder} holds no executed notebook", hint="meshbook run, or papermill, fills such a folder")
     stages = tuple(_stage(name, notebooks.get(name), told.get(name, {})) for name in names)
-    states = {stage.state for stage in stages}
-    outcome = next((state for state in _WORST_FIRST if state in states), PASS if PASS in states else "error")
+    outcome = worst((stage.state for stage in stages), "error")
     return Report(run_id=str(run.get("run_id") or folder.resolve().name), outcome=outcome, stages=stages, run=run)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from meshbook.notebook import FAIL, INCONCLUSIVE, PASS, measured
+from meshbook.notebook import measured
 from meshbook.report.collect import Report, Stage
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS
 
 
 def verdicts(report: Report) -> str:

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 from meshbook.errors import RunError
 from meshbook.notebook import marks_of, without_slow_imports
 from meshbook.runs.redact import Redactor
+from meshbook.verdict import State
 
 KERNEL = "python3"
 START_TIMEOUT_S = 60
@@ -32,7 +33,6 @@ GRACE_S = 90.0
 ANNOUNCING = "announce"
 """Tag of a cell whose printed text is to be seen by whoever runs the notebook, as soon as it is there."""
 
-State = Literal["pass", "fail", "inconclusive", "error", "interrupted", "skipped"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _BANNER_TAG = "papermill-error-cell-tag"

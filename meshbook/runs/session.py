@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshbook.errors import MeshbookError, UsageError
-from meshbook.notebook import FAIL, INCONCLUSIVE, PASS
 from meshbook.runs.execute import (
     ExecutedCopy,
     Interrupts,
     Outcome,
-    State,
     Stop,
     execute,
     outcome_of,
@@ -31,6 +29,7 @@ from meshbook.runs.execute import (
 )
 from meshbook.runs.parameters import Plan, Step
 from meshbook.runs.redact import Redactor
+from meshbook.verdict import PASS, State, worst
 
 RUN_FILE = "run.json"
 
@@ -74,10 +73,7 @@ class Run:
     @property
     def outcome(self) -> State:
         """Worst first: interrupted, error, fail, inconclusive; pass needs every notebook's pass."""
-        states = {ended.state for ended in self.notebooks}
-        order: tuple[State, ...] = ("interrupted", "error", FAIL, INCONCLUSIVE)  # type: ignore[assignment]
-        found = next((state for state in order if state in states), None)
-        return found or ("pass" if states == {PASS} else "error")
+        return worst((ended.state for ended in self.notebooks), "error")
 
 
 def new_folder(out: Path, label: str, run_id: str = "", now: datetime | None = None) -> Path:

@@ -1,7 +1,7 @@
 """Column names and dtypes of every DataFrame that leaves a room, and frames made to be read.
 
 - ``columns``: what a declared table is; ``frames``: frames of one, and what does not fit refused.
-- ``answers``, ``outages``, ``phases``, ``layers``, ``verdicts``: the tables by subject, each with who writes it.
+- ``answers``, ``outages``, ``phases``, ``layers``: the tables by subject, each with who writes it.
 - ``reading``: frames and texts for people.
 
 A new table is declared here first. Nothing is measured, judged or drawn here.
@@ -10,29 +10,28 @@ A new table is declared here first. Nothing is measured, judged or drawn here.
 from meshbook.tables.answers import ANSWERS, CLOCKS, DROPPED, GARBLED, LOST, NOT_MEASURED, SENDS, good, measured
 from meshbook.tables.columns import Column, Table
 from meshbook.tables.frames import conform, empty, frame, from_rows
-from meshbook.tables.layers import ACCESS, LAYERS
-from meshbook.tables.outages import CALIBRATION, COVERAGE, LADDER, ROUNDS, WINDOWS
-from meshbook.tables.phases import PHASES, SIGHTINGS
-from meshbook.tables.reading import hide_addresses, readable, without_addresses
-from meshbook.tables.verdicts import VERDICTS
+from meshbook.tables.layers import ACCESS, ATTRIBUTION
+from meshbook.tables.outages import CALIBRATION, COVERAGE, DOWNTIME, SUMMARY, TRIALS, WINDOWS
+from meshbook.tables.phases import CHANGES, PHASES
+from meshbook.tables.reading import hide_addresses, to_display, without_addresses
 
 __all__ = [
     "ACCESS",
     "ANSWERS",
+    "ATTRIBUTION",
     "CALIBRATION",
+    "CHANGES",
     "CLOCKS",
     "COVERAGE",
+    "DOWNTIME",
     "DROPPED",
     "GARBLED",
-    "LADDER",
-    "LAYERS",
     "LOST",
     "NOT_MEASURED",
     "PHASES",
-    "ROUNDS",
     "SENDS",
-    "SIGHTINGS",
-    "VERDICTS",
+    "SUMMARY",
+    "TRIALS",
     "WINDOWS",
     "Column",
     "Table",
@@ -43,6 +42,6 @@ __all__ = [
     "good",
     "hide_addresses",
     "measured",
-    "readable",
+    "to_display",
     "without_addresses",
 ]

@@ -22,7 +22,7 @@ ACCESS = declared(
     ("request_id", "string", "the request's own name, the same at every proxy on its way"),
 )
 
-LAYERS = declared(
+ATTRIBUTION = declared(
     "layers",
     ("layer", "string", "what can save a request: endpoints, callers' proxies, gateways, the load balancer"),
     ("context", "string", "in which cluster"),

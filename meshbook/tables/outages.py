@@ -1,11 +1,11 @@
 """How long a service was away, each length a range: single windows, what could be seen at all, all outages together.
 
-WINDOWS, COVERAGE and CALIBRATION are made by ``windows`` out of ANSWERS; ROUNDS and LADDER by ``ladder`` out of those.
+WINDOWS, COVERAGE and CALIBRATION are made by ``windows`` out of ANSWERS; TRIALS and SUMMARY by ``ladder`` out of those.
 """
 
 from __future__ import annotations
 
-from meshbook.tables.columns import declared
+from meshbook.tables.columns import Column, Table, declared
 
 WINDOWS = declared(
     "windows",
@@ -35,7 +35,7 @@ COVERAGE = declared(
     ("failed", "Int64", "those of them without a good answer"),
     ("unknown", "Int64", "requests without a result: lost, garbled or dropped"),
     ("windows", "Int64", "outage windows seen"),
-    ("below_ms", "float64", "an outage that no window shows was shorter than this"),
+    ("detection_limit_ms", "float64", "an outage that no window shows was shorter than this"),
     ("longest_gap_ms", "float64", "longest time between two good answers that arrived"),
     ("prompt_ms", "float64", "answers that took longer count as slow"),
     ("clock_error_ms", "float64", "how far the sender's clock may be off this machine's"),
@@ -55,25 +55,32 @@ CALIBRATION = declared(
     ("width_ms", "float64", "width of the measured range of the length"),
 )
 
-ROUNDS = declared(
-    "rounds",
-    ("mode", "string", "kind of failure"),
-    ("context", "string", "cluster that was taken away, or a part of it"),
-    ("repeat", "Int64", "which time, from 1"),
+DOWNTIME = declared(
+    "downtime",
     ("source", "string", "who asked"),
     ("path", "string", "which way"),
-    ("sent", "Int64", "requests sent from the order until everything was back"),
+    ("sent", "Int64", "requests with a result, sent in the time in question"),
     ("failed", "Int64", "those of them without a good answer"),
-    ("windows", "Int64", "separate times without a good answer; 0: none seen"),
-    ("low_ms", "float64", "away for at least this long, all windows together"),
-    ("high_ms", "float64", "away for at most this long; with no window, what could have been overlooked"),
-    ("disturbed_low_ms", "float64", "from the first failure to the end of the last one, at least; missing: none"),
-    ("disturbed_high_ms", "float64", "the same, at most; good answers may lie in between"),
+    ("windows", "Int64", "separate times without any good answer; 0: none seen"),
+    ("low_ms", "float64", "unavailable (no good answer at all) for at least this long, all windows together"),
+    ("high_ms", "float64", "unavailable for at most this long; with no window, the detection limit"),
+    ("degraded_low_ms", "float64", "from the first failure to the end of the last one, at least; missing: none"),
+    ("degraded_high_ms", "float64", "the same, at most; good answers may lie in between"),
     ("longest_gap_ms", "float64", "longest time between two good answers that arrived"),
 )
 
-LADDER = declared(
-    "ladder",
+TRIALS = Table(
+    name="trials",
+    columns=(
+        Column(name="mode", dtype="string", meaning="failure mode"),
+        Column(name="context", dtype="string", meaning="cluster that it was done in"),
+        Column(name="trial", dtype="Int64", meaning="which time it was done, from 1"),
+        *DOWNTIME.columns,
+    ),
+)
+
+SUMMARY = declared(
+    "summary",
     ("mode", "string", "kind of failure"),
     ("context", "string", "cluster that was taken away, or a part of it"),
     ("source", "string", "who asked"),
@@ -83,8 +90,8 @@ LADDER = declared(
     ("median_high_ms", "float64", "and at most this; missing: the end of an outage was not seen"),
     ("low_ms", "float64", "the shortest time away is at least this"),
     ("high_ms", "float64", "the longest time away is at most this; missing: the end of an outage was not seen"),
-    ("disturbed_low_ms", "float64", "median of the times from the first to the last failure, at least; missing: none"),
-    ("disturbed_high_ms", "float64", "the same, at most"),
+    ("degraded_low_ms", "float64", "median of the times from the first to the last failure, at least; missing: none"),
+    ("degraded_high_ms", "float64", "the same, at most"),
     ("failed", "Int64", "requests without a good answer, in all of them together"),
     ("sent", "Int64", "requests sent during all of them together"),
 )

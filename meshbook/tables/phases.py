@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshbook.tables.columns import declared
 
-SIGHTINGS = declared(
+CHANGES = declared(
     "sightings",
     ("context", "string", "cluster whose API server showed it"),
     ("subject", "string", "endpoints, pods, replicas, or api (whether it answers)"),
@@ -19,9 +19,9 @@ PHASES = declared(
     "phases",
     ("mode", "string", "kind of failure"),
     ("context", "string", "cluster that was taken away, or a part of it"),
-    ("repeat", "Int64", "which time, from 1"),
-    ("step", "Int64", "number of the row, from 1"),
-    ("part", "string", "'going' or 'coming back'"),
+    ("trial", "Int64", "which time it was done, from 1"),
+    ("number", "Int64", "number of the row, from 1"),
+    ("part", "string", "'outage' or 'restore'"),
     ("phase", "string", "what happened"),
     ("place", "string", "who saw it: an API server, or a source of requests"),
     ("not_before", "datetime64[us, UTC]", "it happened at this moment at the earliest; missing: it was not seen"),

@@ -14,7 +14,7 @@ _V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)")
 _MAYBE_V6 = re.compile(r"(?<![\w:])[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*(?!\w)")
 
 
-def readable(answers: pd.DataFrame) -> pd.DataFrame:
+def to_display(answers: pd.DataFrame) -> pd.DataFrame:
     """Return a frame of ANSWERS cut down to what a reader needs: no address, times as clock and whole 0.1 ms."""
     answers = conform(answers, ANSWERS)
     clock = answers["time"].dt.strftime("%H:%M:%S.%f").str[:-3]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meshbook import tables
-from meshbook.analysis import Order, Story, phases
+from meshbook.analysis import ChangeRequest, TrialRecord, phases
 from meshbook.experiment import Round, Rung
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -46,12 +46,12 @@ def answers(source: str, away: tuple[float, float] = (0, 0), ghost: bool = False
 
 def done(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", repeat: int = 1) -> Round:
     rung = Rung(mode=mode, context="cluster1", repeat=repeat)
-    story = Story(
+    record = TrialRecord(
         mode=mode,
         context="cluster1",
-        repeat=repeat,
-        away=Order(asked=at(10), accepted=at(10.01)),
-        back=Order(asked=at(20), accepted=at(20.01)),
+        trial=repeat,
+        outage=ChangeRequest(asked=at(10), accepted=at(10.01)),
+        restore=ChangeRequest(asked=at(20), accepted=at(20.01)),
         answers=tables.from_rows(rows, tables.ANSWERS),
         changes=[],
         contexts=["cluster1", "cluster2"],
@@ -59,9 +59,9 @@ def done(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", repeat: in
     )
     return Round(
         rung=rung,
-        story=story,
-        phases=phases(story),
-        layers=tables.empty(tables.LAYERS),
+        record=record,
+        phases=phases(record),
+        layers=tables.empty(tables.ATTRIBUTION),
         sends=tables.empty(tables.SENDS),
         clocks=tables.empty(tables.CLOCKS),
         loop=tables.empty(tables.ANSWERS),

@@ -25,19 +25,19 @@ _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300
 _STEP, _ROW_IN = 0.16, 0.15
 
 
-def ladder(rounds: pd.DataFrame, limit_s: float | None = None) -> Figure:
-    """Draw ROUNDS: a row for each kind of failure and cluster, a bar for each outage and source; ``limit_s`` a line."""
-    rounds = tables.conform(rounds, tables.ROUNDS)
-    known = rounds.dropna(subset=["low_ms"])
-    sources = sorted(rounds["source"].unique())
-    groups = [(key, rows) for key, rows in rounds.groupby(["mode", "context"], sort=False)]
+def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figure:
+    """Draw TRIALS: a row for each kind of failure and cluster, a bar for each outage and source; ``limit_s`` a line."""
+    trials = tables.conform(trials, tables.TRIALS)
+    known = trials.dropna(subset=["low_ms"])
+    sources = sorted(trials["source"].unique())
+    groups = [(key, rows) for key, rows in trials.groupby(["mode", "context"], sort=False)]
     heights = [0.22 + _ROW_IN * len(rows) for _, rows in groups]
     figure = Chart(figsize=(WIDTH_IN, 1.5 + sum(heights)), layout="constrained", facecolor="white")
     axes = figure.subplots()
     if known.empty:
         return nothing(figure, axes)
     figure.suptitle("How long callers were without the service", x=0.01, ha="left", fontsize=11, fontweight="bold")
-    ends = [known[name].dropna().tolist() for name in ("low_ms", "high_ms", "disturbed_high_ms")]
+    ends = [known[name].dropna().tolist() for name in ("low_ms", "high_ms", "degraded_high_ms")]
     top = 1.15 * max([_LINEAR_MS, *(float(end) for some in ends for end in some)])
     looks = looks_of_sources(sources)
     ticks, y = [], 0.0
@@ -60,7 +60,7 @@ def ladder(rounds: pd.DataFrame, limit_s: float | None = None) -> Figure:
 
 
 def _draw_outages(axes: Axes, y: float, rows: pd.DataFrame, look: Look, top: float) -> float:
-    for _, row in rows.sort_values("repeat").iterrows():
+    for _, row in rows.sort_values("trial").iterrows():
         _draw_outage(axes, y, row, look, top)
         y += _STEP
     return y
@@ -74,9 +74,9 @@ def _draw_outage(axes: Axes, y: float, row: Any, look: Look, top: float) -> None
     low, high = float(row["low_ms"]), top if open_end else float(row["high_ms"])
     face = look.colour if seen else "white"
     axes.barh(y, high - low, left=low, height=0.62 * _STEP, color=face, edgecolor=look.colour, linewidth=0.9, zorder=2)
-    if not pd.isna(row["disturbed_high_ms"]):
-        axes.plot([high, max(high, float(row["disturbed_high_ms"]))], [y, y], color=look.colour, linewidth=1.1)
-        high = max(high, float(row["disturbed_high_ms"]))
+    if not pd.isna(row["degraded_high_ms"]):
+        axes.plot([high, max(high, float(row["degraded_high_ms"]))], [y, y], color=look.colour, linewidth=1.1)
+        high = max(high, float(row["degraded_high_ms"]))
     if int(row["failed"]):
         words = f" {row['failed']} of {row['sent']} failed" + (", end not seen" if open_end else "")
         axes.text(high, y, words, fontsize=7, va="center", color=FAILED, clip_on=False)

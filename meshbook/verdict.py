@@ -1,23 +1,38 @@
-"""A verdict: what was claimed, what came out, and the numbers that it rests on. Made by ``claims``, shown anywhere."""
+"""A verdict: what was claimed, what came out, and the numbers that it rests on; and which outcome is worse.
+
+Made by ``analysis``, ``preflight`` and ``experiment``, shown by ``notebook`` and ``report``. Light to import, since
+commands that judge nothing use it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any, Literal
-
-import pandas as pd
-
-from meshbook import tables
+from typing import Any, Final, Literal
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+"""What came out of a claim."""
+State = Literal["pass", "fail", "inconclusive", "error", "interrupted", "skipped"]
+"""How a notebook ended: with the outcome of its claims, or without one."""
+PASS: Final = "pass"
+FAIL: Final = "fail"
+INCONCLUSIVE: Final = "inconclusive"
+
+WORST_FIRST: tuple[State, ...] = ("interrupted", "error", FAIL, INCONCLUSIVE, PASS)
+"""States by severity; one that was skipped was so for another's sake."""
 
 Detail = Mapping[str, str | int | float | None]
 """One part of the evidence by name."""
 
 _COLOURS: Mapping[Outcome, str] = {"pass": "#0072b2", "fail": "#b3470e", "inconclusive": "#6b6b6b"}
 _STYLE = "border-left:6px solid {colour};padding:4px 12px;margin:6px 0;max-width:60em"
+
+
+def worst(outcomes: Iterable[str], otherwise: State = INCONCLUSIVE) -> State:
+    """Return the outcome of a whole from those of its parts: one fail fails it, one doubt leaves it open."""
+    present = set(outcomes)
+    return next((state for state in WORST_FIRST if state in present), otherwise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +49,7 @@ class Verdict:
     low: float | None = None
     high: float | None = None
     limit: str = ""
-    """What the interval was held against."""
+    """What the interval was compared with."""
     unit: str = ""
     details: tuple[Detail, ...] = ()
     """The parts of the evidence, one row each (per source, say)."""
@@ -54,11 +69,11 @@ class Verdict:
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.outcome]
         word = f'<b style="color:{colour}">{self.outcome.upper()}</b>'
-        table = (
-            pd.DataFrame(list(self.details)).to_html(index=False, border=0, float_format="{:g}".format)
-            if self.details
-            else ""
-        )
+        table = ""
+        if self.details:
+            import pandas as pd
+
+            table = pd.DataFrame(list(self.details)).to_html(index=False, border=0, float_format="{:g}".format)
         lines = (
             f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}<br><small>{escape(self.numbers)}</small>"
         )
@@ -67,10 +82,3 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, fit for JSON."""
         return {**asdict(self), "details": [dict(row) for row in self.details]}
-
-
-def summary(verdicts: Iterable[Verdict]) -> pd.DataFrame:
-    """Return ``verdicts`` as a frame of ``tables.VERDICTS``."""
-    return tables.from_rows(
-        ({name: getattr(verdict, name) for name in tables.VERDICTS.names} for verdict in verdicts), tables.VERDICTS
-    )
