@@ -49,9 +49,14 @@ def is_ready(pod: Object) -> bool:
     return condition(pod, "Ready").get("status") == "True" and not is_deleting(pod)
 
 
+def is_finished(pod: Object) -> bool:
+    """Tell whether a pod has run to its end: it is not started again, whoever looks at it."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def is_active(pod: Object) -> bool:
     """Tell whether a pod counts for its owner: neither being deleted nor finished."""
-    return not is_deleting(pod) and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+    return not is_deleting(pod) and not is_finished(pod)
 
 
 def label_selector(text: str) -> Requirement:

@@ -17,7 +17,7 @@ from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError
 from meshbook.lab import launch
-from meshbook.lab.faults import Control, Wanted
+from meshbook.lab.faults import FaultClient, FaultSpec
 from meshbook.settings import Patience
 
 pytestmark = pytest.mark.envoy
@@ -75,10 +75,10 @@ def test_a_whole_cluster_falls_silent_and_comes_back(fleet: Fleet, target: Clust
     intent = outage.Intent(**given, mode="cluster-down", survivors=tuple(fleet), timeout_s=30)
     with outage.outage(intent) as taken:
         assert not _answers(fleet, lab)
-        (fault,) = Control.of(lab.root).active()
+        (fault,) = FaultClient.of(lab.root).active()
     assert _answers(fleet, lab)
     assert taken.ready_again is not None
-    ended = Control.of(lab.root).find(fault.id)
+    ended = FaultClient.of(lab.root).find(fault.id)
     assert ended.ended is not None
     assert taken.down_requested is not None
     assert taken.down_accepted is not None
@@ -99,7 +99,7 @@ def test_restore_wakes_a_cluster_whose_silencer_was_killed(fleet: Fleet, lab: la
 
 
 def test_the_command_wakes_a_silent_cluster_before_it_asks_it(fleet: Fleet, lab: launch.LabState) -> None:
-    Control.of(lab.root).begin(Wanted(kind="cluster-down", context="cluster1", by="outage"))
+    FaultClient.of(lab.root).begin(FaultSpec(kind="cluster-down", context="cluster1", by="outage"))
     argv = [sys.executable, "-m", "meshbook", "restore", "--contexts", "cluster1,cluster2"]
     argv += ["--kubeconfig", str(lab.kubeconfig)]
     looked = subprocess.run([*argv, "--dry-run"], capture_output=True, text=True, timeout=20, check=True)
@@ -116,7 +116,7 @@ def test_a_cluster_whose_silencer_was_killed_comes_back_by_itself(fleet: Fleet, 
         assert program.stdout is not None
         assert program.stdout.readline() == "away\n"
         os.kill(program.pid, signal.SIGKILL)
-    control = Control.of(lab.root)
+    control = FaultClient.of(lab.root)
     (fault,) = control.active()
     assert control.wait(fault.id, 15).why_ended == "duration"
     fleet.wait_for_rollout("sample", timeout_s=20)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from meshbook.errors import UsageError
 
 if TYPE_CHECKING:
-    from meshbook.lab.faults import Control
+    from meshbook.lab.faults import FaultClient
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _SLACK_S = 30.0
@@ -33,9 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def fault(arguments: argparse.Namespace) -> int:
     """Break or mend something, or list what is broken."""
     from meshbook.lab import launch
-    from meshbook.lab.faults import Control
+    from meshbook.lab.faults import FaultClient
 
-    control = Control.of(launch.default_root())
+    control = FaultClient.of(launch.default_root())
     if arguments.kind == "list":
         active = control.active()
         print("\n".join(f"{one.id}  {one.kind:12}  {', '.join(one.targets)}" for one in active) or "nothing is broken")
@@ -47,14 +47,14 @@ def fault(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _break(control: Control, arguments: argparse.Namespace) -> None:
-    from meshbook.lab.faults import Wanted
+def _break(control: FaultClient, arguments: argparse.Namespace) -> None:
+    from meshbook.lab.faults import FaultSpec
 
     if arguments.id or not arguments.context:
         raise UsageError(f"{arguments.kind} needs --context, the cluster to break something in, and no ID")
     names = ("kind", "context", "namespace", "pod", "selector", "container", "direction")
     for_s = seconds(arguments.duration) if arguments.duration else None
-    record = control.begin(Wanted(**{name: getattr(arguments, name) for name in names}, for_s=for_s, by="command"))
+    record = control.begin(FaultSpec(**{name: getattr(arguments, name) for name in names}, for_s=for_s, by="command"))
     if for_s is None:
         print(record if not record.is_on else f"{record}\nto end it: meshbook lab fault end {record.id}")
         return

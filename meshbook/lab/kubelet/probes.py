@@ -1,19 +1,20 @@
-"""Probes of containers: what to ask (parsed from the spec), how to ask it, and what a row of answers means.
-
-The meaning (``Streak``) is pure; ``ask`` does the asking and ``changes`` does it in time. Which probe has which
-consequence stands in ``health``.
-"""
+"""Probes of containers: what is asked, and what follows from the answers: started, ready, or to be ended."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import aiohttp
 
 from meshbook.errors import LabError
+from meshbook.objects import Object
+
+KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
+RunCommand = Callable[[Sequence[str]], Awaitable[int]]
+"""Runs a command in the container and returns its exit code; the command is killed when that is cancelled."""
 
 
 class UnsupportedProbe(LabError):
@@ -21,86 +22,110 @@ class UnsupportedProbe(LabError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HttpGet:
-    url: str
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TcpSocket:
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    argv: tuple[str, ...]
-
-
-Question = HttpGet | TcpSocket | Command
-
-
-@dataclass(frozen=True, kw_only=True)
 class Probe:
-    """One probe of one container; times in seconds."""
+    """One probe of one container; times in seconds. ``ask`` returns whether the answer was good, or raises."""
 
-    question: Question
-    initial_delay_s: float
-    period_s: float
-    timeout_s: float
-    success_threshold: int
-    failure_threshold: int
+    ask: Callable[[], Awaitable[bool]]
+    initial_delay_s: float = 0
+    period_s: float = 10
+    timeout_s: float = 1
+    success_threshold: int = 1
+    failure_threshold: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Streak:
-    """What the answers so far amount to."""
+class Prober:
+    """Asks the probes of one container."""
 
-    passing: bool
-    successes: int = 0
-    failures: int = 0
+    http: aiohttp.ClientSession
+    run: RunCommand
+    pod_ip: str
+    eager_s: float
+    """A container that was never ready is asked this often, if the probe's own period is not shorter."""
+    passing: Callable[[], bool] = lambda: False
+    """While true, nothing is asked and every probe counts as passed."""
 
-    def after(self, passed: bool, probe: Probe) -> Streak:
-        """Return what they amount to with one more."""
-        if passed:
-            successes = self.successes + 1
-            return Streak(passing=self.passing or successes >= probe.success_threshold, successes=successes)
-        failures = self.failures + 1
-        return Streak(passing=self.passing and failures < probe.failure_threshold, failures=failures)
+    def parse(self, container: Object) -> dict[str, Probe]:
+        """Return the probes that a container has, by kind. Raises UnsupportedProbe."""
+        return {kind: self._parsed(container[kind], container, kind) for kind in KINDS if container.get(kind)}
+
+    def _parsed(self, spec: Object, container: Object, kind: str) -> Probe:
+        return Probe(
+            ask=self._question(spec, container, kind),
+            initial_delay_s=float(spec.get("initialDelaySeconds", 0)),
+            period_s=float(spec.get("periodSeconds") or 10),
+            timeout_s=float(spec.get("timeoutSeconds") or 1),
+            success_threshold=int(spec.get("successThreshold") or 1),
+            failure_threshold=int(spec.get("failureThreshold") or 3),
+        )
+
+    def _question(self, spec: Object, container: Object, kind: str) -> Callable[[], Awaitable[bool]]:
+        if get := spec.get("httpGet"):
+            host, port = get.get("host") or self.pod_ip, _port(get["port"], container, kind)
+            url = f"{get.get('scheme', 'HTTP').lower()}://{host}:{port}/{get.get('path', '/').lstrip('/')}"
+            headers = {header["name"]: header["value"] for header in get.get("httpHeaders", [])}
+            return partial(_answers, self.http, url, headers)
+        if socket := spec.get("tcpSocket"):
+            return partial(_connects, socket.get("host") or self.pod_ip, _port(socket["port"], container, kind))
+        if "exec" in spec:
+            return partial(_succeeds, self.run, tuple(spec["exec"].get("command", ())))
+        raise UnsupportedProbe(
+            f"container {container['name']}: the lab does {kind} by httpGet, tcpSocket and exec only"
+        )
+
+    async def follow(self, probes: Mapping[str, Probe], show: Callable[..., None]) -> None:
+        """Ask the probes (by kind) of a container that has just started; call ``show(started=, ready=)`` at changes.
+
+        Returns when the container is to be ended: it did not start in time, or it is not alive any more.
+        """
+        startup, readiness, liveness = map(probes.get, KINDS)
+        if startup is not None and not await self._starts(startup):
+            return
+        show(started=True, ready=readiness is None)
+        async with asyncio.TaskGroup() as group:
+            showing = group.create_task(self._show_readiness(readiness, show))
+            if liveness is None:
+                await asyncio.Event().wait()
+            else:
+                await anext(self._changes(liveness, passing=True))
+            showing.cancel()
+
+    async def _starts(self, probe: Probe) -> bool:
+        """Wait for the first good answer; say whether it came within the probe's patience."""
+        try:
+            async with asyncio.timeout(probe.initial_delay_s + probe.period_s * probe.failure_threshold):
+                return await anext(self._changes(probe))
+        except TimeoutError:
+            return False
+
+    async def _show_readiness(self, probe: Probe | None, show: Callable[..., None]) -> None:
+        if probe is not None:
+            async for passing in self._changes(probe):
+                show(ready=passing)
+
+    async def _changes(self, probe: Probe, *, passing: bool = False) -> AsyncIterator[bool]:
+        """Ask again and again; yield whether the probe passes, whenever enough answers in a row say that it changed."""
+        contrary, ever = 0, passing
+        await asyncio.sleep(probe.initial_delay_s)
+        while True:
+            contrary = 0 if await self._once(probe) is passing else contrary + 1
+            if contrary >= (probe.failure_threshold if passing else probe.success_threshold):
+                passing, contrary, ever = not passing, 0, True
+                yield passing
+            await asyncio.sleep(probe.period_s if ever else min(probe.period_s, self.eager_s))
+
+    async def _once(self, probe: Probe) -> bool:
+        """Ask once; say whether the answer was good. No answer in time is a bad one."""
+        if self.passing():
+            return True
+        try:
+            async with asyncio.timeout(probe.timeout_s):
+                return await probe.ask()
+        except (TimeoutError, OSError, aiohttp.ClientError, LabError):
+            return False
 
 
-def parse(container: Mapping[str, Any], kind: str, pod_ip: str) -> Probe | None:
-    """Return a container's ``readinessProbe``, ``livenessProbe`` or ``startupProbe``, or None when it has none."""
-    spec = container.get(kind)
-    if not spec:
-        return None
-    return Probe(
-        question=_question(spec, container, pod_ip, kind),
-        initial_delay_s=float(spec.get("initialDelaySeconds", 0)),
-        period_s=float(spec.get("periodSeconds") or 10),
-        timeout_s=float(spec.get("timeoutSeconds") or 1),
-        success_threshold=int(spec.get("successThreshold") or 1),
-        failure_threshold=int(spec.get("failureThreshold") or 3),
-    )
-
-
-def _question(spec: Mapping[str, Any], container: Mapping[str, Any], pod_ip: str, kind: str) -> Question:
-    if "httpGet" in spec:
-        get = spec["httpGet"]
-        scheme = get.get("scheme", "HTTP").lower()
-        port = _port(get["port"], container, kind)
-        path = "/" + get.get("path", "/").lstrip("/")
-        headers = {header["name"]: header["value"] for header in get.get("httpHeaders", [])}
-        return HttpGet(url=f"{scheme}://{get.get('host') or pod_ip}:{port}{path}", headers=headers)
-    if "tcpSocket" in spec:
-        socket = spec["tcpSocket"]
-        return TcpSocket(host=socket.get("host") or pod_ip, port=_port(socket["port"], container, kind))
-    if "exec" in spec:
-        return Command(argv=tuple(spec["exec"].get("command", ())))
-    raise UnsupportedProbe(f"container {container['name']}: the lab does {kind} by httpGet, tcpSocket and exec only")
-
-
-def _port(port: int | str, container: Mapping[str, Any], kind: str) -> int:
+def _port(port: int | str, container: Object, kind: str) -> int:
     if isinstance(port, int) or port.isdigit():
         return int(port)
     for named in container.get("ports", []):
@@ -109,52 +134,18 @@ def _port(port: int | str, container: Mapping[str, Any], kind: str) -> int:
     raise UnsupportedProbe(f'container {container["name"]}: {kind} asks port "{port}", which it does not declare')
 
 
-RunCommand = Callable[[Sequence[str]], Awaitable[int]]
-"""Runs a command in the container and returns its exit code; the command is killed when that is cancelled."""
-
-
-async def ask(probe: Probe, http: aiohttp.ClientSession, run: RunCommand) -> bool:
-    """Ask once; say whether the answer was good. No answer in time is a bad one."""
-    try:
-        async with asyncio.timeout(probe.timeout_s):
-            match probe.question:
-                case HttpGet() as get:
-                    return await _get(get, http)
-                case TcpSocket() as socket:
-                    return await _connect(socket)
-                case Command() as command:
-                    return await run(command.argv) == 0
-    except (TimeoutError, OSError, aiohttp.ClientError, LabError):
-        return False
-
-
-async def _get(get: HttpGet, http: aiohttp.ClientSession) -> bool:
-    headers = {"User-Agent": "kube-probe/1.32", "Connection": "close", **get.headers}
-    async with http.get(get.url, headers=headers, allow_redirects=False, ssl=False) as response:
+async def _answers(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bool:
+    headers = {"User-Agent": "kube-probe/1.32", "Connection": "close", **headers}
+    async with http.get(url, headers=headers, allow_redirects=False, ssl=False) as response:
         return 200 <= response.status < 400
 
 
-async def _connect(socket: TcpSocket) -> bool:
-    _, writer = await asyncio.open_connection(socket.host, socket.port)
+async def _connects(host: str, port: int) -> bool:
+    _, writer = await asyncio.open_connection(host, port)
     writer.close()
     await writer.wait_closed()
     return True
 
 
-async def changes(
-    probe: Probe, once: Callable[[], Awaitable[bool]], *, passing: bool = False, eager_s: float | None = None
-) -> AsyncIterator[bool]:
-    """Ask again and again; yield what the answers amount to whenever that changes from ``passing``.
-
-    With ``eager_s``, a probe that has never passed is asked that often, if its own period is not shorter.
-    """
-    streak = Streak(passing=passing)
-    ever = passing
-    await asyncio.sleep(probe.initial_delay_s)
-    while True:
-        before = streak.passing
-        streak = streak.after(await once(), probe)
-        ever = ever or streak.passing
-        if streak.passing != before:
-            yield streak.passing
-        await asyncio.sleep(probe.period_s if ever or eager_s is None else min(probe.period_s, eager_s))
+async def _succeeds(run: RunCommand, argv: Sequence[str]) -> bool:
+    return await run(argv) == 0

@@ -1,39 +1,96 @@
-"""The processes of the lab: the only room that spawns.
+"""The processes of the lab: the only module that spawns, and the pipes to what it spawned.
 
 Each process gets a session of its own and carries two marks in its environment: ``MESHBOOK_LAB`` names the lab's
-folder, ``MESHBOOK_LAB_RUN`` this very run of it, so that a guardian of a former run never touches a later one. What is
-run and why is decided elsewhere (``containers``, ``execution``, and the assembly for the load balancer).
+folder, ``MESHBOOK_LAB_RUN`` this very run of it, so that the reaper of a former run never touches a later one. What is
+run and why is decided elsewhere (``containers``, ``execution``, the assembly for the load balancer).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import signal
 import sys
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from meshbook.errors import LabError
-from meshbook.lab.kubelet import guardian
-from meshbook.lab.kubelet.pipes import ReadEnd, WriteEnd
+from meshbook.lab.kubelet import reaper
 from meshbook.lab.topology import LabTopology
 
 LAB_MARK = "MESHBOOK_LAB"
 RUN_MARK = "MESHBOOK_LAB_RUN"
 CLOSE_TIMEOUT_S = 10.0
-GUARDIAN_TIMEOUT_S = 10.0
+REAPER_TIMEOUT_S = 10.0
+CHUNK = 65536
 
 
 class SpawnError(LabError):
     """A program could not be started."""
+
+
+class Pipe:
+    """Our end of a pipe or terminal: never blocks the loop, gives what is there at once, closed by who started it.
+
+    asyncio's own would keep ``wait`` from returning while a child of the process holds the other end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+
+    async def read(self) -> bytes:
+        """Return what is there as soon as there is some; nothing at the end."""
+        loop = asyncio.get_running_loop()
+        while self._descriptor >= 0:
+            try:
+                return os.read(self._descriptor, CHUNK)
+            except BlockingIOError:
+                await self._ready(loop.add_reader, loop.remove_reader)
+            except OSError as error:
+                if error.errno != errno.EIO:  # so a terminal says that nobody has its other side any more
+                    raise
+                break
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        """Write all of ``data``; what nobody reads any more is dropped."""
+        loop = asyncio.get_running_loop()
+        rest = memoryview(data)
+        while rest and self._descriptor >= 0:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                await self._ready(loop.add_writer, loop.remove_writer)
+            except OSError:
+                self.close()
+
+    async def _ready(self, add: Callable[..., Any], remove: Callable[[int], bool]) -> None:
+        descriptor, ready = self._descriptor, asyncio.Event()
+        add(descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            remove(descriptor)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give a terminal its size; what is no terminal has none."""
+        with contextlib.suppress(termios.error, ValueError):
+            termios.tcsetwinsize(self._descriptor, (rows, columns))
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +109,11 @@ NO_STREAMS = Streams()
 
 @dataclass(frozen=True, kw_only=True)
 class Pipes:
-    """Our ends of a process's pipes."""
+    """Our ends of a process's standard streams."""
 
-    stdin: WriteEnd | None = None
-    stdout: ReadEnd | None = None
-    stderr: ReadEnd | None = None
+    stdin: Pipe | None = None
+    stdout: Pipe | None = None
+    stderr: Pipe | None = None
 
     def close(self) -> None:
         for end in (self.stdin, self.stdout, self.stderr):
@@ -90,15 +147,14 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._child.send_signal(number)
 
-    def kill_group(self) -> None:
-        """Kill the process and its process group; nothing happens when it has ended."""
-        self.signal_group(signal.SIGKILL)
-
     def signal_group(self, number: int) -> None:
         """Send a signal to the process and its process group; nothing happens when it has ended."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
+
+    def kill_group(self) -> None:
+        self.signal_group(signal.SIGKILL)
 
     @property
     def is_stopped(self) -> bool:
@@ -115,9 +171,8 @@ class ProcessTable:
 
     def __init__(self, topology: LabTopology) -> None:
         self._marks = {LAB_MARK: str(topology.root), RUN_MARK: f"{os.getpid()}-{secrets.token_hex(8)}"}
-        self._running: dict[asyncio.Task[None], Process] = {}
-        self._guardian: asyncio.subprocess.Process | None = None
-        self._lifeline: WriteEnd | None = None
+        self._started: list[Process] = []
+        self._reaper: Process | None = None
         self._closed = False
 
     @property
@@ -125,20 +180,16 @@ class ProcessTable:
         """The entry in the environment that tells this run's processes from all others."""
         return f"{RUN_MARK}={self._marks[RUN_MARK]}"
 
-    async def start_guardian(self) -> None:
-        """Start the program that ends all others should this process die, and wait until it watches."""
-        argv = (sys.executable, "-I", "-S", guardian.__file__, self.mark)
+    async def start_reaper(self) -> int:
+        """Start the program that ends all others should this process die; return its id once it watches."""
+        argv = (sys.executable, "-I", "-S", reaper.__file__, self.mark)
         environment = {LAB_MARK: self._marks[LAB_MARK]}
-        with ExitStack() as theirs:
-            files, pipes = _files(Streams(stdin=True, stdout=True), None, theirs)
-            self._guardian = await _start(argv, environment, Path("/"), files)
-        self._lifeline = pipes.stdin
-        assert pipes.stdout is not None
-        async with asyncio.timeout(GUARDIAN_TIMEOUT_S):
-            ready = await pipes.stdout.read()
-        pipes.stdout.close()
-        if not ready:
-            raise SpawnError("the guardian ended at its start", argv=" ".join(argv))
+        self._reaper = await _start(argv, environment, Path("/"), Streams(stdin=True, stdout=True), None)
+        assert self._reaper.pipes.stdout is not None
+        async with asyncio.timeout(REAPER_TIMEOUT_S):
+            if not await self._reaper.pipes.stdout.read():
+                raise SpawnError("the reaper ended at its start", argv=" ".join(argv))
+        return self._reaper.pid
 
     async def spawn(
         self,
@@ -155,68 +206,49 @@ class ProcessTable:
         """
         if self._closed:
             raise SpawnError(f"cannot start {argv[0]}: the lab is going down")
-        with ExitStack() as theirs:
-            files, pipes = _files(streams, log, theirs)
-            try:
-                process = Process(await _start(argv, {**env, **self._marks}, cwd, files), pipes)
-            except BaseException:
-                pipes.close()
-                raise
-        task = asyncio.create_task(self._follow(process))
-        self._running[task] = process
+        process = await _start(argv, {**env, **self._marks}, cwd, streams, log)
+        self._started = [other for other in self._started if other.returncode is None]
+        self._started.append(process)
         return process
 
-    async def _follow(self, process: Process) -> None:
-        try:
-            await process.wait()
-        finally:
-            del self._running[_current_task()]
-
-    def marked(self, mark: str) -> list[int]:
-        """Return the ids of processes whose environment has the entry ``mark`` (``NAME=value``)."""
-        return guardian.marked(mark)
-
-    def kill_marked(self, mark: str) -> None:
-        """Kill the processes whose environment has the entry ``mark`` (``NAME=value``)."""
-        guardian.kill_marked(mark)
-
     async def close(self) -> None:
-        """Kill everything that is left, wait for it, and let the guardian go. Nothing can be spawned afterwards."""
+        """Kill everything that is left, wait for it, and let the reaper go. Nothing can be spawned afterwards."""
         self._closed = True
-        for process in self._running.values():
+        for process in self._started:
             process.kill_group()
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=CLOSE_TIMEOUT_S)
-        guardian.kill_marked(self.mark)
-        if self._lifeline is not None:
-            self._lifeline.close()
-        if self._guardian is not None:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._guardian.wait()
-
-
-Files = tuple[int | None, int | None, int | None]
-"""Descriptors for the child's standard input, output and error; None: ``/dev/null``."""
+                await asyncio.gather(*(process.wait() for process in self._started))
+        reaper.kill_marked(self.mark)
+        if self._reaper is not None:
+            self._reaper.pipes.close()
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._reaper.wait()
 
 
 async def _start(
-    argv: Sequence[str], environment: Mapping[str, str], cwd: Path, files: Files
-) -> asyncio.subprocess.Process:
-    stdin, stdout, stderr = (asyncio.subprocess.DEVNULL if file is None else file for file in files)
-    try:
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            env=dict(environment),
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-            preexec_fn=_own_terminal if os.isatty(stdin) else None,
-        )
-    except (OSError, ValueError) as error:
-        detail = error.strerror if isinstance(error, OSError) else error
-        raise SpawnError(f"cannot start {argv[0]}: {detail}", argv=" ".join(argv)) from error
+    argv: Sequence[str], environment: Mapping[str, str], cwd: Path, streams: Streams, log: Path | None
+) -> Process:
+    with ExitStack() as theirs:
+        (stdin, stdout, stderr), pipes = _files(streams, log, theirs)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *argv,
+                env=dict(environment),
+                cwd=cwd,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                preexec_fn=_own_terminal if streams.tty else None,
+            )
+        except BaseException as error:
+            pipes.close()
+            if not isinstance(error, OSError | ValueError):
+                raise
+            detail = error.strerror if isinstance(error, OSError) else error
+            raise SpawnError(f"cannot start {argv[0]}: {detail}", argv=" ".join(argv)) from error
+    return Process(child, pipes)
 
 
 def _own_terminal() -> None:
@@ -224,34 +256,24 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _files(streams: Streams, log: Path | None, theirs: ExitStack) -> tuple[Files, Pipes]:
-    """Open the child's files; those that only the child needs are closed with ``theirs``."""
+def _files(streams: Streams, log: Path | None, theirs: ExitStack) -> tuple[tuple[int, int, int], Pipes]:
+    """Open the child's standard streams and our ends; those that only the child needs are closed with ``theirs``."""
+
+    def pipe(*, inwards: bool) -> tuple[int, Pipe]:
+        read, write = os.pipe()
+        child, ours = (read, write) if inwards else (write, read)
+        theirs.callback(os.close, child)
+        return child, Pipe(ours)
+
     if streams.tty:
         ours, terminal = os.openpty()
         theirs.callback(os.close, terminal)
-        return (terminal, terminal, terminal), Pipes(stdin=WriteEnd(os.dup(ours)), stdout=ReadEnd(ours))
-    logged = None if log is None else theirs.enter_context(log.open("ab")).fileno()
-    stdin, to_stdin = _to_child(theirs) if streams.stdin else (None, None)
-    stdout, from_stdout = _from_child(theirs) if streams.stdout else (logged, None)
-    stderr, from_stderr = _from_child(theirs) if streams.stderr == "pipe" else (logged, None)
+        return (terminal, terminal, terminal), Pipes(stdin=Pipe(os.dup(ours)), stdout=Pipe(ours))
+    none = asyncio.subprocess.DEVNULL
+    rest = none if log is None else theirs.enter_context(log.open("ab")).fileno()
+    stdin, to_stdin = pipe(inwards=True) if streams.stdin else (none, None)
+    stdout, from_stdout = pipe(inwards=False) if streams.stdout else (rest, None)
+    stderr, from_stderr = pipe(inwards=False) if streams.stderr == "pipe" else (rest, None)
     if streams.stderr == "as stdout":
         stderr = stdout
     return (stdin, stdout, stderr), Pipes(stdin=to_stdin, stdout=from_stdout, stderr=from_stderr)
-
-
-def _to_child(theirs: ExitStack) -> tuple[int, WriteEnd]:
-    child, ours = os.pipe()
-    theirs.callback(os.close, child)
-    return child, WriteEnd(ours)
-
-
-def _from_child(theirs: ExitStack) -> tuple[int, ReadEnd]:
-    ours, child = os.pipe()
-    theirs.callback(os.close, child)
-    return child, ReadEnd(ours)
-
-
-def _current_task() -> asyncio.Task[None]:
-    task: asyncio.Task[None] | None = asyncio.current_task()
-    assert task is not None
-    return task

@@ -1,193 +1,130 @@
-"""From what containers do to what ``kubectl get pod`` shows. Pure: states in, a pod's ``status`` out."""
+"""From what containers do to what kubectl shows: a pod's ``status``, and the events between two states. Pure.
+
+A container is told of as the API writes it, by its ``ContainerStatus``; one is never changed, but replaced by the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from meshbook.lab.kubelet.lifecycle import is_terminating
+from meshbook.objects import Object, is_deleting, timestamp
 
-Object = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    reason: str
-    message: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    started_at: str
+PROBLEMS = {
+    "ErrImagePull": "Failed",
+    "ImagePullBackOff": "BackOff",
+    "CrashLoopBackOff": "BackOff",
+    "CreateContainerConfigError": "Failed",
+}
+"""Reason of a container that waits → reason of the event."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terminated:
-    exit_code: int
-    signal: int = 0
-    reason: str = "Completed"
-    message: str = ""
-    started_at: str
-    finished_at: str
-    container_id: str = ""
+def waiting(reason: str, message: str = "") -> Object:
+    return {"waiting": {"reason": reason} | ({"message": message} if message else {})}
 
 
-State = Waiting | Running | Terminated
-
-CREATING = Waiting(reason="ContainerCreating")
-INITIALIZING = Waiting(reason="PodInitializing")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContainerView:
-    """One container at one moment."""
-
-    name: str
-    image: str
-    state: State = CREATING
-    last: Terminated | None = None
-    restarts: int = 0
-    ready: bool = False
-    started: bool = False
-    container_id: str = ""
-    """Of the present or last run; empty before the first."""
+def terminated(begun: Object, returncode: int, reason: str = "", message: str = "") -> Object:
+    """Return the state of a container (its status while it ran: ``begun``) whose process ended with ``returncode``."""
+    code, signal = exit_status(returncode)
+    running = begun["state"].get("running", {})
+    state = {"exitCode": code, "reason": reason or ("Error" if code else "Completed")}
+    state |= {"startedAt": running.get("startedAt") or timestamp(), "finishedAt": timestamp()}
+    state |= {"containerID": begun["containerID"]}
+    return {"terminated": state | ({"signal": signal} if signal else {}) | ({"message": message} if message else {})}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PodView:
-    """One pod at one moment, as its kubelet sees it."""
-
-    pod_ip: str
-    host_ip: str
-    started_at: str
-    init: Sequence[ContainerView] = ()
-    containers: Sequence[ContainerView] = ()
+def exit_status(returncode: int) -> tuple[int, int]:
+    """Return (exit code, signal) as a container runtime reports them: death by signal n is exit code 128 + n."""
+    return (128 - returncode, -returncode) if returncode < 0 else (returncode, 0)
 
 
-def timestamp(moment: datetime | None = None) -> str:
-    """Return a moment (default: now) as the API writes it."""
-    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def created(container: Object) -> Object:
+    """Return the status of a container that has not run yet."""
+    status = {"name": container["name"], "image": container["image"], "imageID": "", "containerID": ""}
+    counts = {"ready": False, "started": False, "restartCount": 0}
+    return status | counts | {"state": waiting("ContainerCreating"), "lastState": {}}
 
 
-def pod_status(pod: Mapping[str, Any], view: PodView, previous: Mapping[str, Any], now: str) -> Object:
-    """Return the whole status of ``pod``; conditions that are as in ``previous`` keep their transition times."""
-    status: Object = {
-        "phase": phase(pod["spec"].get("restartPolicy", "Always"), view),
-        "conditions": _conditions(pod, view, previous, now),
-        "hostIP": view.host_ip,
-        "podIP": view.pod_ip,
-        "podIPs": [{"ip": view.pod_ip}],
-        "startTime": view.started_at,
-        "containerStatuses": [_container_status(container) for container in view.containers],
-    }
-    if view.init:
-        status["initContainerStatuses"] = [_container_status(container) for container in view.init]
-    return status
+def exit_code(container: Object) -> int | None:
+    """Return how a container ended; None while it has not."""
+    code: int | None = container["state"].get("terminated", {}).get("exitCode")
+    return code
 
 
-def phase(policy: str, view: PodView) -> str:
-    """Return Pending, Running, Succeeded or Failed."""
-    if any(_failed(container, policy) for container in view.init):
-        return "Failed"
-    if not initialized(view) or any(_never_ran(container) for container in view.containers):
-        return "Pending"
-    ended = [container.state for container in view.containers if isinstance(container.state, Terminated)]
-    if policy == "Always" or len(ended) < len(view.containers):
-        return "Running"
-    failed = any(state.exit_code for state in ended)
-    if failed and policy == "OnFailure":
-        return "Running"
-    return "Failed" if failed else "Succeeded"
+def pod_status(
+    pod: Object, init: Sequence[Object], containers: Sequence[Object], previous: Mapping[str, Any], now: str
+) -> Object:
+    """Return phase, conditions and containers of ``pod``, whose containers' statuses are ``init`` and ``containers``.
 
-
-def initialized(view: PodView) -> bool:
-    """Say whether every init container has done its work."""
-    return all(isinstance(item.state, Terminated) and item.state.exit_code == 0 for item in view.init)
-
-
-def _failed(container: ContainerView, policy: str) -> bool:
-    return policy == "Never" and isinstance(container.state, Terminated) and container.state.exit_code != 0
-
-
-def _never_ran(container: ContainerView) -> bool:
-    return isinstance(container.state, Waiting) and container.last is None
-
-
-_ENDS = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}
-"""Why a pod that has run to its end is not ready."""
-
-
-def _conditions(pod: Mapping[str, Any], view: PodView, previous: Mapping[str, Any], now: str) -> list[Object]:
-    unready = [container.name for container in view.containers if not container.ready]
+    Conditions that are as in ``previous`` keep their transition times.
+    """
+    initialized = all(exit_code(one) == 0 for one in init)
+    if init and not any(one["containerID"] for one in containers):
+        containers = [one | {"state": waiting("PodInitializing")} for one in containers]
+    policy = pod["spec"].get("restartPolicy", "Always")
+    if policy == "Never" and any(exit_code(one) for one in init):
+        phase = "Failed"
+    elif not initialized or any("waiting" in one["state"] and not one["lastState"] for one in containers):
+        phase = "Pending"
+    else:
+        phase = _phase(policy, [exit_code(one) for one in containers])
     problem: Object = {}
-    if reason := _ENDS.get(phase(pod["spec"].get("restartPolicy", "Always"), view)):
-        problem = {"reason": reason}
-    elif unready:
+    if unready := [one["name"] for one in containers if not one["ready"]]:
         problem = {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
-    leaving: Object = {"reason": "PodTerminating", "message": "the pod is being deleted"} if is_terminating(pod) else {}
-    blocked: Object = {} if initialized(view) else {"reason": "ContainersNotInitialized"}
-    wanted = [
-        _condition("PodScheduled", {}),
-        _condition("Initialized", blocked),
-        _condition("ContainersReady", problem),
-        _condition("Ready", leaving or problem),
-    ]
-    own = {item["type"] for item in wanted}
-    foreign = [item for item in pod.get("status", {}).get("conditions", []) if item["type"] not in own]
-    known = {item["type"]: item for item in previous.get("conditions", [])}
-    return [*foreign, *_with_times(wanted, known, now)]
-
-
-def _condition(kind: str, problem: Object) -> Object:
-    return {"type": kind, "status": "False" if problem else "True", **problem}
-
-
-def _with_times(wanted: Iterable[Object], known: Mapping[str, Object], now: str) -> list[Object]:
-    """Add ``lastTransitionTime``: the known one where the status is the same."""
-    timed = []
-    for condition in wanted:
-        before = known.get(condition["type"], {})
-        same = before.get("status") == condition["status"]
-        timed.append({**condition, "lastTransitionTime": before.get("lastTransitionTime", now) if same else now})
-    return timed
-
-
-def _container_status(container: ContainerView) -> Object:
-    return {
-        "name": container.name,
-        "image": container.image,
-        "imageID": f"meshbook.lab/{container.image}" if container.container_id else "",
-        "containerID": container.container_id,
-        "ready": container.ready,
-        "started": container.started,
-        "restartCount": container.restarts,
-        "state": _state(container.state),
-        "lastState": _state(container.last),
+    if phase in ("Succeeded", "Failed"):
+        problem = {"reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
+    leaving: Object = {"reason": "PodTerminating", "message": "the pod is being deleted"} if is_deleting(pod) else {}
+    problems: dict[str, Object] = {
+        "PodScheduled": {},
+        "Initialized": {} if initialized else {"reason": "ContainersNotInitialized"},
+        "ContainersReady": problem,
+        "Ready": leaving or problem,
     }
+    status = {"phase": phase, "conditions": _conditions(pod, problems, previous, now)}
+    status |= {"containerStatuses": list(containers)}
+    return status | ({"initContainerStatuses": list(init)} if init else {})
 
 
-def _state(state: State | None) -> Object:
-    match state:
-        case Waiting():
-            message = {"message": state.message} if state.message else {}
-            return {"waiting": {"reason": state.reason, **message}}
-        case Running():
-            return {"running": {"startedAt": state.started_at}}
-        case Terminated():
-            return {"terminated": _terminated(state)}
-        case None:
-            return {}
+def _phase(policy: str, codes: Sequence[int | None]) -> str:
+    """Return the phase of a pod whose containers have all been started; ``codes`` are None of those that run."""
+    if policy == "Always" or None in codes or (policy == "OnFailure" and any(codes)):
+        return "Running"
+    return "Failed" if any(codes) else "Succeeded"
 
 
-def _terminated(state: Terminated) -> Object:
-    extra = {"signal": state.signal, "message": state.message}
-    fields: Object = {
-        "exitCode": state.exit_code,
-        "reason": state.reason,
-        "startedAt": state.started_at,
-        "finishedAt": state.finished_at,
-        "containerID": state.container_id,
-    }
-    return fields | {name: value for name, value in extra.items() if value}
+def _conditions(pod: Object, problems: Mapping[str, Object], previous: Mapping[str, Any], now: str) -> list[Object]:
+    """Return the conditions: those of others as they are, and ours, which hold where there is no problem."""
+    conditions = [one for one in pod.get("status", {}).get("conditions", []) if one["type"] not in problems]
+    known = {one["type"]: one for one in previous.get("conditions", [])}
+    for kind, problem in problems.items():
+        status, before = "False" if problem else "True", known.get(kind, {})
+        since = before.get("lastTransitionTime", now) if before.get("status") == status else now
+        conditions.append({"type": kind, "status": status, **problem, "lastTransitionTime": since})
+    return conditions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodEvent:
+    """One event of a pod or of one of its containers."""
+
+    reason: str
+    message: str
+    container: str = ""
+    kind: str = "Normal"
+
+
+def events(before: Object, after: Object) -> Iterator[PodEvent]:
+    """Yield what happened to a container, from one status of it to the next."""
+    name, state = after["name"], after["state"]
+    reason = state.get("waiting", {}).get("reason", "")
+    if reason in PROBLEMS and state != before["state"]:
+        message = state["waiting"].get("message", "")
+        yield PodEvent(reason=PROBLEMS[reason], message=message, container=name, kind="Warning")
+    if "running" in state and before["ready"] and not after["ready"]:
+        yield PodEvent(reason="Unhealthy", message="Readiness probe failed", container=name, kind="Warning")
+    if "running" in state and "running" not in before["state"]:
+        present = f'Container image "{after["image"]}" already present on machine'
+        steps = {"Pulled": present, "Created": f"Created container: {name}", "Started": f"Started container {name}"}
+        for reason, message in steps.items():
+            yield PodEvent(reason=reason, message=message, container=name)

@@ -18,7 +18,7 @@ from meshbook.lab.apiserver import User
 from meshbook.lab.apiserver.definitions import definition_of
 from meshbook.lab.apiserver.kinds import CUSTOM_KINDS
 from meshbook.lab.client import ApiError, Client, Resource
-from meshbook.lab.kubelet.processes import Process, ProcessTable, base_environment
+from meshbook.lab.kubelet import Process, ProcessTable, base_environment
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import arguments
 from meshbook.lab.realapiserver.arguments import FIRST_MINOR, Files

@@ -9,21 +9,17 @@ import aiohttp
 import pytest
 
 from meshbook.lab.client import ApiError
-from meshbook.lab.kubelet.addresses import AddressPool
-from meshbook.lab.kubelet.lifecycle import Timing
-from meshbook.lab.kubelet.pods import Ground, Pod
-from meshbook.lab.kubelet.processes import ProcessTable
+from meshbook.lab.kubelet import AddressPool, Pod, PodContext, PodEvent, ProcessTable, Timing
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import LabTopology, two_clouds
-
-Object = dict[str, Any]
+from meshbook.objects import Object, condition
 
 
 @pytest.fixture
 def topology(tmp_path: Path) -> LabTopology:
     block, claim = claim_block()
     with claim:
-        return two_clouds(tmp_path, block)
+        return two_clouds(tmp_path, block, fast=True)
 
 
 @pytest.fixture
@@ -54,7 +50,7 @@ class Specs:
         spec = {"containers": list(containers) or [self.app()], "nodeName": "cluster1-node-1", **spec}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
-    def terminating(self, obj: Object, grace_s: int = 30) -> Object:
+    def terminating(self, obj: Object, grace_s: float = 30) -> Object:
         stamps = {"deletionTimestamp": "2024-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace_s}
         return {**obj, "metadata": {**obj["metadata"], **stamps}}
 
@@ -74,9 +70,10 @@ class Node:
         self.cluster = topology.clusters[0]
         self.reports: list[Object] = []
         self.removed: list[str] = []
-        self.tokens: list[Object] = []
+        self.events: list[PodEvent] = []
         self.refusals: list[ApiError] = []
-        self.ground = Ground(
+        self.token_refusals: list[ApiError] = []
+        self.context = PodContext(
             topology=topology,
             cluster=self.cluster,
             processes=processes,
@@ -85,6 +82,7 @@ class Node:
             report=self._report,
             remove=self._remove,
             token=self._token,
+            record=lambda _, event: self.events.append(event),
             timing=FAST,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,11 +92,10 @@ class Node:
             raise self.refusals.pop()
         self.reports.append(status)
 
-    async def _token(self, _: Object, source: Object) -> str:
-        if self.refusals:
-            raise self.refusals.pop()
-        self.tokens.append(source)
-        return f"token-{len(self.tokens)}"
+    async def _token(self, _: Object) -> str:
+        if self.token_refusals:
+            raise self.token_refusals.pop()
+        return "token"
 
     async def _remove(self, obj: Object) -> None:
         self.removed.append(obj["metadata"]["name"])
@@ -112,7 +109,7 @@ class Node:
         return self.condition("Ready") == "True"
 
     def condition(self, kind: str) -> str:
-        return next((item["status"] for item in self.status.get("conditions", []) if item["type"] == kind), "Unknown")
+        return str(condition({"status": self.status}, kind).get("status", "Unknown"))
 
     def state(self, index: int = 0) -> Object:
         """Return the state of a container as last reported."""
@@ -121,7 +118,7 @@ class Node:
         return state
 
     def start(self, obj: Object) -> tuple[Pod, asyncio.Task[None]]:
-        worker = Pod(obj, self.ground)
+        worker = Pod(obj, self.context)
         task = asyncio.create_task(worker.run())
         self._tasks.append(task)
         return worker, task

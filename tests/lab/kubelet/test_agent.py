@@ -14,10 +14,8 @@ from kubernetes.stream import stream
 
 from meshbook.lab import pki
 from meshbook.lab.apiserver import ApiServer, User
-from meshbook.lab.client import CONFIG_MAPS, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Client
-from meshbook.lab.kubelet import Kubelet
-from meshbook.lab.kubelet.lifecycle import Timing
-from meshbook.lab.kubelet.processes import ProcessTable
+from meshbook.lab.client import NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Client
+from meshbook.lab.kubelet import Kubelet, ProcessTable, Timing
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import LabTopology
 
@@ -162,46 +160,3 @@ async def test_a_proxy_gets_its_files_starts_and_is_gone_afterwards(cluster: Clu
     async with asyncio.timeout(2):
         while folder.exists():
             await asyncio.sleep(0.01)
-
-
-WRITES_A_NOTE = """
-at="$CONTAINER_SANDBOX_MOUNT_POINT/var/run/secrets/kubernetes.io/serviceaccount"
-api="https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/api/v1/namespaces/$(cat "$at/namespace")"
-curl -sS -o /dev/null -w '%{http_code}' --cacert "$at/ca.crt" -X PATCH -d '{"data": {"by": "pod"}}' \\
-  -H 'Content-Type: application/merge-patch+json' -H "Authorization: Bearer $(cat "$at/token")" "$api/configmaps/$1"
-"""
-
-
-async def test_a_pod_writes_by_its_own_token_what_its_role_allows_and_nothing_else(cluster: Cluster) -> None:
-    for name in ("mine", "other"):
-        await cluster.client.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": "sample"}})
-    path = "/apis/rbac.authorization.k8s.io/v1/namespaces/sample/"
-    rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["patch"]}]
-    role = {"metadata": {"name": "note"}, "rules": rules}
-    await cluster.client.request("POST", path + "roles", role)
-    subjects = [{"kind": "ServiceAccount", "name": "default"}]
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "note"}
-    binding = {"metadata": {"name": "note"}, "roleRef": reference, "subjects": subjects}
-    await cluster.client.request("POST", path + "rolebindings", binding)
-    await cluster.run("writer")
-    for name, code in (("mine", "200"), ("other", "403")):
-        answer = await asyncio.to_thread(cluster.exec, "writer", "sh", "-c", WRITES_A_NOTE, "sh", name)
-        assert answer == (code, "", 0)
-    assert (await cluster.client.get(CONFIG_MAPS, "mine", "sample"))["data"] == {"by": "pod"}
-
-
-async def test_a_token_is_read_by_its_owner_alone_and_gone_with_its_pod(cluster: Cluster) -> None:
-    await cluster.run("short", terminationGracePeriodSeconds=0)
-    folder = cluster.topology.pod_folder("cluster1", "sample", "short")
-    (file,) = folder.rglob("token")
-    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    await cluster.client.delete(PODS, "short", namespace="sample", grace_s=0)
-    await cluster.wait("short", lambda found: not found)
-    async with asyncio.timeout(5):
-        while folder.exists():
-            await asyncio.sleep(0.02)
-
-
-async def test_a_pod_that_wants_no_token_has_none(cluster: Cluster) -> None:
-    await cluster.run("bare", automountServiceAccountToken=False)
-    assert not list(cluster.topology.pod_folder("cluster1", "sample", "bare").rglob("token"))

@@ -1,7 +1,9 @@
+"""Probes are asked, and their answers weighed, as in a cluster."""
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,70 +11,76 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from meshbook.lab.kubelet.health import Health, follow
-from meshbook.lab.kubelet.probes import Command, HttpGet, Probe, Streak, TcpSocket, UnsupportedProbe, ask, parse
-
-PROBE = Probe(
-    question=Command(argv=("true",)),
-    initial_delay_s=0,
-    period_s=0.01,
-    timeout_s=0.5,
-    success_threshold=1,
-    failure_threshold=3,
-)
+from meshbook.lab.kubelet import Probe, Prober, UnsupportedProbe
 
 
-def probe_of(spec: dict[str, Any], **fields: Any) -> Probe | None:
-    return parse({"name": "app", "readinessProbe": spec, **fields}, "readinessProbe", "127.64.11.5")
+async def never(_: Sequence[str]) -> int:
+    raise AssertionError("no command was to be run")
 
 
-def test_defaults_are_those_of_kubernetes() -> None:
-    probe = probe_of({"httpGet": {"port": 15021, "path": "/healthz/ready"}})
-    assert probe == Probe(
-        question=HttpGet(url="http://127.64.11.5:15021/healthz/ready", headers={}),
-        initial_delay_s=0,
-        period_s=10,
-        timeout_s=1,
-        success_threshold=1,
-        failure_threshold=3,
-    )
-    assert probe_of({}) is None
+@pytest.fixture
+async def prober() -> AsyncIterator[Prober]:
+    async with aiohttp.ClientSession() as http:
+        yield Prober(http=http, run=never, pod_ip="127.0.0.1", eager_s=0.001)
 
 
-def test_a_named_port_is_looked_up() -> None:
-    ports = [{"name": "http", "containerPort": 5000}]
-    probe = probe_of({"tcpSocket": {"port": "http"}}, ports=ports)
-    assert probe is not None
-    assert probe.question == TcpSocket(host="127.64.11.5", port=5000)
+def parsed(prober: Prober, spec: dict[str, Any], **fields: Any) -> Probe:
+    return prober.parse({"name": "app", "readinessProbe": spec, **fields})["readinessProbe"]
+
+
+def probe(answers: Iterable[bool], **fields: Any) -> Probe:
+    """Return a probe that is answered so, and then never again."""
+    left = iter(answers)
+
+    async def ask() -> bool:
+        for answer in left:
+            return answer
+        await asyncio.Event().wait()
+        return False
+
+    return Probe(**{"ask": ask, "period_s": 0.001, "timeout_s": 60, **fields})
+
+
+async def shown(prober: Prober, **probes: Probe) -> list[dict[str, bool]]:
+    """Return what is shown of a container until its probes are not answered any more."""
+    seen: list[dict[str, bool]] = []
+    task = asyncio.create_task(prober.follow(probes, lambda **fields: seen.append(fields)))
+    await asyncio.wait([task], timeout=0.1)
+    task.cancel()
+    return seen
+
+
+async def test_defaults_are_those_of_kubernetes(prober: Prober) -> None:
+    found = parsed(prober, {"httpGet": {"port": 15021, "path": "/healthz/ready"}})
+    assert (found.initial_delay_s, found.period_s, found.timeout_s) == (0, 10, 1)
+    assert (found.success_threshold, found.failure_threshold) == (1, 3)
+    assert prober.parse({"name": "app"}) == {}
 
 
 @pytest.mark.parametrize("spec", [{"grpc": {"port": 1}}, {"tcpSocket": {"port": "nameless"}}])
-def test_a_probe_that_cannot_be_asked_is_refused(spec: dict[str, Any]) -> None:
+async def test_a_probe_that_cannot_be_asked_is_refused(prober: Prober, spec: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedProbe):
-        probe_of(spec)
+        parsed(prober, spec)
 
 
 @pytest.mark.parametrize(
-    ("answers", "expected"),
-    [("+", [True]), ("-+--+---", [False, True, True, True, True, True, True, False])],
+    ("answers", "thresholds", "expected"),
+    [
+        ("+", {}, [True]),
+        ("-+--+---", {}, [True, False]),
+        ("+-+", {"success_threshold": 2}, []),
+        ("+-++", {"success_threshold": 2}, [True]),
+    ],
 )
-def test_readiness_is_lost_after_as_many_failures_as_it_takes(answers: str, expected: list[bool]) -> None:
-    streak, seen = Streak(passing=False), []
-    for answer in answers:
-        streak = streak.after(answer == "+", PROBE)
-        seen.append(streak.passing)
-    assert seen == expected
-
-
-def test_a_higher_success_threshold_takes_as_many_in_a_row() -> None:
-    twice = replace(PROBE, success_threshold=2)
-    streak = Streak(passing=False).after(True, twice).after(False, twice).after(True, twice)
-    assert not streak.passing
-    assert streak.after(True, twice).passing
+async def test_readiness_changes_after_as_many_answers_in_a_row_as_it_takes(
+    prober: Prober, answers: str, thresholds: dict[str, int], expected: list[bool]
+) -> None:
+    seen = await shown(prober, readinessProbe=probe([one == "+" for one in answers], **thresholds))
+    assert seen == [{"started": True, "ready": False}, *({"ready": ready} for ready in expected)]
 
 
 @pytest.mark.parametrize(("status", "good"), [(200, True), (302, True), (404, False), (503, False)])
-async def test_http_is_good_below_400_and_redirects_are_not_followed(status: int, good: bool) -> None:
+async def test_http_is_good_below_400_and_redirects_are_not_followed(prober: Prober, status: int, good: bool) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Location": "http://127.0.0.1:1/"})
 
@@ -80,54 +88,45 @@ async def test_http_is_good_below_400_and_redirects_are_not_followed(status: int
     application.add_routes([web.get("/", answer)])
     runner = web.AppRunner(application)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    async with aiohttp.ClientSession() as http:
-        probe = replace(PROBE, question=HttpGet(url=f"http://127.0.0.1:{port}/", headers={}))
-        assert await ask(probe, http, _never) is good
-        tcp = replace(PROBE, question=TcpSocket(host="127.0.0.1", port=port))
-        assert await ask(tcp, http, _never)
-        await runner.cleanup()
-        assert not await ask(probe, http, _never)
-        assert not await ask(tcp, http, _never)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    named = {"ports": [{"name": "http", "containerPort": runner.addresses[0][1]}]}
+    get = parsed(prober, {"httpGet": {"port": "http"}}, **named)
+    connect = parsed(prober, {"tcpSocket": {"port": "http"}}, **named)
+    assert (await get.ask(), await connect.ask()) == (good, True)
+    await runner.cleanup()
+    for refused in (get, connect):
+        with pytest.raises((OSError, aiohttp.ClientError)):
+            await refused.ask()
 
 
-async def test_an_answer_that_comes_too_late_is_a_bad_one() -> None:
-    async def forever(_: Sequence[str]) -> int:
-        await asyncio.sleep(10)
-        return 0
+async def test_an_answer_that_is_late_or_an_error_is_a_bad_one(prober: Prober) -> None:
+    async def broken() -> bool:
+        raise OSError("refused")
 
-    async with aiohttp.ClientSession() as http:
-        assert not await ask(replace(PROBE, timeout_s=0.01), http, forever)
-
-
-async def test_nothing_is_ready_before_it_has_started() -> None:
-    shown: list[dict[str, bool]] = []
-    started = asyncio.Event()
-
-    async def answer(probe: Probe) -> bool:
-        return started.is_set()
-
-    health = Health(startup=PROBE, readiness=replace(PROBE))
-    health = replace(health, startup=replace(PROBE, failure_threshold=1000))
-    task = asyncio.create_task(follow(health, answer, lambda **fields: shown.append(fields), 0.01))
-    await asyncio.sleep(0.05)
-    assert shown == []
-    started.set()
-    await asyncio.sleep(0.05)
-    assert shown == [{"started": True, "ready": False}, {"ready": True}]
-    task.cancel()
+    late = probe([True, True], timeout_s=0.01, failure_threshold=1)
+    assert await shown(prober, readinessProbe=late) == [
+        {"started": True, "ready": False},
+        {"ready": True},
+        {"ready": False},
+    ]
+    async with asyncio.timeout(2):
+        await prober.follow({"livenessProbe": probe([], ask=broken)}, lambda **_: None)
 
 
-@pytest.mark.parametrize("kind", ["startup", "liveness"])
-async def test_what_does_not_start_or_live_is_to_be_ended(kind: str) -> None:
-    async def bad(_: Probe) -> bool:
-        return False
+async def test_nothing_is_ready_before_it_has_started(prober: Prober) -> None:
+    startup = probe([False] * 5 + [True], failure_threshold=1000)
+    readiness = probe([True])
+    assert await shown(prober, startupProbe=probe([False]), readinessProbe=readiness) == []
+    seen = await shown(prober, startupProbe=startup, readinessProbe=readiness)
+    assert seen == [{"started": True, "ready": False}, {"ready": True}]
 
-    health = Health(**{kind: PROBE})
-    await asyncio.wait_for(follow(health, bad, lambda **_: None, 0.01), 2)
+
+@pytest.mark.parametrize("kind", ["startupProbe", "livenessProbe"])
+async def test_what_does_not_start_or_live_is_to_be_ended(prober: Prober, kind: str) -> None:
+    async with asyncio.timeout(2):
+        await prober.follow({kind: probe([False] * 1000)}, lambda **_: None)
 
 
-async def _never(_: Sequence[str]) -> int:
-    raise AssertionError("no command was to be run")
+async def test_nobody_is_asked_while_the_prober_is_cut_off(prober: Prober) -> None:
+    cut_off = replace(prober, passing=lambda: True)
+    assert {"ready": True} in await shown(cut_off, readinessProbe=probe([False] * 1000))

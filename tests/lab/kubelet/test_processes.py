@@ -11,23 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from meshbook.lab.kubelet.guardian import marked
-from meshbook.lab.kubelet.processes import ProcessTable, SpawnError, Streams, base_environment
+from meshbook.lab.kubelet import ProcessTable, SpawnError, Streams, base_environment, marked
 from meshbook.lab.topology import LabTopology
 
 LAB = """
 import asyncio, sys
 from pathlib import Path
-from meshbook.lab.kubelet.processes import ProcessTable, base_environment
+from meshbook.lab.kubelet import ProcessTable, base_environment
 from meshbook.lab.topology import two_clouds
 
 async def main():
     table = ProcessTable(two_clouds(Path(sys.argv[1]), 64))
-    await table.start_guardian()
+    reaper = await table.start_reaper()
     script = "setsid sleep 300 & sleep 300 & exec sleep 300"
     for _ in range(2):
         await table.spawn(["sh", "-c", script], env=base_environment(), cwd=Path("/"))
-    print(table.mark, table._guardian.pid, flush=True)
+    print(table.mark, reaper, flush=True)
     await asyncio.sleep(300)
 
 asyncio.run(main())
@@ -99,13 +98,14 @@ async def test_waiting_ends_with_the_process_even_if_a_child_keeps_the_pipe(proc
     process = await processes.spawn(
         ["sh", "-c", "sleep 100 & exit 0"], env=base_environment(), cwd=Path("/"), streams=Streams(stdout=True)
     )
-    assert await asyncio.wait_for(process.wait(), 2) == 0
+    async with asyncio.timeout(2):
+        assert await process.wait() == 0
     process.pipes.close()
 
 
 async def test_close_leaves_no_process_of_this_run(topology: LabTopology) -> None:
     table = ProcessTable(topology)
-    await table.start_guardian()
+    await table.start_reaper()
     script = "trap '' TERM; setsid sleep 300 & sleep 300 & wait"
     await table.spawn(["sh", "-c", script], env=base_environment(), cwd=Path("/"))
     assert marked(table.mark)
@@ -121,24 +121,14 @@ def test_nothing_outlives_a_lab_that_is_killed(tmp_path: Path, number: signal.Si
     argv = [sys.executable, "-c", LAB, str(tmp_path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as lab:
         assert lab.stdout is not None
-        mark, guardian = lab.stdout.readline().split()
+        mark, reaper = lab.stdout.readline().split()
         assert eventually(lambda: len(marked(mark)) >= 6)
+        assert os.getsid(int(reaper)) != os.getsid(lab.pid)
+        for meant_for_the_terminal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(int(reaper), meant_for_the_terminal)
         lab.send_signal(number)
     assert eventually(lambda: marked(mark) == [])
-    assert eventually(lambda: not Path(f"/proc/{guardian}").exists() or _ended(guardian))
-
-
-def test_the_guardian_takes_no_notice_of_signals_to_the_terminal(tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", LAB, str(tmp_path)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as lab:
-        assert lab.stdout is not None
-        mark, guardian = lab.stdout.readline().split()
-        assert os.getsid(int(guardian)) != os.getsid(lab.pid)
-        assert eventually(lambda: len(marked(mark)) >= 6)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            os.kill(int(guardian), number)
-        lab.kill()
-    assert eventually(lambda: marked(mark) == [])
+    assert eventually(lambda: not Path(f"/proc/{reaper}").exists() or _ended(reaper))
 
 
 def _ended(pid: str) -> bool:

@@ -4,16 +4,19 @@ import asyncio
 import json
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import aiohttp
 import pytest
 
-from meshbook.lab.kubelet.server import KubeletServer
+from meshbook.lab.kubelet import KubeletServer, marked
 from meshbook.lab.pki import Authority
 
+TALKER = "trap 'echo later' USR1; echo hello; echo world; sleep 100 & while :; do wait; done"
 V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
 
 
@@ -38,6 +41,7 @@ class Caller:
 
     def __init__(self, base: str, http: aiohttp.ClientSession, tls: ssl.SSLContext, pod: Any) -> None:
         self.base, self.http, self.tls, self.pod = base, http, tls, pod
+        self.pods = [pod]
 
     def url(self, verb: str, container: str = "app", pod: str = "web-0") -> str:
         return f"{self.base}/{verb}/sample/{pod}/{container}"
@@ -86,12 +90,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 async def caller(node: Any, specs: Any, authority: Authority) -> AsyncIterator[Caller]:
-    pod, _ = await node.start_ready(specs.pod(specs.app("echo hello; echo world; exec sleep 100")))
+    pod, _ = await node.start_ready(specs.pod(specs.app(TALKER)))
     address = node.cluster.node_address
     tls = authority.server_context("kubelet", [address], require_client=True)
-    server = KubeletServer(address, tls, lambda: [pod])
+    caller = Caller(f"https://{address}:10250", node.context.http, authority.client_context("apiserver"), pod)
+    server = KubeletServer(address, tls, lambda: caller.pods)
     await server.start()
-    yield Caller(f"https://{address}:10250", node.ground.http, authority.client_context("apiserver"), pod)
+    yield caller
     await server.stop()
 
 
@@ -117,12 +122,9 @@ async def test_exec_gives_both_outputs_and_the_exit_code(caller: Caller, protoco
     assert session.status["reason"] == "NonZeroExitCode"
 
 
-async def test_success_is_said_as_such(caller: Caller) -> None:
+async def test_success_is_said_as_such_and_death_by_a_signal_is_a_code_above_128(caller: Caller) -> None:
     session = await caller.exec("true")
     assert session.status == {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
-
-
-async def test_death_by_a_signal_is_an_exit_code_above_128(caller: Caller) -> None:
     assert (await caller.exec("sh", "-c", "kill -9 $$")).exit_code == 137
 
 
@@ -155,11 +157,11 @@ async def test_a_command_ends_though_its_child_keeps_the_output_open(caller: Cal
 
 async def test_a_command_is_killed_when_its_client_goes_away(caller: Caller, node: Any) -> None:
     mark = "MESHBOOK_CONTAINER=uid-1/app"
-    before = set(node.ground.processes.marked(mark))
+    before = set(marked(mark))
     async with caller.connect("sleep", "123") as socket:
         await socket.receive()
-        await node.until(lambda: len(set(node.ground.processes.marked(mark)) - before) == 1)
-    await node.until(lambda: set(node.ground.processes.marked(mark)) == before)
+        await node.until(lambda: len(set(marked(mark)) - before) == 1)
+    await node.until(lambda: set(marked(mark)) == before)
 
 
 async def test_pings_are_answered_while_a_command_runs(caller: Caller) -> None:
@@ -228,29 +230,73 @@ async def test_an_unknown_subprotocol_is_refused(caller: Caller) -> None:
     assert refusal.value.status == 403
 
 
-async def test_logs_are_served_whole_or_in_part(caller: Caller, node: Any) -> None:
-    seen: list[str] = []
+async def whole_log(caller: Caller) -> str:
+    """Return the log once all of it is written."""
     async with asyncio.timeout(5):
-        while "world" not in "".join(seen):
-            seen.append((await caller.get("containerLogs"))[1])
-    assert seen[-1] == "hello\nworld\n"
-    assert await caller.get("containerLogs", tailLines="1") == (200, "world\n")
-    assert (await caller.get("containerLogs", tailLines="x"))[0] == 400
-    assert (await caller.get("containerLogs", previous="true"))[0] == 400
-
-
-async def test_following_logs_ends_with_the_container(caller: Caller) -> None:
-    async with asyncio.timeout(5):
-        while "world" not in (await caller.get("containerLogs"))[1]:
+        while "world" not in (text := (await caller.get("containerLogs"))[1]):
             await asyncio.sleep(0.01)
-        following = asyncio.create_task(caller.get("containerLogs", follow="true"))
-        await asyncio.sleep(0.1)
-        assert not following.done()
-        caller.pod.container("app").process.signal(signal.SIGKILL)
-        assert await following == (200, "hello\nworld\n")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, "hello\nworld\n"),
+        ({"tailLines": "0"}, ""),
+        ({"tailLines": "1"}, "world\n"),
+        ({"tailLines": "99"}, "hello\nworld\n"),
+        ({"sinceSeconds": "60"}, "hello\nworld\n"),
+        ({"sinceTime": "2100-01-01T00:00:00Z"}, ""),
+        ({"limitBytes": "7"}, "hello\nw"),
+        ({"limitBytes": "7", "follow": "true"}, "hello\nw"),
+    ],
+    ids=str,
+)
+async def test_logs_are_served_whole_or_in_part(caller: Caller, query: dict[str, str], expected: str) -> None:
+    await whole_log(caller)
+    assert await caller.get("containerLogs", **query) == (200, expected)
+
+
+async def test_a_log_can_tell_when_each_line_came(caller: Caller) -> None:
+    await whole_log(caller)
+    _, text = await caller.get("containerLogs", timestamps="true")
+    moments = [datetime.fromisoformat(line.split(" ")[0]).timestamp() for line in text.splitlines()]
+    assert [line.split(" ")[1] for line in text.splitlines()] == ["hello", "world"]
+    assert moments == sorted(moments)
+    assert abs(time.time() - moments[0]) < 10
+
+
+@pytest.mark.parametrize(
+    "query", [{"tailLines": "-1"}, {"follow": "yes"}, {"limitBytes": "x"}, {"sinceTime": "then"}, {"previous": "true"}]
+)
+async def test_a_log_that_is_not_there_or_cannot_be_asked_for_so_is_refused(
+    caller: Caller, query: dict[str, str]
+) -> None:
+    assert (await caller.get("containerLogs", **query))[0] == 400
+
+
+async def test_a_long_line_and_one_without_an_end_are_kept(caller: Caller, node: Any, specs: Any) -> None:
+    script = "head -c 100000 /dev/zero | tr '\\0' x; echo; printf last; exec sleep 0"
+    pod, _ = node.start(specs.pod(specs.app(script), name="long", uid="uid-2", restartPolicy="Never"))
+    caller.pods.append(pod)
+    await node.until(lambda: "terminated" in pod.container("").status["state"])
+    assert await caller.get("containerLogs", pod="long") == (200, "x" * 100000 + "\nlast\n")
+
+
+async def test_following_logs_gives_what_comes_later_and_ends_with_the_container(caller: Caller) -> None:
+    await whole_log(caller)
+    url, process = caller.url("containerLogs"), caller.pod.container("app").process
+    async with asyncio.timeout(5), caller.http.get(url, params={"follow": "true"}, ssl=caller.tls) as answer:
+        assert await answer.content.readline() == b"hello\n"
+        process.signal(signal.SIGUSR1)
+        assert await answer.content.readline() == b"world\n"
+        assert await answer.content.readline() == b"later\n"
+        process.signal(signal.SIGKILL)
+        assert await answer.content.readline() == b""
 
 
 async def test_the_log_of_the_run_before_is_kept(caller: Caller, node: Any) -> None:
+    await whole_log(caller)
     caller.pod.container("app").process.signal(signal.SIGKILL)
     await node.until(lambda: node.status["containerStatuses"][0]["restartCount"] == 1)
     assert await caller.get("containerLogs", previous="true") == (200, "hello\nworld\n")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from meshbook.errors import LabError
-from meshbook.lab.faults import Wanted
+from meshbook.lab.faults import FaultSpec
+from meshbook.objects import condition
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: helloworld\r\nConnection: close\r\n\r\n"
 
@@ -31,14 +32,14 @@ async def _state(pod: Any) -> str:
     return await asyncio.to_thread(_ask, pod.address)
 
 
-def _wanted(kind: str, for_s: float | None = None) -> Wanted:
+def _spec(kind: str, for_s: float | None = None) -> FaultSpec:
     if kind in ("cluster-down", "link-cut"):
-        return Wanted(kind=kind, context="cluster1", for_s=for_s)
-    return Wanted(kind=kind, context="cluster1", selector="app=helloworld", for_s=for_s)
+        return FaultSpec(kind=kind, context="cluster1", for_s=for_s)
+    return FaultSpec(kind=kind, context="cluster1", selector="app=helloworld", for_s=for_s)
 
 
 def _ready(pod: Any) -> bool:
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod.reported["conditions"])
+    return condition({"status": pod.reported}, "Ready")["status"] == "True"
 
 
 @pytest.mark.parametrize(
@@ -55,28 +56,28 @@ async def test_a_fault_is_on_when_begin_returns_and_off_when_end_returns(
     world: Any, web: Any, kind: str, expected: str
 ) -> None:
     for _ in range(2):
-        record = await world.board.begin(_wanted(kind, 60))
+        record = await world.faults.begin(_spec(kind, 60))
         assert await _state(web) == expected
         assert kind != "unready" or not _ready(web)
-        ended = await world.board.end(record.id)
+        ended = await world.faults.end(record.id)
         assert await _state(web) == "answers"
-        assert world.board.active() == []
+        assert world.faults.active() == []
         assert ended.why_ended == "asked"
         await world.until(lambda: _ready(web))
 
 
 async def test_a_fault_with_a_duration_ends_by_itself_and_in_time(world: Any, web: Any) -> None:
-    record = await world.board.begin(_wanted("freeze", 0.2))
-    await world.until(lambda: not world.board.active())
-    ended = world.board.find(record.id)
+    record = await world.faults.begin(_spec("freeze", 0.2))
+    await world.until(lambda: not world.faults.active())
+    ended = world.faults.find(record.id)
     assert ended.why_ended == "duration"
     assert 0.2 <= ended.shortest_s <= ended.longest_s < 0.4
     assert await _state(web) == "answers"
 
 
 async def test_the_log_tells_start_and_end(world: Any, web: Any) -> None:
-    record = await world.board.begin(_wanted("freeze", 60))
-    await world.board.end(record.id)
+    record = await world.faults.begin(_spec("freeze", 60))
+    await world.faults.end(record.id)
     began, ended = map(json.loads, world.topology.fault_log.read_text().splitlines())
     assert (began["event"], ended["event"]) == ("began", "ended")
     assert began["ended"] is None
@@ -87,26 +88,26 @@ async def test_the_log_tells_start_and_end(world: Any, web: Any) -> None:
     assert ended["targets"] == ["cluster1/sample/web-0/helloworld"]
 
 
-async def test_a_frozen_application_loses_its_readiness_and_a_cluster_that_is_cut_off_does_not(
+async def test_a_frozen_application_loses_its_readiness_and_a_cluster_that_is_down_does_not(
     world: Any, web: Any
 ) -> None:
-    frozen = await world.board.begin(_wanted("freeze", 60))
+    frozen = await world.faults.begin(_spec("freeze", 60))
     await world.until(lambda: not _ready(web))
-    await world.board.end(frozen.id)
+    await world.faults.end(frozen.id)
     await world.until(lambda: _ready(web))
-    away = await world.board.begin(_wanted("cluster-down", 60))
+    down = await world.faults.begin(_spec("cluster-down", 60))
     assert world.silent == {"cluster1": True}
     await asyncio.sleep(0.3)
     assert _ready(web)
-    await world.board.end(away.id)
+    await world.faults.end(down.id)
     assert world.silent == {"cluster1": False}
 
 
 async def test_a_kill_without_a_duration_holds_nothing_back(world: Any, web: Any) -> None:
-    record = await world.board.begin(_wanted("kill"))
+    record = await world.faults.begin(_spec("kill"))
     assert not record.is_on
     assert await _state(web) == "answers"
-    assert web.container("").view.restarts == 1
+    assert web.container("").status["restartCount"] == 1
 
 
 async def test_a_link_is_cut_at_the_gateways_of_the_side_that_requests_go_to(world: Any) -> None:
@@ -116,56 +117,56 @@ async def test_a_link_is_cut_at_the_gateways_of_the_side_that_requests_go_to(wor
         container = {"name": "app", "image": "curlimages/curl", "command": ["sleep", "100"]}
         gateways[cluster.name] = await world.start(cluster, "gateway", container, {"istio": "eastwestgateway"})
     for direction, expected in (("in", {"cluster1"}), ("out", {"cluster2"}), ("both", {"cluster1", "cluster2"})):
-        record = await world.board.begin(Wanted(kind="link-cut", context="cluster1", direction=direction))
+        record = await world.faults.begin(FaultSpec(kind="link-cut", context="cluster1", direction=direction))
         stopped = {name for name, pod in gateways.items() if pod.container("").process.is_stopped}
-        await world.board.end(record.id)
+        await world.faults.end(record.id)
         assert stopped == expected
 
 
 async def test_what_is_broken_cannot_be_broken_twice(world: Any, web: Any) -> None:
-    first = await world.board.begin(_wanted("freeze", 60))
+    first = await world.faults.begin(_spec("freeze", 60))
     for kind in ("refuse", "cluster-down"):
         with pytest.raises(LabError, match="broken already by fault-1"):
-            await world.board.begin(_wanted(kind))
-    await world.board.end(first.id)
-    whole = await world.board.begin(_wanted("cluster-down"))
+            await world.faults.begin(_spec(kind))
+    await world.faults.end(first.id)
+    whole = await world.faults.begin(_spec("cluster-down"))
     with pytest.raises(LabError, match="broken already"):
-        await world.board.begin(_wanted("freeze"))
-    assert (await world.board.end_all())[0].id == whole.id
+        await world.faults.begin(_spec("freeze"))
+    assert (await world.faults.end_all())[0].id == whole.id
 
 
 @pytest.mark.parametrize(
-    ("wanted", "complaint"),
+    ("spec", "complaint"),
     [
-        (Wanted(kind="cluster-down", context="cluster9"), "no cluster 'cluster9'"),
-        (Wanted(kind="freeze", context="cluster1", pod="nobody"), "no pod nobody with a running application"),
-        (Wanted(kind="freeze", context="cluster2", selector="app=helloworld"), "no pod app=helloworld"),
-        (Wanted(kind="link-cut", context="cluster1"), "no east-west gateway"),
+        (FaultSpec(kind="cluster-down", context="cluster9"), "no cluster 'cluster9'"),
+        (FaultSpec(kind="freeze", context="cluster1", pod="nobody"), "no pod nobody with a running application"),
+        (FaultSpec(kind="freeze", context="cluster2", selector="app=helloworld"), "no pod app=helloworld"),
+        (FaultSpec(kind="link-cut", context="cluster1"), "no east-west gateway"),
     ],
 )
-async def test_a_fault_with_nothing_to_break_is_refused(world: Any, web: Any, wanted: Wanted, complaint: str) -> None:
+async def test_a_fault_with_nothing_to_break_is_refused(world: Any, web: Any, spec: FaultSpec, complaint: str) -> None:
     with pytest.raises(LabError, match=complaint):
-        await world.board.begin(wanted)
-    assert world.board.active() == []
+        await world.faults.begin(spec)
+    assert world.faults.active() == []
 
 
 async def test_a_fault_is_renewed_by_who_still_wants_it(world: Any, web: Any) -> None:
-    record = await world.board.begin(_wanted("freeze", 0.2))
-    world.board.renew(record.id, 60)
+    record = await world.faults.begin(_spec("freeze", 0.2))
+    world.faults.renew(record.id, 60)
     await asyncio.sleep(0.3)
-    assert world.board.active() == [record]
-    await world.board.end(record.id)
+    assert world.faults.active() == [record]
+    await world.faults.end(record.id)
     with pytest.raises(LabError, match="has ended"):
-        world.board.renew(record.id, 1)
+        world.faults.renew(record.id, 1)
 
 
 async def test_a_pod_that_ends_while_it_is_broken_does_not_hinder_the_end_of_the_fault(world: Any, web: Any) -> None:
     for count, kind in enumerate(("freeze", "kill", "refuse", "unready"), start=1):
-        record = await world.board.begin(_wanted(kind, 60))
+        record = await world.faults.begin(_spec(kind, 60))
         web.container("").kill_process()
-        ended = await world.board.end(record.id)
+        ended = await world.faults.end(record.id)
         assert ended.why_ended == "asked", kind
-        await world.until(lambda count=count: web.container("").view.restarts == count and _ready(web))
-    record = await world.board.begin(_wanted("freeze", 60))
+        await world.until(lambda count=count: web.container("").status["restartCount"] == count and _ready(web))
+    record = await world.faults.begin(_spec("freeze", 60))
     web.vanish()
-    assert (await world.board.end(record.id)).why_ended == "asked"
+    assert (await world.faults.end(record.id)).why_ended == "asked"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from meshbook.errors import LabError
+from meshbook.objects import label_selector
 
 KINDS = {
     "freeze": "stop the processes of pods' applications (SIGSTOP): connections open, nothing answers",
@@ -25,8 +26,8 @@ LONGEST_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One fault as it is asked for. Pods are named by ``pod``, or by ``selector`` (``key=value``, with commas)."""
+class FaultSpec:
+    """One fault as it is asked for. Pods are named by ``pod``, or by ``selector`` (as ``kubectl -l``)."""
 
     kind: str
     context: str
@@ -41,7 +42,7 @@ class Wanted:
     for_s: float | None = None
     """Ends by itself after this; None: when somebody ends it. A kill without it holds no restart back."""
     by: str = ""
-    """Who wants it: a word for the log, and for those who tidy up."""
+    """Who asks for it: a word for the log, and for those who tidy up."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -50,19 +51,17 @@ class Wanted:
             raise LabError(f"there is no direction {self.direction!r}", hint=f"one of {', '.join(DIRECTIONS)}")
         if self.for_s is not None and not 0 < self.for_s <= LONGEST_S:
             raise LabError(f"a fault lasts between 0 and {LONGEST_S:g} s, not {self.for_s:g} s")
-        if self.concerns_pods and bool(self.pod) == bool(self.selector):
+        if self.kind not in ("link-cut", "cluster-down") and bool(self.pod) == bool(self.selector):
             raise LabError(f"{self.kind} needs either a pod or a selector")
+        label_selector(self.selector)
 
-    @property
-    def concerns_pods(self) -> bool:
-        return self.kind not in ("link-cut", "cluster-down")
-
-    def labels(self) -> dict[str, str]:
-        """Return ``selector`` as labels that a pod must have."""
-        pairs = [part.partition("=") for part in self.selector.split(",") if part]
-        if not all(key and sign and value and not {"!", "="} & {key[-1], value[0]} for key, sign, value in pairs):
-            raise LabError(f"cannot read the selector {self.selector!r}", hint="key=value, with commas between several")
-        return {key.strip(): value.strip() for key, _, value in pairs}
+    @classmethod
+    def of(cls, given: Any) -> FaultSpec:
+        """Read what somebody asks for; ``LabError`` when it cannot be understood in full."""
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise LabError(f"this is no fault that the lab understands: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +85,14 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """Start or end of a fault: it came between these two moments, the order given and the effect seen."""
+    """Start or end of a fault: it came between these two moments, the request given and the effect seen."""
 
     not_before: Moment
     not_after: Moment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class FaultRecord:
     """One fault as it happened."""
 
     id: str
@@ -106,6 +105,15 @@ class Record:
     began: Edge
     ended: Edge | None = None
     why_ended: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> FaultRecord:
+        """Read a record from its JSON, which is that of its fields."""
+        edges = {
+            name: given[name] and Edge(**{key: Moment(**moment) for key, moment in given[name].items()})
+            for name in ("began", "ended")
+        }
+        return cls(**{**given, **edges, "targets": tuple(given["targets"])})
 
     @property
     def is_on(self) -> bool:
@@ -126,32 +134,3 @@ class Record:
         if self.ended is None:
             return f"{what}, still on"
         return f"{what}, ended {self.ended.not_before.time:%H:%M:%S.%f} ({self.shortest_s:.3f} s, {self.why_ended})"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def wanted_from_json(given: Any) -> Wanted:
-    """Read what somebody asks for; ``LabError`` when it cannot be understood in full."""
-    known = {field.name: field.type for field in fields(Wanted)}
-    if not isinstance(given, dict) or not {"kind", "context"} <= set(given):
-        raise LabError("a fault needs at least a kind and a context")
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise LabError(f"a fault has no {', '.join(unknown)}", hint=f"it has {', '.join(known)}")
-    for name, value in given.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number or value is None if name == "for_s" else isinstance(value, str)):
-            raise LabError(f"{name} of a fault cannot be {value!r}")
-    return Wanted(**given)
-
-
-def record_from_json(given: Mapping[str, Any]) -> Record:
-    edges = {name: _edge(given[name]) for name in ("began", "ended")}
-    return Record(**{**given, **edges, "targets": tuple(given["targets"])})
-
-
-def _edge(given: Mapping[str, Any] | None) -> Edge | None:
-    if given is None:
-        return None
-    return Edge(not_before=Moment(**given["not_before"]), not_after=Moment(**given["not_after"]))

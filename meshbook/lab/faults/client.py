@@ -1,6 +1,6 @@
 """Ask a running lab for faults, from another process. Synchronous, standard library only.
 
-``Control.of(root)`` finds the lab by its folder; the lab's board does the rest.
+``FaultClient.of(root)`` finds the lab by its folder; the lab's manager does the rest.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from urllib.parse import urlsplit
 
 from meshbook.errors import LabError
 from meshbook.lab import launch
-from meshbook.lab.faults.wanted import Record, Wanted, record_from_json
+from meshbook.lab.faults.spec import FaultRecord, FaultSpec
 
 TIMEOUT_S = 30.0
 POLL_S = 0.02
 
 
-class Control:
-    """The control channel of one lab."""
+class FaultClient:
+    """Asks one lab for faults, and for their records."""
 
     def __init__(self, url: str, token: str) -> None:
         self._host = urlsplit(url).netloc
         self._token = token
 
     @classmethod
-    def of(cls, root: Path) -> Control:
-        """Return the channel of the lab that runs in ``root``; ``LabError`` when none does."""
+    def of(cls, root: Path) -> FaultClient:
+        """Return the client of the lab that runs in ``root``; ``LabError`` when none does."""
         lab = launch.state(root)
         if lab is None:
             raise LabError(f"no lab is up in {root}", hint="meshbook lab up")
         return cls(lab.control_url, (root / launch.CONTROL_TOKEN_NAME).read_text())
 
-    def begin(self, wanted: Wanted) -> Record:
+    def begin(self, spec: FaultSpec) -> FaultRecord:
         """Break something; return when it is broken."""
-        return record_from_json(self._ask("POST", "/faults", asdict(wanted)))
+        return FaultRecord.of(self._ask("POST", "/faults", asdict(spec)))
 
-    def end(self, identity: str) -> Record:
+    def end(self, identity: str) -> FaultRecord:
         """Mend it; return when it is mended. One that has ended already is no error."""
-        return record_from_json(self._ask("DELETE", f"/faults/{identity}"))
+        return FaultRecord.of(self._ask("DELETE", f"/faults/{identity}"))
 
-    def end_all(self) -> list[Record]:
-        return [record_from_json(found) for found in self._ask("DELETE", "/faults")]
+    def end_all(self) -> list[FaultRecord]:
+        return [FaultRecord.of(found) for found in self._ask("DELETE", "/faults")]
 
-    def active(self) -> list[Record]:
-        return [record_from_json(found) for found in self._ask("GET", "/faults")]
+    def active(self) -> list[FaultRecord]:
+        return [FaultRecord.of(found) for found in self._ask("GET", "/faults")]
 
-    def find(self, identity: str) -> Record:
-        return record_from_json(self._ask("GET", f"/faults/{identity}"))
+    def find(self, identity: str) -> FaultRecord:
+        return FaultRecord.of(self._ask("GET", f"/faults/{identity}"))
 
-    def wait(self, identity: str, timeout_s: float) -> Record:
+    def wait(self, identity: str, timeout_s: float) -> FaultRecord:
         """Return the record of a fault once it has ended; ``LabError`` after ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
         while (found := self.find(identity)).is_on:
@@ -65,9 +65,9 @@ class Control:
         return found
 
     @contextlib.contextmanager
-    def injected(self, wanted: Wanted) -> Iterator[Record]:
+    def injected(self, spec: FaultSpec) -> Iterator[FaultRecord]:
         """Break something for the length of a ``with`` block, or for its own duration if that is shorter."""
-        record = self.begin(wanted)
+        record = self.begin(spec)
         try:
             yield record
         finally:

@@ -9,21 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from meshbook.errors import LabError
 from meshbook.lab import launch
-from meshbook.lab.faults import Control, Wanted
+from meshbook.lab.faults import FaultClient, FaultSpec
 
 pytestmark = pytest.mark.envoy
 
 BREAK_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from meshbook.lab.faults import Control, Wanted
-control = Control.of(Path(sys.argv[1]))
-with control.injected(Wanted(kind="cluster-down", context="cluster1", for_s=1.5)):
+from meshbook.lab.faults import FaultClient, FaultSpec
+faults = FaultClient.of(Path(sys.argv[1]))
+with faults.injected(FaultSpec(kind="cluster-down", context="cluster1", for_s=1.5)):
     print("on", flush=True)
     time.sleep(60)
 """
@@ -36,59 +37,59 @@ def lab() -> Iterator[launch.LabState]:
 
 
 @pytest.fixture
-def control(lab: launch.LabState) -> Iterator[Control]:
-    control = Control.of(lab.root)
-    yield control
-    control.end_all()
+def faults(lab: launch.LabState) -> Iterator[FaultClient]:
+    faults = FaultClient.of(lab.root)
+    yield faults
+    faults.end_all()
 
 
-def test_the_link_between_the_clusters_is_cut_for_a_block_and_whole_after_it(control: Control) -> None:
-    with control.injected(Wanted(kind="link-cut", context="cluster1", for_s=60)) as record:
+def test_the_link_between_the_clusters_is_cut_for_a_block_and_whole_after_it(faults: FaultClient) -> None:
+    with faults.injected(FaultSpec(kind="link-cut", context="cluster1", for_s=60)) as record:
         assert len(record.targets) == 2
-        assert control.active() == [record]
+        assert faults.active() == [record]
         assert "still on" in str(record)
-    assert control.active() == []
-    ended = control.find(record.id)
+    assert faults.active() == []
+    ended = faults.find(record.id)
     assert ended.ended is not None
     assert "asked" in str(ended)
-    assert control.end(record.id) == ended
+    assert faults.end(record.id) == ended
 
 
-def test_refusals_come_with_their_reason(control: Control) -> None:
+def test_refusals_come_with_their_reason(faults: FaultClient) -> None:
     with pytest.raises(LabError, match="no cluster 'cluster9'"):
-        control.begin(Wanted(kind="cluster-down", context="cluster9"))
+        faults.begin(FaultSpec(kind="cluster-down", context="cluster9"))
     with pytest.raises(LabError, match="no fault 'fault-99'"):
-        control.end("fault-99")
+        faults.end("fault-99")
 
 
 def test_without_the_token_nothing_is_broken(lab: launch.LabState) -> None:
-    stranger = Control(lab.control_url, "guess")
+    stranger = FaultClient(lab.control_url, "guess")
     with pytest.raises(LabError, match="token"):
-        stranger.begin(Wanted(kind="cluster-down", context="cluster1"))
+        stranger.begin(FaultSpec(kind="cluster-down", context="cluster1"))
     assert stat.S_IMODE((lab.root / launch.CONTROL_TOKEN_NAME).stat().st_mode) == 0o600
 
 
-def test_a_fault_with_a_duration_ends_although_its_caller_was_killed(lab: launch.LabState, control: Control) -> None:
+def test_a_fault_with_a_duration_ends_although_its_caller_was_killed(lab: launch.LabState, faults: FaultClient) -> None:
     argv = [sys.executable, "-c", BREAK_AND_WAIT, str(lab.root)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as caller:
         assert caller.stdout is not None
         assert caller.stdout.readline() == "on\n"
         os.kill(caller.pid, signal.SIGKILL)
-    (record,) = control.active()
-    ended = control.wait(record.id, 5)
+    (record,) = faults.active()
+    ended = faults.wait(record.id, 5)
     assert ended.why_ended == "duration"
     assert 1.5 <= ended.shortest_s < 2.0
 
 
-def test_no_lab_no_control(tmp_path) -> None:
+def test_no_lab_no_faults(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no lab is up"):
-        Control.of(tmp_path)
+        FaultClient.of(tmp_path)
 
 
-def test_a_lab_goes_down_although_a_cluster_of_it_is_away(tmp_path) -> None:
+def test_a_lab_goes_down_although_a_cluster_of_it_is_down(tmp_path: Path) -> None:
     root = tmp_path / "lab"
     launch.start(root)
-    Control.of(root).begin(Wanted(kind="cluster-down", context="cluster2"))
+    FaultClient.of(root).begin(FaultSpec(kind="cluster-down", context="cluster2"))
     begun = time.monotonic()
     assert launch.stop(root)
     assert time.monotonic() - begun < 5
