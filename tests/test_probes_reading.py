@@ -13,7 +13,7 @@ from hello_service import HELLO, URL
 
 from meshbook import probes, tables
 from meshbook.errors import UsageError
-from meshbook.probes.curl import rows
+from meshbook.probes import curl
 
 NONCE = "0123456789abcdef"
 
@@ -59,18 +59,18 @@ def test_without_arrivals_the_time_is_missing_and_not_invented() -> None:
 
 def test_output_cut_at_any_byte_never_loses_a_row_and_never_alters_one_that_was_read() -> None:
     data = (record(1) + record(2, "") + record(3, "Hellö\n", 503) + record(4)).encode()
-    whole = rows(data.decode(), ask(4))
+    whole = curl.rows(data.decode(), ask(4))
     for end in range(len(data)):
-        cut = rows(data[:end].decode("utf-8", "replace"), ask(4))
+        cut = curl.rows(data[:end].decode("utf-8", "replace"), ask(4))
         assert [row["seq"] for row in cut] == [1, 2, 3, 4]
         assert all(row in whole for row in cut if row["error"] not in tables.NOT_MEASURED)
 
 
 def test_output_with_any_piece_missing_never_loses_a_row_and_never_invents_an_answer() -> None:
     text = "".join(record(seq) for seq in range(1, 5))
-    whole = rows(text, ask(4))
+    whole = curl.rows(text, ask(4))
     for start, length in itertools.product(range(len(text)), (1, 2, 10, 200)):
-        cut = rows(text[:start] + text[start + length :], ask(4))
+        cut = curl.rows(text[:start] + text[start + length :], ask(4))
         assert [row["seq"] for row in cut] == [1, 2, 3, 4]
         answers = {(row["version"], row["instance"]) for row in cut if not row["error"]}
         assert answers == {(whole[0]["version"], whole[0]["instance"])}

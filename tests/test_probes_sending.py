@@ -14,7 +14,6 @@ from hello_service import HELLO, URL, service
 
 from meshbook import probes
 from meshbook.errors import ClusterError, ExecError, UsageError
-from meshbook.probes.sending import curl_program
 
 
 def free_port() -> int:
@@ -72,21 +71,6 @@ def test_globbing_characters_of_a_url_reach_the_server_unchanged() -> None:
     assert [path for path, _ in server.asked] == ["/hello?a[1]={b,c}&d=[1-3]"] * 2
 
 
-@pytest.mark.parametrize(("requests", "parallel"), [(9, 4), (10, 10), (3, 10), (11, 10)])
-def test_several_curls_share_the_work_and_no_number_is_missing(requests: int, parallel: int) -> None:
-    with service(delay_s=0.05) as server:
-        frame = probes.curl_from_here(server.url, requests, parallel=parallel)
-    assert frame["seq"].tolist() == list(range(1, requests + 1))
-    assert frame["error"].tolist() == [""] * requests
-
-
-def test_a_rate_holds_requests_back() -> None:
-    with service() as server:
-        frame = probes.curl_from_here(server.url, 5, rate_per_s=20)
-    took = (frame["time"].max() - frame["time"].min()).total_seconds()
-    assert 0.15 < took < 1.0
-
-
 def test_errors_and_wrong_answers_are_rows_of_their_own_kind() -> None:
     with service((200, HELLO), (503, b"no healthy upstream"), (200, b"<html>"), (404, b"")) as server:
         frame = probes.curl_from_here(server.url, 4)
@@ -113,7 +97,7 @@ def test_a_private_address_is_asked_past_the_environment_s_proxy(monkeypatch: py
 def test_a_machine_without_curl_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="no curl"):
-        curl_program()
+        probes.curl_program()
 
 
 def test_pods_of_all_clusters_send_and_every_row_names_its_cluster() -> None:

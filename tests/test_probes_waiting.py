@@ -1,4 +1,4 @@
-"""Promises of looking on from here: a watch keeps its beat, and a wait says what it has seen until it ended."""
+"""Promises of looking on from here: a watch keeps its schedule, and a wait says what it has seen until it ended."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from meshbook import probes, tables
 from meshbook.errors import UsageError, WaitTimeout
 
 
-def test_a_watch_keeps_its_beat_while_requests_hang_and_finds_good_bad_and_good_again() -> None:
+def test_a_watch_keeps_its_schedule_while_requests_hang_and_finds_good_bad_and_good_again() -> None:
     answers = [(200, HELLO)] * 4 + [(503, b"")] * 3 + [(200, HELLO)] * 1000
     with service(*answers, delay_s=0.08) as server:
-        with probes.watch_from_here(server.url, rate_per_s=25, timeout_s=1) as watch:
+        with probes.watch(outside=server.url, rate_per_s=25, timeout_s=1) as watch:
             deadline = time.monotonic() + 5
             while len(watch.frame) < 12 and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -27,19 +27,10 @@ def test_a_watch_keeps_its_beat_while_requests_hang_and_finds_good_bad_and_good_
     assert 0.03 < beat_s < 0.06
 
 
-def test_a_watch_ends_by_itself_when_nobody_stops_it() -> None:
-    with service() as server:
-        watch = probes.watch_from_here(server.url, rate_per_s=20, timeout_s=0.5, longest_s=0.2)
-        deadline = time.monotonic() + 0.6
-        while len(watch.frame) < 5 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert len(watch.stop()) == 4
-
-
 @pytest.mark.parametrize("rate", [0, -1, 1000])
 def test_a_rate_that_cannot_be_kept_is_refused(rate: float) -> None:
     with pytest.raises(UsageError):
-        probes.watch_from_here(URL, rate_per_s=rate)
+        probes.watch(outside=URL, rate_per_s=rate)
 
 
 def test_the_wait_returns_the_first_good_answer_and_what_came_before_it() -> None:

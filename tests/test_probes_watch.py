@@ -15,8 +15,7 @@ from watched_service import HELLO, PACE, assert_whole, fleet, service
 
 from meshbook import probes, tables
 from meshbook.errors import UsageError
-from meshbook.probes.exchange import Exchange, compare
-from meshbook.probes.lanes import Beat
+from meshbook.probes import Exchange, compare, pod_protocol
 
 SHELLS = [
     pytest.param(["/bin/sh"], id="sh"),
@@ -97,8 +96,8 @@ def test_a_pod_s_request_was_sent_within_the_bounds_that_its_row_gives(shell: li
 
 def test_lanes_are_enough_that_none_is_busy_when_its_turn_comes_again() -> None:
     for rate, timeout_s in ((1, 1.0), (10, 1.0), (200, 1.0), (200, 0.1), (0.5, 5.0)):
-        beat = Beat(gap_us=round(1e6 / rate), timeout_s=timeout_s, requests=10)
-        assert beat.lanes * beat.gap_s >= timeout_s + 0.15
+        lanes = pod_protocol.Lanes(gap_us=round(1e6 / rate), timeout_s=timeout_s)
+        assert lanes.count * lanes.gap_s >= timeout_s + 0.15
 
 
 def test_a_watch_of_nothing_is_refused() -> None:

@@ -17,7 +17,7 @@ from watched_service import PACE, assert_whole, fleet, service
 
 from meshbook import probes, tables
 from meshbook.errors import ClusterError, ExecError
-from meshbook.probes.lanes import Beat, PodReport
+from meshbook.probes import pod_protocol
 
 
 class BreakingPod(LocalPod):
@@ -88,9 +88,9 @@ def test_a_pod_without_curl_gives_lost_rows_that_say_so(tmp_path: Path, monkeypa
 
 
 def test_nothing_goes_on_in_the_pod_when_its_caller_has_died() -> None:
-    beat = Beat(gap_us=50_000, timeout_s=0.2, requests=1000)
+    schedule = probes.Schedule(gap_us=50_000, timeout_s=0.2, requests=1000)
     with service() as url:
-        report = PodReport.of(beat, url)
+        report = pod_protocol.PodReport.of(schedule, url)
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(report.argv(), start_new_session=True, **pipes) as process:
             assert process.stdin is not None

@@ -15,12 +15,11 @@ from watched_service import HELLO, assert_whole, service
 
 from meshbook import probes, tables
 from meshbook.errors import UsageError
-from meshbook.probes.sender import Sender, answer
-from meshbook.probes.streams import route
+from meshbook.probes import sender
 
 
-def test_a_sender_that_was_stopped_drops_the_beats_it_missed_and_bursts_none() -> None:
-    with service() as url, probes.watch_from_here(url, rate_per_s=50, timeout_s=0.5) as watch:
+def test_a_sender_that_was_stopped_drops_the_ticks_it_missed_and_bursts_none() -> None:
+    with service() as url, probes.watch(outside=url, rate_per_s=50, timeout_s=0.5) as watch:
         _wait_for(watch, 5)
         (child,) = _children("sender.py")
         os.kill(child, signal.SIGSTOP)
@@ -43,9 +42,9 @@ def test_a_sender_that_stood_still_does_not_take_that_for_silence_of_the_service
     with service() as url, mine, its:
         monkeypatch.setattr("sys.stdin", its)
         monkeypatch.setattr("selectors.DefaultSelector", SleepySelector)
-        address, request = route(url)
+        address, request = probes.route(url)
         config = {"address": address, "request": request, "gap_us": 100_000, "timeout_s": 0.2, "requests": 1}
-        Sender({**config, "begin": time.time()}).run()
+        sender.Sender({**config, "begin": time.time()}).run()
     (told,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (told["code"], told["exit_code"]) == (200, 0)
     assert told["total_s"] > 0.3
@@ -94,15 +93,15 @@ def _wait_for(watch: probes.Watch, rows: int) -> None:
     ],
 )
 def test_answers_are_read_however_they_are_framed(received: bytes, status: int, body: bytes) -> None:
-    assert answer(received) == (status, body)
+    assert sender.answer(received) == (status, body)
 
 
 def test_a_request_goes_by_the_environment_s_proxy_where_the_address_is_not_near(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:3128")
-    assert route("http://127.0.0.2:81/hello")[0] == ("127.0.0.2", 81)
-    address, request = route("http://9.9.9.9/hello?a=1")
+    assert probes.route("http://127.0.0.2:81/hello")[0] == ("127.0.0.2", 81)
+    address, request = probes.route("http://9.9.9.9/hello?a=1")
     assert address == (("127.0.0.1", 3128))
     assert request.startswith("GET http://9.9.9.9/hello?a=1 HTTP/1.1\r\nHost: 9.9.9.9\r\n")
 
@@ -110,4 +109,4 @@ def test_a_request_goes_by_the_environment_s_proxy_where_the_address_is_not_near
 @pytest.mark.parametrize("url", ["https://127.0.0.1/hello", "ftp://127.0.0.1/", "http://no-such-name.invalid/"])
 def test_a_watch_refuses_what_it_cannot_ask(url: str) -> None:
     with pytest.raises(UsageError):
-        probes.watch_from_here(url)
+        probes.watch(outside=url)

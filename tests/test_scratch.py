@@ -101,7 +101,7 @@ def frozen(shell: tuple[str, ...], length_s: float) -> Fault:
 
 
 def measured(workload: Workload, shell: tuple[str, ...]) -> tuple[pd.DataFrame, Fault]:
-    with probes.watch_from_here(workload.url, rate_per_s=20) as watch:
+    with probes.watch(outside=workload.url, rate_per_s=20) as watch:
         time.sleep(CALM_S)
         fault = frozen(shell, 0.4)
         time.sleep(CALM_S)

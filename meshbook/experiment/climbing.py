@@ -70,9 +70,7 @@ def _round(rung: Rung, scene: Scene, pace: Pace, safeguards: Safeguards) -> Roun
         pause(pace.before_s)
         with outage.outage(intent(rung, scene, safeguards)) as away:
             pause(pace.outage_s / 2)
-            loop = probes.curl_from_here(
-                scene.outside, pace.loop_requests, timeout_s=pace.timeout_s, parallel=pace.loop_parallel
-            )
+            loop = probes.curl_from_here(scene.outside, pace.loop_requests, timeout_s=pace.timeout_s)
             balancer = look(scene.fleet, scene.gateway_namespace, health_check=checked)
             pause(pace.outage_s / 2)
         pause(pace.after_s)

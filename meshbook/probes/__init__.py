@@ -1,38 +1,40 @@
 """Requests from pods and from this machine, one row of ``tables.ANSWERS`` each.
 
-- ``curl``: what one curl is asked, and how its records are read; pure.
-- ``sending``: the article's loop: one curl for many requests, from the sleep pods and from here.
-- ``settling``, ``answering``: the waits until every client has seen every version, and until an address answers.
-- ``watching``: an open loop from everywhere at once, on one schedule. Its sources are ``streams`` (here, by the program
-  ``sender``) and ``podstreams`` (in pods, by the script in ``podscript``); ``schedule``, ``lanes`` and ``exchange`` are
-  the pure parts: when, how a pod is told and read, and how far its clock is off.
+- ``curl``: the article's loop: one curl for many requests, from the sleep pods and from here.
+- ``waits``: until an address answers, and until every client has seen every version.
+- ``open_loop``: requests on one schedule from everywhere at once. This machine sends by the program ``sender``, a pod
+  by ``pod_session`` and the script in ``pod_protocol``; ``schedule`` says when, ``clock_sync`` how far a pod's clock is
+  off.
 
-Whether the rows are good news is for ``judge``, how long a service was away for ``windows``. A new place to send from
-goes to ``sending`` or is a new stream, a new field goes to ``curl``.
+Whether the rows are good news, and how long a service was unavailable, is for ``analysis``.
 """
 
 from __future__ import annotations
 
-from meshbook.probes.answering import FirstAnswer, wait_for_first_answer
-from meshbook.probes.curl import Ask, command, parse
-from meshbook.probes.sending import MESH, OUTSIDE, VIP, curl_from_here, curl_from_pods
-from meshbook.probes.settling import Settled, wait_for_versions
-from meshbook.probes.watching import Watch, watch, watch_from_here
+from meshbook.probes.clock_sync import Exchange, compare
+from meshbook.probes.curl import MESH, OUTSIDE, VIP, Ask, command, curl_from_here, curl_from_pods, curl_program, parse
+from meshbook.probes.open_loop import Watch, route, watch
+from meshbook.probes.schedule import Schedule
+from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_versions
 
 __all__ = [
     "MESH",
     "OUTSIDE",
     "VIP",
     "Ask",
+    "Exchange",
     "FirstAnswer",
+    "Schedule",
     "Settled",
     "Watch",
     "command",
+    "compare",
     "curl_from_here",
     "curl_from_pods",
+    "curl_program",
     "parse",
+    "route",
     "wait_for_first_answer",
     "wait_for_versions",
     "watch",
-    "watch_from_here",
 ]

@@ -1,25 +1,43 @@
-"""One curl for many transfers: the arguments that ask for a record of each, and the reading of those records.
+"""The article's loop: one curl for many requests, from the sleep pod of every cluster and from this machine.
 
-Pure: nothing is started here (``sending`` does that). curl 7.84 and newer will do. Each transfer leaves its body, then
-one line, ``URL#NONCE-SEQ|code|exit code|connect|first byte|total|size|address|message|URL#NONCE-SEQ``. The fragment is
-never sent to a server, so no answer can forge a record; both ends of a line must agree, so no cut goes unnoticed.
+curl 7.84 and newer will do. Each request leaves its body, then one line,
+``URL#NONCE-SEQ|code|exit code|connect|first byte|total|size|address|message|URL#NONCE-SEQ``. The fragment is never sent
+to a server, so no answer can forge a record; both ends of a line must agree, so no cut goes unnoticed. Requests on a
+schedule are in ``open_loop``.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pandas as pd
 
 from meshbook import tables
-from meshbook.errors import UsageError
+from meshbook.clusters import Cluster, Fleet
+from meshbook.errors import ExecError, UsageError
+from meshbook.objects import PROXY_CONTAINER, Object
+
+OUTSIDE = "outside"
+"""Source of requests that this machine sends."""
+
+MESH, VIP = "mesh", "vip"
+"""Paths: by the service's name inside the mesh, or by the global load balancer's address."""
+
+_MERGED = '"$@" 2>&1 | while IFS= read -r line || [ -n "$line" ]; do printf "%s\\n" "$line"; done'
+"""Merges curl's two streams in order and sends whole lines: curl itself writes a record in some forty pieces."""
 
 _FIELDS = ("http_code", "exitcode", "time_connect", "time_starttransfer", "time_total", "size_download", "remote_ip")
 _SHAPES = (r"\d{3}", r"\d{1,3}", r"\d+\.\d{6}", r"\d+\.\d{6}", r"\d+\.\d{6}", r"\d+", r"[\d.:A-Fa-f]*")
@@ -45,7 +63,7 @@ _DAMAGED: dict[str, object] = {"error": tables.GARBLED, "detail": "the probe's r
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What one curl does: the transfers ``first``, ``first + step``, … up to ``requests``, one after the other."""
+    """What one curl does: ``requests`` transfers, numbered from 1, one after the other."""
 
     url: str
     requests: int
@@ -54,8 +72,6 @@ class Ask:
     connect_timeout_s: float = 2.0
     rate_per_s: float = 0.0
     """Transfers started per second at most; 0 for each as soon as the one before it ended."""
-    first: int = 1
-    step: int = 1
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:
@@ -66,14 +82,14 @@ class Ask:
             fit = False
         if not fit or re.search(r"[\s|\"'<>\\^`\x00-\x1f\x7f#]", self.url):
             raise UsageError(f"not a URL to ask: {self.url!r}", hint="http://name:port/path, without user and fragment")
-        if self.requests < 1 or self.first < 1 or self.step < 1:
+        if self.requests < 1:
             raise UsageError(f"at least one request is needed, not {self.requests}")
         if not self.timeout_s > 0 or not self.connect_timeout_s > 0 or not self.rate_per_s >= 0:
             raise UsageError("time-outs are above 0 s, and the rate is not below 0 per s")
 
     @property
     def numbers(self) -> range:
-        return range(self.first, self.requests + 1, self.step)
+        return range(1, self.requests + 1)
 
     @property
     def per_day(self) -> int:
@@ -94,9 +110,7 @@ def command(ask: Ask, *, direct: bool = False) -> list[str]:
     ``direct`` goes past any proxy that the environment names.
     """
     escaped = re.sub(r"([\[\]{}])", r"\\\1", ask.url)
-    last = ask.numbers[-1] if ask.numbers else ask.first
-    step = ask.step if last > ask.first else 1  # curl refuses a range that its step leaps over
-    counter = f"#{ask.nonce}-[{ask.first}-{last}:{step}]"
+    counter = f"#{ask.nonce}-[1-{ask.requests}:1]"
     limits = ["--max-time", f"{ask.timeout_s:g}", "--connect-timeout", f"{min(ask.connect_timeout_s, ask.timeout_s):g}"]
     rate = ["--rate", f"{ask.per_day}/d"] if ask.rate_per_s else []
     shape = ["-q", "--silent", "--no-buffer", "--http1.1", "--header", "Connection: close", "--write-out", _FORMAT]
@@ -219,3 +233,99 @@ def last_words(text: str, ask: Ask) -> str:
     """Return what came last and is neither record nor answer, such as ``sh: curl: not found``."""
     lines = [line for line in text.splitlines() if line.strip() and ask.nonce not in line and not _ANSWER.search(line)]
     return one_line(lines[-1]) if lines else "no record of this transfer came back"
+
+
+def curl_from_pods(
+    fleet: Fleet,
+    url: str,
+    requests: int = 20,
+    *,
+    namespace: str = "sample",
+    selector: str = "app=sleep",
+    timeout_s: float = 5.0,
+) -> pd.DataFrame:
+    """Send ``requests`` from the pod that ``selector`` finds in each cluster, side by side, and return ANSWERS.
+
+    One exec and one curl per cluster, in the pod's first container that is no sidecar. ``timeout_s`` bounds each
+    request. An exec that breaks leaves the rows received so far and rows marked ``lost``; a cluster without such a pod
+    is a ClusterError.
+    """
+    ask = Ask(url=url, requests=requests, timeout_s=timeout_s)
+    frames = fleet.each(lambda cluster: _from_pod(cluster, ask, namespace, selector))
+    return _ordered(frames.values())
+
+
+def _from_pod(cluster: Cluster, ask: Ask, namespace: str, selector: str) -> pd.DataFrame:
+    pod = cluster.ready_pod(selector, namespace)
+    container = container_of(cluster.get("Pod", pod, namespace))
+    lines: list[str] = []
+    arrivals: list[float] = []
+
+    def on_line(line: str, complete: datetime) -> None:
+        lines.append(line)
+        arrivals.append(complete.timestamp())
+
+    shell = ["/bin/sh", "-c", _MERGED, "sh", *command(ask)]
+    where = {"namespace": namespace, "container": container}
+    try:
+        result = cluster.exec(pod, shell, **where, timeout_s=ask.longest_s, on_line=on_line)
+        note = result.stderr or (f"the command ended with exit code {result.exit_code}" if result.exit_code else "")
+    except ExecError as error:
+        note = error.message
+    return parse("\n".join(lines), ask, source=cluster.name, path=MESH, arrivals=arrivals, note=note)
+
+
+def container_of(pod: Object) -> str:
+    """Return the pod's first container that is no sidecar."""
+    names = [str(container["name"]) for container in pod["spec"]["containers"]]
+    return next((name for name in names if name != PROXY_CONTAINER), names[0])
+
+
+def curl_from_here(url: str, requests: int = 10, *, path: str = VIP, timeout_s: float = 5.0) -> pd.DataFrame:
+    """Send ``requests`` from this machine, one after the other, and return ANSWERS with the source ``outside``.
+
+    ``timeout_s`` bounds each request. A curl that outlives the sum of its own time-outs is killed, and what it had not
+    yet told is ``lost``.
+    """
+    ask = Ask(url=url, requests=requests, timeout_s=timeout_s)
+    argv = [curl_program(), *command(ask, direct=is_near(url))[1:]]
+    lines: list[bytes] = []
+    arrivals: list[float] = []
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(argv, **pipes) as process:
+        assert process.stdout is not None
+        limit = threading.Timer(ask.longest_s, process.kill)
+        limit.start()
+        try:
+            for line in process.stdout:
+                arrivals.append(time.time())
+                lines.append(line)
+        finally:
+            limit.cancel()
+            process.kill()
+    text = b"".join(lines).decode("utf-8", "replace")
+    note = f"curl was stopped after {ask.longest_s:g} s" if process.returncode == -signal.SIGKILL else ""
+    return _ordered([parse(text, ask, source=OUTSIDE, path=path, arrivals=arrivals, note=note)])
+
+
+def _ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    whole = pd.concat(list(frames), ignore_index=True).sort_values(["source", "seq"], ignore_index=True)
+    return tables.conform(whole, tables.ANSWERS)
+
+
+def curl_program() -> str:
+    """Return where this machine's curl is; UsageError when it has none."""
+    program = shutil.which("curl")
+    if program is None:
+        raise UsageError("there is no curl on this machine's PATH", hint="install curl 7.84 or newer")
+    return program
+
+
+def is_near(url: str) -> bool:
+    """Tell whether ``url`` names this machine or a private address, which no proxy can reach."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_private

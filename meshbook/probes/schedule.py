@@ -10,35 +10,39 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from meshbook.probes.lanes import Beat
-
 Row = dict[str, object]
 """A row of ``tables.ANSWERS`` without its source and path."""
 
 
 @dataclass(kw_only=True)
 class Schedule:
-    """When the requests of all streams of a watch leave: number n at ``begin + (n - 1) * gap``, a Unix time."""
+    """When all sources send: request n at ``begin + (n - 1) * gap_s``, each with ``timeout_s`` to end."""
 
-    beat: Beat
+    gap_us: int
+    timeout_s: float
+    requests: int
     begin: float = math.inf
     """Unix time of the first; infinite until every source is ready."""
     end: float = math.inf
-    """No request that is scheduled later is part of the watch."""
+    """No request that is scheduled later is sent."""
+
+    @property
+    def gap_s(self) -> float:
+        return self.gap_us / 1e6
 
     def due(self, number: int) -> float:
-        return self.begin + (number - 1) * self.beat.gap_s
+        return self.begin + (number - 1) * self.gap_s
 
     @property
     def numbers(self) -> range:
         """The requests whose time has come."""
         past = min(self.end, time.time()) - self.begin
-        return range(1, min(self.beat.requests, math.floor(past / self.beat.gap_s) + 1 if past >= 0 else 0) + 1)
+        return range(1, min(self.requests, math.floor(past / self.gap_s) + 1 if past >= 0 else 0) + 1)
 
     @property
     def over(self) -> float:
         """When the last request has ended, at the latest."""
-        return min(self.end, self.due(self.beat.requests)) + self.beat.timeout_s
+        return min(self.end, self.due(self.requests)) + self.timeout_s
 
 
 def stamped(

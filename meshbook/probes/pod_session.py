@@ -1,7 +1,7 @@
 """A stream of requests from a pod, while it runs: one exec whose script sends on schedule, and the talk with it.
 
-What is run there is ``podscript``, how it is told and read ``lanes``, how its clock is compared ``exchange``. Nothing
-is judged here.
+What is run there, and how it is told and read, is ``pod_protocol``, how its clock is compared ``clock_sync``.
+Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import cast
 from meshbook import tables
 from meshbook.clusters import Cluster
 from meshbook.errors import ExecError, MeshbookError
-from meshbook.probes.exchange import Clock, Exchange, compare
-from meshbook.probes.lanes import PodReport
+from meshbook.probes.clock_sync import Clock, Exchange, compare
+from meshbook.probes.curl import MESH, container_of
+from meshbook.probes.pod_protocol import PodReport
 from meshbook.probes.schedule import Row, Schedule, stamped
-from meshbook.probes.sending import MESH, container_of
 
 _FIRST_EXCHANGES = 8
 _EXCHANGE_EVERY_S = 5.0
 _LEAD_S = 0.3
-"""Seconds between the order to send and the first request."""
+"""Seconds between the word to send and the first request."""
 _AGAIN_S = 0.5
 """Seconds after which a lost exec is tried again."""
 _SETTLE_S = 0.3
@@ -34,7 +34,7 @@ _LAST_WORDS_S = 3.0
 
 
 @dataclass(kw_only=True)
-class Leg:
+class ExecSession:
     """One exec of a pod's stream: the talk with the script (``clusters.ExecStreams``) and what it told."""
 
     schedule: Schedule
@@ -74,7 +74,7 @@ class Leg:
             return "stop\n"
         if len(self.exchanges) < _FIRST_EXCHANGES or self.first is not None:
             return self._question(now)
-        return self._order() if math.isfinite(self.schedule.begin) else ""
+        return self._go() if math.isfinite(self.schedule.begin) else ""
 
     def _question(self, now: float) -> str:
         if self._asked is not None:
@@ -84,8 +84,8 @@ class Leg:
         self._asked = time.time()
         return f"clock {len(self.exchanges)}\n"
 
-    def _order(self) -> str:
-        warm_up, gap_s = self.report.beat.warm_up, self.report.beat.gap_s
+    def _go(self) -> str:
+        warm_up, gap_s = self.report.lanes.warm_up, self.schedule.gap_s
         passed = time.time() + _LEAD_S - self.schedule.begin
         self.first = max(1 - warm_up, math.ceil(passed / gap_s) + 1)
         begin = self.schedule.due(self.first) + compare(self.exchanges).offset_s
@@ -117,44 +117,51 @@ class PodStream:
     ) -> None:
         self.schedule, self.url, self.cluster, self.source = schedule, url, cluster, cluster.name
         self.namespace, self.selector = namespace, selector
-        self.legs: list[Leg] = []
+        self.sessions: list[ExecSession] = []
         self.ready = threading.Event()
         self.broken: MeshbookError | None = None
 
     @property
+    def lead_s(self) -> float:
+        """Seconds that the pod needs before its first request can leave on time."""
+        return PodReport.of(self.schedule, self.url).lanes.lead_s
+
+    @property
     def clock(self) -> Clock | None:
-        known = [leg.exchanges for leg in list(self.legs) if leg.exchanges]
+        known = [session.exchanges for session in list(self.sessions) if session.exchanges]
         return compare(known[-1]) if known else None
 
     def run(self) -> None:
         while time.time() < self.schedule.over:
-            leg = Leg(schedule=self.schedule, report=PodReport.of(self.schedule.beat, self.url), ready=self.ready)
-            self.legs.append(leg)
+            session = ExecSession(
+                schedule=self.schedule, report=PodReport.of(self.schedule, self.url), ready=self.ready
+            )
+            self.sessions.append(session)
             try:
-                self._talk(leg)
+                self._talk(session)
             except MeshbookError as error:
-                leg.ended = error.message
+                session.ended = error.message
                 self.broken = error
             if time.time() < self.schedule.over:
                 time.sleep(_AGAIN_S)
 
-    def _talk(self, leg: Leg) -> None:
+    def _talk(self, session: ExecSession) -> None:
         pod = self.cluster.ready_pod(self.selector, self.namespace)
         longest_s = self.schedule.over - time.time() if math.isfinite(self.schedule.over) else 86_400.0
         where = {"namespace": self.namespace, "container": container_of(self.cluster.get("Pod", pod, self.namespace))}
-        result = self.cluster.exec_interactive(pod, leg.report.argv(), leg, **where, timeout_s=longest_s + 60)
-        leg.ended = result.stderr.strip()[-200:]
+        result = self.cluster.exec_interactive(pod, session.report.argv(), session, **where, timeout_s=longest_s + 60)
+        session.ended = result.stderr.strip()[-200:]
 
     def rows(self) -> dict[int, Row]:
         found: dict[int, Row] = {}
-        for leg in list(self.legs):
-            found |= leg.rows()
+        for session in list(self.sessions):
+            found |= session.rows()
         return found
 
     def why_lost(self, number: int) -> str:
-        """Return what the leg that should have sent request ``number`` said of its end."""
-        legs = [leg for leg in list(self.legs) if leg.first is not None and leg.first <= number]
-        if not (legs or self.legs):
+        """Return what the session that should have sent request ``number`` said of its end."""
+        sessions = [session for session in list(self.sessions) if session.first is not None and session.first <= number]
+        if not (sessions or self.sessions):
             return "nothing was started in the pod"
-        leg = (legs or self.legs)[-1]
-        return leg.ended or leg.report.last_words
+        session = (sessions or self.sessions)[-1]
+        return session.ended or session.report.last_words

@@ -1,0 +1,142 @@
+"""The waits before anything is counted: for the first good answer, and until every client has seen every version.
+
+A load balancer takes minutes to answer, and a fresh pod is ready before all proxies know it. Counting at once would
+call that an outage, or an uneven split. What is counted afterwards is judged in ``analysis``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from meshbook import tables
+from meshbook.clusters import Fleet
+from meshbook.errors import WaitTimeout
+from meshbook.probes.curl import curl_from_here, curl_from_pods
+
+_BATCH = 4
+_PAUSE_S = 0.2
+_HINTS = {
+    "http_404": "no route matches (yet): look at the Gateway, the VirtualService and the load balancer's URL map",
+    "http_502": "the load balancer has no healthy backend (yet): look at the BackendConfig's health check",
+    "http_503": "the route has no ready endpoint: look at the pods behind it",
+    "refused": "nobody listens there: look at the ingress gateway, the address and the port",
+    "timeout": "packets go nowhere: look at firewalls, routes and the address",
+    "unexpected": "something else answers there: look at the address and the path",
+    "dns": "the name is unknown: look at its spelling",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstAnswer:
+    """The first good answer that a wait got."""
+
+    url: str
+    version: str
+    instance: str
+    after_s: float
+    """Seconds from the begin of the wait to this answer; the service may have been there up to ``poll_s`` earlier."""
+    attempts: int
+    before: str
+    """What came before it, counted: ``refused 3×, http_404 12×``."""
+
+
+def wait_for_first_answer(
+    url: str,
+    timeout_s: float = 900.0,
+    *,
+    poll_s: float = 0.5,
+    request_timeout_s: float = 5.0,
+    on_look: Callable[[str], None] | None = None,
+) -> FirstAnswer:
+    """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead.
+
+    ``on_look`` is called after each failed try with one line on the state of the wait, for a display that updates.
+    """
+    started, seen = time.monotonic(), Counter[str]()
+    while True:
+        row = curl_from_here(url, 1, timeout_s=request_timeout_s).iloc[0]
+        waited = time.monotonic() - started
+        if not row["error"]:
+            return _first(url, row, waited, seen)
+        seen[str(row["error"])] += 1
+        if on_look is not None:
+            on_look(f"{url}: no good answer for {waited:.0f} s ({_counted(seen)})")
+        if waited + poll_s > timeout_s:
+            raise _nothing_good(url, timeout_s, row, seen)
+        time.sleep(poll_s)
+
+
+def _first(url: str, row: pd.Series[Any], waited: float, seen: Counter[str]) -> FirstAnswer:
+    return FirstAnswer(
+        url=url,
+        version=str(row["version"]),
+        instance=str(row["instance"]),
+        after_s=round(waited, 1),
+        attempts=seen.total() + 1,
+        before=_counted(seen),
+    )
+
+
+def _nothing_good(url: str, timeout_s: float, row: pd.Series[Any], seen: Counter[str]) -> WaitTimeout:
+    last = str(row["error"])
+    return WaitTimeout(
+        f"no good answer from {url} within {timeout_s:g} s; the last try gave {last}",
+        hint=_HINTS.get(last, ""),
+        saw=_counted(seen),
+        last=row["detail"],
+    )
+
+
+def _counted(seen: Counter[str]) -> str:
+    return ", ".join(f"{error} {count}×" for error, count in seen.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What a wait for all versions saw. ``missing`` is empty when every source saw every version."""
+
+    after_s: float
+    """Seconds until the last version was seen, or until the wait gave up."""
+    requests: int
+    missing: tuple[str, ...]
+    """``<source> has not seen <version>``; left to the measurement to judge."""
+
+    def __str__(self) -> str:
+        if self.missing:
+            return f"not settled after {self.after_s:g} s: {', '.join(self.missing)}"
+        return f"settled after {self.after_s:g} s, {self.requests} requests: every source has seen every version"
+
+
+def wait_for_versions(
+    fleet: Fleet,
+    url: str,
+    versions: Sequence[str],
+    *,
+    namespace: str = "sample",
+    timeout_s: float = 30.0,
+    on_look: Callable[[str], None] | None = None,
+) -> Settled:
+    """Ask ``url`` from every cluster's sleep pod until each has seen all ``versions``, or for ``timeout_s``.
+
+    Giving up is no error: that a version never comes is a finding, and the measurement that follows makes it.
+    """
+    started, sent = time.monotonic(), 0
+    wanted = {(cluster.name, version) for cluster in fleet for version in versions}
+    while True:
+        frame = curl_from_pods(fleet, url, requests=_BATCH, namespace=namespace)
+        sent += len(frame)
+        good = tables.good(frame)
+        wanted -= set(zip(good["source"], good["version"], strict=True))
+        waited = round(time.monotonic() - started, 1)
+        missing = tuple(f"{source} has not seen {version}" for source, version in sorted(wanted))
+        if not missing or waited + _PAUSE_S > timeout_s:
+            return Settled(after_s=waited, requests=sent, missing=missing)
+        if on_look is not None:
+            on_look(f"{waited:.0f} s: {', '.join(missing)}")
+        time.sleep(_PAUSE_S)
