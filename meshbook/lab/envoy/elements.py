@@ -1,34 +1,15 @@
-"""The smallest pieces of an Envoy configuration, each said once: addresses, typed parts, file sources, access logs."""
+"""Pieces that several Envoy resources share: typed messages, addresses, durations, mutual TLS, the access log. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from meshbook.lab.envoy.folder import ProxyFolder
+from meshbook.lab.topology import TRUST_DOMAIN
+
 Json = dict[str, Any]
 
-ROUTER = "envoy.extensions.filters.http.router.v3.Router"
-FILE_LOG = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
-STDOUT_LOG = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
-
-LOG_FIELDS = {
-    "start": "%START_TIME%",
-    "method": "%REQ(:METHOD)%",
-    "authority": "%REQ(:AUTHORITY)%",
-    "path": "%REQ(:PATH)%",
-    "code": "%RESPONSE_CODE%",
-    "flags": "%RESPONSE_FLAGS%",
-    "details": "%RESPONSE_CODE_DETAILS%",
-    "failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
-    "upstream": "%UPSTREAM_HOST%",
-    "cluster": "%UPSTREAM_CLUSTER%",
-    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-    "duration_ms": "%DURATION%",
-    "downstream": "%DOWNSTREAM_REMOTE_ADDRESS%",
-    "sni": "%REQUESTED_SERVER_NAME%",
-}
-"""One line of JSON per request (or per connection, where a proxy passes TLS through); absent values are null."""
-
-PRINTED_FIELDS = {
+ACCESS_LOG = {
     "start_time": "%START_TIME%",
     "method": "%REQ(:METHOD)%",
     "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
@@ -47,8 +28,8 @@ PRINTED_FIELDS = {
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",
 }
-"""What a pod's proxy prints: Istio's JSON names, as with ``accessLogFile: /dev/stdout``. The count of attempts is
-extra, as in a mesh whose ``accessLogFormat`` asks for it."""
+"""Istio's JSON names, as with ``accessLogFile: /dev/stdout``; absent values are null. The count of attempts is extra, as
+in a mesh whose ``accessLogFormat`` asks for it."""
 
 
 def typed(message: str, **fields: Any) -> Json:
@@ -65,27 +46,49 @@ def address(ip: str, port: int) -> Json:
     return {"socket_address": {"address": ip, "port_value": port}}
 
 
-def watched_file(path: str) -> Json:
-    """Return a configuration source: Envoy reads ``path`` again whenever a file is renamed to it."""
-    return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
-
-
-def discovery_response(resources: list[Json]) -> Json:
-    """Wrap resources as a file source wants them."""
-    return {"resources": resources}
-
-
-def access_log(path: str, direction: str) -> list[Json]:
-    """Log to ``path``; ``direction`` (outbound, inbound, gateway, passthrough, edge) says which listener it was."""
-    fields = {"direction": direction, **LOG_FIELDS}
-    return [part("envoy.access_loggers.file", FILE_LOG, path=path, log_format={"json_format": fields})]
-
-
-def printed_log() -> list[Json]:
-    """Log to standard output, where ``kubectl logs -c istio-proxy`` finds it."""
-    return [part("envoy.access_loggers.stdout", STDOUT_LOG, log_format={"json_format": PRINTED_FIELDS})]
-
-
 def seconds(value: float) -> str:
     """Return a duration as protobuf's JSON writes it."""
     return f"{value:g}s"
+
+
+def access_log() -> list[Json]:
+    """Return a log to standard output, where ``kubectl logs -c istio-proxy`` finds it."""
+    stdout = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
+    return [part("envoy.access_loggers.stdout", stdout, log_format={"json_format": ACCESS_LOG})]
+
+
+def identity(namespace: str, service_account: str) -> str:
+    """Return the SPIFFE URI of a workload."""
+    return f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}"
+
+
+def client_tls(folder: ProxyFolder, *, sni: str, identities: str) -> Json:
+    """Return the transport socket of a client that accepts only servers whose SPIFFE URI starts with ``identities``."""
+    message = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    common = _common_tls(folder, identities, ["h2"])
+    return part("envoy.transport_sockets.tls", message, sni=sni, common_tls_context=common)
+
+
+def server_tls(folder: ProxyFolder) -> Json:
+    """Return the transport socket of a server that accepts every workload of the trust domain and nobody else."""
+    message = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    common = _common_tls(folder, f"spiffe://{TRUST_DOMAIN}/", ["h2", "http/1.1"])
+    return part("envoy.transport_sockets.tls", message, require_client_certificate=True, common_tls_context=common)
+
+
+def _common_tls(folder: ProxyFolder, identities: str, protocols: list[str]) -> Json:
+    matcher = {"san_type": "URI", "matcher": {"prefix": identities}}
+    return {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": str(folder.path / folder.certificate)},
+                "private_key": {"filename": str(folder.path / folder.key)},
+            }
+        ],
+        "validation_context": {
+            "trusted_ca": {"filename": str(folder.path / folder.trusted_root)},
+            "match_typed_subject_alt_names": [matcher],
+        },
+        "alpn_protocols": protocols,
+    }

@@ -1,127 +1,153 @@
-"""Listeners (LDS): a sidecar's outbound proxy and inbound door, gateways, health and metrics."""
+"""Listeners and routes (LDS, RDS): a sidecar's outbound proxy and inbound port, gateways, health and metrics. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from meshbook.lab.envoy import clusters, routes, tls
-from meshbook.lab.envoy.elements import ROUTER, Json, access_log, address, part, printed_log, typed, watched_file
-from meshbook.lab.envoy.folders import ProxyFolder
+from meshbook.lab.envoy import clusters
+from meshbook.lab.envoy.elements import Json, access_log, address, part, server_tls, typed
+from meshbook.lab.envoy.folder import ROUTES, ProxyFolder
 from meshbook.lab.topology import PROXY_HEALTH_PORT, PROXY_INBOUND_PORT, PROXY_METRICS_PORT, PROXY_OUTBOUND_PORT
 
 LISTENER = "envoy.config.listener.v3.Listener"
-HTTP_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-TCP_PROXY = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-SNI_CLUSTER = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster"
-TLS_INSPECTOR = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
-HEALTH_CHECK = "envoy.extensions.filters.http.health_check.v3.HealthCheck"
+ROUTE_CONFIGURATION = "envoy.config.route.v3.RouteConfiguration"
+NETWORK = "envoy.extensions.filters.network"
 
 HEALTH_PATH = "/healthz/ready"
 METRICS_PATH = "/stats/prometheus"
-OUTBOUND_ROUTES = "outbound"
+OUTBOUND = "outbound"
 MAX_CONNECT_ATTEMPTS = 3
+RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
-Extra = Sequence[tuple[str, int]]
-"""Further addresses of a listener: those of the load balancers in front of it."""
+Addresses = Sequence[tuple[str, int]]
 
 
 def outbound(ip: str, folder: ProxyFolder) -> Json:
-    """Return the HTTP proxy that the pod's programs are pointed to; its routes are ``rds/outbound.json``."""
-    manager = http_manager("outbound", folder, rds=_by_file(OUTBOUND_ROUTES, folder))
-    return _listener("outbound", ip, PROXY_OUTBOUND_PORT, [{"filters": [manager]}], traffic_direction="OUTBOUND")
+    """Return the HTTP proxy that the pod's programs are pointed to; its routes are those called ``OUTBOUND``."""
+    manager = http_manager(OUTBOUND, rds=_by_name(OUTBOUND, folder))
+    return listener(OUTBOUND, ip, PROXY_OUTBOUND_PORT, [{"filters": [manager]}], traffic_direction="OUTBOUND")
 
 
 def inbound(ip: str, ports: Sequence[tuple[int, Sequence[str]]], folder: ProxyFolder) -> Json:
-    """Return the mutual TLS door: for each (target port, server names) a way to the pod's own program."""
+    """Return the mutual TLS port: for each (target port, server names) a way to the pod's own program."""
     chains = [_inbound_chain(port, names, folder) for port, names in ports]
-    return _listener("inbound", ip, PROXY_INBOUND_PORT, chains, inspect_tls=True, traffic_direction="INBOUND")
+    return listener("inbound", ip, PROXY_INBOUND_PORT, chains, inspect_tls=True, traffic_direction="INBOUND")
 
 
-def gateway(name: str, ip: str, port: int, folder: ProxyFolder, extra: Extra = ()) -> Json:
-    """Return a plain HTTP gateway port; its routes are ``rds/<name>.json``."""
-    options: Json = {"use_remote_address": True, "normalize_path": True, "merge_slashes": True}
-    manager = http_manager("gateway", folder, rds=_by_file(name, folder), **options)
-    return _listener(name, ip, port, [{"filters": [manager]}], extra=extra)
+def gateway(name: str, ip: str, port: int, folder: ProxyFolder, also: Addresses = ()) -> Json:
+    """Return a plain HTTP gateway port; its routes are those called ``name``."""
+    options = {"use_remote_address": True, "normalize_path": True, "merge_slashes": True}
+    manager = http_manager("gateway", rds=_by_name(name, folder), **options)
+    return listener(name, ip, port, [{"filters": [manager]}], also=also)
 
 
-def passthrough(name: str, ip: str, port: int, folder: ProxyFolder, extra: Extra = ()) -> Json:
+def passthrough(name: str, ip: str, port: int, also: Addresses = ()) -> Json:
     """Return an AUTO_PASSTHROUGH port: TLS is not opened, its server name says the cluster."""
-    by_sni = part("envoy.filters.network.sni_cluster", SNI_CLUSTER)
+    by_sni = part("envoy.filters.network.sni_cluster", f"{NETWORK}.sni_cluster.v3.SniCluster")
     proxy = part(
         "envoy.filters.network.tcp_proxy",
-        TCP_PROXY,
+        f"{NETWORK}.tcp_proxy.v3.TcpProxy",
         stat_prefix="passthrough",
         cluster="BlackHoleCluster",
         max_connect_attempts=MAX_CONNECT_ATTEMPTS,
-        access_log=[*access_log(folder.access_log, "passthrough"), *printed_log()],
+        access_log=access_log(),
     )
     chain = {"filter_chain_match": {"server_names": ["*.local"]}, "filters": [by_sni, proxy]}
-    return _listener(name, ip, port, [chain], extra=extra, inspect_tls=True)
+    return listener(name, ip, port, [chain], also=also, inspect_tls=True)
 
 
-def health(ip: str, folder: ProxyFolder, extra: Extra = ()) -> Json:
+def health(ip: str, also: Addresses = ()) -> Json:
     """Return ``/healthz/ready``: 200 as soon as this listener is configured, 503 once the Envoy is told to fail."""
     check = part(
         "envoy.filters.http.health_check",
-        HEALTH_CHECK,
+        "envoy.extensions.filters.http.health_check.v3.HealthCheck",
         pass_through_mode=False,
         headers=[{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
     )
-    nothing = routes.single("health", routes.answer(404))
-    manager = http_manager("health", folder, before=[check], logged=False, route_config=nothing)
-    return _listener("health", ip, PROXY_HEALTH_PORT, [{"filters": [manager]}], extra=extra)
+    nothing = one_route("health", direct_response(404))
+    manager = http_manager("health", before=[check], access_log=[], route_config=nothing)
+    return listener("health", ip, PROXY_HEALTH_PORT, [{"filters": [manager]}], also=also)
 
 
-def metrics(ip: str, folder: ProxyFolder) -> Json:
+def metrics(ip: str) -> Json:
     """Return Envoy's own metrics at ``/stats/prometheus``, and nothing else of the admin interface."""
     way = {"match": {"path": METRICS_PATH}, "route": {"cluster": clusters.ADMIN_CLUSTER}}
-    manager = http_manager("metrics", folder, logged=False, route_config=routes.single("metrics", way))
-    return _listener("metrics", ip, PROXY_METRICS_PORT, [{"filters": [manager]}])
+    manager = http_manager("metrics", access_log=[], route_config=one_route("metrics", way))
+    return listener("metrics", ip, PROXY_METRICS_PORT, [{"filters": [manager]}])
 
 
-def http_manager(
-    direction: str, folder: ProxyFolder, *, before: Sequence[Json] = (), logged: bool = True, **fields: Any
-) -> Json:
-    """Return an HTTP connection manager; ``fields`` carry its routes (``rds`` or ``route_config``) and options.
-
-    Its access log goes to the proxy's folder, and to standard output unless ``fields`` bring an ``access_log``.
-    """
-    logs = [*access_log(folder.access_log, direction), *printed_log()] if logged else []
+def http_manager(name: str, *, before: Sequence[Json] = (), **fields: Any) -> Json:
+    """Return an HTTP connection manager; ``fields`` carry its routes (``rds`` or ``route_config``) and options."""
     return part(
         "envoy.filters.network.http_connection_manager",
-        HTTP_MANAGER,
-        stat_prefix=direction,
-        http_filters=[*before, part("envoy.filters.http.router", ROUTER)],
-        **{"access_log": logs, "drain_timeout": "0.5s", **fields},
+        f"{NETWORK}.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name,
+        http_filters=[
+            *before,
+            part("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router"),
+        ],
+        **{"access_log": access_log(), "drain_timeout": "0.5s", **fields},
     )
 
 
-def plain(name: str, ip: str, port: int, manager: Json) -> Json:
-    """Return a listener with one HTTP connection manager on it."""
-    return _listener(name, ip, port, [{"filters": [manager]}])
+def listener(
+    name: str, ip: str, port: int, chains: list[Json], *, also: Addresses = (), inspect_tls: bool = False, **fields: Any
+) -> Json:
+    """Return a listener with its filter chains; ``also`` are the addresses of load balancers in front of it."""
+    if inspect_tls:
+        inspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+        fields["listener_filters"] = [part("envoy.filters.listener.tls_inspector", inspector)]
+    if also:
+        fields["additional_addresses"] = [{"address": address(*more)} for more in also]
+    return typed(LISTENER, name=name, address=address(ip, port), filter_chains=chains, **fields)
+
+
+def routes(name: str, hosts: list[Json], *, otherwise: Json, any_port: bool = False) -> Json:
+    """Return a route configuration; ``otherwise`` is the route of an authority that no virtual host claims.
+
+    With ``any_port`` a host is matched whatever port the authority names. Clusters are not checked: a configuration
+    that is read before its cluster would be refused and stay away.
+    """
+    if not any("*" in host["domains"] for host in hosts):
+        hosts = [*hosts, {"name": "unknown", "domains": ["*"], "routes": [otherwise]}]
+    options = {"validate_clusters": False, "ignore_port_in_host_matching": any_port}
+    return typed(ROUTE_CONFIGURATION, name=name, virtual_hosts=hosts, **options)
+
+
+def one_route(name: str, route: Json) -> Json:
+    """Return the route configuration of a listener that carries its routes itself: one for all authorities."""
+    host = {"name": name, "domains": ["*"], "routes": [route]}
+    return {"name": name, "virtual_hosts": [host], "validate_clusters": False}
+
+
+def direct_response(code: int, body: str = "") -> Json:
+    """Return a route that answers by itself, whatever the path."""
+    response = {"status": code, **({"body": {"inline_string": body}} if body else {})}
+    return {"match": {"prefix": "/"}, "direct_response": response}
+
+
+def retry_policy(retries: int) -> Json:
+    """Try again on another host: what Istio sets when nobody asks for anything."""
+    previous_hosts = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    return {
+        "retry_on": RETRY_ON,
+        "num_retries": retries,
+        "retriable_status_codes": [503],
+        "retry_host_predicate": [part("envoy.retry_host_predicates.previous_hosts", previous_hosts)],
+        "host_selection_retry_max_attempts": 5,
+    }
 
 
 def _inbound_chain(port: int, names: Sequence[str], folder: ProxyFolder) -> Json:
     way = {"match": {"prefix": "/"}, "route": {"cluster": clusters.inbound_name(port), "timeout": "0s"}}
-    manager = http_manager("inbound", folder, route_config=routes.single(f"inbound-{port}", way))
     return {
         "name": f"inbound-{port}",
         "filter_chain_match": {"server_names": sorted(names)},
-        "transport_socket": tls.server(folder),
-        "filters": [manager],
+        "transport_socket": server_tls(folder),
+        "filters": [http_manager("inbound", route_config=one_route(f"inbound-{port}", way))],
     }
 
 
-def _by_file(name: str, folder: ProxyFolder) -> Json:
-    return {"route_config_name": name, "config_source": watched_file(folder.routes(name))}
-
-
-def _listener(
-    name: str, ip: str, port: int, chains: list[Json], *, extra: Extra = (), inspect_tls: bool = False, **fields: Any
-) -> Json:
-    if inspect_tls:
-        fields["listener_filters"] = [part("envoy.filters.listener.tls_inspector", TLS_INSPECTOR)]
-    if extra:
-        fields["additional_addresses"] = [{"address": address(*more)} for more in extra]
-    return typed(LISTENER, name=name, address=address(ip, port), filter_chains=chains, **fields)
+def _by_name(name: str, folder: ProxyFolder) -> Json:
+    return {"route_config_name": name, "config_source": folder.watched(f"{ROUTES}/{name}.json")}

@@ -1,17 +1,238 @@
-"""What one Envoy serves: a proxy and the mesh in, the content of its folder out. Pure.
+"""What one Envoy is to serve: a proxy and the mesh in, its ``Resources`` out. Pure.
 
-``sidecar`` and ``gateway`` make listeners and routes, ``upstreams`` the clusters and endpoints of both.
+A **sidecar** is reached by its pod's programs as an HTTP proxy, so requests are routed by authority: the names that the
+cluster's DNS would resolve for this pod, with the service's port (or none for port 80). Anything else is answered 502,
+where a real pod would fail to resolve the name.
+
+A **gateway** serves what Gateway and VirtualService objects say: plain HTTP servers (the article's) and
+``AUTO_PASSTHROUGH`` (east-west). ``unsupported`` names other servers.
 """
 
 from __future__ import annotations
 
-from meshbook.lab.envoy.folders import ProxyFolder
-from meshbook.lab.istiod import gateway, sidecar
-from meshbook.lab.istiod.proxies import Proxy
-from meshbook.lab.istiod.upstreams import Files, Mesh
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from meshbook.lab.envoy import Resources, clusters, listeners
+from meshbook.lab.envoy.elements import Json, identity
+from meshbook.lab.envoy.folder import ProxyFolder
+from meshbook.lab.istiod import balancing, virtualservices
+from meshbook.lab.istiod.balancing import Policy
+from meshbook.lab.istiod.registry import (
+    Mesh,
+    MeshService,
+    Proxy,
+    carries,
+    full_host,
+    host_covers,
+    load_balancer_addresses,
+    speaks_http2,
+)
+from meshbook.lab.istiod.virtualservices import MESH, Entry
+from meshbook.lab.topology import PROXY_HEALTH_PORT
+from meshbook.objects import Object
+
+HTTP_PORT = 80
+HTTP_PROTOCOLS = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
+AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
+UNKNOWN_HOST = "no service of this cluster has this host and port: a program in this pod could not resolve the name\n"
 
 
-def files(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Files:
-    """Return file names (relative to ``folder``) and contents; certificates are not among them."""
-    make = gateway.files if proxy.router else sidecar.files
-    return make(proxy, mesh, folder)
+def resources(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
+    """Return what ``proxy`` serves; ``folder`` says where it finds its routes and certificates."""
+    return _gateway(proxy, mesh, folder) if proxy.router else _sidecar(proxy, mesh, folder)
+
+
+def unsupported(gateway: Object) -> list[str]:
+    """Return the servers of this Gateway that are not served here."""
+    servers = gateway["spec"].get("servers") or []
+    return [f"port {one['port']['number']} ({one['port'].get('protocol')})" for one in servers if _is_http(one) is None]
+
+
+def _service_ports(mesh: Mesh, namespace: str) -> Iterator[tuple[MeshService, int, str, Policy]]:
+    """Yield every (service, port, outbound cluster's name, policy), subsets too, as clients in ``namespace`` see it."""
+    for service in mesh.services.values():
+        for subset, policy in balancing.policies(service, namespace, mesh.destination_rules).items():
+            for port in service.instances:
+                yield service, port, clusters.outbound_name(service.host, port, subset), policy
+
+
+def _outbound_clusters(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> list[Json]:
+    return [
+        clusters.outbound(
+            name,
+            balancing.endpoints(proxy, service.instances[port], policy, mesh),
+            folder,
+            identities=identity(service.namespace, ""),
+            plaintext=any(not one.mtls for one in service.instances[port] if one.network == proxy.network),
+            policy=policy.cluster,
+        )
+        for service, port, name, policy in _service_ports(mesh, proxy.namespace)
+    ]
+
+
+def _sidecar(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
+    targets = _own_targets(proxy, mesh)
+    wanted = [listeners.outbound(proxy.address, folder), listeners.health(proxy.address)]
+    wanted.append(listeners.metrics(proxy.address))
+    if targets:
+        ports = [(port, names) for port, (_, names) in sorted(targets.items())]
+        wanted.append(listeners.inbound(proxy.address, ports, folder))
+    unknown = listeners.direct_response(502, UNKNOWN_HOST)
+    return Resources(
+        listeners=wanted,
+        clusters=[
+            *_outbound_clusters(proxy, mesh, folder),
+            *(clusters.inbound(proxy.address, port, http2=http2) for port, (http2, _) in sorted(targets.items())),
+            clusters.admin(proxy.address),
+        ],
+        routes={
+            listeners.OUTBOUND: listeners.routes(
+                listeners.OUTBOUND, _names_in_reach(proxy, mesh), otherwise=unknown
+            )
+        },
+    )
+
+
+def _own_targets(proxy: Proxy, mesh: Mesh) -> dict[int, tuple[bool, list[str]]]:
+    """Return (HTTP/2?, server names) by target port, for all services that select this pod.
+
+    Where two services disagree on a port's protocol, HTTP/1.1 is the safer word.
+    """
+    server_names: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for service, number, name, _ in _service_ports(mesh, proxy.namespace):
+        server_names[service.host, number].append(clusters.server_name(name))
+    found: dict[int, tuple[bool, list[str]]] = {}
+    for service in mesh.own_services:
+        host = full_host(service["metadata"]["name"], service["metadata"]["namespace"])
+        for port in service["spec"].get("ports") or []:
+            names, target = server_names.get((host, port["port"])), proxy.target_port(port)
+            if names and target and proxy.selected_by(service):
+                http2, known = found.get(target, (True, []))
+                found[target] = (http2 and speaks_http2(port), [*known, *names])
+    return found
+
+
+def _names_in_reach(proxy: Proxy, mesh: Mesh) -> list[Json]:
+    """Return a virtual host per service and port; only services that this very cluster has can be resolved by name."""
+    of_mesh = [one for one in virtualservices.by_age(mesh.virtual_services) if MESH in one.gateways]
+    hosts = []
+    for service in (one for one in mesh.services.values() if proxy.cluster in one.clusters):
+        rule = next((one for one in of_mesh if service.host in one.hosts), None)
+        for port in service.instances:
+            if rule is None:
+                ways = [virtualservices.route_to(clusters.outbound_name(service.host, port))]
+            else:
+                ways = virtualservices.routes(rule, Entry(gateway=MESH, port=port), mesh.services)
+            domains = _domains(service, port, proxy.namespace)
+            hosts.append({"name": f"{service.host}:{port}", "domains": domains, "routes": ways})
+    return hosts
+
+
+def _domains(service: MeshService, port: int, namespace: str) -> list[str]:
+    full = f"{service.name}.{service.namespace}"
+    names = [full, f"{full}.svc", service.host]
+    if service.namespace == namespace:
+        names.insert(0, service.name)
+    return [*(names if port == HTTP_PORT else []), *(f"{name}:{port}" for name in names)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Server:
+    """One server of one Gateway."""
+
+    gateway: str
+    """``namespace/name``."""
+    port: int
+    http: bool
+    hosts: Sequence[str]
+
+
+def _gateway(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
+    servers = [server for one in mesh.gateway_objects for server in _servers(one, proxy)]
+    wanted = [clusters.admin(proxy.address)]
+    if any(server.http for server in servers):
+        wanted += _outbound_clusters(proxy, mesh, folder)
+    if any(not server.http for server in servers):
+        wanted += [
+            clusters.cluster(
+                clusters.server_name(name),
+                balancing.passed_through(proxy, service.instances[port], policy),
+                lb_policy=balancing.ROUND_ROBIN,
+            )
+            for service, port, name, policy in _service_ports(mesh, proxy.namespace)
+        ]
+    nothing = listeners.direct_response(404)
+    http_ports = sorted({server.port for server in servers if server.http})
+    by_port = {port: [one for one in servers if one.http and one.port == port] for port in http_ports}
+    routes = {
+        f"gateway-{port}": listeners.routes(
+            f"gateway-{port}", _virtual_hosts(found, mesh), otherwise=nothing, any_port=True
+        )
+        for port, found in by_port.items()
+    }
+    return Resources(listeners=_gateway_listeners(proxy, mesh, servers, folder), clusters=wanted, routes=routes)
+
+
+def _is_http(server: Object) -> bool | None:
+    """True: plain HTTP. False: TLS passed through. None: not served."""
+    if (server.get("tls") or {}).get("mode") == AUTO_PASSTHROUGH:
+        return False
+    return True if server["port"].get("protocol", "").upper() in HTTP_PROTOCOLS else None
+
+
+def _servers(gateway: Object, proxy: Proxy) -> list[_Server]:
+    metadata, spec = gateway["metadata"], gateway["spec"]
+    if not carries(proxy.labels, spec.get("selector")):
+        return []
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    return [
+        _Server(gateway=name, port=one["port"]["number"], http=http, hosts=one.get("hosts") or ["*"])
+        for one in spec.get("servers") or []
+        if (http := _is_http(one)) is not None
+    ]
+
+
+def _gateway_listeners(proxy: Proxy, mesh: Mesh, servers: Sequence[_Server], folder: ProxyFolder) -> list[Json]:
+    """Return the gateway's listeners; each also answers on its load balancers' addresses itself."""
+    fronts: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    targets: dict[int, int] = {}
+    for service in (service for service in mesh.own_services if proxy.selected_by(service)):
+        for port in service["spec"].get("ports") or []:
+            if target := proxy.target_port(port):
+                targets.setdefault(port["port"], target)
+                addresses = load_balancer_addresses(service)
+                fronts[target] += [(ip, mesh.bindable(port["port"])) for ip in addresses]
+    found = [listeners.health(proxy.address, fronts[PROXY_HEALTH_PORT]), listeners.metrics(proxy.address)]
+    for port, http in sorted({(server.port, server.http) for server in servers}):
+        name, target = f"gateway-{port}", targets.get(port, port)
+        bound, also = mesh.bindable(target), fronts[target]
+        if http:
+            found.append(listeners.gateway(name, proxy.address, bound, folder, also))
+        else:
+            found.append(listeners.passthrough(name, proxy.address, bound, also))
+    return found
+
+
+def _virtual_hosts(servers: Sequence[_Server], mesh: Mesh) -> list[Json]:
+    """Return one virtual host per domain; several VirtualServices for one domain are merged, the oldest first."""
+    found: dict[str, list[Json]] = defaultdict(list)
+    for one in virtualservices.by_age(mesh.virtual_services):
+        for server in (server for server in servers if server.gateway in one.gateways):
+            entry = Entry(gateway=server.gateway, port=server.port)
+            allowed = [host for pattern in server.hosts if (host := _allowed(pattern, one.namespace, server))]
+            # Of two hosts that agree, the narrower one counts.
+            narrow = {host for host in one.hosts if any(host_covers(wide, host) for wide in allowed)}
+            narrow |= {host for host in allowed if any(host_covers(wide, host) for wide in one.hosts)}
+            for domain in sorted(narrow):
+                found[domain] += virtualservices.routes(one, entry, mesh.services)
+    return [{"name": domain, "domains": [domain], "routes": ways} for domain, ways in sorted(found.items())]
+
+
+def _allowed(pattern: str, namespace: str, server: _Server) -> str:
+    """Return the host part of a server's ``[namespace/]host``; "" when it is not for this namespace."""
+    scope, slash, host = pattern.rpartition("/")
+    home = server.gateway.partition("/")[0]
+    ours = {"*": namespace, ".": home}.get(scope, scope) == namespace
+    return host if not slash or ours else ""

@@ -1,7 +1,9 @@
-"""What becomes of a pod that the API server shows to the webhook: pure, an AdmissionReview in, an answer out.
+"""Injection: what becomes of a pod that the API server shows to the webhook, and the webhook itself.
 
-Which pods are shown at all is decided by the selectors of the MutatingWebhookConfiguration: the namespace's label
-``istio.io/rev``, or the pod's where the namespace has none; never in a namespace labelled ``istio-injection``.
+``review`` is pure: an AdmissionReview in, an answer out. Which pods are shown at all is decided by the selectors of the
+MutatingWebhookConfiguration: the namespace's label ``istio.io/rev``, or the pod's where the namespace has none; never in
+a namespace labelled ``istio-injection``. As with Istio's CNI plugin there is no init container: traffic is not
+redirected, programs use the sidecar as proxy.
 """
 
 from __future__ import annotations
@@ -9,35 +11,79 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from typing import Any
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jsonpatch
+from aiohttp import web
 
-from meshbook.lab.istiod import templates
-from meshbook.lab.istiod.templates import Workload
-from meshbook.lab.topology import REVISION
+from meshbook.lab.topology import (
+    PROXY_HEALTH_PORT,
+    PROXY_METRICS_PORT,
+    REVISION,
+    TRUST_DOMAIN,
+    WEBHOOK_PORT,
+    ClusterTopology,
+)
+from meshbook.objects import PROXY_CONTAINER, REVISION_LABEL, Object
 
 INJECT = "sidecar.istio.io/inject"
 TEMPLATES = "inject.istio.io/templates"
 SIDECAR, GATEWAY = "sidecar", "gateway"
 IGNORED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
+
+IMAGE = "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9"
+AUTO_IMAGE = "auto"
+"""Stands in a gateway's manifest where the proxy's image is to come."""
+ROOT_CONFIG_MAP = "istio-ca-root-cert"
+ROOT_VOLUME = "istiod-ca-cert"
+PROBE_PERIOD_S = 1
+"""Istio asks every 2 s after 1 s; the lab is ready sooner than that."""
+
+CANONICAL_NAME = "service.istio.io/canonical-name"
+CANONICAL_REVISION = "service.istio.io/canonical-revision"
 LIST_KEYS = {"env": "name", "ports": "containerPort", "volumeMounts": "name"}
 """By which field the members of a container's lists are the same."""
-
-Object = dict[str, Any]
+MAX_REVIEW_BYTES = 4 * 1024 * 1024
 
 
 class UnknownTemplate(ValueError):
     """A pod asks for an injection template that is not there."""
 
 
-def review(request: Object, cluster: str, network: str) -> Object:
+class Webhook:
+    """Serves ``/inject`` by HTTPS on the istiod address of one cluster. No Kubernetes client, no state."""
+
+    def __init__(self, cluster: ClusterTopology, tls: ssl.SSLContext) -> None:
+        self._cluster = cluster
+        self._tls = tls
+        app = web.Application(client_max_size=MAX_REVIEW_BYTES)
+        app.router.add_post("/inject", self._inject)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._cluster.istiod_address, WEBHOOK_PORT, ssl_context=self._tls).start()
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    async def _inject(self, request: web.Request) -> web.Response:
+        try:
+            answer = review(await request.json(), self._cluster)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            return web.Response(status=400, text=f"not an AdmissionReview of a pod: {error!r}")
+        return web.json_response(answer)
+
+
+def review(request: Object, cluster: ClusterTopology) -> Object:
     """Answer an AdmissionReview (v1) for a pod of ``cluster``."""
     question = request["request"]
     answer: Object = {"uid": question["uid"], "allowed": True}
     pod, namespace = question["object"], question.get("namespace", "")
     try:
-        operations = jsonpatch.make_patch(pod, patched(pod, namespace, cluster, network)).patch
+        operations = jsonpatch.make_patch(pod, injected(pod, namespace, cluster)).patch
     except UnknownTemplate as error:
         answer |= {"allowed": False, "status": {"code": 400, "message": str(error)}}
         operations = []
@@ -46,74 +92,95 @@ def review(request: Object, cluster: str, network: str) -> Object:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
 
 
-def patched(pod: Object, namespace: str, cluster: str, network: str) -> Object:
+def injected(pod: Object, namespace: str, cluster: ClusterTopology) -> Object:
     """Return the pod with its proxy, or as it was when it does not want one."""
-    if not wanted(pod, namespace):
+    said = pod.get("metadata", {})
+    labels, annotations = said.get("labels") or {}, said.get("annotations") or {}
+    wish = labels.get(INJECT) or annotations.get(INJECT, "true")
+    if wish == "false" or pod["spec"].get("hostNetwork") or namespace in IGNORED_NAMESPACES:
         return pod
-    template = _template(pod)
+    template = annotations.get(TEMPLATES, SIDECAR)
+    if template not in (SIDECAR, GATEWAY):
+        raise UnknownTemplate(f"injection template {template!r} is not there; known: {SIDECAR}, {GATEWAY}")
     result = copy.deepcopy(pod)
-    workload = _workload(pod, namespace, cluster, network)
-    _add_container(result["spec"], templates.container(workload, router=template == GATEWAY))
-    _add_by_name(result["spec"].setdefault("volumes", []), templates.volumes())
-    metadata = result["metadata"]
-    metadata["labels"] = templates.pod_labels(workload, router=template == GATEWAY) | (metadata.get("labels") or {})
-    first = result["spec"]["containers"][0]["name"]
-    metadata["annotations"] = templates.pod_annotations(first, _status()) | (metadata.get("annotations") or {})
+    spec, metadata = result["spec"], result.setdefault("metadata", {})
+    name = _workload_name(said, labels)
+    revision = labels.get(CANONICAL_REVISION) or labels.get("version", "latest")
+    # The TLS mode tells clients that a sidecar listens; what the pod says itself counts.
+    tls = {} if template == GATEWAY else {"security.istio.io/tlsMode": "istio"}
+    metadata["labels"] = {**tls, CANONICAL_NAME: name, CANONICAL_REVISION: revision, **labels}
+    _add_container(spec, _container(name, cluster, router=template == GATEWAY))
+    _add_missing(spec.setdefault("volumes", []), [{"name": ROOT_VOLUME, "configMap": {"name": ROOT_CONFIG_MAP}}])
+    first = spec["containers"][0]["name"]
+    metadata["annotations"] = {
+        "sidecar.istio.io/status": _status(),
+        REVISION_LABEL: REVISION,
+        "kubectl.kubernetes.io/default-container": first,
+        "kubectl.kubernetes.io/default-logs-container": first,
+        **annotations,
+    }
     return result
 
 
-def wanted(pod: Object, namespace: str) -> bool:
-    """Tell whether a pod that was shown to the webhook gets a proxy."""
-    metadata, spec = pod.get("metadata", {}), pod["spec"]
-    said = (metadata.get("labels") or {}).get(INJECT) or (metadata.get("annotations") or {}).get(INJECT, "true")
-    return said != "false" and not spec.get("hostNetwork") and namespace not in IGNORED_NAMESPACES
-
-
-def _template(pod: Object) -> str:
-    name: str = (pod.get("metadata", {}).get("annotations") or {}).get(TEMPLATES, SIDECAR)
-    if name not in (SIDECAR, GATEWAY):
-        raise UnknownTemplate(f"injection template {name!r} is not there; known: {SIDECAR}, {GATEWAY}")
-    return name
-
-
-def _workload(pod: Object, namespace: str, cluster: str, network: str) -> Workload:
-    metadata = pod["metadata"]
-    labels = metadata.get("labels") or {}
+def _workload_name(metadata: Object, labels: Mapping[str, str]) -> str:
     generated = metadata.get("generateName", "").rstrip("-")
     owner = generated.removesuffix(f"-{labels.get('pod-template-hash', '')}") if generated else metadata.get("name", "")
-    names = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-    return Workload(
-        name=next((labels[name] for name in names if name in labels), owner),
-        namespace=namespace,
-        cluster=cluster,
-        network=network,
-        version=labels.get("service.istio.io/canonical-revision") or labels.get("version", "latest"),
-    )
+    names = (CANONICAL_NAME, "app.kubernetes.io/name", "app")
+    return next((labels[name] for name in names if name in labels), owner)
 
 
 def _status() -> str:
-    return json.dumps(
-        {
-            "initContainers": None,
-            "containers": [templates.CONTAINER],
-            "volumes": [volume["name"] for volume in templates.volumes()],
-            "imagePullSecrets": None,
-            "revision": REVISION,
-        }
-    )
+    added = {"initContainers": None, "containers": [PROXY_CONTAINER], "volumes": [ROOT_VOLUME]}
+    return json.dumps({**added, "imagePullSecrets": None, "revision": REVISION})
+
+
+def _container(workload: str, cluster: ClusterTopology, *, router: bool) -> Object:
+    """Return the proxy's container, of a sidecar or of a gateway (``router``)."""
+    role = "router" if router else "sidecar"
+    fields = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "INSTANCE_IP": "status.podIP"}
+    values = {
+        "ISTIO_META_CLUSTER_ID": cluster.name,
+        "ISTIO_META_NETWORK": cluster.network,
+        "ISTIO_META_WORKLOAD_NAME": workload,
+        "TRUST_DOMAIN": TRUST_DOMAIN,
+    }
+    return {
+        "name": PROXY_CONTAINER,
+        "image": IMAGE,
+        "args": ["proxy", role, "--domain", "$(POD_NAMESPACE).svc.cluster.local", "--proxyLogLevel=warning"],
+        "env": [
+            *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()),
+            *({"name": name, "value": value} for name, value in values.items()),
+        ],
+        "ports": [{"name": "http-envoy-prom", "containerPort": PROXY_METRICS_PORT, "protocol": "TCP"}],
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz/ready", "port": PROXY_HEALTH_PORT},
+            "periodSeconds": PROBE_PERIOD_S,
+            "timeoutSeconds": 3,
+            "failureThreshold": 30,
+        },
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsGroup": 1337,
+            "runAsNonRoot": True,
+            "runAsUser": 1337,
+        },
+        "volumeMounts": [{"name": ROOT_VOLUME, "mountPath": "/var/run/secrets/istio"}],
+    }
 
 
 def _add_container(spec: Object, template: Object) -> None:
     """Append the proxy, or complete the pod's own container of that name: what the pod says itself counts."""
     for position, own in enumerate(spec["containers"]):
         if own["name"] == template["name"]:
-            spec["containers"][position] = _merged(template, _without_auto(own))
+            stated = {key: value for key, value in own.items() if (key, value) != ("image", AUTO_IMAGE)}
+            spec["containers"][position] = _merged(template, stated)
             return
     spec["containers"].append(template)
-
-
-def _without_auto(container: Object) -> Object:
-    return {key: value for key, value in container.items() if (key, value) != ("image", templates.AUTO_IMAGE)}
 
 
 def _merged(template: Object, own: Object) -> Object:
@@ -121,7 +188,7 @@ def _merged(template: Object, own: Object) -> Object:
     for key, value in own.items():
         if key in LIST_KEYS and isinstance(value, list):
             result[key] = list(value)
-            _add_by_name(result[key], template.get(key, []), LIST_KEYS[key])
+            _add_missing(result[key], template.get(key, []), LIST_KEYS[key])
         elif isinstance(value, dict) and isinstance(template.get(key), dict) and key != "readinessProbe":
             result[key] = _merged(template[key], value)
         else:
@@ -129,6 +196,6 @@ def _merged(template: Object, own: Object) -> Object:
     return result
 
 
-def _add_by_name(members: list[Object], more: list[Object], key: str = "name") -> None:
+def _add_missing(members: list[Object], more: list[Object], key: str = "name") -> None:
     known = {member.get(key) for member in members}
     members += [copy.deepcopy(one) for one in more if one.get(key) not in known]

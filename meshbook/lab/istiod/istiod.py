@@ -1,22 +1,27 @@
-"""One cluster's istiod: follows the API servers, and brings every proxy's folder up to date after each change."""
+"""One cluster's istiod: follows the API servers, and brings every proxy's folder up to date after each change.
+
+What a proxy is to serve is decided in ``configuration``; how it gets there (files, certificates) stands here alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from meshbook.lab import client as api
-from meshbook.lab.client import Client
-from meshbook.lab.istiod import configuration, distribution, gateway, proxies, registry, virtualservices
-from meshbook.lab.istiod.certificates import RootCertificates
-from meshbook.lab.istiod.proxies import Proxy
-from meshbook.lab.istiod.registry import Object
+from meshbook.lab.client import ApiError, Client, Informer
+from meshbook.lab.envoy import ProxyFolder, write
+from meshbook.lab.istiod import configuration, registry, virtualservices
+from meshbook.lab.istiod.injection import ROOT_CONFIG_MAP, Webhook
+from meshbook.lab.istiod.registry import Mesh, Proxy
 from meshbook.lab.istiod.sources import EVERYWHERE, OWN_ONLY, SYNC_TIMEOUT_S, RemoteClusters, Source
-from meshbook.lab.istiod.upstreams import Mesh
-from meshbook.lab.istiod.webhook import Webhook
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology
+from meshbook.objects import Object, is_deleting
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +29,10 @@ QUIET_S = 0.1
 """Istio's debounce: changes that follow each other sooner than this go out as one."""
 LONGEST_QUIET_S = 1.0
 """Changes are not held back for longer than this, however many there are."""
+
+ROOT_LABELS = {"istio.io/config": "true"}
+ROOT_KEY = "root-cert.pem"
+RETRY_S = 1.0
 
 
 class Debounce:
@@ -41,16 +50,13 @@ class Debounce:
         """Wait for a notification, and then until there was none for a while."""
         await self._changed.wait()
         deadline = time.monotonic() + self._longest_s
-        while self._changed.is_set() and time.monotonic() < deadline:
+        while self._changed.is_set() and (left_s := deadline - time.monotonic()) > 0:
             self._changed.clear()
-            await self._quiet(deadline)
-
-    async def _quiet(self, deadline: float) -> None:
-        try:
-            async with asyncio.timeout(min(self._quiet_s, deadline - time.monotonic())):
-                await self._changed.wait()
-        except TimeoutError:
-            return
+            try:
+                async with asyncio.timeout(min(self._quiet_s, left_s)):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
 
 
 class Istiod:
@@ -63,13 +69,11 @@ class Istiod:
         self._debounce = Debounce()
         self._own = Source(cluster.name, client, (*EVERYWHERE, *OWN_ONLY), self._debounce.notify)
         self._remotes = RemoteClusters(client, self._debounce.notify)
-        self._roots = RootCertificates(client, authority, self._own.informers[api.NAMESPACES])
+        self._roots = RootCertificates(client, authority.root_pem, self._own.informers[api.NAMESPACES])
         tls = authority.server_context(f"{cluster.name}-istiod", [cluster.istiod_address])
         self._webhook = Webhook(cluster, tls)
-        self._own.informers[api.GATEWAYS].subscribe(lambda event, one: _warn(event, one, gateway.unsupported(one)))
-        self._own.informers[api.VIRTUAL_SERVICES].subscribe(
-            lambda event, one: _warn(event, one, virtualservices.unsupported(one))
-        )
+        self._own.informers[api.GATEWAYS].subscribe(_warning(configuration.unsupported))
+        self._own.informers[api.VIRTUAL_SERVICES].subscribe(_warning(virtualservices.unsupported))
 
     async def run(self) -> None:
         """Serve until cancelled; the first push waits until all clusters are known."""
@@ -81,44 +85,91 @@ class Istiod:
                 await self._own.synced(SYNC_TIMEOUT_S)
                 await self._remotes.synced()
                 while True:
-                    self.push()
+                    self._push()
                     await self._debounce.settled()
         finally:
             await self._webhook.stop()
 
-    def push(self) -> int:
-        """Bring all proxies' folders up to date; return the number of files that changed."""
-        own = self._own.view()
-        mesh = Mesh(
-            registry=registry.build([own, *self._remotes.views()]),
-            services=list(own.services.values()),
-            gateways=self._listed(api.GATEWAYS),
-            virtual_services=self._listed(api.VIRTUAL_SERVICES),
-            destination_rules=self._listed(api.DESTINATION_RULES),
-            bindable=self._topology.bindable,
-        )
-        return sum(self._configure(proxy, mesh) for proxy in proxies.of_cluster(own))
-
-    def _configure(self, proxy: Proxy, mesh: Mesh) -> int:
-        """Write one proxy's files. One that cannot be configured must not keep the others from theirs."""
-        path = self._topology.proxy_folder(self._cluster.name, proxy.namespace, proxy.name)
-        if proxy.terminating and not path.exists():
-            return 0
-        folder = distribution.folder_of(path, self._authority)
-        try:
-            certificates = distribution.certificates(folder, proxy.identity, self._authority)
-            files = configuration.files(proxy, mesh, folder)
-            return len(distribution.write(path, {**certificates, **files}))
-        except (KeyError, TypeError, ValueError, AttributeError, OSError):
-            log.exception("%s: proxy of %s/%s not configured", self._cluster.name, proxy.namespace, proxy.name)
-            return 0
-
-    def _listed(self, resource: api.Resource) -> list[Object]:
-        return [obj for _, obj in sorted(self._own.objects(resource).items())]
+    def _push(self) -> None:
+        """Bring all proxies up to date. One that cannot be configured must not keep the others from theirs."""
+        istio = {
+            "gateway_objects": self._own.listed(api.GATEWAYS),
+            "virtual_services": self._own.listed(api.VIRTUAL_SERVICES),
+            "destination_rules": self._own.listed(api.DESTINATION_RULES),
+        }
+        mesh = registry.mesh(self._own.view(), self._remotes.views(), istio, self._topology.bindable)
+        for proxy in mesh.proxies:
+            path = self._topology.proxy_folder(proxy.cluster, proxy.namespace, proxy.name)
+            if proxy.terminating and not path.exists():
+                continue
+            try:
+                deliver(proxy, mesh, path, self._authority)
+            except (KeyError, TypeError, ValueError, AttributeError, OSError):
+                log.exception("%s: proxy of %s/%s not configured", proxy.cluster, proxy.namespace, proxy.name)
 
 
-def _warn(event: str, obj: Object, unsupported: list[str]) -> None:
-    if unsupported and event != "DELETED":
-        metadata = obj["metadata"]
-        name = f"{obj['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
-        log.warning("%s: the lab does not do %s", name, ", ".join(unsupported))
+def deliver(proxy: Proxy, mesh: Mesh, path: Path, authority: Authority) -> list[str]:
+    """Bring a proxy's folder to what it is to serve; return the names of the files that changed.
+
+    A workload keeps its certificate until the root of trust changes, after which its files are named.
+    """
+    folder = ProxyFolder(path=path, root=hashlib.sha256(authority.root_pem.encode()).hexdigest()[:12])
+    certificates = {}
+    if not all((path / name).exists() for name in (folder.certificate, folder.key, folder.trusted_root)):
+        certificate, key = authority.issue_workload(proxy.identity)
+        certificates = {folder.certificate: certificate, folder.key: key, folder.trusted_root: authority.root_pem}
+    return write(path, configuration.resources(proxy, mesh, folder), certificates)
+
+
+class RootCertificates:
+    """Keeps the ConfigMap ``istio-ca-root-cert``, the root that workloads trust, in all namespaces that stay."""
+
+    def __init__(self, client: Client, root_pem: str, namespaces: Informer) -> None:
+        self._client = client
+        self._root_pem = root_pem
+        self._namespaces = namespaces
+        labels = ",".join(f"{key}={value}" for key, value in ROOT_LABELS.items())
+        self._config_maps = Informer(client, api.CONFIG_MAPS, labels=labels)
+        self._changed = asyncio.Event()
+        for informer in (namespaces, self._config_maps):
+            informer.subscribe(lambda _event, _obj: self._changed.set())
+
+    async def run(self) -> None:
+        """Put the ConfigMap wherever it is missing or differs; ends by cancellation."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._config_maps.run())
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                if not await self._reconcile():
+                    await asyncio.sleep(RETRY_S)
+                    self._changed.set()
+
+    async def _reconcile(self) -> bool:
+        """Return whether every namespace has the ConfigMap now."""
+        complete = True
+        for (_, namespace), obj in sorted(self._namespaces.objects.items()):
+            present = self._config_maps.objects.get((namespace, ROOT_CONFIG_MAP), {}).get("data") or {}
+            if is_deleting(obj) or present.get(ROOT_KEY) == self._root_pem:
+                continue
+            metadata = {"name": ROOT_CONFIG_MAP, "namespace": namespace, "labels": ROOT_LABELS}
+            data = {ROOT_KEY: self._root_pem}
+            wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            try:
+                await self._client.apply(api.CONFIG_MAPS, wanted, manager="istiod")
+            except ApiError as error:
+                complete = False
+                log.info("root certificate for namespace %s: %s", namespace, error.message)
+        return complete
+
+
+def _warning(unsupported: Callable[[Object], list[str]]) -> Callable[[str, Object], None]:
+    """Return a subscriber that says in the log what of an object the lab does not do."""
+
+    def warn(event: str, obj: Object) -> None:
+        if event != "DELETED" and (missing := unsupported(obj)):
+            metadata = obj["metadata"]
+            name = f"{obj['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
+            log.warning("%s: the lab does not do %s", name, ", ".join(missing))
+
+    return warn

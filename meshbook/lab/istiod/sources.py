@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from meshbook.errors import LabError
 from meshbook.lab import client as api
-from meshbook.lab.client import Client, Informer, Resource
-from meshbook.lab.istiod.registry import SYSTEM_NAMESPACE, ClusterView, Object, labels_of
+from meshbook.lab.client import Client, Informer, Resource, key_of
+from meshbook.lab.istiod.registry import ClusterView
+from meshbook.objects import SYSTEM_NAMESPACE, Object, is_deleting, labels_of
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ Notify = Callable[[], None]
 
 
 class Source:
-    """The informers of one cluster. ``notify`` is called when something changed that the mesh depends on."""
+    """What is followed of one cluster. ``notify`` is called when something changed that the mesh depends on."""
 
     def __init__(self, name: str, client: Client, resources: Sequence[Resource], notify: Notify) -> None:
         self.name = name
@@ -41,17 +42,13 @@ class Source:
             informer.subscribe(self._changed)
 
     def view(self) -> ClusterView:
+        namespaces, services, slices, pods, nodes = (self.informers[resource].objects for resource in EVERYWHERE)
         return ClusterView(
-            name=self.name,
-            namespaces=self.objects(api.NAMESPACES),
-            services=self.objects(api.SERVICES),
-            slices=self.objects(api.ENDPOINT_SLICES),
-            pods=self.objects(api.PODS),
-            nodes=self.objects(api.NODES),
+            name=self.name, namespaces=namespaces, services=services, slices=slices, pods=pods, nodes=nodes
         )
 
-    def objects(self, resource: Resource) -> Mapping[tuple[str, str], Object]:
-        return self.informers[resource].objects
+    def listed(self, resource: Resource) -> list[Object]:
+        return [obj for _, obj in sorted(self.informers[resource].objects.items())]
 
     async def run(self) -> None:
         """Follow the cluster; ends by cancellation."""
@@ -65,8 +62,7 @@ class Source:
 
     def _changed(self, event: str, obj: Object) -> None:
         """Pass on what matters: most changes of pods and nodes are of their conditions, which nobody here reads."""
-        metadata = obj["metadata"]
-        key = (obj["kind"], metadata.get("namespace", ""), metadata["name"])
+        key = (obj["kind"], *key_of(obj))
         now = None if event == "DELETED" else _essence(obj)
         if self._seen.get(key) != now:
             self._seen[key] = now
@@ -74,20 +70,19 @@ class Source:
 
 
 def _essence(obj: Object) -> Any:
-    metadata, status = obj["metadata"], obj.get("status", {})
+    status = obj.get("status", {})
     if obj["kind"] == "Node":
         return dict(labels_of(obj))
     if obj["kind"] == "Pod":
         ended = status.get("phase") in ("Succeeded", "Failed")
-        return dict(labels_of(obj)), status.get("podIP"), ended, "deletionTimestamp" in metadata
-    return metadata["resourceVersion"]
+        return dict(labels_of(obj)), status.get("podIP"), ended, is_deleting(obj)
+    return obj["metadata"]["resourceVersion"]
 
 
 class RemoteClusters:
     """The clusters that remote secrets in the system namespace name: each is followed while its secret is there."""
 
     def __init__(self, client: Client, notify: Notify) -> None:
-        self._client = client
         self._notify = notify
         self._secrets = Informer(client, api.SECRETS, namespace=SYSTEM_NAMESPACE, labels=REMOTE_SECRETS)
         self._secrets.subscribe(lambda _event, _secret: self._changed.set())
@@ -120,19 +115,24 @@ class RemoteClusters:
 
     async def _reconcile(self) -> None:
         async with self._one_at_a_time:
-            named = _kubeconfigs(self._secrets.objects.values())
-            await self._forget(named)
+            named = self._kubeconfigs()
+            for name in [name for name, (text, _, _) in self._followed.items() if named.get(name) != text]:
+                _, source, task = self._followed.pop(name)
+                task.cancel()
+                await source.client.close()
+                self._notify()
             for name in sorted(named.keys() - self._followed.keys()):
-                await self._follow(name, named[name])
+                self._follow(name, named[name])
 
-    async def _forget(self, named: Mapping[str, str]) -> None:
-        for name in [name for name, (text, _, _) in self._followed.items() if named.get(name) != text]:
-            _, source, task = self._followed.pop(name)
-            task.cancel()
-            await source.client.close()
-            self._notify()
+    def _kubeconfigs(self) -> Mapping[str, str]:
+        """Return kubeconfigs by cluster name: every data value of every remote secret is one."""
+        return {
+            name: base64.b64decode(value).decode(errors="replace")
+            for secret in self._secrets.objects.values()
+            for name, value in (secret.get("data") or {}).items()
+        }
 
-    async def _follow(self, name: str, text: str) -> None:
+    def _follow(self, name: str, text: str) -> None:
         try:
             config = yaml.safe_load(text)
             client = Client.from_config(config, config["current-context"])
@@ -141,12 +141,3 @@ class RemoteClusters:
             return
         source = Source(name, client, EVERYWHERE, self._notify)
         self._followed[name] = (text, source, self._tasks.create_task(source.run()))
-
-
-def _kubeconfigs(secrets: Iterable[Object]) -> dict[str, str]:
-    """Return kubeconfigs by cluster name: every data value of every remote secret is one."""
-    return {
-        name: base64.b64decode(value).decode(errors="replace")
-        for secret in secrets
-        for name, value in (secret.get("data") or {}).items()
-    }

@@ -1,4 +1,4 @@
-"""VirtualServices: which of them a proxy follows, and their HTTP routes as Envoy's. Pure.
+"""VirtualServices: which of them concern a proxy, and their HTTP rules as Envoy's routes. Pure.
 
 Understood of ``http[]``: ``match`` (uri, headers, method, port, gateways), ``route`` with weights,
 ``timeout``, ``retries.attempts``, ``rewrite.uri``. ``unsupported`` names what else a VirtualService asks for.
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshbook.lab.envoy.clusters import outbound_name
-from meshbook.lab.envoy.elements import Json
-from meshbook.lab.envoy.routes import Match, Route, Target
-from meshbook.lab.istiod.policies import duration_s, full_host
-from meshbook.lab.istiod.registry import Object, Registry
+from meshbook.lab.envoy.elements import Json, seconds
+from meshbook.lab.envoy.listeners import retry_policy
+from meshbook.lab.istiod.balancing import duration_s
+from meshbook.lab.istiod.registry import MeshService, full_host
+from meshbook.objects import Object
 
 MESH = "mesh"
 RULE_KEYS = {"name", "match", "route", "timeout", "retries", "rewrite"}
@@ -30,6 +31,18 @@ class Entry:
     port: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class VirtualService:
+    """What matters of one VirtualService object."""
+
+    age: tuple[str, str, str]
+    namespace: str
+    gateways: Sequence[str]
+    """As ``namespace/name``, or ``mesh``."""
+    hosts: Sequence[str]
+    rules: Sequence[Object]
+
+
 def unsupported(virtual_service: Object) -> list[str]:
     """Return what this VirtualService asks for that is not done here."""
     spec = virtual_service["spec"]
@@ -40,37 +53,38 @@ def unsupported(virtual_service: Object) -> list[str]:
     return sorted(found)
 
 
-def gateways_of(virtual_service: Object) -> list[str]:
-    """Return the gateways that a VirtualService is bound to, as ``namespace/name`` or ``mesh``."""
-    namespace = virtual_service["metadata"]["namespace"]
-    names = virtual_service["spec"].get("gateways") or [MESH]
-    return [_qualified(name, namespace) for name in names]
-
-
-def hosts_of(virtual_service: Object) -> list[str]:
-    namespace = virtual_service["metadata"]["namespace"]
-    return [full_host(host, namespace) for host in virtual_service["spec"].get("hosts") or []]
-
-
-def by_age(virtual_services: Sequence[Object]) -> list[Object]:
-    """Sort as Istio merges them: the oldest first."""
-    return sorted(virtual_services, key=lambda one: (one["metadata"].get("creationTimestamp", ""), _name(one)))
-
-
-def routes(virtual_service: Object, entry: Entry, registry: Registry) -> list[Route]:
-    """Return the HTTP routes for requests that come in at ``entry``; rules with unknown conditions never match."""
-    namespace = virtual_service["metadata"]["namespace"]
+def by_age(objects: Sequence[Object]) -> list[VirtualService]:
+    """Return the VirtualServices as Istio merges them: the oldest first."""
     found = []
-    for rule in virtual_service["spec"].get("http") or []:
-        targets = _targets(rule, namespace, entry, registry)
-        matches = [match for match in rule.get("match") or [{}] if _applies(match, namespace, entry)]
-        if targets and not rule.keys() - RULE_KEYS:
-            found += [_route(rule, match, targets) for match in matches]
+    for one in objects:
+        metadata, spec = one["metadata"], one["spec"]
+        namespace = metadata["namespace"]
+        read = VirtualService(
+            age=(metadata.get("creationTimestamp", ""), namespace, metadata["name"]),
+            namespace=namespace,
+            gateways=[_qualified(name, namespace) for name in spec.get("gateways") or [MESH]],
+            hosts=[full_host(host, namespace) for host in spec.get("hosts") or []],
+            rules=spec.get("http") or [],
+        )
+        found.append(read)
+    return sorted(found, key=lambda one: one.age)
+
+
+def routes(virtual_service: VirtualService, entry: Entry, services: Mapping[str, MeshService]) -> list[Json]:
+    """Return the routes for requests that come in at ``entry``; rules with unknown conditions never match."""
+    namespace, found = virtual_service.namespace, list[Json]()
+    for rule in virtual_service.rules:
+        destination = _destination(rule.get("route") or [], namespace, entry, services)
+        if destination and not rule.keys() - RULE_KEYS:
+            matches = [match for match in rule.get("match") or [{}] if _applies(match, namespace, entry)]
+            action = destination | _options(rule)
+            found += [{"match": _match(match), "route": action} for match in matches]
     return found
 
 
-def _name(obj: Object) -> str:
-    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+def route_to(cluster: str) -> Json:
+    """Return the route of all requests of a service that no VirtualService speaks of."""
+    return {"match": {"prefix": "/"}, "route": {"cluster": cluster, **_options({})}}
 
 
 def _qualified(gateway: str, namespace: str) -> str:
@@ -84,52 +98,52 @@ def _applies(match: Mapping[str, Any], namespace: str, entry: Entry) -> bool:
     return not gateways or entry.gateway in gateways
 
 
-def _route(rule: Object, match: Mapping[str, Any], targets: Sequence[Target]) -> Route:
-    attempts = (rule.get("retries") or {}).get("attempts", DEFAULT_RETRIES)
-    return Route(
-        targets=targets,
-        match=_match(match),
-        timeout_s=duration_s(rule.get("timeout"), 0),
-        retries=attempts,
-        rewrite=(rule.get("rewrite") or {}).get("uri", ""),
-    )
+def _options(rule: Mapping[str, Any]) -> Json:
+    """Return time-out (0: none, as in Istio), retries and rewrite."""
+    options: Json = {"timeout": seconds(duration_s(rule.get("timeout"), 0))}
+    if attempts := (rule.get("retries") or {}).get("attempts", DEFAULT_RETRIES):
+        options["retry_policy"] = retry_policy(attempts)
+    if rewrite := (rule.get("rewrite") or {}).get("uri"):
+        options["prefix_rewrite"] = rewrite
+    return options
 
 
-def _match(match: Mapping[str, Any]) -> Match:
-    headers = {name: _string(condition) for name, condition in (match.get("headers") or {}).items()}
+def _match(match: Mapping[str, Any]) -> Json:
+    conditions = dict(match.get("headers") or {})
     if match.get("method"):
-        headers[":method"] = _string(match["method"])
-    for kind in ("exact", "prefix", "regex"):
-        path = (match.get("uri") or {}).get(kind)
-        if path is not None:
-            return Match(kind=kind, path=path, headers=headers)
-    return Match(headers=headers)
+        conditions[":method"] = match["method"]
+    headers = [{"name": name, "string_match": _string(one)} for name, one in conditions.items()]
+    uri = match.get("uri") or {}
+    if "exact" in uri:
+        path: Json = {"path": uri["exact"]}
+    elif "regex" in uri:
+        path = {"safe_regex": {"regex": uri["regex"]}}
+    else:
+        path = {"prefix": uri.get("prefix", "/")}
+    return {**path, **({"headers": headers} if headers else {})}
 
 
 def _string(condition: Mapping[str, str]) -> Json:
     """Return Istio's string match in Envoy's shape; an empty one asks for presence only."""
-    if "regex" in condition:
-        return {"safe_regex": {"regex": condition["regex"]}}
-    if "prefix" in condition:
-        return {"prefix": condition["prefix"]}
-    return {"exact": condition["exact"]} if "exact" in condition else {"safe_regex": {"regex": ".*"}}
+    for kind in ("exact", "prefix"):
+        if kind in condition:
+            return {kind: condition[kind]}
+    return {"safe_regex": {"regex": condition.get("regex", ".*")}}
 
 
-def _targets(rule: Object, namespace: str, entry: Entry, registry: Registry) -> list[Target]:
-    destinations = rule.get("route") or []
-    if len(destinations) == 1:
-        return [Target(cluster=_cluster(destinations[0]["destination"], namespace, entry, registry))]
-    return [
-        Target(cluster=_cluster(one["destination"], namespace, entry, registry), weight=one["weight"])
-        for one in destinations
-        if one.get("weight")
-    ]
+def _destination(
+    weighted: Sequence[Mapping[str, Any]], namespace: str, entry: Entry, services: Mapping[str, MeshService]
+) -> Json:
+    """Return where a rule sends requests; nothing when it says nowhere."""
 
+    def cluster(destination: Mapping[str, Any]) -> str:
+        host = full_host(destination["host"], namespace)
+        ports = list(services[host].instances) if host in services else []
+        # Without a port: the service's only one, else the one by which the request came in.
+        port = (destination.get("port") or {}).get("number") or (ports[0] if len(ports) == 1 else entry.port)
+        return outbound_name(host, port, destination.get("subset", ""))
 
-def _cluster(destination: Mapping[str, Any], namespace: str, entry: Entry, registry: Registry) -> str:
-    """Return the outbound cluster of a destination; without a port: the service's only one, else the entry's."""
-    host = full_host(destination["host"], namespace)
-    service = registry.services.get(host)
-    only = service.ports[0].number if service is not None and len(service.ports) == 1 else entry.port
-    port = (destination.get("port") or {}).get("number", only)
-    return outbound_name(host, port, destination.get("subset", ""))
+    if len(weighted) == 1:
+        return {"cluster": cluster(weighted[0]["destination"])}
+    shares = [{"name": cluster(one["destination"]), "weight": one["weight"]} for one in weighted if one.get("weight")]
+    return {"weighted_clusters": {"clusters": shares}} if shares else {}
