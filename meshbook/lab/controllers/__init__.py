@@ -8,7 +8,7 @@ Every controller is a pure function ``decide(world, key) -> actions`` plus the k
 
 - ``replicasets`` · ``deployments`` (sizes in ``rollout``, conditions in ``deploymentstatus``) · ``scheduler``
 - ``jobs`` · ``endpoints`` · ``loadbalancers`` · ``autoscaler`` · ``disruption`` · ``namespaces`` · ``garbage``
-- ``multiclusteringress`` (the loop) · ``ingress`` (its pure half) · ``edgefiles`` (the load balancer's Envoy's files)
+- ``multiclusteringress`` (the loop) · ``ingress`` (its pure half)
 
 A new controller is a new module and one line in ``manager``. Nothing here starts processes or answers requests.
 """

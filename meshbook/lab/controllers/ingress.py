@@ -14,7 +14,7 @@ from meshbook.lab.client import BACKEND_CONFIGS, ENDPOINT_SLICES, MULTI_CLUSTER_
 from meshbook.lab.controllers.endpoints import SERVICE_NAME
 from meshbook.lab.controllers.objects import Object, annotations_of, labels_of, short_hash
 from meshbook.lab.controllers.world import World
-from meshbook.lab.envoy.edge import Backend, HealthCheck
+from meshbook.lab.envoy import Backend, HealthCheck
 from meshbook.lab.topology import ClusterTopology, LabTopology, reachable
 
 PARENT = "networking.gke.io/multiclusterservice-parent"

@@ -24,12 +24,11 @@ from meshbook.lab.client import (
     Client,
     Informer,
 )
-from meshbook.lab.controllers import edgefiles
 from meshbook.lab.controllers.ingress import Refusal, backend_of, derived_service, is_derived, is_member
 from meshbook.lab.controllers.loop import WorkQueue, all_synced
 from meshbook.lab.controllers.objects import Object, annotations_of, difference, key_of, with_condition
 from meshbook.lab.controllers.world import Actions, Create, Delete, Patch, World, emit, patch_status, perform
-from meshbook.lab.envoy.edge import Backend, Frontend
+from meshbook.lab.envoy import Backend, Frontend, load_balancer, write
 from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology
 
 log = logging.getLogger(__name__)
@@ -146,7 +145,7 @@ class MultiClusterIngressController:
                     due += [after_s] if after_s else []
                 else:
                     await self._withdraw(name, ingress)
-        edgefiles.write(self._topology, frontends)
+        write(self._topology.edge, load_balancer(frontends, self._topology.edge))
         return min(due, default=None)
 
     async def _derive(self) -> None:

@@ -1,7 +1,7 @@
 """Envoy: what it is told, as plain dicts (its v3 JSON), and the folder by which it learns of it.
 
-- Who starts an Envoy: ``prepare`` its folder, run ``arguments``. To end it gently: POST ``/healthcheck/fail`` and then
-  ``/drain_listeners?graceful&skip_exit`` to its admin port, wait ``DRAIN_S``, then SIGTERM.
+- Who starts an Envoy: ``prepare`` its folder, which returns the command line. To end it gently: POST
+  ``/healthcheck/fail`` and then ``/drain_listeners?graceful&skip_exit`` to its admin port, wait ``DRAIN_S``, SIGTERM.
 - Who says what it serves: make ``Resources`` and ``write`` them. ``load_balancer`` makes those of the global load
   balancer; istiod makes those of pods with ``clusters`` and ``listeners``.
 
@@ -11,7 +11,7 @@ new protocol or policy goes into the module of the xDS resource that it changes.
 
 from meshbook.lab.envoy.clusters import Endpoint, Locality
 from meshbook.lab.envoy.edge import NOT_READY_BODY, UNHEALTHY_BODY, Backend, Frontend, HealthCheck, load_balancer
-from meshbook.lab.envoy.folder import DRAIN_S, ProxyFolder, Resources, arguments, prepare, write
+from meshbook.lab.envoy.folder import DRAIN_S, ProxyFolder, Resources, prepare, write
 
 __all__ = [
     "DRAIN_S",
@@ -24,7 +24,6 @@ __all__ = [
     "Locality",
     "ProxyFolder",
     "Resources",
-    "arguments",
     "load_balancer",
     "prepare",
     "write",

@@ -1,4 +1,4 @@
-"""Upstream clusters and their endpoints (CDS, EDS): other workloads, the pod's own program, pass-through by SNI. Pure."""
+"""Upstream clusters and their endpoints (CDS, EDS): other workloads, the pod's program, pass-through by SNI. Pure."""
 
 from __future__ import annotations
 

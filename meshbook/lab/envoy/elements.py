@@ -28,8 +28,10 @@ ACCESS_LOG = {
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",
 }
-"""Istio's JSON names, as with ``accessLogFile: /dev/stdout``; absent values are null. The count of attempts is extra, as
-in a mesh whose ``accessLogFormat`` asks for it."""
+"""Istio's JSON names, as with ``accessLogFile: /dev/stdout``; absent values are null.
+
+The count of attempts is extra, as in a mesh whose ``accessLogFormat`` asks for it.
+"""
 
 
 def typed(message: str, **fields: Any) -> Json:

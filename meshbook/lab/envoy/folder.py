@@ -88,8 +88,11 @@ def write(folder: Path, resources: Resources, certificates: Mapping[str, str] | 
     return changed
 
 
-def prepare(folder: Path, node_id: str, admin_address: str) -> None:
-    """Make what an Envoy must find when it starts; what has been written for it already stays."""
+def prepare(program: str | Path, folder: Path, node_id: str, admin_address: str) -> list[str]:
+    """Make what an Envoy must find when it starts, and return its command line; it logs to standard error.
+
+    What has been written for it already stays: istiod may be faster than who starts it.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for kind in (ROUTES, ENDPOINTS):
         (folder / kind).mkdir(exist_ok=True)
@@ -103,12 +106,8 @@ def prepare(folder: Path, node_id: str, admin_address: str) -> None:
     for name in (LISTENERS, CLUSTERS):
         with contextlib.suppress(FileExistsError), (folder / name).open("x") as file:
             file.write(_response([]))
-
-
-def arguments(envoy: str | Path, folder: Path) -> list[str]:
-    """Return the command line of an Envoy that keeps its files in ``folder``; it logs to standard error."""
     return [
-        str(envoy),
+        str(program),
         *("--config-path", str(folder / BOOTSTRAP)),
         *("--concurrency", "1"),
         "--disable-hot-restart",

@@ -37,7 +37,7 @@ def inbound(ip: str, ports: Sequence[tuple[int, Sequence[str]]], folder: ProxyFo
 
 def gateway(name: str, ip: str, port: int, folder: ProxyFolder, also: Addresses = ()) -> Json:
     """Return a plain HTTP gateway port; its routes are those called ``name``."""
-    options = {"use_remote_address": True, "normalize_path": True, "merge_slashes": True}
+    options: Json = {"use_remote_address": True, "normalize_path": True, "merge_slashes": True}
     manager = http_manager("gateway", rds=_by_name(name, folder), **options)
     return listener(name, ip, port, [{"filters": [manager]}], also=also)
 

@@ -2,18 +2,30 @@
 
     Istiod(topology, cluster, client, authority).run()      # ends by cancellation
 
-- What each proxy should have, pure: ``registry`` (the mesh as data) · ``balancing`` (DestinationRules, endpoints, weights,
-  priorities) · ``virtualservices`` · ``configuration`` (a proxy's listeners, routes and clusters).
+- What each proxy should have, pure: ``registry`` (the ``mesh`` as data) · ``balancing`` (DestinationRules, endpoints,
+  weights, priorities) · ``virtualservices`` · ``configuration`` (a proxy's listeners, routes and clusters).
 - How it gets there: ``sources`` (what is read of the API servers) · ``istiod`` (the loop, and delivery by files).
 - ``injection``: what becomes of a pod, and the webhook.
 
 A new Istio API or field goes into the pure module of its name, and into that module's list of what is understood.
 """
 
+from meshbook.lab.istiod.configuration import resources, unsupported
 from meshbook.lab.istiod.injection import Webhook, injected, review
 from meshbook.lab.istiod.istiod import Debounce, Istiod, deliver
 from meshbook.lab.istiod.registry import ClusterView, Mesh, Proxy, mesh
-from meshbook.lab.istiod.configuration import resources
-from meshbook.lab.istiod import configuration, virtualservices
 
-__all__ = ["ClusterView", "Debounce", "Istiod", "Mesh", "Proxy", "Webhook", "deliver", "injected", "mesh", "resources", "review"]
+__all__ = [
+    "ClusterView",
+    "Debounce",
+    "Istiod",
+    "Mesh",
+    "Proxy",
+    "Webhook",
+    "deliver",
+    "injected",
+    "mesh",
+    "resources",
+    "review",
+    "unsupported",
+]

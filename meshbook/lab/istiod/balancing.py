@@ -1,7 +1,7 @@
 """How a client treats a service: its DestinationRule, and the endpoints, weights and priorities that it gets. Pure.
 
-Understood of a DestinationRule: in ``trafficPolicy`` ``loadBalancer.simple``, ``loadBalancer.localityLbSetting.enabled``
-and ``outlierDetection``; ``subsets`` with the same. The rest is accepted by the API server and has no effect.
+Understood of a DestinationRule: in ``trafficPolicy`` ``loadBalancer.simple``, ``localityLbSetting.enabled`` there, and
+``outlierDetection``; ``subsets`` with the same. The rest is accepted by the API server and has no effect.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ cluster's DNS would resolve for this pod, with the service's port (or none for p
 where a real pod would fail to resolve the name.
 
 A **gateway** serves what Gateway and VirtualService objects say: plain HTTP servers (the article's) and
-``AUTO_PASSTHROUGH`` (east-west). ``unsupported`` names other servers.
+``AUTO_PASSTHROUGH`` (east-west). ``unsupported`` names what else they ask for.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ def resources(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
     return _gateway(proxy, mesh, folder) if proxy.router else _sidecar(proxy, mesh, folder)
 
 
-def unsupported(gateway: Object) -> list[str]:
-    """Return the servers of this Gateway that are not served here."""
-    servers = gateway["spec"].get("servers") or []
+def unsupported(obj: Object) -> list[str]:
+    """Return what a Gateway or a VirtualService asks for that is not done here."""
+    if obj["kind"] == "VirtualService":
+        return virtualservices.unsupported(obj)
+    servers = obj["spec"].get("servers") or []
     return [f"port {one['port']['number']} ({one['port'].get('protocol')})" for one in servers if _is_http(one) is None]
 
 
@@ -88,9 +90,7 @@ def _sidecar(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
             clusters.admin(proxy.address),
         ],
         routes={
-            listeners.OUTBOUND: listeners.routes(
-                listeners.OUTBOUND, _names_in_reach(proxy, mesh), otherwise=unknown
-            )
+            listeners.OUTBOUND: listeners.routes(listeners.OUTBOUND, _names_in_reach(proxy, mesh), otherwise=unknown)
         },
     )
 
@@ -104,11 +104,11 @@ def _own_targets(proxy: Proxy, mesh: Mesh) -> dict[int, tuple[bool, list[str]]]:
     for service, number, name, _ in _service_ports(mesh, proxy.namespace):
         server_names[service.host, number].append(clusters.server_name(name))
     found: dict[int, tuple[bool, list[str]]] = {}
-    for service in mesh.own_services:
-        host = full_host(service["metadata"]["name"], service["metadata"]["namespace"])
-        for port in service["spec"].get("ports") or []:
+    for own in mesh.own_services:
+        host = full_host(own["metadata"]["name"], own["metadata"]["namespace"])
+        for port in own["spec"].get("ports") or []:
             names, target = server_names.get((host, port["port"])), proxy.target_port(port)
-            if names and target and proxy.selected_by(service):
+            if names and target and proxy.selected_by(own):
                 http2, known = found.get(target, (True, []))
                 found[target] = (http2 and speaks_http2(port), [*known, *names])
     return found

@@ -1,9 +1,9 @@
 """Injection: what becomes of a pod that the API server shows to the webhook, and the webhook itself.
 
-``review`` is pure: an AdmissionReview in, an answer out. Which pods are shown at all is decided by the selectors of the
-MutatingWebhookConfiguration: the namespace's label ``istio.io/rev``, or the pod's where the namespace has none; never in
-a namespace labelled ``istio-injection``. As with Istio's CNI plugin there is no init container: traffic is not
-redirected, programs use the sidecar as proxy.
+``review`` is pure: an AdmissionReview in, an answer out. Which pods are shown at all is decided by the selectors of
+the MutatingWebhookConfiguration: the namespace's label ``istio.io/rev``, or the pod's where the namespace has none;
+never in a namespace labelled ``istio-injection``. As with Istio's CNI plugin there is no init container: traffic is
+not redirected, programs use the sidecar as proxy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import copy
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import jsonpatch
 from aiohttp import web

@@ -9,13 +9,12 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from meshbook.lab import client as api
-from meshbook.lab.client import ApiError, Client, Informer
+from meshbook.lab.client import ApiError, Client, Informer, key_of
 from meshbook.lab.envoy import ProxyFolder, write
-from meshbook.lab.istiod import configuration, registry, virtualservices
+from meshbook.lab.istiod import configuration, registry
 from meshbook.lab.istiod.injection import ROOT_CONFIG_MAP, Webhook
 from meshbook.lab.istiod.registry import Mesh, Proxy
 from meshbook.lab.istiod.sources import EVERYWHERE, OWN_ONLY, SYNC_TIMEOUT_S, RemoteClusters, Source
@@ -72,8 +71,8 @@ class Istiod:
         self._roots = RootCertificates(client, authority.root_pem, self._own.informers[api.NAMESPACES])
         tls = authority.server_context(f"{cluster.name}-istiod", [cluster.istiod_address])
         self._webhook = Webhook(cluster, tls)
-        self._own.informers[api.GATEWAYS].subscribe(_warning(configuration.unsupported))
-        self._own.informers[api.VIRTUAL_SERVICES].subscribe(_warning(virtualservices.unsupported))
+        for resource in (api.GATEWAYS, api.VIRTUAL_SERVICES):
+            self._own.informers[resource].subscribe(_warn)
 
     async def run(self) -> None:
         """Serve until cancelled; the first push waits until all clusters are known."""
@@ -163,13 +162,8 @@ class RootCertificates:
         return complete
 
 
-def _warning(unsupported: Callable[[Object], list[str]]) -> Callable[[str, Object], None]:
-    """Return a subscriber that says in the log what of an object the lab does not do."""
-
-    def warn(event: str, obj: Object) -> None:
-        if event != "DELETED" and (missing := unsupported(obj)):
-            metadata = obj["metadata"]
-            name = f"{obj['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
-            log.warning("%s: the lab does not do %s", name, ", ".join(missing))
-
-    return warn
+def _warn(event: str, obj: Object) -> None:
+    """Say in the log what of a Gateway or VirtualService the lab does not do."""
+    if event != "DELETED" and (missing := configuration.unsupported(obj)):
+        namespace, name = key_of(obj)
+        log.warning("%s %s/%s: the lab does not do %s", obj["kind"], namespace, name, ", ".join(missing))

@@ -61,7 +61,7 @@ class Instance:
     address: str
     port: int
     network: str
-    locality: Locality = Locality()
+    locality: Locality = field(default_factory=Locality)
     labels: Mapping[str, str] = field(default_factory=dict)
     mtls: bool = True
 
@@ -216,7 +216,9 @@ def _endpoint(cluster: ClusterView, namespace: str, endpoint: Object, port: int)
             yield Instance(address=reachable(address), port=port, network=cluster.network, mtls=False)
         return
     pod = cluster.pods.get((reference.get("namespace", namespace), reference["name"]))
-    for address in endpoint["addresses"] if pod is not None else ():
+    if pod is None:
+        return
+    for address in endpoint["addresses"]:
         yield Instance(
             address=reachable(address),
             port=port,

@@ -21,7 +21,7 @@ No object but a Node, its Lease, a pod's status and Events is written here: ever
 
 from meshbook.lab.kubelet.agent import Kubelet
 from meshbook.lab.kubelet.containers import Container, Timing
-from meshbook.lab.kubelet.execution import CannotRun, is_proxy, prepare_envoy, program_of
+from meshbook.lab.kubelet.execution import CannotRun, is_proxy, program_of
 from meshbook.lab.kubelet.pods import CAPACITY, AddressPool, Pod, PodContext
 from meshbook.lab.kubelet.probes import Probe, Prober, UnsupportedProbe
 from meshbook.lab.kubelet.processes import Process, ProcessTable, SpawnError, Streams, base_environment
@@ -50,6 +50,5 @@ __all__ = [
     "base_environment",
     "is_proxy",
     "marked",
-    "prepare_envoy",
     "program_of",
 ]

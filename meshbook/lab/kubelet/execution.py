@@ -7,7 +7,6 @@ starts, and is told to drain before it ends. What it serves, istiod writes into 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab.envoy import bootstrap, folders
+from meshbook.lab.envoy import prepare
 from meshbook.lab.images import registry
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
@@ -76,7 +75,8 @@ def prepare(pod: Object, container: Object, around: Surroundings) -> Execution:
     command, args = (tuple(expanded(word, own) for word in container.get(part) or ()) for part in ("command", "args"))
     argv = program.argv(command, args)
     if program.kind == "proxy":
-        argv = prepare_envoy(argv[0], around.proxy_folder, pod, around.pod_ip)
+        node_id = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
+        argv = tuple(prepare(argv[0], around.proxy_folder, node_id, around.pod_ip))
     cwd = around.folder / container["name"]
     cwd.mkdir(parents=True, exist_ok=True, mode=0o700)
     environment = base_environment() | dict(program.environment) | _given_environment(pod, container, around) | own
@@ -158,23 +158,6 @@ def _fields(pod: Object, around: Surroundings) -> dict[str, str]:
 
 def _unsupported(container: Object, what: str) -> CannotRun:
     return CannotRun(f"container {container['name']}: the lab does not do {what}")
-
-
-def prepare_envoy(program: str, folder: Path, owner: Object, address: str) -> tuple[str, ...]:
-    """Make the folder of an Envoy whose admin port is at ``address`` and return its command line.
-
-    Files that istiod has written already stay.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in folders.SUBFOLDERS:
-        (folder / name).mkdir(exist_ok=True)
-    node_id = f"{owner['metadata']['name']}.{owner['metadata']['namespace']}"
-    content = bootstrap.bootstrap(node_id=node_id, admin_address=address, folder=folder)
-    (folder / folders.BOOTSTRAP).write_text(json.dumps(content))
-    for name in (folders.LISTENERS, folders.CLUSTERS):
-        with contextlib.suppress(FileExistsError), (folder / name).open("x") as file:
-            json.dump(bootstrap.EMPTY, file)
-    return tuple(bootstrap.arguments(program, folder))
 
 
 async def drain_envoy(pod_ip: str, http: aiohttp.ClientSession) -> None:

@@ -11,7 +11,7 @@ from meshbook.lab.client import BACKEND_CONFIGS, ENDPOINT_SLICES, MULTI_CLUSTER_
 from meshbook.lab.controllers import ingress
 from meshbook.lab.controllers.multiclusteringress import Pace, derivation, stage_of
 from meshbook.lab.controllers.world import Create, Delete, Patch
-from meshbook.lab.envoy.edge import Backend, HealthCheck
+from meshbook.lab.envoy import Backend, HealthCheck
 from meshbook.lab.topology import two_clouds
 
 Object = dict[str, Any]

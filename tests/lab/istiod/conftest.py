@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from meshbook.lab.istiod import registry
-from meshbook.lab.istiod.registry import ClusterView
-from meshbook.lab.istiod.upstreams import Mesh
+from meshbook.lab.envoy import ProxyFolder, Resources
+from meshbook.lab.istiod import ClusterView, Mesh, mesh, resources
 from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.topology import LabTopology, two_clouds
+from meshbook.objects import Object
 
-Object = dict[str, Any]
 TLS_LABEL = {"security.istio.io/tlsMode": "istio"}
 
 
@@ -25,7 +23,7 @@ class World:
         self.topology = topology
         self.services: dict[str, dict[tuple[str, str], Object]] = {one.name: {} for one in topology.clusters}
         self.pods: dict[str, dict[tuple[str, str], Object]] = {one.name: {} for one in topology.clusters}
-        self.config: dict[str, list[Object]] = {"gateways": [], "virtual_services": [], "destination_rules": []}
+        self.config: dict[str, list[Object]] = {"gateway_objects": [], "virtual_services": [], "destination_rules": []}
         self.unready: set[str] = set()
 
     def add_service(
@@ -84,20 +82,21 @@ class World:
         """Return what the istiod of ``cluster`` would know."""
         own = self.view(cluster)
         others = [self.view(one.name) for one in self.topology.clusters if one.name != cluster]
-        return Mesh(
-            registry=registry.build([own, *others]),
-            services=list(own.services.values()),
-            bindable=self.topology.bindable,
-            **self.config,
-        )
+        return mesh(own, others, self.config, self.topology.bindable)
+
+    def served(self, pod: str, cluster: str = "cluster1") -> Resources:
+        """Return what a pod's Envoy is to serve."""
+        known = self.mesh(cluster)
+        proxy = next(one for one in known.proxies if one.name == pod)
+        return resources(proxy, known, ProxyFolder(path=Path("/lab"), root="abc"))
 
     def _slice(self, cluster: str, service: Object) -> Object:
         namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-        wanted = service["spec"]["selector"].items()
+        selector = service["spec"]["selector"].items()
         behind = [
             pod
             for (home, _), pod in self.pods[cluster].items()
-            if home == namespace and wanted <= pod["metadata"]["labels"].items()
+            if home == namespace and selector <= pod["metadata"]["labels"].items()
         ]
         ports = service["spec"]["ports"]
         return {
@@ -131,7 +130,10 @@ def article(world: World) -> World:
         world.add_service(cluster.name, "sample", "sleep", {"http": 80}, {"app": "sleep"})
         world.add_pod(cluster.name, "sample", f"sleep-{number}", {"app": "sleep"})
         world.add_pod(cluster.name, "front", f"ingress-{number}", {"istio": "ingressgateway"}, proxy="router")
-    world.config["gateways"] = [_gateway("eastwestgateway", 15443, "TLS"), _gateway("ingressgateway", 80, "HTTP")]
+    world.config["gateway_objects"] = [
+        _gateway("eastwestgateway", 15443, "TLS"),
+        _gateway("ingressgateway", 80, "HTTP"),
+    ]
     world.config["virtual_services"] = [_virtual_service()]
     return world
 
@@ -141,14 +143,14 @@ def _gateway(selected: str, port: int, protocol: str) -> Object:
     if protocol == "TLS":
         server |= {"hosts": ["*.local"], "tls": {"mode": "AUTO_PASSTHROUGH"}}
     metadata = {"namespace": "sample", "name": f"for-{selected}"}
-    return {"metadata": metadata, "spec": {"selector": {"istio": selected}, "servers": [server]}}
+    return {"kind": "Gateway", "metadata": metadata, "spec": {"selector": {"istio": selected}, "servers": [server]}}
 
 
 def _virtual_service() -> Object:
     destination = {"host": "helloworld", "port": {"number": 5000}}
     rule = {"match": [{"uri": {"exact": "/hello"}}], "route": [{"destination": destination}]}
     spec = {"hosts": ["*"], "gateways": ["for-ingressgateway"], "http": [rule]}
-    return {"metadata": {"namespace": "sample", "name": "helloworld"}, "spec": spec}
+    return {"kind": "VirtualService", "metadata": {"namespace": "sample", "name": "helloworld"}, "spec": spec}
 
 
 @pytest.fixture

@@ -1,68 +1,60 @@
-"""What each kind of proxy serves, read back from the files that it would be given."""
+"""What each kind of proxy serves."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from meshbook.lab.envoy.folders import ProxyFolder
-from meshbook.lab.istiod import configuration, gateway, proxies, virtualservices
+from meshbook.lab.envoy import Resources
+from meshbook.lab.istiod import unsupported
 
 OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
 SNI = "outbound_.5000_._.helloworld.sample.svc.cluster.local"
 
 
-def files(world: Any, name: str, cluster: str = "cluster1") -> dict[str, Any]:
-    proxy = next(one for one in proxies.of_cluster(world.view(cluster)) if one.name == name)
-    return configuration.files(proxy, world.mesh(cluster), ProxyFolder(path=Path("/lab"), root="abc"))
+def listeners(served: Resources) -> dict[str, Any]:
+    return {one["name"]: one for one in served.listeners}
 
 
-def resources(content: dict[str, Any]) -> dict[str, Any]:
-    return {one["name"]: one for one in content["resources"]}
+def clusters(served: Resources) -> dict[str, Any]:
+    return {one["name"]: one for one in served.clusters}
 
 
-def domains(content: dict[str, Any]) -> dict[str, Any]:
-    """Return routes by domain."""
-    (configured,) = content["resources"]
+def routes(world: Any, pod: str = "sleep-1") -> dict[str, Any]:
+    """Return the only route configuration of a pod's Envoy: routes by domain."""
+    (configured,) = world.served(pod).routes.values()
     return {domain: host["routes"] for host in configured["virtual_hosts"] for domain in host["domains"]}
 
 
 def test_a_sidecar_listens_on_istios_ports(world: Any) -> None:
-    found = resources(files(world, "sleep-1")["lds.json"])
+    found = listeners(world.served("sleep-1"))
     ports = {name: one["address"]["socket_address"]["port_value"] for name, one in found.items()}
     assert ports == {"outbound": 15001, "inbound": 15006, "health": 15021, "metrics": 15090}
 
 
-def test_a_sidecar_opens_its_door_to_the_names_of_its_own_services_only(world: Any) -> None:
-    (chain,) = resources(files(world, "helloworld-v1")["lds.json"])["inbound"]["filter_chains"]
+def test_a_sidecar_opens_its_port_to_the_names_of_its_own_services_only(world: Any) -> None:
+    (chain,) = listeners(world.served("helloworld-v1"))["inbound"]["filter_chains"]
     assert chain["filter_chain_match"]["server_names"] == [SNI]
     assert chain["transport_socket"]["typed_config"]["require_client_certificate"] is True
 
 
-def test_a_sidecar_without_service_has_no_door(world: Any) -> None:
+def test_a_sidecar_without_service_has_no_inbound_port(world: Any) -> None:
     world.services["cluster1"].pop(("sample", "sleep"))
-    assert "inbound" not in resources(files(world, "sleep-1")["lds.json"])
+    assert "inbound" not in listeners(world.served("sleep-1"))
 
 
 def test_an_outbound_cluster_is_mutual_tls_with_the_services_name_and_identities(world: Any) -> None:
-    cluster = resources(files(world, "sleep-1")["cds.json"])[OUTBOUND]
+    cluster = clusters(world.served("sleep-1"))[OUTBOUND]
     tls = cluster["transport_socket"]["typed_config"]
     validation = tls["common_tls_context"]["validation_context"]
     (matcher,) = validation["match_typed_subject_alt_names"]
     assert (cluster["lb_policy"], tls["sni"]) == ("ROUND_ROBIN", SNI)
     assert matcher == {"san_type": "URI", "matcher": {"prefix": "spiffe://lab.meshbook.internal/ns/sample/sa/"}}
     assert validation["trusted_ca"] == {"filename": "/lab/root-abc.pem"}
-    assert len(cluster["load_assignment"]["endpoints"]) == 2
-
-
-def test_a_service_with_pods_without_sidecar_is_asked_in_plain_http(world: Any) -> None:
-    del world.pods["cluster1"]["sample", "helloworld-v1"]["metadata"]["labels"]["security.istio.io/tlsMode"]
-    cluster = resources(files(world, "sleep-1")["cds.json"])[OUTBOUND]
-    assert "transport_socket" not in cluster
-    assert [one["match"] for one in cluster["transport_socket_matches"]] == [{"tlsMode": "istio"}]
+    # No proxy sends to hosts that it knows to be dead.
+    assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
 
 
 @pytest.mark.parametrize(
@@ -77,28 +69,28 @@ def test_a_service_with_pods_without_sidecar_is_asked_in_plain_http(world: Any) 
     ],
 )
 def test_a_name_that_dns_would_resolve_is_routed(world: Any, domain: str) -> None:
-    assert domain in domains(files(world, "sleep-1")["rds/outbound.json"])
+    assert domain in routes(world)
 
 
 @pytest.mark.parametrize("domain", ["helloworld.sample", "eastwest.istio-system:15443"])
 def test_other_names_are_not(world: Any, domain: str) -> None:
-    assert domain not in domains(files(world, "sleep-1")["rds/outbound.json"])
+    assert domain not in routes(world)
 
 
 def test_a_service_of_the_other_cluster_alone_cannot_be_resolved_here(world: Any) -> None:
     world.services["cluster1"].pop(("sample", "helloworld"))
-    found = files(world, "sleep-1")
-    assert "helloworld.sample:5000" not in domains(found["rds/outbound.json"])
-    assert OUTBOUND in resources(found["cds.json"])
+    found = world.served("sleep-1")
+    assert "helloworld.sample:5000" not in routes(world)
+    assert OUTBOUND in clusters(found)
 
 
 def test_unknown_hosts_are_answered_with_a_reason(world: Any) -> None:
-    (route,) = domains(files(world, "sleep-1")["rds/outbound.json"])["*"]
+    (route,) = routes(world)["*"]
     assert route["direct_response"]["status"] == 502
 
 
 def test_requests_are_retried_on_another_host_as_istio_does(world: Any) -> None:
-    (route,) = domains(files(world, "sleep-1")["rds/outbound.json"])["helloworld.sample:5000"]
+    (route,) = routes(world)["helloworld.sample:5000"]
     policy = route["route"]["retry_policy"]
     assert (policy["num_retries"], policy["retriable_status_codes"]) == (2, [503])
     assert policy["retry_on"] == "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
@@ -109,7 +101,7 @@ def test_a_mesh_virtual_service_directs_sidecars_too(world: Any) -> None:
     shares = [{"destination": {"host": "helloworld", "subset": name}, "weight": 50} for name in ("v1", "v2")]
     spec = {"hosts": ["helloworld"], "http": [{"route": shares}]}
     world.config["virtual_services"] = [{"metadata": {"namespace": "sample", "name": "split"}, "spec": spec}]
-    (route,) = domains(files(world, "sleep-1")["rds/outbound.json"])["helloworld.sample:5000"]
+    (route,) = routes(world)["helloworld.sample:5000"]
     assert [one["name"] for one in route["route"]["weighted_clusters"]["clusters"]] == [
         "outbound|5000|v1|helloworld.sample.svc.cluster.local",
         "outbound|5000|v2|helloworld.sample.svc.cluster.local",
@@ -124,21 +116,23 @@ def test_a_destination_rule_sets_balance_outliers_and_subsets(world: Any) -> Non
         "subsets": [{"name": "v1", "labels": {"version": "v1"}}],
     }
     world.config["destination_rules"] = [{"metadata": {"namespace": "sample", "name": "rule"}, "spec": spec}]
-    found = files(world, "sleep-1")
-    cluster = resources(found["cds.json"])["outbound|5000|v1|helloworld.sample.svc.cluster.local"]
+    found = world.served("sleep-1")
+    cluster = clusters(found)["outbound|5000|v1|helloworld.sample.svc.cluster.local"]
     assert cluster["lb_policy"] == "RANDOM"
-    assert cluster["outlier_detection"]["interval"] == "1s"
-    whole = resources(found["cds.json"])[OUTBOUND]
+    outliers = cluster["outlier_detection"]
+    assert (outliers["consecutive_5xx"], outliers["interval"], outliers["base_ejection_time"]) == (1, "1s", "30s")
+    assert (outliers["enforcing_consecutive_gateway_failure"], outliers["enforcing_success_rate"]) == (0, 0)
+    whole = clusters(found)[OUTBOUND]
     assert [one["priority"] for one in whole["load_assignment"]["endpoints"]] == [0, 1]
-    doors = resources(files(world, "helloworld-v1")["lds.json"])["inbound"]["filter_chains"]
+    doors = listeners(world.served("helloworld-v1"))["inbound"]["filter_chains"]
     assert doors[0]["filter_chain_match"]["server_names"] == [SNI, SNI.replace("_._", "_.v1_")]
 
 
 def test_an_ingress_gateway_serves_the_virtual_services_paths(world: Any) -> None:
-    found = files(world, "ingress-1")
-    listener = resources(found["lds.json"])["gateway-80"]
+    found = world.served("ingress-1")
+    listener = listeners(found)["gateway-80"]
     assert listener["address"]["socket_address"]["port_value"] == world.topology.bindable(80)
-    (route,) = domains(found["rds/gateway-80.json"])["*"]
+    (route,) = routes(world, "ingress-1")["*"]
     assert route["match"] == {"path": "/hello"}
     assert route["route"]["cluster"] == OUTBOUND
 
@@ -150,23 +144,23 @@ def test_virtual_services_that_share_gateway_and_host_are_served_together_the_ol
     other["spec"]["http"][0]["match"] = [{"uri": {"exact": "/scratch"}}]
     given["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
     world.config["virtual_services"].append(other)
-    routes = domains(files(world, "ingress-1")["rds/gateway-80.json"])["*"]
-    assert [route["match"] for route in routes] == [{"path": "/scratch"}, {"path": "/hello"}]
+    ways = routes(world, "ingress-1")["*"]
+    assert [way["match"] for way in ways] == [{"path": "/scratch"}, {"path": "/hello"}]
 
 
 def test_an_east_west_gateway_serves_its_load_balancers_address_by_sni(world: Any) -> None:
-    found = files(world, "eastwest-1")
-    listener = resources(found["lds.json"])["gateway-15443"]
+    found = world.served("eastwest-1")
+    listener = listeners(found)["gateway-15443"]
     front = world.topology.cluster("cluster1").load_balancer_address(0)
     (extra,) = listener["additional_addresses"]
     assert extra["address"]["socket_address"] == {"address": front, "port_value": 15443}
-    assert SNI in resources(found["cds.json"])
-    assert OUTBOUND not in resources(found["cds.json"])
+    assert SNI in clusters(found)
+    assert OUTBOUND not in clusters(found)
 
 
 def test_a_gateway_without_gateway_object_is_ready_and_serves_nothing(world: Any) -> None:
-    world.config["gateways"] = []
-    assert set(resources(files(world, "ingress-1")["lds.json"])) == {"health", "metrics"}
+    world.config["gateway_objects"] = []
+    assert set(listeners(world.served("ingress-1"))) == {"health", "metrics"}
 
 
 @pytest.mark.parametrize(
@@ -184,44 +178,44 @@ def test_a_gateway_without_gateway_object_is_ready_and_serves_nothing(world: Any
 def test_hosts_of_gateway_and_virtual_service_must_agree(
     world: Any, served: list[str], asked: str, domain: str | None
 ) -> None:
-    world.config["gateways"][1]["spec"]["servers"][0]["hosts"] = served
+    world.config["gateway_objects"][1]["spec"]["servers"][0]["hosts"] = served
     world.config["virtual_services"][0]["spec"]["hosts"] = [asked]
-    assert set(domains(files(world, "ingress-1")["rds/gateway-80.json"])) - {"*"} == ({domain} if domain else set())
+    assert set(routes(world, "ingress-1")) - {"*"} == ({domain} if domain else set())
 
 
 def test_a_destination_that_does_not_exist_is_no_reason_to_fail(world: Any) -> None:
     world.config["virtual_services"][0]["spec"]["http"][0]["route"] = [{"destination": {"host": "nosuch"}}]
-    (route,) = domains(files(world, "ingress-1")["rds/gateway-80.json"])["*"]
+    (route,) = routes(world, "ingress-1")["*"]
     assert route["route"]["cluster"] == "outbound|80||nosuch.sample.svc.cluster.local"
 
 
 def test_a_rule_with_a_condition_that_is_not_understood_matches_nothing(world: Any) -> None:
     rule = world.config["virtual_services"][0]
     rule["spec"]["http"][0]["match"][0]["queryParams"] = {"user": {"exact": "me"}}
-    assert domains(files(world, "ingress-1")["rds/gateway-80.json"])["*"] == []
-    assert virtualservices.unsupported(rule) == ["http.match.queryParams"]
+    assert routes(world, "ingress-1")["*"] == []
+    assert unsupported(rule) == ["http.match.queryParams"]
 
 
 def test_servers_that_are_not_served_are_named() -> None:
     server = {"port": {"number": 443, "protocol": "HTTPS"}, "tls": {"mode": "SIMPLE"}}
-    assert gateway.unsupported({"spec": {"servers": [server]}}) == ["port 443 (HTTPS)"]
+    assert unsupported({"kind": "Gateway", "spec": {"servers": [server]}}) == ["port 443 (HTTPS)"]
 
 
 def test_one_cluster_and_nothing_else_changes_when_pods_come_and_go(world: Any) -> None:
-    before = {name: files(world, name) for name in ("sleep-1", "eastwest-1", "ingress-1")}
+    before = {name: world.served(name) for name in ("sleep-1", "eastwest-1", "ingress-1")}
     world.unready = {"helloworld-v1", "helloworld-v2"}
     for name, old in before.items():
-        new = files(world, name)
-        assert {file for file in new if new[file] != old[file]} == {"cds.json"}
-        was, now = resources(old["cds.json"]), resources(new["cds.json"])
+        new = world.served(name)
+        assert (new.listeners, new.routes) == (old.listeners, old.routes)
+        was, now = clusters(old), clusters(new)
         assert [one for one in now if now[one] != was[one]] == [SNI if name == "eastwest-1" else OUTBOUND]
 
 
 @pytest.mark.parametrize(("name", "watched"), [("sleep-1", 3), ("ingress-1", 3), ("eastwest-1", 2)])
 def test_an_envoy_watches_few_files(world: Any, name: str, watched: int) -> None:
-    assert len(files(world, name)) == watched
+    assert len(world.served(name).files()) == watched
 
 
 def test_a_pod_that_waits_for_its_injection_is_no_proxy(world: Any) -> None:
     world.pods["cluster1"]["front", "ingress-1"]["spec"]["containers"] = [{"name": "istio-proxy", "image": "auto"}]
-    assert "ingress-1" not in [one.name for one in proxies.of_cluster(world.view("cluster1"))]
+    assert "ingress-1" not in [one.name for one in world.mesh("cluster1").proxies]

