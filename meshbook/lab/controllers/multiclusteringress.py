@@ -28,7 +28,7 @@ from meshbook.lab.controllers.ingress import Refusal, backend_of, derived_servic
 from meshbook.lab.controllers.loop import WorkQueue, all_synced
 from meshbook.lab.controllers.objects import Object, annotations_of, difference, key_of, with_condition
 from meshbook.lab.controllers.world import Actions, Create, Delete, Patch, World, emit, patch_status, perform
-from meshbook.lab.envoy import Backend, Frontend, load_balancer, write
+from meshbook.lab.envoy import Backend, Frontend, load_balancer, write_resources
 from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class MultiClusterIngressController:
                     due += [after_s] if after_s else []
                 else:
                     await self._withdraw(name, ingress)
-        write(self._topology.edge, load_balancer(frontends, self._topology.edge))
+        write_resources(self._topology.edge, load_balancer(frontends, self._topology.edge))
         return min(due, default=None)
 
     async def _derive(self) -> None:

@@ -76,7 +76,7 @@ class Resources:
         }
 
 
-def write(folder: Path, resources: Resources, certificates: Mapping[str, str] | None = None) -> list[str]:
+def write_resources(folder: Path, resources: Resources, certificates: Mapping[str, str] | None = None) -> list[str]:
     """Bring ``folder`` to this content, certificates first; return the names of the files that changed or went."""
     wanted = {**(certificates or {}), **resources.files()}
     changed = [name for name, text in wanted.items() if _replace(folder / name, text)]
@@ -88,7 +88,7 @@ def write(folder: Path, resources: Resources, certificates: Mapping[str, str] | 
     return changed
 
 
-def prepare(program: str | Path, folder: Path, node_id: str, admin_address: str) -> list[str]:
+def prepare_envoy(program: str | Path, folder: Path, node_id: str, admin_address: str) -> list[str]:
     """Make what an Envoy must find when it starts, and return its command line; it logs to standard error.
 
     What has been written for it already stays: istiod may be faster than who starts it.

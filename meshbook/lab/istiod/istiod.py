@@ -13,7 +13,7 @@ from pathlib import Path
 
 from meshbook.lab import client as api
 from meshbook.lab.client import ApiError, Client, Informer, key_of
-from meshbook.lab.envoy import ProxyFolder, write
+from meshbook.lab.envoy import ProxyFolder, write_resources
 from meshbook.lab.istiod import configuration, registry
 from meshbook.lab.istiod.injection import ROOT_CONFIG_MAP, Webhook
 from meshbook.lab.istiod.registry import Mesh, Proxy
@@ -117,7 +117,7 @@ def deliver(proxy: Proxy, mesh: Mesh, path: Path, authority: Authority) -> list[
     if not all((path / name).exists() for name in (folder.certificate, folder.key, folder.trusted_root)):
         certificate, key = authority.issue_workload(proxy.identity)
         certificates = {folder.certificate: certificate, folder.key: key, folder.trusted_root: authority.root_pem}
-    return write(path, configuration.resources(proxy, mesh, folder), certificates)
+    return write_resources(path, configuration.resources(proxy, mesh, folder), certificates)
 
 
 class RootCertificates:

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab.envoy import prepare
+from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.images import registry
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
@@ -76,7 +76,7 @@ def prepare(pod: Object, container: Object, around: Surroundings) -> Execution:
     argv = program.argv(command, args)
     if program.kind == "proxy":
         node_id = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
-        argv = tuple(prepare(argv[0], around.proxy_folder, node_id, around.pod_ip))
+        argv = tuple(prepare_envoy(argv[0], around.proxy_folder, node_id, around.pod_ip))
     cwd = around.folder / container["name"]
     cwd.mkdir(parents=True, exist_ok=True, mode=0o700)
     environment = base_environment() | dict(program.environment) | _given_environment(pod, container, around) | own

