@@ -2,214 +2,135 @@
 
 Standard library only; imports nothing of meshbook. As the sample under gunicorn, it answers one request at a time, and
 ``/hello`` costs CPU: a pod bears about 20 calls a second, and ``/health`` waits in the same queue. At SIGTERM it goes
-on for a moment while others learn that it leaves, telling each client not to come back; then it finishes what is in
-flight and exits 0. At SIGUSR1 it cuts its connections and refuses new ones until SIGUSR2, as if it had crashed.
+on for a moment while others learn that it leaves, telling each client not to come back; then it answers what has come
+and exits 0. At SIGUSR1 it cuts its connections and refuses new ones until SIGUSR2, as if it had crashed.
 
 Everything is set by the environment: ``POD_IP`` and ``PORT`` (where to listen), ``SERVICE_VERSION``, ``HOSTNAME`` (what
-to answer), ``LINGER_S`` (the moment), ``BURN_MS`` (CPU time of a call; 0: none, and many requests at once).
+to answer), ``LINGER_S`` (the moment), ``BURN_MS`` (CPU time of a call; 0: none).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from typing import Any
 
 PORT = 5000
 BURN_MS = 45.0
 """The sample's loop takes 40 to 100 ms on a core of today."""
 LINGER_S = 0.3
+QUIET_S = 0.05
+"""Who leaves has answered everybody when nothing came for so long."""
 FINISH_S = 25.0
-"""Longest wait for requests in flight: shorter than the usual grace of 30 s."""
+"""Longest wait for that: shorter than the usual grace of 30 s."""
 IDLE_S = 75.0
-POLL_S = 0.005
+BACKLOG = 128
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection. Output is buffered, so that headers and body leave in one segment."""
+class Application:
+    """The application and its connections. One thread does all: who is being answered keeps the others waiting."""
 
-    protocol_version = "HTTP/1.1"
-    server_version = "helloworld"
-    sys_version = ""
-    wbufsize = 65536
-    timeout = IDLE_S
-    server: Server
-
-    def do_GET(self) -> None:
-        with self.server.in_flight:
-            status, body = self.server.in_turn(self.path.partition("?")[0])
-            self._reply(status, body.encode())
-
-    do_HEAD = do_GET
-
-    def _reply(self, status: HTTPStatus, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        if self.server.leaving.is_set():
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-        self.wfile.flush()
-
-    def log_message(self, format: str, *args: object) -> None:
-        sys.stdout.write(f"{self.address_string()} {format % args}\n")
-        sys.stdout.flush()
-
-
-class InFlight:
-    """Counts the requests that are being answered."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._count -= 1
-
-    def finish(self, timeout_s: float) -> bool:
-        """Wait until nothing is in flight; return whether that came true."""
-        deadline = time.monotonic() + timeout_s
-        while self._count and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        return not self._count
-
-
-class Server(ThreadingHTTPServer):
-    """The application and what it knows of itself."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, address: tuple[str, int], version: str, instance: str, burn_s: float = 0.0) -> None:
+    def __init__(self, address: tuple[str, int], version: str, instance: str, burn_s: float) -> None:
         self.version = version
         self.instance = instance
         self.burn_s = burn_s
-        self.worker = ThreadPoolExecutor(max_workers=1)
-        self.in_flight = InFlight()
-        self.leaving = threading.Event()
-        self.closed = threading.Event()
-        self.refusing = False
-        self.deaf = False
-        """The socket does not listen any more, and another one is due when ``refusing`` ends."""
-        self.turn = threading.Condition()
-        self.connections: set[socket.socket] = set()
-        super().__init__(address, Handler)
+        self.leaving = False
+        self.answered = 0
+        self.address = address
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
 
-    def server_bind(self) -> None:
-        """Bind without the direct base class' look-up of the host's name, which can take seconds."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.instance, self.server_address[1]
+    async def listen(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, *self.address, backlog=BACKLOG)
+            self.address = self._server.sockets[0].getsockname()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self.connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over connections that were cut, by this side or the other."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
-
-    def accept_until_closed(self) -> None:
-        while not self.closed.is_set():
-            self.handle_request()
-            with self.turn:
-                if self.deaf:
-                    self._sit_out()
+    def stop_listening(self) -> None:
+        """Take no new connections; those that are open stay so."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def refuse(self) -> None:
-        """Cut all connections and refuse new ones until ``admit``."""
-        with self.turn:
-            self.refusing = self.deaf = True
-            _shut(self.socket)
-        for connection in list(self.connections):
-            _shut(connection)
+        """Cut all connections and take no new ones until ``listen``."""
+        self.stop_listening()
+        for connection in self._connections:
+            connection.transport.abort()
 
-    def admit(self) -> None:
-        """Listen again after ``refuse``."""
-        with self.turn:
-            self.refusing = False
-            self.turn.notify_all()
+    async def finish(self) -> bool:
+        """Answer what has come; return whether that could be done in time."""
+        deadline, before = time.monotonic() + FINISH_S, -1
+        while before != self.answered and time.monotonic() < deadline:
+            before = self.answered
+            await asyncio.sleep(QUIET_S)
+        return before == self.answered
 
-    def _sit_out(self) -> None:
-        self.socket.close()
-        self.turn.wait_for(lambda: not self.refusing)
-        if not self.closed.is_set():
-            self.socket = socket.socket(self.address_family, self.socket_type)
-            self.server_bind()
-            self.server_activate()
-            self.deaf = False
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        try:
+            with contextlib.suppress(OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError):
+                while await self._exchange(reader, writer):
+                    pass
+        finally:
+            self._connections.discard(writer)
+            writer.close()
 
-    def close(self) -> None:
-        """Stop listening; connections that are open stay so."""
-        self.closed.set()
-        _shut(self.socket)
-        self.admit()
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request in one segment; return whether the connection is for more."""
+        async with asyncio.timeout(IDLE_S):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        request, *fields = head.split("\r\n")
+        method, path, protocol = request.split(" ")
+        asked_to_close = any(field.lower().replace(" ", "") == "connection:close" for field in fields)
+        status, body = self._answer(method, path.partition("?")[0])
+        keep = not (asked_to_close or self.leaving or protocol == "HTTP/1.0" or status.startswith("405"))
+        answer = f"HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+        answer += "\r\n" if keep else "Connection: close\r\n\r\n"
+        writer.write((answer + ("" if method == "HEAD" else body)).encode())
+        self.answered += 1
+        sys.stdout.write(f'{writer.get_extra_info("peername")[0]} "{request}" {status[:3]}\n')
+        sys.stdout.flush()
+        await writer.drain()
+        return keep
 
-    def in_turn(self, path: str) -> tuple[HTTPStatus, str]:
-        """Return the answer to ``path``; where calls cost something, after all that came before it."""
-        return self.worker.submit(self.answer, path).result() if self.burn_s else self.answer(path)
-
-    def answer(self, path: str) -> tuple[HTTPStatus, str]:
+    def _answer(self, method: str, path: str) -> tuple[str, str]:
+        if method not in ("GET", "HEAD"):
+            return "405 Method Not Allowed", "Method Not Allowed\n"
         if path == "/hello":
-            _burn(self.burn_s)
-            return HTTPStatus.OK, f"Hello version: {self.version}, instance: {self.instance}\n"
-        if path == "/health":
-            return HTTPStatus.OK, "Helloworld is healthy"
-        return HTTPStatus.NOT_FOUND, "Not Found\n"
+            end = time.thread_time() + self.burn_s
+            while time.thread_time() < end:
+                sum(range(1000))
+            return "200 OK", f"Hello version: {self.version}, instance: {self.instance}\n"
+        return ("200 OK", "Helloworld is healthy") if path == "/health" else ("404 Not Found", "Not Found\n")
 
 
-def _burn(cpu_s: float) -> None:
-    """Use up CPU time. A pod that gets less of a core takes longer, as the sample does."""
-    end = time.thread_time() + cpu_s
-    while time.thread_time() < end:
-        sum(range(1000))
-
-
-def _shut(endpoint: socket.socket) -> None:
-    """End a connection, or listening, at once; nothing happens when it has ended."""
-    with contextlib.suppress(OSError):
-        endpoint.shutdown(socket.SHUT_RDWR)
-
-
-def main() -> int:
+async def main() -> int:
     environment = os.environ
-    address = (environment.get("POD_IP", "127.0.0.1"), int(environment.get("PORT", PORT)))
-    orders = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
-    signal.pthread_sigmask(signal.SIG_BLOCK, orders)  # waited for one by one below: none is lost
-    version, instance = environment.get("SERVICE_VERSION", "v1"), environment.get("HOSTNAME", "unknown")
-    server = Server(address, version, instance, float(environment.get("BURN_MS", BURN_MS)) / 1000)
-    threading.Thread(target=server.accept_until_closed, daemon=True).start()
-    sys.stdout.write(f"listening on {address[0]}:{server.server_port}\n")
+    signals = asyncio.Queue[int]()
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    application = Application(
+        (environment.get("POD_IP", "127.0.0.1"), int(environment.get("PORT", PORT))),
+        environment.get("SERVICE_VERSION", "v1"),
+        environment.get("HOSTNAME", "unknown"),
+        float(environment.get("BURN_MS", BURN_MS)) / 1000,
+    )
+    await application.listen()
+    sys.stdout.write("listening on {}:{}\n".format(*application.address))
     sys.stdout.flush()
-    while (order := signal.sigwait(orders)) != signal.SIGTERM:
-        server.refuse() if order == signal.SIGUSR1 else server.admit()
-    server.leaving.set()
-    time.sleep(float(environment.get("LINGER_S", LINGER_S)))
-    server.close()
-    finished = server.in_flight.finish(FINISH_S)
-    server.worker.shutdown(wait=False, cancel_futures=True)
-    return 0 if finished else 1
+    while (order := await signals.get()) != signal.SIGTERM:
+        if order == signal.SIGUSR1:
+            application.refuse()
+        else:
+            await application.listen()
+    application.leaving = True
+    await asyncio.sleep(float(environment.get("LINGER_S", LINGER_S)))
+    application.stop_listening()
+    return 0 if await application.finish() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(asyncio.run(main()))

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import jsonpatch
 from aiohttp import web
 
+from meshbook.lab.images import UNINJECTED
 from meshbook.lab.topology import (
     PROXY_HEALTH_PORT,
     PROXY_METRICS_PORT,
@@ -33,8 +34,6 @@ SIDECAR, GATEWAY = "sidecar", "gateway"
 IGNORED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
 
 IMAGE = "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9"
-AUTO_IMAGE = "auto"
-"""Stands in a gateway's manifest where the proxy's image is to come."""
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 ROOT_VOLUME = "istiod-ca-cert"
 PROBE_PERIOD_S = 1
@@ -176,7 +175,7 @@ def _add_container(spec: Object, template: Object) -> None:
     """Append the proxy, or complete the pod's own container of that name: what the pod says itself counts."""
     for position, own in enumerate(spec["containers"]):
         if own["name"] == template["name"]:
-            stated = {key: value for key, value in own.items() if (key, value) != ("image", AUTO_IMAGE)}
+            stated = {key: value for key, value in own.items() if (key, value) != ("image", UNINJECTED)}
             spec["containers"][position] = _merged(template, stated)
             return
     spec["containers"].append(template)

@@ -15,8 +15,8 @@ from pathlib import Path
 import aiohttp
 
 from meshbook.errors import LabError
+from meshbook.lab import images
 from meshbook.lab.envoy import prepare_envoy
-from meshbook.lab.images import registry
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
 from meshbook.lab.topology import API_PORT, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT, ClusterTopology, LabTopology
@@ -95,11 +95,11 @@ def _given_environment(pod: Object, container: Object, around: Surroundings) -> 
     return given
 
 
-def program_of(container: Object) -> registry.Program:
+def program_of(container: Object) -> images.Program:
     """Return the program that stands for a container's image; ``CannotRun`` when none does."""
     try:
-        return registry.find(container["image"])
-    except registry.UnknownImage as error:
+        return images.find(container["image"])
+    except images.UnknownImage as error:
         raise CannotRun(error.message, reason="ErrImagePull") from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from meshbook.lab.images.registry import HELLOWORLD
+from meshbook.lab.images import HELLOWORLD
 
 
 @dataclass
@@ -86,15 +86,6 @@ def test_calls_cost_cpu_one_after_the_other_and_the_probe_waits_in_their_queue()
         assert _cpu_s(app.process) - spent_s > 0.28
 
 
-def test_a_loaded_app_answers_its_probe_within_its_time() -> None:
-    with running(burn_ms=45) as app, ExitStack() as stack:
-        for _ in range(5):
-            _send(stack, app, "/hello")
-        start = time.monotonic()
-        assert _send(stack, app, "/health").recv(65536).endswith(b"is healthy")
-        assert time.monotonic() - start < 1
-
-
 def test_a_connection_is_kept_and_a_reply_is_one_segment(app: App) -> None:
     with socket.create_connection(("127.0.0.1", app.port), timeout=5) as raw:
         for _ in range(2):
@@ -135,7 +126,7 @@ def test_a_port_in_use_ends_it_with_an_error(app: App) -> None:
     argv = [sys.executable, "-I", "-S", str(HELLOWORLD)]
     second = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=5, check=False)
     assert second.returncode == 1
-    assert "Address already in use" in second.stderr
+    assert "address already in use" in second.stderr
 
 
 def _refuses(app: App) -> bool:
