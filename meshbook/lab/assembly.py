@@ -27,7 +27,7 @@ from meshbook.errors import LabError
 from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
-from meshbook.lab.controllers.manager import Manager, MultiClusterIngressController
+from meshbook.lab.controllers import Manager, MultiClusterIngressController
 from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
@@ -236,7 +236,8 @@ def _parts(ground: Ground, clients: dict[str, Client]) -> list[Coroutine[Any, An
         only = ground.programs.own_controllers if ground.programs else None
         parts.append(Manager(topology, cluster, client, only).run())
     parts.append(_keep_edge(ground))
-    ingress = MultiClusterIngressController(topology, clients, topology.fleet_url, ground.fleet_token)
+    gke = next(cluster for cluster in topology.clusters if cluster.is_gke)
+    ingress = MultiClusterIngressController(topology, gke, clients[gke.name], ground.fleet_token)
     return [*parts, ingress.run()]
 
 

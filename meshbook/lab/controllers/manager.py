@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from collections.abc import Collection
 
 from meshbook.lab.client import (
@@ -23,39 +21,25 @@ from meshbook.lab.client import (
     Client,
     Informer,
 )
-from meshbook.lab.controllers import (
-    autoscaler,
-    deployments,
-    endpoints,
-    loadbalancers,
-    namespaces,
-    replicasets,
-    scheduler,
-)
-from meshbook.lab.controllers.garbage import GarbageCollector
-from meshbook.lab.controllers.loop import Controller, all_synced, run_controller
-from meshbook.lab.controllers.multiclusteringress import MultiClusterIngressController
-from meshbook.lab.controllers.namespaces import Terminator
-from meshbook.lab.controllers.world import World
+from meshbook.lab.controllers.controller import Cache, Controller, all_synced
+from meshbook.lab.controllers.deployments import AUTOSCALER, DEPLOYMENT
+from meshbook.lab.controllers.namespaces import Terminator, furnisher
+from meshbook.lab.controllers.ownership import GarbageCollector
+from meshbook.lab.controllers.pods import REPLICA_SET, SCHEDULER
+from meshbook.lab.controllers.services import ENDPOINTS_OF_SERVICES, load_balancers
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
-__all__ = ["Manager", "MultiClusterIngressController"]
-
 WATCHED = (
-    NAMESPACES,
-    NODES,
-    SERVICE_ACCOUNTS,
-    CONFIG_MAPS,
-    SECRETS,
-    SERVICES,
-    ENDPOINTS,
-    ENDPOINT_SLICES,
-    DEPLOYMENTS,
-    REPLICA_SETS,
-    PODS,
-    HPAS,
+    *(NAMESPACES, NODES, SERVICE_ACCOUNTS, CONFIG_MAPS, SECRETS, SERVICES, ENDPOINTS, ENDPOINT_SLICES),
+    *(DEPLOYMENTS, REPLICA_SETS, PODS, HPAS),
 )
 """Kinds that the controllers see, and among which garbage is collected."""
+
+
+def controllers(cluster: ClusterTopology, root_pem: str) -> dict[str, Controller]:
+    """Return a cluster's controllers by name; ``root_pem`` is the API server's own root certificate."""
+    fixed = (SCHEDULER, REPLICA_SET, DEPLOYMENT, AUTOSCALER, ENDPOINTS_OF_SERVICES)
+    return {one.name: one for one in (*fixed, load_balancers(cluster), furnisher(root_pem))}
 
 
 class Manager:
@@ -72,7 +56,7 @@ class Manager:
         self._cluster = cluster
         self._client = client
         self._informers = {resource: Informer(client, resource) for resource in WATCHED}
-        self._world = World({resource: informer.objects for resource, informer in self._informers.items()})
+        self._cache = Cache({resource: informer.objects for resource, informer in self._informers.items()})
 
     async def run(self) -> None:
         """Run until cancelled. Nothing is decided before all informers have been filled once."""
@@ -80,27 +64,9 @@ class Manager:
             for informer in self._informers.values():
                 tasks.create_task(informer.run())
             await all_synced(self._informers.values())
-            for controller in self._controllers():
-                if self._only is None or controller.name in self._only:
-                    tasks.create_task(run_controller(controller, self._client, self._world, self._informers))
-            if self._only is not None:
-                return
-            tasks.create_task(Terminator(self._client, self._world, self._informers[NAMESPACES]).run())
-            tasks.create_task(GarbageCollector(self._client, self._world, self._informers).run())
-
-    def _controllers(self) -> tuple[Controller, ...]:
-        return (
-            scheduler.CONTROLLER,
-            replicasets.CONTROLLER,
-            deployments.CONTROLLER,
-            endpoints.CONTROLLER,
-            autoscaler.CONTROLLER,
-            loadbalancers.controller(self._cluster),
-            namespaces.furnisher(self._root_pem()),
-        )
-
-    def _root_pem(self) -> str:
-        """Return the API server's root certificate, as the kubeconfig has it."""
-        entries = json.loads(self._topology.kubeconfig.read_text())["clusters"]
-        cluster = next(entry["cluster"] for entry in entries if entry["name"] == self._cluster.name)
-        return base64.b64decode(cluster["certificate-authority-data"]).decode()
+            for name, controller in controllers(self._cluster, self._topology.root_certificate.read_text()).items():
+                if self._only is None or name in self._only:
+                    tasks.create_task(controller.run(self._client, self._cache, self._informers))
+            if self._only is None:
+                tasks.create_task(Terminator(self._client, self._cache, self._informers[NAMESPACES]).run())
+                tasks.create_task(GarbageCollector(self._client, self._cache, self._informers).run())

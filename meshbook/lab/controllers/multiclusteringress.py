@@ -1,15 +1,16 @@
-"""The fleet's ingress controller: once per lab, reads the config cluster, writes member clusters and the load balancer.
+"""The fleet's ingress controller: MultiClusterService and MultiClusterIngress → derived Services, a VIP, the balancer.
 
-It stands in for Google's hosted one: without the fleet feature nothing is made, an MCI gets its VIP after a while, and
-the load balancer answers 404 and then 502 before it is programmed. What is derived and how an MCI is translated stands
-in ``ingress.py``.
+It stands in for Google's hosted one, once per lab: it reads the config cluster, and writes member clusters and the load
+balancer's files. Without the fleet feature nothing is made, a MultiClusterIngress (MCI) gets its VIP after a while, and
+the load balancer answers 404 and then 502 before it is programmed. What Google's controller would refuse, and what this
+lab's load balancer cannot do, is a ``Refusal`` in words that name the missing object.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -23,13 +24,26 @@ from meshbook.lab.client import (
     SERVICES,
     Client,
     Informer,
+    key_of,
 )
-from meshbook.lab.controllers.ingress import Refusal, backend_of, derived_service, is_derived, is_member
-from meshbook.lab.controllers.loop import WorkQueue, all_synced
-from meshbook.lab.controllers.objects import Object, annotations_of, difference, key_of, with_condition
-from meshbook.lab.controllers.world import Actions, Create, Delete, Patch, World, emit, patch_status, perform
-from meshbook.lab.envoy import Backend, Frontend, load_balancer, write_resources
-from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology
+from meshbook.lab.controllers.controller import (
+    Actions,
+    Cache,
+    Create,
+    Delete,
+    Patch,
+    WorkQueue,
+    all_synced,
+    difference,
+    emit,
+    patch_status,
+    perform,
+    short_hash,
+)
+from meshbook.lab.controllers.services import SERVICE_NAME
+from meshbook.lab.envoy import Backend, Frontend, HealthCheck, load_balancer, write_resources
+from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology, reachable
+from meshbook.objects import Object, annotations_of, condition, labels_of
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +54,19 @@ EVERYTHING = "all"
 """The only key of the queue: every decision looks at all MCIs, since they share the load balancer."""
 VIP_PORT = 80
 VIPS = 100
+PARENT = "networking.gke.io/multiclusterservice-parent"
+NEG = "cloud.google.com/neg"
+BACKEND_CONFIG = "cloud.google.com/backend-config"
+LONGEST_NAME = 38
+"""What of a MultiClusterService's name fits into a derived Service's."""
+CHECK_FIELDS = {
+    "requestPath": "request_path",
+    "port": "port",
+    "checkIntervalSec": "interval_s",
+    "timeoutSec": "timeout_s",
+    "healthyThreshold": "healthy_threshold",
+    "unhealthyThreshold": "unhealthy_threshold",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,175 +90,129 @@ class Progress:
     """The last good translation: what is served on while a later one is refused."""
 
 
+class Refusal(LabError):
+    """A MultiClusterIngress cannot be translated; the message says why."""
+
+
 class MultiClusterIngressController:
-    """Follow the fleet feature and the GKE clusters' objects; keep derived Services, VIPs and balancer right."""
+    """Follow the fleet feature and the objects of ``cluster``, which is a GKE cluster, and keep all that follows right.
+
+    Config cluster and member are one: of the lab's two clusters only one is on GKE.
+    """
 
     def __init__(
         self,
         topology: LabTopology,
-        clients: Mapping[str, Client],
-        fleet_url: str,
+        cluster: ClusterTopology,
+        client: Client,
         fleet_token: str,
         pace: Pace | None = None,
     ) -> None:
         self._topology = topology
+        self._cluster = cluster
+        self._client = client
+        self._fleet_token = fleet_token
         self._pace = pace or Pace()
-        self._fleet = (fleet_url + FEATURE, {"authorization": f"Bearer {fleet_token}"})
-        self._members = {cluster.name: cluster for cluster in topology.clusters if cluster.is_gke}
-        self._clients = {name: clients[name] for name in self._members}
-        self._informers = {
-            name: {resource: Informer(client, resource) for resource in WATCHED}
-            for name, client in self._clients.items()
-        }
-        self._worlds = {
-            name: World({resource: informer.objects for resource, informer in informers.items()})
-            for name, informers in self._informers.items()
-        }
+        self._informers = {resource: Informer(client, resource) for resource in WATCHED}
+        self._cache = Cache({resource: informer.objects for resource, informer in self._informers.items()})
         self._queue: WorkQueue[str] = WorkQueue("multiclusteringress", lambda _: self._sync())
-        self._config: ClusterTopology | None = None
-        self._feature_known = asyncio.Event()
+        self._enabled: bool | None = None
+        """Whether the fleet feature names this cluster; None until the fleet API has said so."""
         self._progress: dict[str, Progress] = {}
-        self._told: dict[str, str] = {}
 
     async def run(self) -> None:
         """Run until cancelled."""
-        informers = [informer for of_cluster in self._informers.values() for informer in of_cluster.values()]
         async with asyncio.TaskGroup() as tasks:
-            for informer in informers:
+            for informer in self._informers.values():
                 informer.subscribe(lambda *_: self._queue.add(EVERYTHING))
                 tasks.create_task(informer.run())
-            await all_synced(informers)
+            await all_synced(self._informers.values())
             tasks.create_task(self._follow_feature())
-            await self._feature_known.wait()
             tasks.create_task(self._queue.run())
 
     async def _follow_feature(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=5)
-        async with aiohttp.ClientSession(timeout=timeout, headers=self._fleet[1]) as session:
+        headers = {"authorization": f"Bearer {self._fleet_token}"}
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5), headers=headers) as session:
             while True:
                 try:
-                    config = await self._config_cluster(session)
+                    enabled = await self._is_enabled(session)
                 except (LabError, aiohttp.ClientError, TimeoutError) as error:
                     log.warning("the fleet API did not tell the feature, so all stays as it is: %s", error)
                 else:
-                    if config is not self._config or not self._feature_known.is_set():
-                        self._config = config
-                        self._feature_known.set()
+                    if enabled is not self._enabled:
+                        self._enabled = enabled
                         self._queue.add(EVERYTHING)
                 await asyncio.sleep(self._pace.feature_poll_s)
 
-    async def _config_cluster(self, session: aiohttp.ClientSession) -> ClusterTopology | None:
-        async with session.get(self._fleet[0]) as response:
+    async def _is_enabled(self, session: aiohttp.ClientSession) -> bool:
+        async with session.get(self._topology.fleet_url + FEATURE) as response:
             if response.status == 404:
-                return None
+                return False
             if response.status != 200:
-                raise LabError(f"GET {self._fleet[0]}: HTTP {response.status}")
+                raise LabError(f"GET {FEATURE}: HTTP {response.status}")
             feature = await response.json()
-        if feature.get("resourceState", {}).get("state") != "ACTIVE":
-            return None
-        wanted = feature["spec"]["multiclusteringress"]["configMembership"]
-        return next((cluster for cluster in self._members.values() if cluster.membership == wanted), None)
+        active = feature.get("resourceState", {}).get("state") == "ACTIVE"
+        return bool(active and feature["spec"]["multiclusteringress"]["configMembership"] == self._cluster.membership)
 
     async def _sync(self) -> float | None:
-        await self._derive()
+        if self._enabled is None:
+            return None
+        services = self._cache.list(MULTI_CLUSTER_SERVICES) if self._enabled else []
+        await self._perform(derivation(self._cache, [one for one in services if is_member(self._cluster, one)]))
         frontends: list[Frontend] = []
         due: list[float] = []
-        for name, world in self._worlds.items():
-            in_charge = self._config is not None and self._config.name == name
-            for ingress in world.list(MULTI_CLUSTER_INGRESSES):
-                if in_charge:
-                    frontend, after_s = await self._serve(name, ingress)
-                    frontends += [frontend] if frontend else []
-                    due += [after_s] if after_s else []
-                else:
-                    await self._withdraw(name, ingress)
+        for ingress in self._cache.list(MULTI_CLUSTER_INGRESSES):
+            if self._enabled:
+                frontend, after_s = await self._serve(ingress)
+                frontends += [frontend] if frontend else []
+                due += [after_s] if after_s else []
+            else:
+                await self._withdraw(ingress)
         write_resources(self._topology.edge, load_balancer(frontends, self._topology.edge))
         return min(due, default=None)
 
-    async def _derive(self) -> None:
-        """Make the derived Services of all members those of the config cluster's MCSs."""
-        config = self._worlds[self._config.name] if self._config else World({MULTI_CLUSTER_SERVICES: {}})
-        for name, world in self._worlds.items():
-            services = [one for one in config.list(MULTI_CLUSTER_SERVICES) if is_member(self._members[name], one)]
-            await perform(self._clients[name], world, derivation(world, services))
+    async def _perform(self, actions: Actions) -> None:
+        await perform(self._client, self._cache, actions)
 
-    async def _serve(self, cluster: str, ingress: Object) -> tuple[Frontend | None, float | None]:
+    async def _serve(self, ingress: Object) -> tuple[Frontend | None, float | None]:
         """Take one MCI as far as its age allows; return its frontend and the seconds until the next stage."""
-        uid, world = ingress["metadata"]["uid"], self._worlds[cluster]
+        uid, now = ingress["metadata"]["uid"], asyncio.get_running_loop().time()
+        refused = False
         try:
-            backend = backend_of(self._topology, world, self._worlds.values(), ingress)
+            backend = backend_of(self._topology, self._cache, ingress)
         except Refusal as refusal:
-            await self._refuse(cluster, ingress, refusal.message)
+            refused = True
+            await self._perform(_refused(self._cache, ingress, refusal.message))
         else:
-            self._told.pop(uid, None)
-            since = asyncio.get_running_loop().time() - (3600.0 if vip_of(ingress) else 0.0)
+            since = now - (3600.0 if vip_of(ingress) else 0.0)
             self._progress.setdefault(uid, Progress(since=since, backend=backend)).backend = backend
-        if uid not in self._progress:
+        progress = self._progress.get(uid)
+        if progress is None:
             return None, None
-        progress = self._progress[uid]
-        age_s = asyncio.get_running_loop().time() - progress.since
+        age_s = now - progress.since
         if age_s < self._pace.vip_s:
             return None, self._pace.vip_s - age_s
         vip = vip_of(ingress) or self._free_vip()
-        if uid not in self._told:
-            await perform(self._clients[cluster], world, _accepted(world, ingress, vip))
+        if not refused:
+            await self._perform(_accepted(self._cache, ingress, vip))
         stage, after_s = stage_of(age_s - self._pace.vip_s, self._pace, progress.backend)
         address, _, port = vip.partition(":")
         return Frontend(name=progress.backend.name, address=address, port=int(port or VIP_PORT), backend=stage), after_s
 
     def _free_vip(self) -> str:
-        taken = {vip_of(one) for world in self._worlds.values() for one in world.list(MULTI_CLUSTER_INGRESSES)}
+        taken = {vip_of(one) for one in self._cache.list(MULTI_CLUSTER_INGRESSES)}
         port = self._topology.bindable(VIP_PORT)
         suffix = "" if port == VIP_PORT else f":{port}"
-        free = (f"{self._topology.vip(number)}{suffix}" for number in range(VIPS))
-        return next(vip for vip in free if vip not in taken)
+        every = (f"{self._topology.vip(number)}{suffix}" for number in range(VIPS))
+        return next(vip for vip in every if vip not in taken)
 
-    async def _refuse(self, cluster: str, ingress: Object, why: str) -> None:
-        """Tell once, as an Event and in the status, why an MCI cannot be served."""
-        uid, world = ingress["metadata"]["uid"], self._worlds[cluster]
-        if self._told.get(uid) == why:
-            return
-        full_name = "/".join(key_of(ingress))
-        message = f"error translating MCI {full_name}: {why}"
-        actions: Actions = [emit(ingress, reason="SYNC", message=message, component=COMPONENT, kind="Warning")]
-        await perform(self._clients[cluster], world, [*actions, *_condition(world, ingress, "TranslationError", why)])
-        self._told[uid] = why
-
-    async def _withdraw(self, cluster: str, ingress: Object) -> None:
-        """Take back what an MCI was given when its cluster is not the config cluster (any more)."""
+    async def _withdraw(self, ingress: Object) -> None:
+        """Take back what an MCI was given when the feature is not enabled (any more)."""
         self._progress.pop(ingress["metadata"]["uid"], None)
         if vip_of(ingress):
-            patches = patch_status(MULTI_CLUSTER_INGRESSES, ingress, {"VIP": None})
-            await perform(self._clients[cluster], self._worlds[cluster], patches)
-        in_charge = f"the config cluster is {self._config.name}" if self._config else "it is not enabled"
-        await self._refuse(cluster, ingress, f"fleet feature multiclusteringress: {in_charge}")
-
-
-def derivation(member: World, services: list[Object]) -> Actions:
-    """Say what must change in a member cluster so that its derived Services are those of ``services``."""
-    wanted = {key_of(found): found for found in map(derived_service, services)}
-    known = {key_of(found): found for found in member.list(SERVICES) if is_derived(found)}
-    created = [Create(resource=SERVICES, obj=obj) for key, obj in wanted.items() if key not in known]
-    deleted = [Delete(resource=SERVICES, of=obj) for key, obj in known.items() if key not in wanted]
-    changed = [_update(known[key], obj) for key, obj in wanted.items() if key in known and _differs(known[key], obj)]
-    return [*created, *changed, *deleted]
-
-
-def _differs(known: Object, wanted: Object) -> bool:
-    if known["spec"].get("selector") != (wanted["spec"]["selector"] or None):
-        return True
-    offered, ports = known["spec"].get("ports") or [], wanted["spec"]["ports"]
-    same = len(offered) == len(ports) and all(
-        was.items() >= port.items() for was, port in zip(offered, ports, strict=True)
-    )
-    return not same or not annotations_of(known).items() >= annotations_of(wanted).items()
-
-
-def _update(known: Object, wanted: Object) -> Patch:
-    spec = {name: wanted["spec"][name] for name in ("ports", "selector")}
-    spec["selector"] = difference(known["spec"].get("selector") or {}, spec["selector"])
-    patch = {"metadata": {"annotations": annotations_of(wanted)}, "spec": spec}
-    return Patch(resource=SERVICES, of=known, patch=patch)
+            await self._perform(patch_status(MULTI_CLUSTER_INGRESSES, ingress, {"VIP": None}))
+        why = f"fleet feature multiclusteringress: it is not enabled with {self._cluster.name} as config cluster"
+        await self._perform(_refused(self._cache, ingress, why))
 
 
 def vip_of(ingress: Object) -> str:
@@ -251,16 +232,161 @@ def stage_of(age_s: float, pace: Pace, backend: Backend) -> tuple[Backend | None
     return backend, None
 
 
-def _accepted(world: World, ingress: Object, vip: str) -> Actions:
-    actions = _condition(world, ingress, "Synced", "the load balancer follows this object", holds=True)
+def _accepted(cache: Cache, ingress: Object, vip: str) -> Actions:
+    actions = _synced(cache, ingress, "True", "Synced", "the load balancer follows this object")
     if vip != vip_of(ingress):
         actions += patch_status(MULTI_CLUSTER_INGRESSES, ingress, {"VIP": vip})
         actions.append(emit(ingress, reason="UPDATE", message=f"VIP {vip} assigned", component=COMPONENT))
     return actions
 
 
-def _condition(world: World, ingress: Object, reason: str, message: str, *, holds: bool = False) -> Actions:
-    before = (ingress.get("status") or {}).get("conditions") or []
-    fresh = {"type": "Synced", "status": str(holds), "reason": reason, "message": message}
-    after = with_condition(before, fresh, world.now())
-    return patch_status(MULTI_CLUSTER_INGRESSES, ingress, {"conditions": after} if after != before else {})
+def _refused(cache: Cache, ingress: Object, why: str) -> Actions:
+    """Tell once, as an Event and in the status, why an MCI cannot be served."""
+    patches = _synced(cache, ingress, "False", "TranslationError", why)
+    message = f"error translating MCI {'/'.join(key_of(ingress))}: {why}"
+    told = emit(ingress, reason="SYNC", message=message, component=COMPONENT, kind="Warning")
+    return [told, *patches] if patches else []
+
+
+def _synced(cache: Cache, ingress: Object, status: str, reason: str, message: str) -> Actions:
+    """Ask for the condition ``Synced``, unless the status says so already."""
+    fresh = {"type": "Synced", "status": status, "reason": reason, "message": message}
+    if condition(ingress, "Synced").items() >= fresh.items():
+        return []
+    return patch_status(MULTI_CLUSTER_INGRESSES, ingress, {"conditions": cache.with_condition(ingress, fresh)})
+
+
+def derivation(member: Cache, services: list[Object]) -> Actions:
+    """Say what must change in a member cluster so that its derived Services are those of ``services``."""
+    wanted = {key_of(found): found for found in map(derived_service, services)}
+    known = {key_of(found): found for found in member.list(SERVICES) if PARENT in annotations_of(found)}
+    created = [Create(resource=SERVICES, obj=obj) for key, obj in wanted.items() if key not in known]
+    deleted = [Delete(resource=SERVICES, of=obj) for key, obj in known.items() if key not in wanted]
+    changed = [_update(known[key], obj) for key, obj in wanted.items() if key in known and _differs(known[key], obj)]
+    return [*created, *changed, *deleted]
+
+
+def _differs(known: Object, wanted: Object) -> bool:
+    """Whether a derived Service is not what it should be; what the API server has added does not count."""
+    offered, ports = known["spec"].get("ports") or [], wanted["spec"]["ports"]
+    pairs = zip(offered, ports, strict=False)
+    same_ports = len(offered) == len(ports) and all(was.items() >= port.items() for was, port in pairs)
+    same_pods = (known["spec"].get("selector") or {}) == wanted["spec"]["selector"]
+    return not (same_ports and same_pods and annotations_of(known).items() >= annotations_of(wanted).items())
+
+
+def _update(known: Object, wanted: Object) -> Patch:
+    selector = difference(known["spec"].get("selector") or {}, wanted["spec"]["selector"])
+    spec = {"ports": wanted["spec"]["ports"], "selector": selector}
+    return Patch(resource=SERVICES, of=known, patch={"metadata": {"annotations": annotations_of(wanted)}, "spec": spec})
+
+
+def derived_name(service: Object) -> str:
+    """Return the name of the Services that are derived from an MCS: the same in every member cluster."""
+    metadata = service["metadata"]
+    return f"mci-{metadata['name'][:LONGEST_NAME]}-svc-{short_hash([metadata['namespace'], metadata['name']], 16)}"
+
+
+def derived_service(service: Object) -> Object:
+    """Return the headless Service that an MCS becomes in a member cluster."""
+    metadata, spec = service["metadata"], service["spec"]["template"]["spec"]
+    parent = {"Namespace": metadata["namespace"], "Name": metadata["name"]}
+    exposed: Object = {str(port["port"]): {} for port in spec.get("ports") or []}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": derived_name(service),
+            "namespace": metadata["namespace"],
+            "labels": labels_of(service),
+            "annotations": {PARENT: json.dumps(parent), NEG: json.dumps({"exposed_ports": exposed})},
+        },
+        "spec": {"clusterIP": "None", "selector": spec.get("selector") or {}, "ports": spec.get("ports") or []},
+    }
+
+
+def is_member(cluster: ClusterTopology, service: Object) -> bool:
+    """Whether an MCS reaches into a cluster: GKE clusters only, and those of ``spec.clusters`` where it is given."""
+    links = [entry.get("link", "") for entry in service["spec"].get("clusters") or []]
+    location, name = cluster.membership.split("/")[3::2]
+    return cluster.is_gke and (not links or f"{location}/{name}" in links)
+
+
+def backend_of(topology: LabTopology, cache: Cache, ingress: Object) -> Backend:
+    """Return what stands behind an MCI now; ``Refusal`` when it cannot be told."""
+    service, port = _wanted(cache, ingress)
+    return Backend(
+        name="mci-{namespace}-{name}".format(**ingress["metadata"]),
+        endpoints=tuple(sorted(_ready_addresses(topology, cache, service, port))),
+        health_check=_health_check(topology, cache, service, port),
+    )
+
+
+def _wanted(cache: Cache, ingress: Object) -> tuple[Object, Object]:
+    """Return the MCS and the port of it that an MCI names."""
+    spec, namespace = ingress["spec"]["template"]["spec"], ingress["metadata"]["namespace"]
+    for field in ("rules", "tls"):
+        if spec.get(field):
+            raise Refusal(f"spec.template.spec.{field}: this lab's load balancer knows the default backend only")
+    backend = spec.get("backend") or {}
+    name, wanted = backend.get("serviceName"), backend.get("servicePort")
+    if not name or not wanted:
+        raise Refusal("spec.template.spec.backend: serviceName and servicePort are required")
+    service = cache.get(MULTI_CLUSTER_SERVICES, (namespace, name))
+    if service is None:
+        raise Refusal(f"missing MultiClusterService {namespace}/{name}")
+    ports = service["spec"]["template"]["spec"].get("ports") or []
+    port = next((port for port in ports if wanted in (port["port"], port.get("name"))), None)
+    if port is None:
+        offered = ", ".join(str(port["port"]) for port in ports) or "none"
+        raise Refusal(f"MultiClusterService {namespace}/{name} has no port {wanted!r}; it has {offered}")
+    return service, port
+
+
+def _health_check(topology: LabTopology, cache: Cache, service: Object, port: Object) -> HealthCheck:
+    name, namespace = _backend_config_name(service, port), service["metadata"]["namespace"]
+    if not name:
+        return HealthCheck()
+    found = cache.get(BACKEND_CONFIGS, (namespace, name))
+    if found is None:
+        raise Refusal(
+            f"missing BackendConfig {namespace}/{name}, which MultiClusterService {_full_name(service)} names"
+        )
+    check = (found.get("spec") or {}).get("healthCheck") or {}
+    if check.get("type", "HTTP") != "HTTP":
+        raise Refusal(f"BackendConfig {namespace}/{name}: this lab's load balancer checks by HTTP, not {check['type']}")
+    given = {CHECK_FIELDS[field]: value for field, value in check.items() if field in CHECK_FIELDS}
+    if "port" in given:
+        given["port"] = topology.bindable(given["port"])
+    return HealthCheck(**given)
+
+
+def _backend_config_name(service: Object, port: Object) -> str:
+    text = annotations_of(service).get(BACKEND_CONFIG, "")
+    try:
+        bound = json.loads(text or "{}")
+        by_port = bound.get("ports") or {}
+        names = [by_port.get(str(port["port"])), by_port.get(port.get("name", "")), bound.get("default")]
+    except (ValueError, AttributeError) as error:
+        raise Refusal(
+            f"MultiClusterService {_full_name(service)}: annotation {BACKEND_CONFIG} is not JSON: {text}"
+        ) from error
+    return next((name for name in names if name), "")
+
+
+def _full_name(service: Object) -> str:
+    return f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+
+
+def _ready_addresses(topology: LabTopology, cache: Cache, service: Object, port: Object) -> set[tuple[str, int]]:
+    """Return (address, port) of the ready pods of one member cluster, as the gateways there listen."""
+    found: set[tuple[str, int]] = set()
+    for endpoints in cache.list(ENDPOINT_SLICES, service["metadata"]["namespace"]):
+        if labels_of(endpoints).get(SERVICE_NAME) != derived_name(service):
+            continue
+        same_name = (each for each in endpoints.get("ports") or [] if (each.get("name") or "") == port.get("name", ""))
+        number = next((each["port"] for each in same_name), None)
+        ready = [one for one in endpoints.get("endpoints") or [] if one["conditions"].get("ready")]
+        if number is not None:
+            found |= {(reachable(ip), topology.bindable(number)) for one in ready for ip in one["addresses"]}
+    return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,10 +25,11 @@ from meshbook.lab.client import (
     REPLICA_SETS,
     SERVICES,
     Resource,
+    key_of,
 )
-from meshbook.lab.controllers.loop import Controller
-from meshbook.lab.controllers.objects import Object, key_of
-from meshbook.lab.controllers.world import Action, Again, Create, Delete, Patch, World
+from meshbook.lab.controllers import Actions, Again, Cache, Create, Delete, Patch, controllers
+from meshbook.lab.topology import two_clouds
+from meshbook.objects import Object, timestamp
 
 KINDS = (
     *(BACKEND_CONFIGS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, HPAS, MULTI_CLUSTER_INGRESSES),
@@ -54,7 +56,8 @@ class Playground:
     def __init__(self) -> None:
         self.objects: dict[Resource, dict[tuple[str, str], Object]] = {resource: {} for resource in KINDS}
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
-        self.world = World(self.objects, lambda: self.time)
+        self.cache = Cache(self.objects, lambda: self.time)
+        self.controllers = controllers(two_clouds(Path("/lab"), 64).cluster("cluster1"), "root")
         self._numbers = itertools.count(1)
 
     def pass_s(self, seconds: float) -> None:
@@ -68,7 +71,7 @@ class Playground:
         metadata.setdefault("name", f"{metadata.get('generateName', '')}{number:05d}")
         if resource.namespaced:
             metadata.setdefault("namespace", "sample")
-        metadata.setdefault("creationTimestamp", self.time.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        metadata.setdefault("creationTimestamp", timestamp(self.time))
         metadata |= {"uid": f"uid-{number}", "resourceVersion": str(number), "generation": 1}
         self.objects[resource][key_of(made)] = made
         return made
@@ -86,13 +89,13 @@ class Playground:
     def remove(self, resource: Resource, name: str) -> Object:
         return self.objects[resource].pop(("sample" if resource.namespaced else "", name))
 
-    def apply(self, actions: Iterable[Action]) -> None:
+    def apply(self, actions: Actions) -> None:
         for action in actions:
             match action:
                 case Create(subresource=""):
                     self.add(action.resource, action.obj)
                 case Create():
-                    self.patch(action.resource, action.name, {"spec": {"nodeName": action.obj["target"]["name"]}})
+                    self.patch(action.resource, action.parent, {"spec": {"nodeName": action.obj["target"]["name"]}})
                 case Patch():
                     self.patch(action.resource, action.of["metadata"]["name"], self._checked(action))
                 case Delete():
@@ -107,14 +110,15 @@ class Playground:
         assert version in (None, current), "conflict"
         return action.patch
 
-    def play(self, *controllers: Controller, check: Callable[[], None] = lambda: None) -> None:
-        """Let the controllers decide in turn until none has anything left to do."""
+    def play(self, *names: str, check: Callable[[], None] = lambda: None) -> None:
+        """Let the controllers of these names decide in turn until none has anything left to do."""
         for _ in range(200):
-            actions: list[Action] = []
-            for controller in controllers:
-                for key in self._keys(controller):
-                    actions = [action for action in controller.decide(self.world, key) if not isinstance(action, Again)]
+            actions: Actions = []
+            for name in names:
+                for key in self._keys(name):
+                    actions = [action for action in self.decide(name, key[1], key[0]) if not isinstance(action, Again)]
                     if actions:
+                        self.time += timedelta(microseconds=1)
                         self.apply(actions)
                         check()
                         break
@@ -124,22 +128,26 @@ class Playground:
                 return
         raise AssertionError(f"not quiet after 200 decisions; the last asked for {actions}")
 
-    def _keys(self, controller: Controller) -> list[tuple[str, str]]:
+    def decide(self, name: str, obj: str, namespace: str = "sample") -> Actions:
+        """Return what the controller ``name`` asks for on one object."""
+        return self.controllers[name].decide(self.cache, (namespace, obj))
+
+    def _keys(self, name: str) -> list[tuple[str, str]]:
         found = {
             key: None
-            for resource, concerns in controller.concerns.items()
+            for resource, keys_of in self.controllers[name].watches.items()
             for obj in list(self.objects[resource].values())
-            for key in concerns(self.world, obj)
+            for key in keys_of(self.cache, obj)
         }
         return list(found)
 
     def pods(self) -> list[Object]:
-        return self.world.list(PODS)
+        return self.cache.list(PODS)
 
     def make_ready(self, pod: Object, *, ready: bool = True) -> None:
         """Do what a kubelet does: address, phase and the Ready condition."""
         number = int(pod["metadata"]["uid"].removeprefix("uid-"))
-        since = self.time.strftime("%Y-%m-%dT%H:%M:%SZ")
+        since = timestamp(self.time)
         told = [{"type": "Ready", "status": str(ready), "lastTransitionTime": since}]
         status = {"phase": "Running", "podIP": f"127.64.11.{number}", "conditions": told}
         self.patch(PODS, pod["metadata"]["name"], {"status": status})

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES
-from meshbook.lab.controllers import endpoints
 
 Object = dict[str, Any]
 LABELS = {"app": "helloworld"}
@@ -25,13 +24,13 @@ def add_pod(play: Any, *, ready: bool = True, container_port: int = 5000, **meta
     spec = {"nodeName": "node-1", "containers": [{"name": "app", "ports": [web]}]}
     pod: Object = play.add(PODS, {"metadata": {"generateName": "pod-", "labels": LABELS, **metadata}, "spec": spec})
     play.make_ready(pod, ready=ready)
-    found: Object = play.world.get(PODS, ("sample", pod["metadata"]["name"]))
+    found: Object = play.cache.get(PODS, ("sample", pod["metadata"]["name"]))
     return found
 
 
 def slices(play: Any) -> list[Object]:
-    play.play(endpoints.CONTROLLER)
-    found: list[Object] = play.world.list(ENDPOINT_SLICES)
+    play.play("endpoints")
+    found: list[Object] = play.cache.list(ENDPOINT_SLICES)
     return found
 
 
@@ -41,8 +40,8 @@ def shown(play: Any) -> dict[str, Object]:
 
 
 def subsets(play: Any) -> list[Object]:
-    play.play(endpoints.CONTROLLER)
-    found: list[Object] = play.world.get(ENDPOINTS, ("sample", "helloworld")).get("subsets", [])
+    play.play("endpoints")
+    found: list[Object] = play.cache.get(ENDPOINTS, ("sample", "helloworld")).get("subsets", [])
     return found
 
 
@@ -140,5 +139,5 @@ def test_changes_are_followed_and_a_deleted_service_takes_its_endpoints_along(pl
     play.patch(PODS, pod["metadata"]["name"], {"metadata": {"labels": {"app": "quarantine"}}})
     assert shown(play) == {}
     play.remove(SERVICES, "helloworld")
-    play.play(endpoints.CONTROLLER)
-    assert play.world.list(ENDPOINTS) == []
+    play.play("endpoints")
+    assert play.cache.list(ENDPOINTS) == []

@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 
 from meshbook.lab.client import BACKEND_CONFIGS, ENDPOINT_SLICES, MULTI_CLUSTER_SERVICES
-from meshbook.lab.controllers import ingress
-from meshbook.lab.controllers.multiclusteringress import Pace, derivation, stage_of
-from meshbook.lab.controllers.world import Create, Delete, Patch
+from meshbook.lab.controllers import (
+    Create,
+    Delete,
+    Pace,
+    Patch,
+    Refusal,
+    backend_of,
+    derivation,
+    derived_name,
+    is_member,
+    stage_of,
+)
 from meshbook.lab.envoy import Backend, HealthCheck
 from meshbook.lab.topology import two_clouds
 
@@ -37,15 +46,15 @@ def add_mcs(play: Any, binding: str = "", **spec: Any) -> Object:
 
 
 def add_slice(play: Any, mcs: Object, *endpoints: tuple[str, bool]) -> None:
-    labels = {"kubernetes.io/service-name": ingress.derived_name(mcs)}
+    labels = {"kubernetes.io/service-name": derived_name(mcs)}
     listed = [{"addresses": [ip], "conditions": {"ready": ready}} for ip, ready in endpoints]
     ports = [{"name": "status-port", "port": 15021}, {"name": "http2", "port": 80}]
     metadata = {"generateName": "slice-", "labels": labels}
     play.add(ENDPOINT_SLICES, {"metadata": metadata, "endpoints": listed, "ports": ports})
 
 
-def backend_of(play: Any, wanted: Object, topology: Any = ROOT) -> Backend:
-    return ingress.backend_of(topology, play.world, [play.world], wanted)
+def translate(play: Any, wanted: Object, topology: Any = ROOT) -> Backend:
+    return backend_of(topology, play.cache, wanted)
 
 
 @pytest.mark.parametrize(("topology", "port"), [(ROOT, 80), (UNPRIVILEGED, 8080)], ids=["root", "user"])
@@ -54,26 +63,26 @@ def test_ready_pods_are_the_backends_on_the_port_that_their_gateways_listen_on(
 ) -> None:
     mcs = add_mcs(play)
     add_slice(play, mcs, ("127.64.21.1", True), ("127.64.21.2", False))
-    assert backend_of(play, mci(), topology).endpoints == (("127.64.21.1", port),)
+    assert translate(play, mci(), topology).endpoints == (("127.64.21.1", port),)
 
 
 def test_the_backend_config_makes_the_health_check(play: Any) -> None:
     add_mcs(play, '{"default": "health"}')
     check = {"type": "HTTP", "requestPath": "/healthz/ready", "port": 15021, "checkIntervalSec": 2}
     play.add(BACKEND_CONFIGS, {"metadata": {"name": "health"}, "spec": {"healthCheck": check}})
-    assert backend_of(play, mci()).health_check == HealthCheck(request_path="/healthz/ready", port=15021, interval_s=2)
+    assert translate(play, mci()).health_check == HealthCheck(request_path="/healthz/ready", port=15021, interval_s=2)
 
 
 @pytest.mark.parametrize("binding", ['{"ports": {"80": "health"}}', '{"ports": {"http2": "health"}, "default": "x"}'])
 def test_a_backend_config_may_be_bound_to_a_port_by_number_or_name(play: Any, binding: str) -> None:
     add_mcs(play, binding)
     play.add(BACKEND_CONFIGS, {"metadata": {"name": "health"}, "spec": {"healthCheck": {"requestPath": "/up"}}})
-    assert backend_of(play, mci()).health_check.request_path == "/up"
+    assert translate(play, mci()).health_check.request_path == "/up"
 
 
 def test_a_service_port_may_be_named(play: Any) -> None:
     add_mcs(play)
-    assert backend_of(play, mci(serviceName="gateway", servicePort="http2")).endpoints == ()
+    assert translate(play, mci(serviceName="gateway", servicePort="http2")).endpoints == ()
 
 
 @pytest.mark.parametrize(
@@ -94,42 +103,42 @@ def test_what_cannot_be_translated_is_refused_by_name(
 ) -> None:
     add_mcs(play, binding)
     play.add(BACKEND_CONFIGS, {"metadata": {"name": "tcp"}, "spec": {"healthCheck": {"type": "HTTPS"}}})
-    with pytest.raises(ingress.Refusal) as refusal:
-        backend_of(play, mci(**backend))
+    with pytest.raises(Refusal) as refusal:
+        translate(play, mci(**backend))
     assert words in refusal.value.message
 
 
 def test_rules_are_refused_rather_than_ignored(play: Any) -> None:
     wanted = mci()
     wanted["spec"]["template"]["spec"]["rules"] = [{"host": "a"}]
-    with pytest.raises(ingress.Refusal, match="default backend only"):
-        backend_of(play, wanted)
+    with pytest.raises(Refusal, match="default backend only"):
+        translate(play, wanted)
 
 
 def test_only_gke_clusters_and_those_that_are_linked_are_members(play: Any) -> None:
     on_prem, gke = ROOT.clusters
     everywhere = add_mcs(play)
-    assert [ingress.is_member(cluster, everywhere) for cluster in (on_prem, gke)] == [False, True]
+    assert [is_member(cluster, everywhere) for cluster in (on_prem, gke)] == [False, True]
     for link, member in (("us-central1/nifc-anthosgke-cls", True), ("us-central1/other", False)):
-        assert ingress.is_member(gke, add_mcs(play, clusters=[{"link": link}])) is member
+        assert is_member(gke, add_mcs(play, clusters=[{"link": link}])) is member
 
 
 def test_derived_services_are_created_changed_and_removed(play: Any) -> None:
     mcs = add_mcs(play)
-    (create,) = derivation(play.world, [mcs])
+    (create,) = derivation(play.cache, [mcs])
     assert isinstance(create, Create)
     assert create.obj["metadata"]["name"].startswith("mci-gateway-svc-")
     play.apply([create])
-    assert derivation(play.world, [mcs]) == []
+    assert derivation(play.cache, [mcs]) == []
     mcs["spec"]["template"]["spec"]["ports"][1]["targetPort"] = 8080
-    assert [type(action) for action in derivation(play.world, [mcs])] == [Patch]
-    assert [type(action) for action in derivation(play.world, [])] == [Delete]
+    assert [type(action) for action in derivation(play.cache, [mcs])] == [Patch]
+    assert [type(action) for action in derivation(play.cache, [])] == [Delete]
 
 
 def test_a_long_name_still_gives_a_valid_service_name(play: Any) -> None:
     mcs = add_mcs(play)
     mcs["metadata"]["name"] = "g" * 63
-    assert len(ingress.derived_name(mcs)) <= 63
+    assert len(derived_name(mcs)) <= 63
 
 
 def test_a_frontend_answers_404_then_502_then_from_its_backend() -> None:

@@ -23,8 +23,7 @@ from meshbook.lab.client import (
     PODS,
     SERVICES,
 )
-from meshbook.lab.controllers.manager import MultiClusterIngressController
-from meshbook.lab.controllers.multiclusteringress import Pace
+from meshbook.lab.controllers import MultiClusterIngressController, Pace
 from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.topology import PROJECT, LabTopology
@@ -97,8 +96,7 @@ async def cloud(living: Any) -> AsyncIterator[Cloud]:
     topology = living.topology
     fleet = FleetServer(topology, "fleet-token")
     await fleet.start()
-    clients = {living.cluster.name: living.client}
-    controller = MultiClusterIngressController(topology, clients, topology.fleet_url, "fleet-token", PACE)
+    controller = MultiClusterIngressController(topology, living.cluster, living.client, "fleet-token", PACE)
     task = asyncio.create_task(controller.run())
     yield Cloud(living, fleet)
     assert not task.done(), task.exception()

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from meshbook.lab.client import ApiError
-from meshbook.lab.controllers import loop
-from meshbook.lab.controllers.loop import WorkQueue
+from meshbook.lab.controllers import WorkQueue
 
 Work = Callable[[str], Awaitable[float | None]]
 
@@ -60,10 +59,7 @@ async def test_a_key_that_is_added_during_its_work_is_worked_on_again() -> None:
 @pytest.mark.parametrize(
     "fault", [ApiError("no answer", code=0), ApiError("conflict", code=409), KeyError("spec")], ids=repr
 )
-async def test_a_fault_is_tried_again_and_the_others_go_on(
-    fault: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "FIRST_RETRY_S", 0.01)
+async def test_a_fault_is_tried_again_and_the_others_go_on(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[str] = []
 
     async def work(key: str) -> None:
@@ -91,14 +87,3 @@ async def test_work_may_ask_to_be_done_again_later() -> None:
         queue.add("a")
         await until(lambda: len(seen) == 2)
     assert seen[1] - seen[0] >= 0.05
-
-
-async def test_back_off_is_bounded() -> None:
-    queue = WorkQueue("test", fail)
-    for _ in range(30):
-        await queue._attempt("a")
-    assert await queue._attempt("a") == loop.LAST_RETRY_S
-
-
-async def fail(_: str) -> None:
-    raise ApiError("no", code=500)
