@@ -193,8 +193,8 @@ class Container:
         self.process = process
         if self._stopping.is_set():
             process.kill_group()
-        assert process.pipes.stdout is not None
-        log = asyncio.create_task(logs.record(process.pipes.stdout, self.log_path()))
+        assert process.stdout is not None
+        log = asyncio.create_task(logs.record(process.stdout, self.log_path()))
         watch = asyncio.create_task(self._watch(process, probes))
         try:
             return await process.wait()
@@ -205,7 +205,7 @@ class Container:
             reaper.kill_marked(f"{CONTAINER_MARK}={self._context.mark}")
             await asyncio.wait([log, watch], timeout=OUTPUT_TIMEOUT_S)
             log.cancel()
-            process.pipes.close()
+            process.close_streams()
 
     async def _watch(self, process: Process, probes: dict[str, Probe]) -> None:
         await self._prober.follow(probes, self._show)

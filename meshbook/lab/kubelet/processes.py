@@ -16,7 +16,7 @@ import secrets
 import signal
 import sys
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,32 +107,18 @@ class Streams:
 NO_STREAMS = Streams()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pipes:
-    """Our ends of a process's standard streams."""
-
-    stdin: Pipe | None = None
-    stdout: Pipe | None = None
-    stderr: Pipe | None = None
-
-    def close(self) -> None:
-        for end in (self.stdin, self.stdout, self.stderr):
-            if end is not None:
-                end.close()
-
-
 def base_environment() -> dict[str, str]:
     """Return all that a process of the lab sees of this machine's environment."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
 
 
 class Process:
-    """A running process. ``wait`` may be awaited by many; the pipes are the starter's to read and to close."""
+    """A running process. ``wait`` may be awaited by many; our ends of its streams are the starter's to close."""
 
-    def __init__(self, child: asyncio.subprocess.Process, pipes: Pipes) -> None:
+    def __init__(self, child: asyncio.subprocess.Process, ours: Sequence[Pipe | None]) -> None:
         self._child = child
         self.pid = child.pid
-        self.pipes = pipes
+        self.stdin, self.stdout, self.stderr = ours
 
     @property
     def returncode(self) -> int | None:
@@ -155,6 +141,9 @@ class Process:
 
     def kill_group(self) -> None:
         self.signal_group(signal.SIGKILL)
+
+    def close_streams(self) -> None:
+        _close((self.stdin, self.stdout, self.stderr))
 
     @property
     def is_stopped(self) -> bool:
@@ -185,9 +174,9 @@ class ProcessTable:
         argv = (sys.executable, "-I", "-S", reaper.__file__, self.mark)
         environment = {LAB_MARK: self._marks[LAB_MARK]}
         self._reaper = await _start(argv, environment, Path("/"), Streams(stdin=True, stdout=True), None)
-        assert self._reaper.pipes.stdout is not None
+        assert self._reaper.stdout is not None
         async with asyncio.timeout(REAPER_TIMEOUT_S):
-            if not await self._reaper.pipes.stdout.read():
+            if not await self._reaper.stdout.read():
                 raise SpawnError("the reaper ended at its start", argv=" ".join(argv))
         return self._reaper.pid
 
@@ -221,7 +210,7 @@ class ProcessTable:
                 await asyncio.gather(*(process.wait() for process in self._started))
         reaper.kill_marked(self.mark)
         if self._reaper is not None:
-            self._reaper.pipes.close()
+            self._reaper.close_streams()
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._reaper.wait()
 
@@ -230,7 +219,7 @@ async def _start(
     argv: Sequence[str], environment: Mapping[str, str], cwd: Path, streams: Streams, log: Path | None
 ) -> Process:
     with ExitStack() as theirs:
-        (stdin, stdout, stderr), pipes = _files(streams, log, theirs)
+        (stdin, stdout, stderr), ours = _files(streams, log, theirs)
         try:
             child = await asyncio.create_subprocess_exec(
                 *argv,
@@ -243,12 +232,18 @@ async def _start(
                 preexec_fn=_own_terminal if streams.tty else None,
             )
         except BaseException as error:
-            pipes.close()
+            _close(ours)
             if not isinstance(error, OSError | ValueError):
                 raise
             detail = error.strerror if isinstance(error, OSError) else error
             raise SpawnError(f"cannot start {argv[0]}: {detail}", argv=" ".join(argv)) from error
-    return Process(child, pipes)
+    return Process(child, ours)
+
+
+def _close(ends: Iterable[Pipe | None]) -> None:
+    for end in ends:
+        if end is not None:
+            end.close()
 
 
 def _own_terminal() -> None:
@@ -256,7 +251,9 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def _files(streams: Streams, log: Path | None, theirs: ExitStack) -> tuple[tuple[int, int, int], Pipes]:
+def _files(
+    streams: Streams, log: Path | None, theirs: ExitStack
+) -> tuple[tuple[int, int, int], tuple[Pipe | None, Pipe | None, Pipe | None]]:
     """Open the child's standard streams and our ends; those that only the child needs are closed with ``theirs``."""
 
     def pipe(*, inwards: bool) -> tuple[int, Pipe]:
@@ -268,7 +265,7 @@ def _files(streams: Streams, log: Path | None, theirs: ExitStack) -> tuple[tuple
     if streams.tty:
         ours, terminal = os.openpty()
         theirs.callback(os.close, terminal)
-        return (terminal, terminal, terminal), Pipes(stdin=Pipe(os.dup(ours)), stdout=Pipe(ours))
+        return (terminal, terminal, terminal), (Pipe(os.dup(ours)), Pipe(ours), None)
     none = asyncio.subprocess.DEVNULL
     rest = none if log is None else theirs.enter_context(log.open("ab")).fileno()
     stdin, to_stdin = pipe(inwards=True) if streams.stdin else (none, None)
@@ -276,4 +273,4 @@ def _files(streams: Streams, log: Path | None, theirs: ExitStack) -> tuple[tuple
     stderr, from_stderr = pipe(inwards=False) if streams.stderr == "pipe" else (rest, None)
     if streams.stderr == "as stdout":
         stderr = stdout
-    return (stdin, stdout, stderr), Pipes(stdin=to_stdin, stdout=from_stdout, stderr=from_stderr)
+    return (stdin, stdout, stderr), (to_stdin, from_stdout, from_stderr)

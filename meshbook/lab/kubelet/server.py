@@ -45,7 +45,6 @@ class KubeletServer:
         application.add_routes(
             [
                 web.get("/healthz", self._healthz),
-                web.get("/pods", self._list),
                 web.get("/exec/{namespace}/{pod}/{container}", self._exec),
                 web.post("/exec/{namespace}/{pod}/{container}", self._exec),
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
@@ -65,10 +64,6 @@ class KubeletServer:
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok")
-
-    async def _list(self, _: web.Request) -> web.Response:
-        items = [pod.object for pod in self._pods()]
-        return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 
     def _container(self, request: web.Request) -> Container:
         namespace, name, wanted = (request.match_info[part] for part in ("namespace", "pod", "container"))
@@ -166,7 +161,7 @@ async def _attach(socket: web.WebSocketResponse, process: Process) -> None:
         process.kill_group()
         for task in (incoming, output, ending):
             await _stopped(task)
-        process.pipes.close()
+        process.close_streams()
 
 
 async def _forward(socket: web.WebSocketResponse, process: Process, ending: asyncio.Task[int]) -> None:
@@ -176,7 +171,7 @@ async def _forward(socket: web.WebSocketResponse, process: Process, ending: asyn
         while data := await _next(end, ending):
             await _send(socket, channel, data)
 
-    ends = ((STDOUT, process.pipes.stdout), (STDERR, process.pipes.stderr))
+    ends = ((STDOUT, process.stdout), (STDERR, process.stderr))
     await asyncio.gather(*(pump(channel, end) for channel, end in ends if end is not None))
     await asyncio.wait([ending])
 
@@ -194,7 +189,7 @@ async def _next(end: Pipe, ending: asyncio.Task[int]) -> bytes:
 
 async def _receive(socket: web.WebSocketResponse, process: Process) -> None:
     """Take what the client sends until it goes away."""
-    stdin = process.pipes.stdin
+    stdin = process.stdin
     async for message in socket:
         if message.type is not WSMsgType.BINARY or not message.data or stdin is None:
             continue

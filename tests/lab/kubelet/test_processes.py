@@ -49,16 +49,15 @@ async def test_output_and_exit_code_come_back(processes: ProcessTable) -> None:
         cwd=Path("/"),
         streams=Streams(stdin=True, stdout=True, stderr="pipe"),
     )
-    pipes = process.pipes
-    assert pipes.stdin
-    assert pipes.stdout
-    assert pipes.stderr
-    await pipes.stdin.write(b"hello\n")
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    await process.stdin.write(b"hello\n")
     assert await process.wait() == 3
-    assert await pipes.stdout.read() == b"out hello\n"
-    assert await pipes.stdout.read() == b""
-    assert await pipes.stderr.read() == b"err\n"
-    pipes.close()
+    assert await process.stdout.read() == b"out hello\n"
+    assert await process.stdout.read() == b""
+    assert await process.stderr.read() == b"err\n"
+    process.close_streams()
 
 
 async def test_nothing_of_the_host_environment_is_inherited(
@@ -76,12 +75,12 @@ async def test_a_large_output_is_not_lost_and_does_not_block(processes: ProcessT
     process = await processes.spawn(
         ["head", "-c", "3000000", "/dev/zero"], env=base_environment(), cwd=Path("/"), streams=Streams(stdout=True)
     )
-    assert process.pipes.stdout
+    assert process.stdout
     size = 0
-    while chunk := await process.pipes.stdout.read():
+    while chunk := await process.stdout.read():
         size += len(chunk)
     assert size == 3_000_000
-    process.pipes.close()
+    process.close_streams()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ async def test_waiting_ends_with_the_process_even_if_a_child_keeps_the_pipe(proc
     )
     async with asyncio.timeout(2):
         assert await process.wait() == 0
-    process.pipes.close()
+    process.close_streams()
 
 
 async def test_close_leaves_no_process_of_this_run(topology: LabTopology) -> None:

@@ -109,11 +109,6 @@ async def test_only_who_shows_a_certificate_is_served(caller: Caller, authority:
         await caller.http.get(f"{caller.base}/healthz", ssl=stranger)
 
 
-async def test_the_pods_of_the_node_are_listed(caller: Caller) -> None:
-    async with caller.http.get(f"{caller.base}/pods", ssl=caller.tls) as answer:
-        assert [pod["metadata"]["name"] for pod in (await answer.json())["items"]] == ["web-0"]
-
-
 @pytest.mark.parametrize("protocol", [V5, V4])
 async def test_exec_gives_both_outputs_and_the_exit_code(caller: Caller, protocol: str) -> None:
     session = await caller.exec("sh", "-c", "echo out; echo err >&2; exit 7", protocol=protocol)
