@@ -1,21 +1,19 @@
 """YAML to objects: read files and folders, select by label as ``kubectl -l`` does, set the namespace.
 
-Objects are plain dicts. Nothing is sent from here (``clusters`` does that), and which kinds have a namespace is the
-cluster's to say, so ``placed`` is told.
+Nothing is sent from here (``clusters`` does that), and which kinds have a namespace is the cluster's to say, so
+``placed`` is told.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from meshbook.errors import UsageError
+from meshbook.objects import Object, label_selector, labels_of
 
-Object = dict[str, Any]
 SUFFIXES = (".yaml", ".yml", ".json")
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 """Read by ``kubectl apply -k`` and no object of any cluster."""
@@ -26,8 +24,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise yaml.MarkedYAMLError(problem=f"key {twice[0]!r} is there twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
@@ -38,19 +35,28 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def load(path: str | Path) -> list[Object]:
-    """Return the objects of a file, or of a folder's manifests in the order of their names (not of its subfolders)."""
-    path = Path(path).expanduser()
+def load(path: str | Path, selector: str = "") -> list[Object]:
+    """Return the objects of a file, or of a folder's manifests in the order of their names (not of its subfolders).
+
+    ``selector`` picks them by label, as ``kubectl -l`` does; UsageError when it picks none.
+    """
+    path, matches = Path(path).expanduser(), label_selector(selector)
+    files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.name not in KUSTOMIZATIONS)
         if not files:
             raise UsageError(f"the folder {path} holds no manifest ({', '.join(SUFFIXES)})")
-        return [found for file in files for found in load(file)]
+    found = [obj for file in files for obj in parse(_text(file), str(file)) if matches(labels_of(obj))]
+    if selector and not found:
+        raise UsageError(f"nothing in {path} has the labels {selector!r}")
+    return found
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the manifest {path}: {error}") from error
-    return parse(text, str(path))
 
 
 def parse(text: str, source: str = "manifest") -> list[Object]:
@@ -78,47 +84,6 @@ def title(found: Object) -> str:
     return f"{found['kind']} {found['metadata']['name']}"
 
 
-_NAME = r"[\w./-]+"
-_SET = re.compile(rf"\s*({_NAME})\s+(in|notin)\s+\(([^()]*)\)\s*")
-_EQUAL = re.compile(rf"\s*({_NAME})\s*(==|!=|=)\s*([\w.-]*)\s*")
-_EXISTS = re.compile(rf"\s*(!?)\s*({_NAME})\s*")
-_COMMA_OUTSIDE = re.compile(r",(?![^(]*\))")
-
-Requirement = Callable[[Mapping[str, str]], bool]
-
-
-def selector(text: str) -> Requirement:
-    """Return the test on labels that a ``kubectl -l`` selector stands for; an empty one holds for every object."""
-    parts = _COMMA_OUTSIDE.split(text) if text.strip() else []
-    requirements = [_requirement(part, text) for part in parts]
-    return lambda labels: all(requirement(labels) for requirement in requirements)
-
-
-def _requirement(part: str, whole: str) -> Requirement:
-    if found := _SET.fullmatch(part):
-        key, wanted = found[1], {value.strip() for value in found[3].split(",")}
-        if found[2] == "in":
-            return lambda labels: labels.get(key) in wanted
-        return lambda labels: labels.get(key) not in wanted
-    if found := _EQUAL.fullmatch(part):
-        key, value = found[1], found[3]
-        if found[2] == "!=":
-            return lambda labels: labels.get(key) != value
-        return lambda labels: labels.get(key) == value
-    if found := _EXISTS.fullmatch(part):
-        key, absent = found[2], bool(found[1])
-        return lambda labels: (key in labels) != absent
-    raise UsageError(
-        f"cannot read {part.strip()!r} in the selector {whole!r}", hint="app=x, app!=x, app in (x,y), !app"
-    )
-
-
-def select(objects: Iterable[Object], text: str) -> list[Object]:
-    """Return the objects whose labels a ``kubectl -l`` selector ``text`` admits."""
-    holds = selector(text)
-    return [found for found in objects if holds(found["metadata"].get("labels") or {})]
-
-
 def placed(found: Object, namespace: str, *, namespaced: bool) -> Object:
     """Return a copy of the object in ``namespace``; one that names another namespace is refused, as by kubectl."""
     own = found["metadata"].get("namespace", "")
@@ -126,5 +91,4 @@ def placed(found: Object, namespace: str, *, namespaced: bool) -> Object:
         return found
     if own and namespace and own != namespace:
         raise UsageError(f"{title(found)} says namespace {own}, but {namespace} was asked for")
-    metadata = {**found["metadata"], "namespace": own or namespace or "default"}
-    return {**found, "metadata": metadata}
+    return {**found, "metadata": {**found["metadata"], "namespace": own or namespace or "default"}}

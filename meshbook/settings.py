@@ -48,6 +48,8 @@ class Patience:
     poll_s: float = 0.05
     """Seconds between the first two looks of a wait; grows to ``slowest_poll_s`` to be gentle to a real cluster."""
     slowest_poll_s: float = 1.0
+    absent_s: float = 10.0
+    """Seconds that a rollout waits for a Deployment that is not there: it does not come by itself."""
 
 
 def kubeconfig_path(kubeconfig: str | Path = "", environment: Mapping[str, str] | None = None) -> str:

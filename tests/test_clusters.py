@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from meshbook.clusters import Cluster, DeploymentState, Fleet, Kubeconfig, describe_pod
-from meshbook.clusters.together import pause, side_by_side
+from meshbook.clusters import Cluster, DeploymentState, Fleet, Kubeconfig, describe_pod, gather, pause
 from meshbook.errors import ClusterError, GatheredError, UsageError, WaitTimeout
 from meshbook.settings import Patience
 
@@ -217,7 +216,7 @@ def test_the_first_ready_pod_is_chosen_and_a_leaving_one_is_not(scripted: Any, c
 
 def test_work_on_several_clusters_runs_at_once() -> None:
     meeting = threading.Barrier(3, timeout=5)
-    assert len(side_by_side({name: meeting.wait for name in "abc"})) == 3
+    assert len(gather({name: meeting.wait for name in "abc"})) == 3
 
 
 def test_the_other_clusters_finish_when_one_fails() -> None:
@@ -225,7 +224,7 @@ def test_the_other_clusters_finish_when_one_fails() -> None:
         raise ClusterError("it broke")
 
     with pytest.raises(GatheredError, match="1 of 2 clusters failed\na: it broke") as caught:
-        side_by_side({"a": fail, "b": lambda: (pause(0.05), "done")[1]})
+        gather({"a": fail, "b": lambda: (pause(0.05), "done")[1]})
     assert caught.value.results == {"b": "done"}
 
 
@@ -234,7 +233,7 @@ def test_a_mistake_in_the_input_is_told_once() -> None:
         raise UsageError("no such file")
 
     with pytest.raises(UsageError, match=r"^no such file$"):
-        side_by_side({"a": refuse, "b": refuse})
+        gather({"a": refuse, "b": refuse})
 
 
 def test_an_interrupt_ends_waits_in_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,6 +256,6 @@ def test_an_interrupt_ends_waits_in_every_thread(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(threading.Thread, "join", interrupt)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        side_by_side({"a": work})
+        gather({"a": work})
     assert ended.wait(1)
     assert time.monotonic() - started < 2

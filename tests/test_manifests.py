@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from meshbook.errors import UsageError
-from meshbook.manifests import load, parse, placed, select, selector
+from meshbook.manifests import load, parse, placed
 
 TWO = """
 apiVersion: v1
@@ -71,30 +71,12 @@ def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", ["web", "web-v1"]),
-        ("service=web", ["web"]),
-        ("version==v1", ["web-v1"]),
-        ("version!=v1", ["web"]),
-        ("version", ["web-v1"]),
-        ("!version", ["web"]),
-        ("version in (v1, v2)", ["web-v1"]),
-        ("version notin (v1)", ["web"]),
-        ("app=web,version in (v1,v2)", ["web-v1"]),
-        ("app=web, !service", ["web-v1"]),
-        ("app=other", []),
-    ],
-)
-def test_selection_is_that_of_kubectl(text: str, expected: list[str]) -> None:
-    assert _names(select(parse(TWO), text)) == expected
-
-
-@pytest.mark.parametrize("text", ["app=web version=v1", "app in web", "=x", "app=web,", "app>1"])
-def test_a_selector_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="cannot read"):
-        selector(text)
+def test_a_selector_picks_objects_by_label_and_must_find_some(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(TWO)
+    assert _names(load(path, "app=web, !service")) == ["web-v1"]
+    with pytest.raises(UsageError, match="has the labels 'app=none'"):
+        load(path, "app=none")
 
 
 def test_the_namespace_is_set_where_absent_and_refused_where_it_differs() -> None:

@@ -48,8 +48,7 @@ def test_no_object_names_a_namespace(stage: str) -> None:
     ],
 )
 def test_the_articles_selectors_pick_one_part_each(selector: str, expected: set[str]) -> None:
-    objects = manifests.load(FOLDER / "connectivity" / "helloworld.yaml")
-    assert named(manifests.select(objects, selector)) == expected
+    assert named(manifests.load(FOLDER / "connectivity" / "helloworld.yaml", selector)) == expected
 
 
 def objects_of(kind: str) -> list[dict[str, Any]]:

@@ -1,19 +1,25 @@
-"""Objects of one cluster by kind and name: find the resource, then get, list, create, patch, delete.
+"""Objects of one cluster by kind and name: get, list, create, patch, apply, delete, and bounded waits for them.
 
 Kinds are named as in a manifest. Those of the runbook by their kind alone (``Deployment``), all others with their API
-in front (``networking.gke.io/v1/MultiClusterIngress`` is ``<apiVersion>/<kind>``). Verbs that do more than one request
-are in ``applying``, ``waiting`` and ``cluster``.
+in front (``networking.gke.io/v1/MultiClusterIngress`` is ``<apiVersion>/<kind>``). kubectl's verbs, which take more
+than one request, are in ``cluster``.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote
 
+from meshbook.clusters.concurrency import pause
 from meshbook.clusters.connection import APPLY, MERGE_PATCH, Connection
-from meshbook.clusters.records import Object, Objects
-from meshbook.errors import ClusterError, UsageError
+from meshbook.errors import ClusterError, UsageError, WaitTimeout
+from meshbook.objects import Object, is_deleting
 from meshbook.settings import FIELD_MANAGER
+
+T = TypeVar("T")
 
 KINDS = {
     "v1": "ConfigMap Endpoints Event Namespace Node Pod Secret Service ServiceAccount",
@@ -31,7 +37,7 @@ KINDS = {
 _API_OF = {kind: api_version for api_version, kinds in KINDS.items() for kind in kinds.split()}
 _MISSING = {
     "networking.istio.io": "install the mesh's control plane on this cluster first",
-    "networking.gke.io": "only the config cluster of the ingress feature has it: gkehub.enable_ingress(…) first",
+    "networking.gke.io": "only the fleet's config cluster has it, after gkehub.enable_ingress(…)",
     "cloud.google.com": "only GKE clusters have it",
 }
 _PAGE = 500
@@ -62,8 +68,7 @@ class Api:
     def __init__(self, connection: Connection) -> None:
         self.name = connection.context
         self.connection = connection
-        self.patience = connection.patience
-        self._resources: dict[tuple[str, str], Resource] = {}
+        self._resources: dict[str, Resource] = {}
 
     def resource(self, kind: str) -> Resource:
         """Return where ``kind`` lives, as the cluster's own discovery says."""
@@ -71,10 +76,11 @@ class Api:
         api_version = api_version or _API_OF.get(bare, "")
         if not api_version:
             raise UsageError(f"which API has {kind}?", hint=f"<group>/<version>/{kind}, as in a manifest's apiVersion")
-        if (api_version, bare) not in self._resources:
+        full = f"{api_version}/{bare}"
+        if full not in self._resources:
             self._discover(api_version)
-        if found := self._resources.get((api_version, bare)):
-            return found
+        if full in self._resources:
+            return self._resources[full]
         hint = _MISSING.get(api_version.partition("/")[0], "apply its CustomResourceDefinition first")
         raise ClusterError(f"{self.name} has no kind {bare} in {api_version}", reason="NotFound", code=404, hint=hint)
 
@@ -88,10 +94,21 @@ class Api:
             raise
         for found in answer.get("resources") or []:
             if "/" not in found["name"]:
-                key = (api_version, found["kind"])
-                self._resources[key] = Resource(
-                    api_version=api_version, kind=key[1], plural=found["name"], namespaced=bool(found["namespaced"])
+                self._resources[f"{api_version}/{found['kind']}"] = Resource(
+                    api_version=api_version,
+                    kind=found["kind"],
+                    plural=found["name"],
+                    namespaced=bool(found["namespaced"]),
                 )
+
+    def has_kind(self, kind: str) -> bool:
+        """Tell whether the cluster serves ``kind``."""
+        try:
+            return bool(self.resource(kind))
+        except ClusterError as error:
+            if error.code != 404:
+                raise
+            return False
 
     def get(self, kind: str, name: str, namespace: str = "") -> Object:
         """Return one object; ClusterError with code 404 when it is not there."""
@@ -106,12 +123,12 @@ class Api:
                 return None
             raise
 
-    def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> Objects:
+    def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> list[Object]:
         """Return the objects that the selectors admit, of all namespaces when none is given."""
         query = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields}
         query = {key: value for key, value in query.items() if value}
         path = self.resource(kind).path(namespace)
-        found: Objects = []
+        found: list[Object] = []
         while True:
             _, answer = self.connection.request("GET", path, query=query)
             found += answer.get("items") or []
@@ -121,8 +138,9 @@ class Api:
 
     def create(self, kind: str, found: Object) -> Object:
         """Create an object, in the namespace that its metadata names."""
-        path = self.resource(kind).path(found.get("metadata", {}).get("namespace", ""))
-        body = {"apiVersion": self.resource(kind).api_version, "kind": kind.rpartition("/")[2], **found}
+        resource = self.resource(kind)
+        path = resource.path(found.get("metadata", {}).get("namespace", ""))
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **found}
         return self.connection.request("POST", path, query={"fieldManager": FIELD_MANAGER}, body=body)[1]
 
     def patch(self, kind: str, name: str, change: Object, *, namespace: str = "", subresource: str = "") -> Object:
@@ -132,7 +150,7 @@ class Api:
         return self.connection.request("PATCH", path, query=query, body=change, content_type=MERGE_PATCH)[1]
 
     def apply_object(self, found: Object, *, force: bool, dry_run: bool) -> tuple[int, Object]:
-        """Apply one placed object server-side; return (201 or 200, the object afterwards)."""
+        """Apply one object server-side; return (201 or 200, the object afterwards)."""
         metadata = found["metadata"]
         path = self.resource(kind_of(found)).path(metadata.get("namespace", ""), metadata["name"])
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": "true" if force else "false"}
@@ -145,19 +163,88 @@ class Api:
 
         ``grace_s`` is how long a pod's containers may take to end; 0 removes it at once.
         """
-        path = self.resource(kind).path(namespace, name)
         query = {"propagationPolicy": "Background"}
         if grace_s is not None:
             query["gracePeriodSeconds"] = str(grace_s)
         try:
-            self.connection.request("DELETE", path, query=query)
+            self.connection.request("DELETE", self.resource(kind).path(namespace, name), query=query)
         except ClusterError as error:
             if error.code == 404:
                 return False
             raise
         return True
 
+    def wait_until(self, what: str, look: Callable[[], tuple[T | None, str]], timeout_s: float, hint: str = "") -> T:
+        """Look until ``look`` returns something other than None beside what it saw; WaitTimeout tells the latter.
+
+        An API server that does not answer for a moment does not end the wait, a refusal (4xx) does.
+        """
+        patience = self.connection.patience
+        deadline, wait_s = time.monotonic() + timeout_s, patience.poll_s
+        while True:
+            try:
+                found, seen = look()
+            except ClusterError as error:
+                if 400 <= error.code < 500 and error.code != 429:
+                    raise
+                found, seen = None, str(error)
+            if found is not None:
+                return found
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise WaitTimeout(f"{self.name}: {what} not within {round(timeout_s, 3):g} s", saw=seen, hint=hint)
+            pause(min(wait_s, left_s))
+            wait_s = min(1.5 * wait_s, patience.slowest_poll_s)
+
+    def wait_for(
+        self, kind: str, name: str, namespace: str, until: Callable[[Object], bool], *, timeout_s: float = 60
+    ) -> Object:
+        """Wait until the object is there and ``until`` holds of it; return it."""
+
+        def look() -> tuple[Object | None, str]:
+            found = self.find(kind, name, namespace)
+            if found is None:
+                return None, "it does not exist"
+            return (found if until(found) else None), _state(found)
+
+        return self.wait_until(f"{_title(kind, name, namespace)} is not as waited for,", look, timeout_s)
+
+    def wait_for_deletion(self, kind: str, name: str, namespace: str, uid: str, timeout_s: float) -> None:
+        """Wait until the object with this ``uid`` is gone; a new one of the same name counts as gone."""
+
+        def look() -> tuple[bool | None, str]:
+            found = self.find(kind, name, namespace)
+            if found is None or found["metadata"].get("uid") != uid:
+                return True, ""
+            finalizers = found["metadata"].get("finalizers") or (found.get("spec") or {}).get("finalizers") or []
+            held = f", held by {', '.join(finalizers)}" if finalizers else ""
+            return None, _state(found) + held
+
+        self.wait_until(f"{_title(kind, name, namespace)} gone", look, timeout_s)
+
+    def wait_for_kinds(self, kinds: Collection[str], *, timeout_s: float) -> None:
+        """Wait until the cluster serves all ``kinds``, as after a feature that brings its own has been enabled."""
+
+        def look() -> tuple[bool | None, str]:
+            missing = [kind for kind in kinds if not self.has_kind(kind)]
+            return (None if missing else True), f"no {', '.join(missing)}"
+
+        self.wait_until(f"{', '.join(kinds)} served", look, timeout_s)
+
 
 def kind_of(found: Object) -> str:
     """Return an object's kind with its API in front, as ``Api`` takes it."""
     return f"{found['apiVersion']}/{found['kind']}"
+
+
+def _title(kind: str, name: str, namespace: str) -> str:
+    return f"{kind.rpartition('/')[2]} {name}" + (f" in {namespace}" if namespace else "")
+
+
+def _state(found: Object) -> str:
+    """Return the telling part of an object's status, in one line."""
+    status = found.get("status") or {}
+    parts = ["being deleted"] if is_deleting(found) else []
+    parts += [f"phase {status['phase']}"] if "phase" in status else []
+    parts += [f"{c['type']}={c['status']} {c.get('message', '')}".strip() for c in status.get("conditions") or []]
+    return "; ".join(parts) or f"status {status}"

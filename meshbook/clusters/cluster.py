@@ -1,31 +1,109 @@
-"""One cluster with kubectl's verbs. Each method is one sentence of the runbook; the how is in the modules beside it.
+"""One cluster with kubectl's verbs, and the records that they return. Each method is one sentence of the runbook.
 
-Single objects are got, listed and patched by the inherited ``Api``. Several clusters at once are a ``Fleet``.
+Single objects are got, listed, patched and waited for by the inherited ``Api``; how a command's output or a watch is
+read is in ``streams``. Several clusters at once are a ``Fleet``.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal
 
 from meshbook import manifests
-from meshbook.clusters import applying, following, waiting
+from meshbook.clusters import streams
 from meshbook.clusters.api import Api, kind_of
-from meshbook.clusters.connection import Connection
-from meshbook.clusters.execution import Command, ExecStreams, Execution, OnLine
-from meshbook.clusters.following import Listing, Scope, WatchEvent
-from meshbook.clusters.kubeconfig import Kubeconfig
-from meshbook.clusters.records import Access, Applied, DeploymentState, ExecResult, Object
-from meshbook.errors import ClusterError, UsageError
+from meshbook.clusters.connection import Connection, Kubeconfig
+from meshbook.clusters.streams import Command, ExecResult, ExecStreams, Execution, OnLine, Scope
+from meshbook.errors import ClusterError, UsageError, WaitTimeout
+from meshbook.objects import (
+    INJECTION_LABEL,
+    REVISION_LABEL,
+    Object,
+    condition,
+    is_deleting,
+    is_ready,
+    labels_of,
+    selector_text,
+)
 from meshbook.settings import FIELD_MANAGER, Patience
-
-T = TypeVar("T")
 
 OWNER_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 """Marks namespaces that meshbook made, and so may delete."""
+
+_VOLATILE = {"resourceVersion", "managedFields", "generation"}
+"""Metadata that changes though the object says the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What happened to one object of a manifest."""
+
+    context: str
+    kind: str
+    name: str
+    namespace: str
+    """Empty for kinds that have none."""
+    outcome: Literal["created", "configured", "unchanged", "deleted", "not found"]
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.context}: {self.kind} {self.name}{where} {self.outcome}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentState:
+    """Replica counts of one Deployment, as in ``kubectl get deploy``."""
+
+    context: str
+    namespace: str
+    name: str
+    desired: int
+    ready: int
+    updated: int
+    available: int
+    settled: bool
+    """The latest specification is rolled out and every replica of it is available."""
+
+    @classmethod
+    def of(cls, context: str, deployment: Object) -> DeploymentState:
+        """Return the state that ``deployment`` (an apps/v1 Deployment) reports."""
+        metadata, status = deployment["metadata"], deployment.get("status") or {}
+        desired = int(deployment.get("spec", {}).get("replicas", 1))
+        total, ready, updated, available = (
+            int(status.get(key) or 0) for key in ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
+        )
+        seen = int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)
+        return cls(
+            context=context,
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            desired=desired,
+            ready=ready,
+            updated=updated,
+            available=available,
+            settled=seen and updated == desired and total == desired and available == desired,
+        )
+
+    def __str__(self) -> str:
+        counts = f"{self.ready}/{self.desired} ready, {self.updated} updated, {self.available} available"
+        return f"{self.context}: {self.name} {counts}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Whether the user of a context may do something."""
+
+    context: str
+    verb: str
+    resource: str
+    namespace: str
+    allowed: bool
+    reason: str
 
 
 class Cluster(Api):
@@ -52,7 +130,7 @@ class Cluster(Api):
                     raise
         return ""
 
-    def extension(self, name: str) -> dict[str, Any]:
+    def extension(self, name: str) -> Object:
         """Return extension ``name`` of the kubeconfig's cluster entry; empty when there is none."""
         return self._kubeconfig.extension(self.name, name)
 
@@ -73,28 +151,68 @@ class Cluster(Api):
 
         ``force`` takes over fields that another manager owns. All is validated by the server before the first change.
         """
-        chosen = manifests.select(manifests.load(path), selector)
-        if not chosen:
-            raise UsageError(f"nothing in {path} has the labels {selector!r}")
-        return applying.apply(self, applying.place(self, chosen, namespace), force=force)
+        objects = [self._placed(found, namespace) for found in manifests.load(path, selector)]
+        made = {found["metadata"]["name"] for found in objects if found["kind"] == "Namespace"}
+        for found in objects:
+            if found["metadata"].get("namespace") not in made:  # a dry run makes no namespace to try the others in
+                self._apply(found, force=force, dry_run=True)
+        return [self._applied(found, force) for found in objects]
+
+    def _placed(self, found: Object, namespace: str) -> Object:
+        return manifests.placed(found, namespace, namespaced=self.resource(kind_of(found)).namespaced)
+
+    def _applied(self, found: Object, force: bool) -> Applied:
+        before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
+        code, after = self._apply(found, force=force, dry_run=False)
+        if code == 201 or before is None:
+            return self._record(found, "created")
+        return self._record(found, "unchanged" if _intent(before) == _intent(after) else "configured")
+
+    def _apply(self, found: Object, *, force: bool, dry_run: bool) -> tuple[int, Object]:
+        try:
+            return self.apply_object(found, force=force, dry_run=dry_run)
+        except ClusterError as error:
+            hint = error.hint
+            if error.code == 409:
+                hint = "another owner set these fields: take them out of the manifest, or force=True to take them over"
+            raise ClusterError(
+                f"{self.name}: cannot apply {manifests.title(found)}: {error.message.removeprefix(f'{self.name}: ')}",
+                code=error.code,
+                reason=error.reason,
+                hint=hint,
+                state="nothing was changed" if dry_run else "objects before it in the manifests are applied",
+            ) from error
+
+    def _record(
+        self, found: Object, outcome: Literal["created", "configured", "unchanged", "deleted", "not found"]
+    ) -> Applied:
+        metadata = found["metadata"]
+        where = {"namespace": metadata.get("namespace", ""), "name": metadata["name"]}
+        return Applied(context=self.name, kind=found["kind"], outcome=outcome, **where)
 
     def delete(
         self, path: str | Path, namespace: str = "", selector: str = "", *, timeout_s: float = 120
     ) -> list[Applied]:
-        """Delete what a manifest file or folder describes and wait until it is gone; what is not there is skipped."""
-        chosen = manifests.select(manifests.load(path), selector)
-        known = [found for found in chosen if self._has_kind(found)]
-        records = applying.delete(self, applying.place(self, known, namespace), timeout_s)
-        return records + [applying.record(self, found, "not found") for found in chosen if found not in known]
+        """Delete what a manifest file or folder describes and wait until it is gone; what is not there is skipped.
 
-    def _has_kind(self, found: Object) -> bool:
-        try:
-            self.resource(kind_of(found))
-        except ClusterError as error:
-            if error.code != 404:
-                raise
-            return False
-        return True
+        The last object goes first.
+        """
+        deadline = time.monotonic() + timeout_s
+        objects = [
+            self._placed(found, namespace) if self.has_kind(kind_of(found)) else found
+            for found in reversed(manifests.load(path, selector))
+        ]
+        records, going = [], []
+        for found in objects:
+            key = (kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
+            live = self.find(*key) if self.has_kind(key[0]) else None
+            deleted = live is not None and self.delete_object(*key)
+            if live is not None:
+                going.append((*key, live["metadata"].get("uid", "")))
+            records.append(self._record(found, "deleted" if deleted else "not found"))
+        for one in going:
+            self.wait_for_deletion(*one, timeout_s=max(0.0, deadline - time.monotonic()))
+        return records
 
     def create_namespace(self, name: str, *, revision: str = "", timeout_s: float = 120) -> Applied:
         """Create namespace ``name`` and have the mesh's ``revision`` inject sidecars into its pods.
@@ -102,41 +220,38 @@ class Cluster(Api):
         A namespace that is there keeps its other labels. One that is being deleted is waited for first.
         """
         found = self.find("Namespace", name)
-        if found and found["metadata"].get("deletionTimestamp"):
-            waiting.gone(self, "Namespace", name, "", found["metadata"]["uid"], timeout_s)
+        if found and is_deleting(found):
+            self.wait_for_deletion("Namespace", name, "", found["metadata"]["uid"], timeout_s)
             found = None
-        labels: dict[str, str | None] = {"istio-injection": None, "istio.io/rev": revision} if revision else {}
+        labels: dict[str, str | None] = {INJECTION_LABEL: None, REVISION_LABEL: revision} if revision else {}
         subject = {"kind": "Namespace", "metadata": {"name": name}}
         if found is None:
             given = {**OWNER_LABEL, **{key: value for key, value in labels.items() if value}}
             self.create("Namespace", {"metadata": {"name": name, "labels": given}})
-            return applying.record(self, subject, "created")
-        present = found["metadata"].get("labels") or {}
-        if all(present.get(key) == value for key, value in labels.items()):
-            return applying.record(self, subject, "unchanged")
+            return self._record(subject, "created")
+        if all(labels_of(found).get(key) == value for key, value in labels.items()):
+            return self._record(subject, "unchanged")
         self.patch("Namespace", name, {"metadata": {"labels": labels}})
-        return applying.record(self, subject, "configured")
+        return self._record(subject, "configured")
 
     def delete_namespace(self, name: str, *, force: bool = False, timeout_s: float = 180) -> Applied:
         """Delete a namespace with all its objects and wait until it is gone; without ``force`` only meshbook's own."""
         subject = {"kind": "Namespace", "metadata": {"name": name}}
         found = self.find("Namespace", name)
         if found is None:
-            return applying.record(self, subject, "not found")
-        labels = found["metadata"].get("labels") or {}
-        if not force and not OWNER_LABEL.items() <= labels.items():
+            return self._record(subject, "not found")
+        if not force and not OWNER_LABEL.items() <= labels_of(found).items():
             raise UsageError(
                 f"{self.name}: namespace {name} was not made by meshbook and is left alone",
                 hint="delete its objects by their manifests, or force=True to delete all of it",
             )
         self.delete_object("Namespace", name)
-        waiting.gone(self, "Namespace", name, "", found["metadata"]["uid"], timeout_s)
-        return applying.record(self, subject, "deleted")
+        self.wait_for_deletion("Namespace", name, "", found["metadata"]["uid"], timeout_s)
+        return self._record(subject, "deleted")
 
     def scale(self, deployment: str, replicas: int, namespace: str) -> int:
         """Set a Deployment's replica count and return the former one; does not wait."""
-        resource = self.resource("Deployment")
-        path = resource.path(namespace, deployment, "scale")
+        path = self.resource("Deployment").path(namespace, deployment, "scale")
         before = int((self.connection.request("GET", path)[1].get("spec") or {}).get("replicas", 0))
         self.patch("Deployment", deployment, {"spec": {"replicas": replicas}}, namespace=namespace, subresource="scale")
         return before
@@ -148,26 +263,47 @@ class Cluster(Api):
     def wait_for_rollout(
         self, namespace: str, names: Collection[str] = (), *, timeout_s: float = 180
     ) -> list[DeploymentState]:
-        """Wait until the namespace's Deployments (or those in ``names``) are rolled out and available."""
-        return waiting.rollout(self, namespace, names, timeout_s)
+        """Wait until the namespace's Deployments (or those in ``names``) are rolled out and available.
 
-    def wait_for(
-        self, kind: str, name: str, namespace: str, until: Callable[[Object], bool], *, timeout_s: float = 60
-    ) -> Object:
-        """Wait until the object is there and ``until`` holds of it; return it."""
-        return waiting.for_object(self, kind, name, namespace, until, timeout_s)
+        One that is not there does not come by itself: it is waited for no longer than ``Patience.absent_s``.
+        """
+        started, absent_s = time.monotonic(), self.connection.patience.absent_s
 
-    def wait_for_kinds(self, kinds: Collection[str], *, timeout_s: float) -> None:
-        """Wait until the cluster serves all ``kinds``, as after a feature that brings its own has been enabled."""
-        waiting.for_kinds(self, kinds, timeout_s)
+        def look() -> tuple[list[DeploymentState] | None, str]:
+            states = [state for state in self.deployments(namespace) if not names or state.name in names]
+            absent = set(names) - {state.name for state in states}
+            if absent or not states:
+                seen = f"no Deployment {', '.join(sorted(absent))}".rstrip()
+                if time.monotonic() - started > absent_s:
+                    raise WaitTimeout(f"{self.name}: rollout in {namespace} not begun within {absent_s:g} s", saw=seen)
+                return None, seen
+            unsettled = [str(state) for state in states if not state.settled]
+            return (None if unsettled else states), "; ".join(unsettled)
+
+        try:
+            return self.wait_until(f"rollout in {namespace}", look, timeout_s)
+        except WaitTimeout as error:
+            pods = "\n    ".join(self._obstacles(namespace, names))
+            hint = "apply the manifests first (stages 1 and 2 of the runbook do), and check the namespace's name"
+            raise WaitTimeout(error.message, **error.evidence, pods=pods, hint="" if pods else hint) from error
+
+    def _obstacles(self, namespace: str, names: Collection[str]) -> Iterable[str]:
+        """Yield what stands in the way of unsettled Deployments: refused replicas, and the states of their pods."""
+        for found in self.list("Deployment", namespace):
+            name = found["metadata"]["name"]
+            if (names and name not in names) or DeploymentState.of(self.name, found).settled:
+                continue
+            refused = condition(found, "ReplicaFailure")
+            if refused.get("status") == "True":
+                yield f"{name}: {refused.get('message', '')}"
+            yield from map(describe_pod, self.list("Pod", namespace, labels=selector_text(found["spec"]["selector"])))
 
     def ready_pod(self, selector: str, namespace: str) -> str:
         """Return the name of the first ready pod that the label ``selector`` admits."""
         pods = sorted(self.list("Pod", namespace, labels=selector), key=lambda pod: str(pod["metadata"]["name"]))
-        for pod in pods:
-            if waiting.is_ready(pod):
-                return str(pod["metadata"]["name"])
-        seen = "\n    ".join(map(waiting.describe_pod, pods)) or "no pod has these labels"
+        for pod in filter(is_ready, pods):
+            return str(pod["metadata"]["name"])
+        seen = "\n    ".join(map(describe_pod, pods)) or "no pod has these labels"
         raise ClusterError(
             f"{self.name}: no pod {selector} is ready in {namespace}", pods=seen, hint="wait_for_rollout first"
         )
@@ -188,8 +324,8 @@ class Cluster(Api):
         time of its arrival. ExecError, with the output so far, when it cannot start, outlasts ``timeout_s`` or is cut.
         """
         argv = shlex.split(command) if isinstance(command, str) else list(command)
-        what = Command(pod=pod, namespace=namespace, container=container, argv=argv)
-        return Execution(self, what, on_line).run(timeout_s)
+        what = Command(pod=pod, namespace=namespace, container=container, argv=argv, on_line=on_line)
+        return Execution(self, what).run(timeout_s)
 
     def exec_interactive(
         self,
@@ -202,28 +338,44 @@ class Cluster(Api):
         timeout_s: float = 60,
     ) -> ExecResult:
         """Run ``command`` in a pod as ``exec`` does, with ``streams`` at its stdin and stdout."""
-        what = Command(pod=pod, namespace=namespace, container=container, argv=command, stdin=True)
-        return Execution(self, what, streams.on_line, streams.stdin).run(timeout_s)
+        where = {"pod": pod, "namespace": namespace, "container": container}
+        what = Command(**where, argv=command, on_line=streams.on_line, stdin=streams.stdin)
+        return Execution(self, what).run(timeout_s)
 
-    def wait_until(self, what: str, look: Callable[[], tuple[T | None, str]], timeout_s: float, hint: str = "") -> T:
-        """Look until ``look`` returns something other than None beside what it saw; WaitTimeout tells the latter."""
-        return waiting.until(self, what, look, timeout_s, hint)
+    def list_once(self, scope: Scope, timeout_s: float) -> Object:
+        """Return a List object in one page and one try, so that its times mean something."""
+        return streams.list_once(self, scope, timeout_s)
 
-    def wait_for_deletion(self, kind: str, name: str, namespace: str, uid: str, timeout_s: float) -> None:
-        """Wait until the object with this ``uid`` is gone; a new one of the same name counts as gone."""
-        waiting.gone(self, kind, name, namespace, uid, timeout_s)
+    def watch(self, scope: Scope, resource_version: str, length_s: int) -> Iterator[Object]:
+        """Yield the watch events (``type``, ``object``) after ``resource_version`` for ``length_s``.
 
-    def list_once(self, scope: Scope, timeout_s: float) -> Listing:
-        """List in one page and one try, so that its times mean something; ClusterError after ``timeout_s``."""
-        return following.listing(self, scope, timeout_s)
-
-    def watch(self, scope: Scope, resource_version: str, length_s: int) -> Iterator[WatchEvent]:
-        """Yield what happens to the objects after ``resource_version`` for ``length_s``; ClusterError when it breaks.
-
-        Its code is 410 when the API server has forgotten what came after that version: list again.
+        ClusterError when it breaks, with code 410 when the API server has forgotten that version: list again.
         """
-        return following.news(self, scope, resource_version, length_s)
+        return streams.watch(self, scope, resource_version, length_s)
 
     def logs(self, pod: str, namespace: str, *, container: str, since: datetime | None = None) -> str:
         """Return what a container has written (since a moment, where given), as ``kubectl logs`` does."""
-        return following.log(self, pod, namespace, container=container, since=since)
+        return streams.logs(self, pod, namespace, container, since)
+
+
+def _intent(found: Object) -> Object:
+    """Return an object without its status and bookkeeping, which controllers change meanwhile."""
+    metadata = {key: value for key, value in found["metadata"].items() if key not in _VOLATILE}
+    return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}
+
+
+def describe_pod(pod: Object) -> str:
+    """Return a pod's phase and what its containers wait for, in one line."""
+    status = pod.get("status") or {}
+    parts = [f"pod {pod['metadata']['name']} {'Terminating' if is_deleting(pod) else status.get('phase', 'no phase')}"]
+    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+        state = container.get("state") or {}
+        detail = state.get("waiting") or state.get("terminated") or {}
+        if detail.get("reason", "") not in ("Completed", "ContainerCreating", "PodInitializing", ""):
+            parts.append(f"container {container['name']} {detail['reason']}: {detail.get('message', '')}".rstrip(": "))
+        elif "running" in state and not container.get("ready"):
+            parts.append(f"container {container['name']} runs but is not ready")
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False" and scheduled.get("message"):
+        parts.append(f"PodScheduled: {scheduled['message']}")
+    return ", ".join(parts)

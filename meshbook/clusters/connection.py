@@ -1,29 +1,33 @@
-"""Requests to one API server: credentials and TLS of the official client, plain JSON, bounded time and bounded tries.
+"""A kubeconfig's contexts, and requests to the API server of one: bounded in time and tries, refusals as ClusterError.
 
-The only room that knows of the ``kubernetes`` package. What the requests mean is in ``api``; commands in pods, which
-use a WebSocket of this connection, are in ``execution``.
+Credentials, TLS, proxies and the requests themselves are the official client's (``DynamicClient.request``). What the
+requests mean is in ``api``, what is read while it comes in ``streams``.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import socket
+import os
 import ssl
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 import kubernetes.client
 import kubernetes.config
 import urllib3
-import urllib3.exceptions
 import websocket
+import yaml
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import DynamicApiError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
-from meshbook.clusters.kubeconfig import Kubeconfig
-from meshbook.clusters.together import pause
+from meshbook.clusters.concurrency import pause
 from meshbook.errors import ClusterError, UsageError
+from meshbook.objects import Object
 from meshbook.settings import Patience
 
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
@@ -37,40 +41,112 @@ _HINTS = {
 }
 
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
+_dynamic_client: Any = DynamicClient  # it has no annotations
+
+
+class Kubeconfig:
+    """One or several files, merged as kubectl merges $KUBECONFIG: the first entry of a name wins."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._contexts: dict[str, Object] = {}
+        self._clusters: dict[str, Object] = {}
+        for part in filter(None, path.split(os.pathsep)):
+            document = _read(Path(part).expanduser())
+            for section, key, found in (
+                ("contexts", "context", self._contexts),
+                ("clusters", "cluster", self._clusters),
+            ):
+                for entry in document.get(section) or []:
+                    if isinstance(entry, dict) and isinstance(entry.get(key), dict):
+                        found.setdefault(str(entry.get("name")), entry[key])
+
+    @property
+    def contexts(self) -> list[str]:
+        return sorted(self._contexts)
+
+    def require(self, names: Sequence[str]) -> None:
+        """Raise UsageError unless every name is a context that leads to a cluster, each to another server."""
+        unknown = [name for name in names if name not in self._contexts]
+        if unknown:
+            raise UsageError(
+                f"no context {', '.join(map(repr, unknown))} in {self.path}",
+                hint="name the contexts with contexts=[…], or set CTX_CLUSTER1 and CTX_CLUSTER2",
+                contexts=", ".join(self.contexts) or "none",
+            )
+        seen: dict[str, str] = {}
+        for name in names:
+            server = str(self.cluster(name)["server"]).rstrip("/")
+            refuse_same_cluster(seen.setdefault(server, name), name, server)
+
+    def cluster(self, context: str) -> Object:
+        """Return the cluster entry that ``context`` refers to."""
+        name = self._contexts[context].get("cluster", "")
+        found = self._clusters.get(name)
+        if not found or not found.get("server"):
+            raise UsageError(f"context {context!r} refers to cluster {name!r}, which has no server in {self.path}")
+        return found
+
+    def extension(self, context: str, name: str) -> Object:
+        """Return what extension ``name`` of the context's cluster entry holds; empty when there is none."""
+        for found in self.cluster(context).get("extensions") or []:
+            if found.get("name") == name and isinstance(found.get("extension"), dict):
+                return dict(found["extension"])
+        return {}
+
+
+def _read(path: Path) -> Object:
+    if not path.exists():  # kubectl skips missing files of a list; settings saw that one is there
+        return {}
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the kubeconfig {path}: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} is no kubeconfig: it holds a {type(document).__name__}, not a mapping")
+    return document
+
+
+def refuse_same_cluster(first: str, second: str, sign: str) -> None:
+    """Raise UsageError when two different contexts mean one cluster; ``sign`` tells how it shows."""
+    if first != second:
+        raise UsageError(
+            f"contexts {first!r} and {second!r} are the same cluster",
+            hint="name one context per cluster; a fleet needs different ones",
+            both=sign,
+        )
 
 
 class Connection:
-    """One context of a kubeconfig. Threads may share it."""
+    """The API server of one context of a kubeconfig. Threads may share it."""
 
     def __init__(self, kubeconfig: Kubeconfig, context: str, patience: Patience) -> None:
-        self.context = context
-        self.patience = patience
+        self.context, self.patience = context, patience
         self._configuration = _configuration(kubeconfig, context)
         self.server = str(self._configuration.host)
-        self._pool = kubernetes.client.ApiClient(self._configuration).rest_client.pool_manager
-        self._timeout = urllib3.Timeout(connect=patience.connect_s, read=patience.read_s)
-        self._login = threading.Lock()
+        client = kubernetes.client.ApiClient(self._configuration)
+        self._pool = client.rest_client.pool_manager
+        # Without the client's own discovery: for one kind it may ask for all groups, it takes a 503 for "no such kind",
+        # has no time limit, and leaves a file in the temporary folder. ``Api.resource`` asks for one group version.
+        self._client: Any = _dynamic_client(client, discoverer=lambda *_: None)
 
     def request(
         self, method: str, path: str, *, query: Query = (), body: Any = None, content_type: str = JSON
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> tuple[int, Object]:
         """Send one request and return (HTTP status, JSON answer); refusals and silence become ClusterError.
 
-        Tried again after a lost connection or a transient status, unless it is a POST, which could act twice.
+        Tried again after a lost connection or a transient status, unless it is a POST, which could act twice. Not by
+        the client's ``retries``: those do not repeat what breaks off within the answer, and sleep through an interrupt.
         """
-        wait_s = self.patience.pause_s
+        timeout, wait_s = (self.patience.connect_s, self.patience.read_s), self.patience.pause_s
         for attempts_left in reversed(range(self.patience.attempts)):
             try:
-                response = self._send(method, path, query, body, content_type)
-            except urllib3.exceptions.HTTPError as error:
+                response = self._send(method, path, timeout, query=query, body=body, content_type=content_type)
+                return response.status, self.decoded(response.data)
+            except (DynamicApiError, HTTPError) as error:
                 if not attempts_left or not _may_repeat(method, error):
-                    raise self._unreachable(method, path, error) from error
-            else:
-                if response.status < 300:
-                    return response.status, _decoded(response.data)
-                if not attempts_left or not _worth_repeating(method, response.status):
-                    raise self._refusal(method, path, response)
-                wait_s = max(wait_s, _retry_after(response, self.patience.longest_pause_s))
+                    raise self._error(method, path, error) from error
+                wait_s = max(wait_s, min(_retry_after(error), self.patience.longest_pause_s))
             pause(wait_s)
             wait_s = min(2 * wait_s, self.patience.longest_pause_s)
         raise AssertionError("attempts is at least 1")
@@ -81,18 +157,38 @@ class Connection:
         ``silence_s`` bounds the time without a byte. A refusal is a ClusterError; silence is one here, and an
         ``urllib3`` error where the answer breaks off while it is read.
         """
-        timeout = urllib3.Timeout(connect=min(silence_s, self.patience.connect_s), read=silence_s)
-        options: dict[str, Any] = {"timeout": timeout, "retries": False, "redirect": False, "preload_content": False}
+        timeout = (min(silence_s, self.patience.connect_s), silence_s)
         try:
-            headers = {"Accept": JSON, **self._credentials()}
-            response: urllib3.BaseHTTPResponse
-            response = self._pool.request("GET", self._url(path, query), headers=headers, **options)
-            if response.status >= 300:
-                response.read()
-                raise self._refusal("GET", path, response)
-        except urllib3.exceptions.HTTPError as error:
-            raise self._unreachable("GET", path, error) from error
+            response: urllib3.BaseHTTPResponse = self._send("GET", path, timeout, query=query)
+        except (DynamicApiError, HTTPError) as error:
+            raise self._error("GET", path, error) from error
         return response
+
+    def open_websocket(self, path: str, query: Query) -> Any:
+        """Open a WebSocket that speaks one of ``EXEC_PROTOCOLS``; the caller closes it."""
+        settings = self._configuration
+        tls = {
+            "cert_reqs": ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE,
+            "ca_certs": settings.ssl_ca_cert,
+            "certfile": settings.cert_file,
+            "keyfile": settings.key_file,
+            "server_hostname": getattr(settings, "tls_server_name", None),
+        }
+        # The way of all other requests. websocket-client would ask $HTTPS_PROXY itself, and is kept from it only so.
+        route: dict[str, Any] = {"http_proxy_host": "none", "http_proxy_port": 1, "http_no_proxy": ["*"]}
+        if proxy := self._pool.proxy:
+            login = tuple(unquote(part) for part in proxy.auth.split(":", 1)) if proxy.auth else None
+            route = {"http_proxy_host": proxy.host, "http_proxy_port": proxy.port or 80, "http_proxy_auth": login}
+        return websocket.create_connection(
+            "ws" + self.server.removeprefix("http") + path + "?" + urlencode(query),
+            timeout=self.patience.connect_s,
+            header=[f"{auth['key']}: {auth['value']}" for auth in settings.auth_settings().values() if auth["value"]],
+            subprotocols=EXEC_PROTOCOLS,
+            sslopt=tls,
+            skip_utf8_validation=True,
+            suppress_origin=True,
+            **route,
+        )
 
     def close(self) -> None:
         """Close the connections that are kept open; the next request opens new ones."""
@@ -101,81 +197,42 @@ class Connection:
         for pool in pools:
             pool.close()
 
-    def _send(self, method: str, path: str, query: Query, body: Any, content_type: str) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": JSON, **self._credentials()}
-        payload = None
-        if body is not None:
-            headers["Content-Type"] = content_type
-            payload = json.dumps(body).encode()
-        url = self._url(path, query)
-        response: urllib3.BaseHTTPResponse = self._pool.request(
-            method, url, body=payload, headers=headers, timeout=self._timeout, retries=False, redirect=False
+    def decoded(self, data: bytes) -> Object:
+        """Return an answer's JSON."""
+        try:
+            answer = json.loads(data or b"{}")
+        except ValueError as error:
+            message = f"{self.context}: the answer is not JSON: {data[:80]!r}"
+            raise ClusterError(message, hint="is there a proxy in between?") from error
+        return answer if isinstance(answer, dict) else {"items": answer}
+
+    def _send(self, method: str, path: str, timeout: tuple[float, float], *, query: Query, **options: Any) -> Any:
+        pairs = list(query.items()) if isinstance(query, Mapping) else list(query)
+        return self._client.request(
+            method, path, query_params=pairs, serialize=False, _request_timeout=timeout, **options
         )
-        return response
 
-    def _url(self, path: str, query: Query) -> str:
-        return f"{self.server}{path}?{urlencode(query)}" if query else f"{self.server}{path}"
-
-    def _credentials(self) -> dict[str, str]:
-        with self._login:  # a login plugin may run to refresh the token
-            settings = self._configuration.auth_settings()
-        found = {auth["key"]: auth["value"] for auth in settings.values() if auth["in"] == "header"}
-        return {key: value for key, value in found.items() if value}
-
-    def _unreachable(self, method: str, path: str, error: Exception) -> ClusterError:
+    def _error(self, method: str, path: str, error: Any) -> ClusterError:
+        if status := getattr(error, "status", 0):
+            message, reason = status_message(error.body)
+            return ClusterError(
+                f"{self.context}: {message}",
+                code=status,
+                reason=reason,
+                request=f"{method} {path}",
+                hint=_HINTS.get(status, ""),
+            )
         hint = "is the cluster up, and its API server reachable from here?"
-        if isinstance(error, urllib3.exceptions.SSLError):
+        if _is_tls(error):
             hint = "the kubeconfig's certificate-authority-data does not fit this server"
+        saw = getattr(error, "reason", "") or error
         return ClusterError(
-            f"no answer from {self.context}", request=f"{method} {self.server}{path}", saw=str(error), hint=hint
+            f"no answer from {self.context}", request=f"{method} {self.server}{path}", saw=str(saw), hint=hint
         )
-
-    def _refusal(self, method: str, path: str, response: urllib3.BaseHTTPResponse) -> ClusterError:
-        message, reason = status_words(response.data)
-        return ClusterError(
-            f"{self.context}: {message}",
-            code=response.status,
-            reason=reason,
-            request=f"{method} {path}",
-            hint=_HINTS.get(response.status, ""),
-        )
-
-    def open_websocket(self, path: str, query: Query) -> Any:
-        """Open a WebSocket that speaks one of ``EXEC_PROTOCOLS``; the caller closes it."""
-        url = "ws" + self._url(path, query).removeprefix("http")
-        link: Any = websocket.WebSocket(skip_utf8_validation=True)
-        header = [f"{key}: {value}" for key, value in self._credentials().items()]
-        options: dict[str, Any] = {"header": header, "subprotocols": EXEC_PROTOCOLS, "suppress_origin": True}
-        link.connect(url, timeout=self.patience.connect_s, **options, **self._route())
-        return link
-
-    def _route(self) -> dict[str, Any]:
-        """Return how a WebSocket gets to the server: a connected socket, or the proxy to go through."""
-        target = urlsplit(self.server)
-        if self._configuration.proxy:
-            proxy = urlsplit(self._configuration.proxy)
-            through = {"http_proxy_host": proxy.hostname, "http_proxy_port": proxy.port or 80, "proxy_type": "http"}
-            return {**through, "sslopt": {"context": self._tls()}}
-        address = (target.hostname or "", target.port or (443 if target.scheme == "https" else 80))
-        plain = socket.create_connection(address, timeout=self.patience.connect_s)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if target.scheme != "https":
-            return {"socket": plain}
-        name = getattr(self._configuration, "tls_server_name", None) or target.hostname
-        return {"socket": self._tls().wrap_socket(plain, server_hostname=name)}
-
-    def _tls(self) -> ssl.SSLContext:
-        configuration = self._configuration
-        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-        if not configuration.verify_ssl:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if configuration.cert_file:
-            context.load_cert_chain(configuration.cert_file, configuration.key_file)
-        return context
 
 
 def _configuration(kubeconfig: Kubeconfig, context: str) -> Any:
-    configuration = kubernetes.client.Configuration()
+    configuration: Any = kubernetes.client.Configuration()
     load: Any = kubernetes.config.load_kube_config
     try:
         load(config_file=kubeconfig.path, context=context, client_configuration=configuration, persist_config=False)
@@ -183,6 +240,14 @@ def _configuration(kubeconfig: Kubeconfig, context: str) -> Any:
         raise UsageError(f"context {context!r} of {kubeconfig.path} cannot be used: {error}") from error
     if is_loopback(configuration.host) and not kubeconfig.cluster(context).get("proxy-url"):
         configuration.proxy = None  # as kubectl: a company's proxy cannot reach this machine's loopback
+    configuration.retries = False
+    settings, login = configuration.auth_settings, threading.Lock()
+
+    def one_login_at_a_time() -> Any:
+        with login:  # a login plugin may run to refresh the token
+            return settings()
+
+    configuration.auth_settings = one_login_at_a_time
     return configuration
 
 
@@ -195,37 +260,28 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def _never_sent(error: Exception) -> bool:
-    return isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+def _is_tls(error: Exception) -> bool:
+    """Tell whether TLS failed: the client makes an error without a status of it for some methods."""
+    return isinstance(error, SSLError | DynamicApiError) and not getattr(error, "status", 0)
 
 
 def _may_repeat(method: str, error: Exception) -> bool:
-    if isinstance(error, urllib3.exceptions.SSLError):
-        return False
-    return method != "POST" or _never_sent(error)
+    if status := getattr(error, "status", 0):
+        return status == 429 or (status in _TRANSIENT and method != "POST")
+    never_sent = isinstance(error, NewConnectionError | ConnectTimeoutError)
+    return (method != "POST" or never_sent) and not _is_tls(error)
 
 
-def _worth_repeating(method: str, status: int) -> bool:
-    return status == 429 or (status in _TRANSIENT and method != "POST")
+def _retry_after(error: Exception) -> float:
+    text = (getattr(error, "headers", None) or {}).get("Retry-After", "")
+    return float(text) if text.isdigit() else 0.0
 
 
-def _retry_after(response: urllib3.BaseHTTPResponse, longest_s: float) -> float:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), longest_s) if text.isdigit() else 0.0
-
-
-def _decoded(data: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(data or b"{}")
-    except ValueError as error:
-        raise ClusterError(f"the answer is not JSON: {data[:80]!r}", hint="is there a proxy in between?") from error
-    return answer if isinstance(answer, dict) else {"items": answer}
-
-
-def status_words(data: bytes) -> tuple[str, str]:
+def status_message(data: bytes | str) -> tuple[str, str]:
     """Return (message, reason) of an API server's Status, or the start of whatever else it said."""
     try:
         status = json.loads(data)
         return str(status["message"]), str(status.get("reason", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return data[:200].decode("utf-8", "replace").strip() or "refused without a word", ""
+        text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data or "")
+        return text[:200].strip() or "refused without a word", ""

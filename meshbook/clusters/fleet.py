@@ -1,6 +1,6 @@
 """Several clusters as one: the same work on each, side by side, and all outcomes gathered.
 
-What one cluster can do is in ``cluster``; how the threads end is in ``together``.
+What one cluster can do is in ``cluster``; how the threads end is in ``concurrency``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from meshbook import manifests
-from meshbook.clusters.cluster import Cluster
-from meshbook.clusters.kubeconfig import Kubeconfig, refuse_same_cluster
-from meshbook.clusters.records import Access, Applied, DeploymentState
-from meshbook.clusters.together import side_by_side
+from meshbook.clusters.cluster import Applied, Cluster, DeploymentState
+from meshbook.clusters.concurrency import gather
+from meshbook.clusters.connection import Kubeconfig, refuse_same_cluster
 from meshbook.errors import UsageError
 from meshbook.settings import Patience, context_names, kubeconfig_path
 
@@ -71,7 +69,7 @@ class Fleet:
 
         Every cluster is left to finish; GatheredError then tells which failed, and holds the results of the others.
         """
-        return side_by_side({cluster.name: _bound(task, cluster) for cluster in self})
+        return gather({cluster.name: _bound(task, cluster) for cluster in self})
 
     def _all(self, task: Callable[[Cluster], list[T]]) -> list[T]:
         return [found for results in self.each(task).values() for found in results]
@@ -86,19 +84,13 @@ class Fleet:
 
     def apply(self, path: str | Path, namespace: str = "", selector: str = "", *, force: bool = False) -> list[Applied]:
         """Apply a manifest file or folder on every cluster; see ``Cluster.apply``."""
-        manifests.load(path)  # an unreadable manifest is one error, not one per cluster
         return self._all(lambda cluster: cluster.apply(path, namespace, selector, force=force))
 
     def delete(
         self, path: str | Path, namespace: str = "", selector: str = "", *, timeout_s: float = 120
     ) -> list[Applied]:
         """Delete what a manifest file or folder describes on every cluster; see ``Cluster.delete``."""
-        manifests.load(path)
         return self._all(lambda cluster: cluster.delete(path, namespace, selector, timeout_s=timeout_s))
-
-    def scale(self, deployment: str, replicas: int, namespace: str) -> dict[str, int]:
-        """Set a Deployment's replica count on every cluster; return the former counts by context."""
-        return self.each(lambda cluster: cluster.scale(deployment, replicas, namespace))
 
     def deployments(self, namespace: str) -> list[DeploymentState]:
         """Return the Deployments of a namespace on every cluster."""
@@ -107,10 +99,6 @@ class Fleet:
     def wait_for_rollout(self, namespace: str, *, timeout_s: float = 180) -> list[DeploymentState]:
         """Wait on every cluster until the namespace's Deployments are rolled out and available."""
         return self._all(lambda cluster: cluster.wait_for_rollout(namespace, timeout_s=timeout_s))
-
-    def can_i(self, permissions: Sequence[tuple[str, str]], namespace: str = "") -> list[Access]:
-        """Ask on every cluster whether this user has each permission, a pair of verb and resource."""
-        return self._all(lambda cluster: [cluster.can_i(verb, what, namespace) for verb, what in permissions])
 
 
 def _bound(task: Callable[[Cluster], T], cluster: Cluster) -> Callable[[], T]:

@@ -44,4 +44,4 @@ def health_check(config: Cluster, namespace: str) -> str:
 
 
 def _once(cluster: Cluster, kind: str, namespace: str, labels: str = "") -> list[Object]:
-    return cluster.list_once(Scope(kind=kind, namespace=namespace, labels=labels), SILENCE_S).objects
+    return cluster.list_once(Scope(kind=kind, namespace=namespace, labels=labels), SILENCE_S).get("items") or []

@@ -27,7 +27,7 @@ from meshbook.analysis import (
     ready_endpoints,
     replica_counts,
 )
-from meshbook.clusters import Cluster, Fleet, Listing, Scope
+from meshbook.clusters import Cluster, Fleet, Scope
 from meshbook.errors import ClusterError, UsageError
 
 LEG_S = 1
@@ -121,7 +121,7 @@ class Observer:
         with self._lock:
             self._looks.append(look)
 
-    def _list(self, cluster: Cluster, part: _Part) -> Listing | None:
+    def _list(self, cluster: Cluster, part: _Part) -> dict[str, Any] | None:
         """List once and note what was seen, silence too."""
         asked = datetime.now(UTC)
         try:
@@ -130,8 +130,8 @@ class Observer:
             if not error.code:
                 self._see(cluster, "api", UNREACHABLE, asked)
             return None
-        self._see(cluster, part.subject, part.read(found.objects), found.asked)
-        self._see(cluster, "api", REACHABLE, found.asked)
+        self._see(cluster, part.subject, part.read(found.get("items") or []), asked)
+        self._see(cluster, "api", REACHABLE, asked)
         return found
 
     def _poll(self, cluster: Cluster, parts: list[_Part]) -> None:
@@ -145,8 +145,8 @@ class Observer:
             if found is None:
                 self._stopped.wait(POLL_S)
                 continue
-            objects = {_key(one): one for one in found.objects}
-            version = found.resource_version
+            objects = {_key(one): one for one in found.get("items") or []}
+            version = str((found.get("metadata") or {}).get("resourceVersion", ""))
             while version and not self._stopped.is_set():
                 began = time.monotonic()
                 version = self._leg(cluster, part, objects, version)
@@ -157,12 +157,13 @@ class Observer:
         """Watch for one leg and return the version to go on from; empty when it is to be listed again."""
         try:
             for event in cluster.watch(part.scope, version, LEG_S):
-                version = str(event.object["metadata"].get("resourceVersion") or version)
-                if event.type == "DELETED":
-                    objects.pop(_key(event.object), None)
-                elif event.type != "BOOKMARK":
-                    objects[_key(event.object)] = event.object
-                if event.type != "BOOKMARK":
+                verb, found = event["type"], event["object"]
+                version = str(found["metadata"].get("resourceVersion") or version)
+                if verb == "DELETED":
+                    objects.pop(_key(found), None)
+                elif verb != "BOOKMARK":
+                    objects[_key(found)] = found
+                if verb != "BOOKMARK":
                     self._see(cluster, part.subject, part.read(objects.values()))
         except ClusterError:  # the connection broke, or what came after ``version`` is forgotten
             self._stopped.wait(POLL_S)

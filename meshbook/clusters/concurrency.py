@@ -13,7 +13,7 @@ from typing import TypeVar
 from meshbook.errors import GatheredError, MeshbookError, UsageError
 
 T = TypeVar("T")
-_LAST_WORDS_S = 1.0
+_ENDING_S = 1.0
 """Seconds that interrupted threads get to close their connections."""
 
 _thread = threading.local()
@@ -32,7 +32,7 @@ def pause(seconds: float) -> None:
         raise Cancelled
 
 
-def side_by_side(work: Mapping[str, Callable[[], T]]) -> dict[str, T]:
+def gather(work: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     """Do all ``work`` at once and return each result by name.
 
     All of it is left to finish; then GatheredError is raised when some failed, or the UsageError when the input was at
@@ -61,17 +61,12 @@ def side_by_side(work: Mapping[str, Callable[[], T]]) -> dict[str, T]:
             thread.join()
     except BaseException:
         stop.set()
-        _wait_for(threads)
+        deadline = time.monotonic() + _ENDING_S
+        for thread in filter(threading.Thread.is_alive, threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
         raise
     _raise_gathered(errors, {name: results[name] for name in work if name in results})
     return {name: results[name] for name in work}
-
-
-def _wait_for(threads: list[threading.Thread]) -> None:
-    deadline = time.monotonic() + _LAST_WORDS_S
-    for thread in threads:
-        if thread.ident is not None:
-            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _raise_gathered(errors: Mapping[str, Exception], results: Mapping[str, object]) -> None:

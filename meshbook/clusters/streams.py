@@ -1,0 +1,258 @@
+"""Answers that are read as they come: a command in a pod, objects while they change, what containers have written.
+
+One exec, one list or one watch is one request, sent once and never repeated, so that its times mean something; whoever
+watches for long asks again. Requests that must succeed are in ``api``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import urllib3
+import websocket
+from websocket import ABNF
+
+from meshbook.clusters.api import Api, Resource
+from meshbook.clusters.concurrency import pause
+from meshbook.clusters.connection import status_message
+from meshbook.errors import ClusterError, ExecError
+from meshbook.objects import Object, timestamp
+
+OnLine = Callable[[str, datetime], None]
+"""Called with each line of stdout, without its end, and the UTC time at which it was complete here."""
+
+STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
+_PODS = Resource(api_version="v1", kind="Pod", plural="pods", namespaced=True)
+_LOOK_S = 0.25
+"""Seconds of silence after which deadline and interruption are looked at."""
+_CLOSING_S = 2.0
+"""Seconds that a server may take to close after it has told the exit code."""
+_SLACK_S = 2.0
+"""Seconds that a watch may stay silent beyond the end that it was given."""
+
+
+class ExecStreams(Protocol):
+    """stdin and stdout of a command while it runs; both methods are called by the thread that reads its output."""
+
+    def on_line(self, line: str, when: datetime) -> None:
+        """Take a line of stdout and the UTC time at which it was complete here."""
+
+    def stdin(self) -> str:
+        """Return what the command is to read now, if anything; asked whenever output came, and 4 times a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What to run where. ``container`` may be empty where the pod has only one."""
+
+    pod: str
+    namespace: str
+    container: str
+    argv: Sequence[str]
+    on_line: OnLine | None = None
+    stdin: Callable[[], str] | None = None
+
+    def query(self) -> list[tuple[str, str]]:
+        """Return the parameters of the exec request: output wanted, input perhaps, no terminal."""
+        found = [("command", part) for part in self.argv]
+        found += [("container", self.container)] if self.container else []
+        return [
+            *found,
+            ("stdout", "true"),
+            ("stderr", "true"),
+            ("stdin", str(bool(self.stdin)).lower()),
+            ("tty", "false"),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecResult:
+    """A command that ran to its end in a pod. Times are UTC, of this machine's clock."""
+
+    context: str
+    pod: str
+    command: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+    started: datetime
+    """When the command was asked for; it began a little later."""
+    finished: datetime
+
+
+class Execution:
+    """One run of a command; call ``run`` once.
+
+    Its frames are read here, since the client's WSClient has no time limit for connecting, does not come back to its
+    caller while output keeps coming, and knows no exit code of a command that never started.
+    """
+
+    def __init__(self, api: Api, command: Command) -> None:
+        self.api, self.command, self.pod = api, command, command.pod
+        self._received = {STDOUT: bytearray(), STDERR: bytearray(), STATUS: bytearray()}
+        self._rest = b""
+
+    def run(self, timeout_s: float) -> ExecResult:
+        """Run to the command's end; ExecError, with the output so far, when it cannot start, stalls or is cut off."""
+        started = datetime.now(UTC)
+        link = self._open()
+        try:
+            self._read(link, timeout_s)
+        except (websocket.WebSocketException, OSError) as error:
+            raise self._failed(f"lost the connection to {self.pod} while the command ran", error=error) from error
+        finally:
+            link.shutdown()
+            if self._rest:
+                self._tell(self._rest)  # a last line without an end
+        return ExecResult(
+            context=self.api.name,
+            pod=self.pod,
+            command=tuple(self.command.argv),
+            exit_code=self._exit_code(),
+            stdout=self._text(STDOUT),
+            stderr=self._text(STDERR),
+            started=started,
+            finished=datetime.now(UTC),
+        )
+
+    def _open(self) -> Any:
+        path = _PODS.path(self.command.namespace, self.pod, "exec")
+        try:
+            return self.api.connection.open_websocket(path, self.command.query())
+        except websocket.WebSocketBadStatusException as error:
+            message, _ = status_message(error.resp_body or b"")
+            raise self._failed(f"cannot run a command in {self.pod}: {message}", code=error.status_code) from error
+        except (websocket.WebSocketException, OSError) as error:
+            raise self._failed(f"cannot reach {self.pod} to run a command", error=error) from error
+
+    def _read(self, link: Any, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        link.settimeout(_LOOK_S)
+        while True:
+            try:
+                opcode, frame = link.recv_data_frame(True)
+            except websocket.WebSocketTimeoutException:
+                opcode, frame = ABNF.OPCODE_PING, None
+            except (websocket.WebSocketConnectionClosedException, ConnectionError):
+                if self._ended:
+                    return
+                raise
+            if opcode == ABNF.OPCODE_CLOSE:
+                return
+            if opcode in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and frame.data:
+                self._take(frame.data[0], frame.data[1:])
+                if self._ended:
+                    deadline = min(deadline, time.monotonic() + _CLOSING_S)
+            if time.monotonic() > deadline:
+                if self._ended:
+                    return
+                raise self._failed(f"the command in {self.pod} did not end within {timeout_s:g} s")
+            if self.command.stdin and not self._ended and (text := self.command.stdin()):
+                link.send_binary(bytes([STDIN]) + text.encode())
+            pause(0)
+
+    def _take(self, channel: int, data: bytes) -> None:
+        if channel in self._received:
+            self._received[channel] += data
+        if channel == STDOUT and self.command.on_line:
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._tell(line)
+
+    def _tell(self, line: bytes) -> None:
+        if self.command.on_line:
+            self.command.on_line(line.decode("utf-8", "replace"), datetime.now(UTC))
+
+    def _text(self, channel: int) -> str:
+        return self._received[channel].decode("utf-8", "replace")
+
+    @property
+    def _ended(self) -> bool:
+        return self._received[STATUS].endswith(b"}")
+
+    def _exit_code(self) -> int:
+        try:
+            status = json.loads(self._received[STATUS])
+            if status["status"] == "Success":
+                return 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._failed(f"the stream of {self.pod} ended without an exit code") from error
+        for cause in (status.get("details") or {}).get("causes") or []:
+            if cause.get("reason") == "ExitCode" and str(cause.get("message", "")).isdigit():
+                return int(cause["message"])
+        raise self._failed(
+            f"the command could not be run in {self.pod}: {status.get('message', 'no word why')}",
+            hint="does the container have this program?",
+        )
+
+    def _failed(self, message: str, *, code: int = 0, hint: str = "", error: object = "") -> ExecError:
+        return ExecError(
+            f"{self.api.name}: {message}",
+            stdout=self._text(STDOUT),
+            stderr=self._text(STDERR),
+            code=code or 0,
+            hint=hint,
+            command=" ".join(self.command.argv)[:300],
+            saw=error,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """Which objects are looked at: of one kind, in one namespace, with these labels."""
+
+    kind: str
+    namespace: str
+    labels: str = ""
+
+    def query(self, **more: object) -> dict[str, str]:
+        labels = {"labelSelector": self.labels} if self.labels else {}
+        return labels | {name: str(value) for name, value in more.items()}
+
+
+def list_once(api: Api, scope: Scope, timeout_s: float) -> Object:
+    """Return the List object of one request, in one page."""
+    path = api.resource(scope.kind).path(scope.namespace)
+    response = api.connection.open_stream(path, query=scope.query(), silence_s=timeout_s)
+    return api.connection.decoded(b"".join(_chunks(api, response)))
+
+
+def watch(api: Api, scope: Scope, resource_version: str, length_s: int) -> Iterator[Object]:
+    """Yield the events of one watch, as the API tells them; one that breaks is a ClusterError."""
+    start = {"watch": "true", "resourceVersion": resource_version, "allowWatchBookmarks": "true"}
+    response = api.connection.open_stream(
+        api.resource(scope.kind).path(scope.namespace),
+        query=scope.query(**start, timeoutSeconds=length_s),
+        silence_s=length_s + _SLACK_S,
+    )
+    rest = b""
+    for chunk in _chunks(api, response):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in filter(None, lines):
+            event = api.connection.decoded(line)
+            if event["type"] == "ERROR":
+                status = event["object"]
+                code, reason = int(status.get("code", 0)), str(status.get("reason", ""))
+                raise ClusterError(f"{api.name}: {status.get('message')}", code=code, reason=reason)
+            yield event
+
+
+def logs(api: Api, pod: str, namespace: str, container: str, since: datetime | None, silence_s: float = 10.0) -> str:
+    """Return what a container has written (since a moment, where given)."""
+    query = {"container": container} | ({"sinceTime": timestamp(since)} if since else {})
+    response = api.connection.open_stream(_PODS.path(namespace, pod, "log"), query=query, silence_s=silence_s)
+    return b"".join(_chunks(api, response)).decode("utf-8", "replace")
+
+
+def _chunks(api: Api, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    try:
+        yield from response.stream(2**16)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise ClusterError(f"the answer of {api.name} broke off", saw=str(error)) from error
+    finally:
+        response.close()
