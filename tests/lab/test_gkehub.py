@@ -1,28 +1,118 @@
-"""The fleet API as Google's own client library and a bare HTTP client meet it."""
+"""The fleet API: as data with a clock of its own, as Google's client library meets it, and as gcloud does."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
+import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import gkehub_v1
 
-from meshbook.lab.gkehub import FleetServer
+from meshbook.lab import pki
+from meshbook.lab.gkehub import OPERATION, Fleet, FleetServer, GoogleError, Json
+from meshbook.lab.launch import shell_environment
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import PROJECT, LabTopology, two_clouds
 
 TOKEN = "fleet-secret"
+Run = Callable[..., Awaitable["subprocess.CompletedProcess[str]"]]
 PARENT = f"projects/{PROJECT}/locations/global"
 NAME = f"{PARENT}/features/multiclusteringress"
-Json = dict[str, Any]
+ON_PREM, GKE = (cluster.membership for cluster in two_clouds(Path("/lab"), 64).clusters)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def pass_s(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def fleet(clock: Clock) -> Fleet:
+    return Fleet(two_clouds(Path("/lab"), 64), clock)
+
+
+def ingress(membership: str) -> Json:
+    return {"spec": {"multiclusteringress": {"configMembership": membership}}}
+
+
+def test_an_operation_is_done_after_a_moment_and_carries_the_named_feature(fleet: Fleet, clock: Clock) -> None:
+    operation = fleet.create_feature(PARENT, "multiclusteringress", ingress(GKE))
+    assert (operation["done"], "response" in operation) == (False, False)
+    assert fleet.feature(NAME)["resourceState"] == {"state": "ENABLING"}
+    clock.time += OPERATION
+    finished = fleet.operation(operation["name"])
+    assert finished["done"]
+    assert finished["response"]["name"] == NAME
+    assert finished["response"]["@type"] == "type.googleapis.com/google.cloud.gkehub.v1.Feature"
+    assert fleet.feature(NAME)["resourceState"] == {"state": "ACTIVE"}
+
+
+def test_only_gke_members_take_part_in_the_ingress(fleet: Fleet, clock: Clock) -> None:
+    fleet.create_feature(PARENT, "multiclusteringress", ingress(GKE))
+    clock.pass_s(1)
+    assert list(fleet.feature(NAME)["membershipStates"]) == [GKE]
+    assert fleet.feature(NAME)["state"]["state"]["code"] == "OK"
+
+
+@pytest.mark.parametrize("member", [f"{PARENT}/memberships/nobody", ON_PREM, ""], ids=["unknown", "on-prem", "none"])
+def test_a_config_membership_must_be_a_gke_member(fleet: Fleet, member: str) -> None:
+    with pytest.raises(GoogleError) as refusal:
+        fleet.create_feature(PARENT, "multiclusteringress", ingress(member))
+    assert refusal.value.body["error"]["status"] == "INVALID_ARGUMENT"
+    assert fleet.features(PARENT) == []
+
+
+def test_the_mask_says_what_a_patch_changes(fleet: Fleet, clock: Clock) -> None:
+    fleet.create_feature(PARENT, "multiclusteringress", ingress(GKE) | {"labels": {"a": "1"}})
+    fleet.patch_feature(NAME, "labels", {"labels": {"a": "2"}, "spec": {}})
+    clock.pass_s(1)
+    assert fleet.feature(NAME)["labels"] == {"a": "2"}
+    assert fleet.feature(NAME)["spec"] == ingress(GKE)["spec"]
+
+
+@pytest.mark.parametrize("mask", ["spec.multiclusteringress.config_membership", "spec", "*"])
+def test_a_patch_cannot_point_to_an_unknown_membership(fleet: Fleet, mask: str) -> None:
+    fleet.create_feature(PARENT, "multiclusteringress", ingress(GKE))
+    with pytest.raises(GoogleError, match="does not exist"):
+        fleet.patch_feature(NAME, mask, ingress("projects/p/locations/l/memberships/m"))
+
+
+def test_a_deleted_feature_is_gone_and_can_be_enabled_again(fleet: Fleet) -> None:
+    fleet.create_feature(PARENT, "multiclusteringress", ingress(GKE))
+    fleet.delete_feature(NAME)
+    with pytest.raises(GoogleError, match="not found"):
+        fleet.feature(NAME)
+    assert not fleet.create_feature(PARENT, "multiclusteringress", ingress(GKE))["done"]
+
+
+def test_a_dash_lists_the_memberships_of_all_locations(fleet: Fleet) -> None:
+    def names(location: str) -> list[str]:
+        return [member["name"] for member in fleet.memberships(f"projects/{PROJECT}/locations/{location}")]
+
+    assert names("-") == [ON_PREM, GKE]
+    assert names("us-central1") == [GKE]
+    assert names("mars") == []
 
 
 class StaticToken(AnonymousCredentials):  # type: ignore[misc]  # the library ships no types
@@ -94,15 +184,6 @@ async def test_googles_library_lists_the_memberships_of_all_locations(topology: 
     assert [bool(member.endpoint.gke_cluster.resource_link) for member in found] == [False, True]
 
 
-async def test_googles_library_is_told_that_a_membership_does_not_exist(topology: LabTopology) -> None:
-    def enable() -> None:
-        resource = enabled_for(f"{PARENT}/memberships/nobody")
-        google(topology).create_feature(parent=PARENT, feature_id="multiclusteringress", resource=resource)
-
-    with pytest.raises(exceptions.BadRequest, match="does not exist"):
-        await asyncio.to_thread(enable)
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body", "code", "status"),
     [
@@ -142,3 +223,40 @@ async def test_service_usage_says_that_the_api_is_enabled(topology: LabTopology)
     _, operation = await asyncio.to_thread(call, f"{service}:enable", "POST", "{}")
     assert found["state"] == "ENABLED"
     assert operation["done"]
+
+
+@pytest.fixture
+def gcloud(topology: LabTopology, tmp_path: Path) -> Run:
+    """Google's own command line, as a user has it who has said ``eval "$(meshbook lab env)"``."""
+    if not shutil.which("gcloud"):
+        pytest.skip("gcloud is not installed")
+    topology.fleet_token_file.write_text(TOKEN)
+    tokens = {cluster.name: "token" for cluster in topology.clusters}
+    topology.kubeconfig.write_text(pki.fleet_kubeconfig(topology, "root", tokens))
+    environment = shell_environment(topology.kubeconfig, ("cluster1", "cluster2"))
+    environment |= {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+
+    async def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = ["gcloud", "container", "hub", *arguments, "--quiet"]
+        options = {"env": environment, "capture_output": True, "text": True, "timeout": 60}
+        return await asyncio.to_thread(subprocess.run, argv, **options)
+
+    return run
+
+
+async def test_gcloud_lists_the_memberships_of_the_article(gcloud: Run) -> None:
+    listed = await gcloud("memberships", "list", "--format=value(name.basename(),name.segment(3))")
+    assert listed.stdout == "nifc-anthosbm-cls\tglobal\nnifc-anthosgke-cls\tus-central1\n"
+
+
+async def test_gcloud_enables_the_feature_and_takes_it_away(gcloud: Run, topology: LabTopology) -> None:
+    async def features() -> list[Json]:
+        _, answer = await asyncio.to_thread(call, f"{topology.fleet_url}/v1/{PARENT}/features")
+        return answer["resources"]
+
+    enabled = await gcloud("ingress", "enable", f"--config-membership={GKE}")
+    assert (enabled.returncode, "done" in enabled.stderr) == (0, True)
+    (feature,) = await features()
+    assert feature["spec"]["multiclusteringress"]["configMembership"] == GKE
+    assert (await gcloud("ingress", "disable")).returncode == 0
+    assert await features() == []
