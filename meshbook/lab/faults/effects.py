@@ -1,4 +1,4 @@
-"""What each kind of fault does, and how it is undone. ``begin`` and ``end`` return when the effect is seen.
+"""What each kind of fault does, and how it is undone: context managers that are entered, and left, when that is seen.
 
 Effects act on processes that the kubelet runs and on what it tells of them, never on objects in the API. When they are
 on and for how long is decided in ``manager``.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
 from meshbook.errors import LabError
 from meshbook.lab.faults.spec import FaultSpec
@@ -56,10 +55,10 @@ class Target:
         """Where the application listens, if it can be told to refuse connections; else 0."""
         return program_of(self.container.spec).port
 
-    async def answers(self, process: Process, *, wanted: bool) -> None:
+    async def answers(self, process: Process | None, *, wanted: bool) -> None:
         """Wait until connections are accepted, or refused; a process that has ended is waited for no more."""
         deadline = time.monotonic() + SEEN_TIMEOUT_S
-        while process.returncode is None and await self._accepts() is not wanted:
+        while process is not None and process.returncode is None and await self._accepts() is not wanted:
             if time.monotonic() > deadline:
                 raise LabError(f"{self} does not {'accept' if wanted else 'refuse'} connections")
             await asyncio.sleep(POLL_S)
@@ -83,118 +82,86 @@ async def seen(what: str, holds: Callable[[], object]) -> None:
         await asyncio.sleep(POLL_S)
 
 
-class Effect(Protocol):
-    """A fault that can be switched on once and off once; ``end`` undoes also what ``begin`` did only in part."""
-
-    targets: tuple[str, ...]
-
-    async def begin(self) -> None: ...
-
-    async def end(self) -> None: ...
-
-
-class Frozen:
+@asynccontextmanager
+async def _frozen(targets: Sequence[Target], *, unnoticed: bool = False, commands: bool = False) -> AsyncIterator[None]:
     """Processes do nothing. With ``unnoticed``, probes of the containers count as passed: the prober is cut off too."""
-
-    def __init__(self, targets: Sequence[Target], *, unnoticed: bool = False, commands: bool = False) -> None:
-        self.targets = tuple(map(str, targets))
-        self._containers = [target.container for target in targets]
-        self._unnoticed, self._commands = unnoticed, commands
-        self._stopped: list[Process] = []
-
-    async def begin(self) -> None:
-        for container in self._containers:
-            container.probes_pass = self._unnoticed
-            self._stopped += [container.process] if container.process else []
-            self._stopped += container.commands if self._commands else []
-        for process in self._stopped:
+    containers = [target.container for target in targets]
+    processes = [container.process for container in containers if container.process]
+    processes += [command for container in containers for command in container.commands if commands]
+    try:
+        for container in containers:
+            container.probes_pass = unnoticed
+        for process in processes:
             process.signal_group(signal.SIGSTOP)
-        await seen("processes stop", lambda: all(process.is_stopped for process in self._stopped))
-
-    async def end(self) -> None:
-        for process in self._stopped:
+        await seen("processes stop", lambda: all(process.is_stopped for process in processes))
+        yield
+    finally:
+        for process in processes:
             process.signal_group(signal.SIGCONT)
-        for container in self._containers:
+        for container in containers:
             container.probes_pass = False
-        await seen(
-            "processes go on", lambda: not any(one.returncode is None and one.is_stopped for one in self._stopped)
-        )
+        await seen("processes go on", lambda: not any(one.returncode is None and one.is_stopped for one in processes))
 
 
-class Refusing:
+@asynccontextmanager
+async def _refusing(targets: Sequence[Target]) -> AsyncIterator[None]:
     """Applications refuse connections."""
+    running = [(target, target.container.process) for target in targets]
 
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self.targets = tuple(map(str, targets))
-        self._told: list[tuple[Target, Process]] = []
-        for target in targets:
-            if not target.port or target.container.process is None:
-                raise LabError(f"{target} cannot be told to refuse connections", hint="kill, or freeze")
-            self._told.append((target, target.container.process))
-
-    async def begin(self) -> None:
-        await self._answer(True)  # one that only just starts is not listening yet
-        await self._tell(signal.SIGUSR1, answers=False)
-
-    async def end(self) -> None:
-        await self._tell(signal.SIGUSR2, answers=True)
-
-    async def _tell(self, number: signal.Signals, *, answers: bool) -> None:
-        for _, process in self._told:
-            process.signal(number)
-        await self._answer(answers)
-
-    async def _answer(self, wanted: bool) -> None:
-        for target, process in self._told:
+    async def all_answer(wanted: bool) -> None:
+        for target, process in running:
             await target.answers(process, wanted=wanted)
 
+    def tell(number: signal.Signals) -> None:
+        for _, process in running:
+            if process is not None:
+                process.signal(number)
 
-class Killed:
+    if mute := [str(target) for target in targets if not target.port]:
+        raise LabError(f"{mute[0]} cannot be told to refuse connections", hint="kill, or freeze")
+    await all_answer(True)  # one that only just starts is not listening yet
+    try:
+        tell(signal.SIGUSR1)
+        await all_answer(False)
+        yield
+    finally:
+        tell(signal.SIGUSR2)
+        await all_answer(True)
+
+
+@asynccontextmanager
+async def _killed(targets: Sequence[Target]) -> AsyncIterator[None]:
     """Applications are gone; they are started again when the fault ends."""
-
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self.targets = tuple(map(str, targets))
-        self._killed = list(targets)
-
-    async def begin(self) -> None:
-        for target in self._killed:
-            target.container.hold(True)
-            target.container.kill_process()
-        await seen("processes end", lambda: all(target.container.process is None for target in self._killed))
-
-    async def end(self) -> None:
-        for target in self._killed:
-            target.container.hold(False)
-        for target in self._killed:
-            await seen("the container runs again", partial(_runs_or_is_over, target.container))
-            if target.port and target.container.process:
+    containers = [target.container for target in targets]
+    try:
+        for container in containers:
+            container.hold(True)
+            container.kill_process()
+        await seen("processes end", lambda: all(container.process is None for container in containers))
+        yield
+    finally:
+        for container in containers:
+            container.hold(False)
+        await seen("containers run again", lambda: all(one.is_over or one.process is not None for one in containers))
+        for target in targets:
+            if target.port:
                 await target.answers(target.container.process, wanted=True)
 
 
-def _runs_or_is_over(container: Container) -> bool:
-    return container.is_over or container.process is not None
-
-
-class Unready:
+@asynccontextmanager
+async def _unready(targets: Sequence[Target]) -> AsyncIterator[None]:
     """Pods are shown as not ready, and so leave their Services' endpoints."""
-
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self.targets = tuple(map(str, targets))
-        self._containers = [target.container for target in targets]
-        self._pods = [target.pod for target in targets]
-
-    async def begin(self) -> None:
-        self._withhold(True)
-        await seen("pods are shown as not ready", lambda: not any(map(_shown_ready, self._pods)))
-
-    async def end(self) -> None:
-        self._withhold(False)
-        due = [pod for pod in self._pods if all(one.status["ready"] for one in pod.containers)]
+    pods = [target.pod for target in targets]
+    try:
+        for target in targets:
+            target.container.withhold(True)
+        await seen("pods are shown as not ready", lambda: not any(map(_shown_ready, pods)))
+        yield
+    finally:
+        for target in targets:
+            target.container.withhold(False)
+        due = [pod for pod in pods if all(one.status["ready"] for one in pod.containers)]
         await seen("pods are shown as ready", lambda: all(pod.is_leaving or _shown_ready(pod) for pod in due))
-
-    def _withhold(self, withheld: bool) -> None:
-        for container in self._containers:
-            container.withhold(withheld)
 
 
 def _shown_ready(pod: Pod) -> bool:
@@ -202,29 +169,31 @@ def _shown_ready(pod: Pod) -> bool:
     return bool(condition({"status": pod.reported}, "Ready").get("status") == "True")
 
 
-class ClusterDown:
+@asynccontextmanager
+async def _down(cluster: ClusterContext) -> AsyncIterator[None]:
     """Nothing of a cluster answers: API server, pods, and commands that run in them."""
-
-    def __init__(self, cluster: ClusterContext) -> None:
-        self.targets: tuple[str, ...] = (cluster.name,)
-        self._cluster = cluster
-        self._frozen = Frozen([])
-
-    async def begin(self) -> None:
-        self._cluster.silence(True)
-        self._frozen = Frozen(self._cluster.targets(), unnoticed=True, commands=True)
-        await self._frozen.begin()
-
-    async def end(self) -> None:
-        await self._frozen.end()
-        self._cluster.silence(False)
+    cluster.silence(True)
+    try:
+        async with _frozen(cluster.targets(), unnoticed=True, commands=True):
+            yield
+    finally:
+        cluster.silence(False)
 
 
-POD_EFFECTS: Mapping[str, Callable[[Sequence[Target]], Effect]] = {
-    "freeze": Frozen,
-    "refuse": Refusing,
-    "kill": Killed,
-    "unready": Unready,
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """A fault that can be entered once and left once; one that cannot begin is undone by itself."""
+
+    targets: tuple[str, ...]
+    """What it breaks, as paths from the cluster to the container."""
+    change: AbstractAsyncContextManager[None]
+
+
+POD_EFFECTS: Mapping[str, Callable[[Sequence[Target]], AbstractAsyncContextManager[None]]] = {
+    "freeze": _frozen,
+    "refuse": _refusing,
+    "kill": _killed,
+    "unready": _unready,
 }
 
 
@@ -234,10 +203,10 @@ def effect(spec: FaultSpec, clusters: Mapping[str, ClusterContext]) -> Effect:
         raise LabError(f"this lab has no cluster {spec.context!r}", hint=f"one of {', '.join(clusters)}")
     cluster = clusters[spec.context]
     if spec.kind == "cluster-down":
-        return ClusterDown(cluster)
-    if spec.kind == "link-cut":
-        return Frozen(_gateways(spec, clusters), unnoticed=True)
-    return POD_EFFECTS[spec.kind](_chosen(spec, cluster))
+        return Effect(targets=(cluster.name,), change=_down(cluster))
+    targets = _gateways(spec, clusters) if spec.kind == "link-cut" else _chosen(spec, cluster)
+    change = _frozen(targets, unnoticed=True) if spec.kind == "link-cut" else POD_EFFECTS[spec.kind](targets)
+    return Effect(targets=tuple(map(str, targets)), change=change)
 
 
 def _chosen(spec: FaultSpec, cluster: ClusterContext) -> list[Target]:

@@ -61,10 +61,9 @@ class FaultManager:
         async with self._changing:
             found = effect(spec, self._clusters)
             self._refuse_overlap(found)
-            began, problem = await _timed(found.begin)
+            began, problem = await _timed(found.change.__aenter__())
             if problem:
-                await _timed(found.end)
-                raise LabError(f"the fault could not be begun, and was undone: {problem}")
+                raise LabError(f"the fault could not be begun: {problem}")
             record = FaultRecord(
                 id=f"fault-{next(self._numbers)}",
                 kind=spec.kind,
@@ -98,7 +97,7 @@ class FaultManager:
                 return self.find(identity)
             if fault.timer:
                 fault.timer.cancel()
-            ended, problem = await _timed(fault.effect.end)
+            ended, problem = await _timed(fault.effect.change.__aexit__(None, None, None))
             record = replace(fault.record, ended=ended, why_ended=f"{why}, but {problem}" if problem else why)
             del self._active[identity]
             self._ended[identity] = record
@@ -140,11 +139,11 @@ class FaultManager:
         log.info("fault %s %s: %s at %s", record.id, event, record.kind, ", ".join(record.targets))
 
 
-async def _timed(change: Callable[[], Awaitable[None]]) -> tuple[Edge, str]:
+async def _timed(change: Awaitable[Any]) -> tuple[Edge, str]:
     """Do it, and return between which moments it came, with what went wrong."""
     before, problem = Moment.now(), ""
     try:
-        await change()
+        await change
     except MeshbookError as error:
         problem = error.message
     return Edge(not_before=before, not_after=Moment.now()), problem
