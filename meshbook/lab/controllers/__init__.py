@@ -13,7 +13,6 @@ requests.
 """
 
 from meshbook.lab.controllers.controller import (
-    Actions,
     Again,
     Cache,
     Controller,
@@ -23,7 +22,6 @@ from meshbook.lab.controllers.controller import (
     WorkQueue,
     difference,
 )
-from meshbook.lab.controllers.deployments import Rollout
 from meshbook.lab.controllers.manager import Manager, controllers
 from meshbook.lab.controllers.multiclusteringress import (
     MultiClusterIngressController,
@@ -31,14 +29,10 @@ from meshbook.lab.controllers.multiclusteringress import (
     Refusal,
     backend_of,
     derivation,
-    derived_name,
-    is_member,
-    stage_of,
 )
 from meshbook.lab.controllers.ownership import collect
 
 __all__ = [
-    "Actions",
     "Again",
     "Cache",
     "Controller",
@@ -49,14 +43,10 @@ __all__ = [
     "Pace",
     "Patch",
     "Refusal",
-    "Rollout",
     "WorkQueue",
     "backend_of",
     "collect",
     "controllers",
     "derivation",
-    "derived_name",
     "difference",
-    "is_member",
-    "stage_of",
 ]

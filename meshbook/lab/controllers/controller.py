@@ -97,6 +97,21 @@ def difference(old: object, new: Mapping[str, Any]) -> Object:
     return patch
 
 
+def settle(
+    resource: Resource, known: Iterable[Object], wanted: Iterable[Object], ours: Callable[[Object], Object]
+) -> Actions:
+    """Ask for what makes ``known`` into ``wanted``; of what is there already, only the part that is ``ours`` counts."""
+    left = {key_of(obj): obj for obj in known}
+    actions: Actions = []
+    for obj in wanted:
+        before = left.pop(key_of(obj), None)
+        if before is None:
+            actions.append(Create(resource=resource, obj=obj))
+        elif patch := difference(ours(before), ours(obj)):
+            actions.append(Patch(resource=resource, of=before, patch=patch))
+    return [*actions, *[Delete(resource=resource, of=obj) for obj in left.values()]]
+
+
 def short_hash(data: object, length: int) -> str:
     """Return ``length`` letters that name ``data`` (anything that JSON can write), safe in an object's name."""
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()

@@ -1,7 +1,8 @@
-"""Deployment → ReplicaSets: rolling update, recreate, and the status that ``kubectl rollout status`` reads.
+"""Deployment → ReplicaSets: rolling update, and the status that ``kubectl rollout status`` reads.
 
 The rules are those of ``maxSurge`` and ``maxUnavailable``: never more pods than replicas and surge together, never
-fewer available ones than replicas less the unavailable. A paused Deployment stays as it is. An autoscaler keeps its
+fewer available ones than replicas less the unavailable. Recreate is the update in which all may be unavailable and none
+is surplus; pods that terminate are not waited for. A paused Deployment stays as it is. An autoscaler keeps its
 Deployment within minReplicas and maxReplicas, which is all that one can do without metrics.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from meshbook.lab.client import DEPLOYMENTS, HPAS, PODS, REPLICA_SETS, Key, key_of
+from meshbook.lab.client import DEPLOYMENTS, HPAS, REPLICA_SETS, Key, key_of
 from meshbook.lab.controllers.controller import (
     Actions,
     Again,
@@ -25,8 +26,8 @@ from meshbook.lab.controllers.controller import (
     patch_status,
     short_hash,
 )
-from meshbook.lab.controllers.ownership import claim, claimants, is_controlled_by, owner_reference
-from meshbook.objects import Object, annotations_of, condition, is_deleting, labels_of, selects, timestamp
+from meshbook.lab.controllers.ownership import claim, claimants, owner_reference
+from meshbook.objects import Object, annotations_of, condition, is_deleting, labels_of, timestamp
 
 COMPONENT = "deployment-controller"
 HASH_LABEL = "pod-template-hash"
@@ -63,26 +64,23 @@ class Rollout:
         return size(self.deployment)
 
     @property
-    def recreates(self) -> bool:
-        return _recreates(self.deployment)
-
-    @property
     def sets(self) -> tuple[Object, ...]:
         return (*self.old, self.new) if self.new else self.old
 
     @property
     def max_surge(self) -> int:
-        return 0 if self.recreates else self._limit("maxSurge", up=True)
+        return self._limit("maxSurge", up=True)
 
     @property
     def max_unavailable(self) -> int:
-        if self.recreates or self.replicas == 0:
-            return 0
         limit = self._limit("maxUnavailable", up=False)
-        return 1 if limit == self.max_surge == 0 else min(limit, self.replicas)
+        return min(self.replicas, 1 if limit == self.max_surge == 0 else limit)
 
     def _limit(self, name: str, *, up: bool) -> int:
-        rolling = (self.deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
+        strategy = self.deployment["spec"].get("strategy") or {}
+        rolling = strategy.get("rollingUpdate") or {}
+        if strategy.get("type") == "Recreate":
+            rolling = {"maxSurge": 0, "maxUnavailable": self.replicas}
         value = rolling.get(name, "25%")
         if isinstance(value, int):
             return value
@@ -96,15 +94,13 @@ class Rollout:
     def new_size(self) -> int:
         """Return the size that the new ReplicaSet may have now."""
         present = size(self.new) if self.new else 0
-        if self.recreates or present >= self.replicas:
+        if present >= self.replicas:
             return self.replicas
         room = self.replicas + self.max_surge - sum(size(found) for found in self.sets)
         return present + max(0, min(room, self.replicas - present))
 
     def old_sizes(self) -> list[int]:
         """Return the sizes that the old ReplicaSets may have now: pods that are not available go first."""
-        if self.recreates:
-            return [0 for _ in self.old]
         least = self.replicas - self.max_unavailable
         starting = size(self.new) - count(self.new, "availableReplicas") if self.new else 0
         removable = sum(size(found) for found in self.sets) - least - starting
@@ -121,10 +117,6 @@ class Rollout:
         return sizes
 
 
-def _recreates(deployment: Object) -> bool:
-    return bool((deployment["spec"].get("strategy") or {}).get("type") == "Recreate")
-
-
 def decide(cache: Cache, key: Key) -> Actions:
     """Take the next step of the rollout, and say in the status how far it is."""
     deployment = cache.get(DEPLOYMENTS, key)
@@ -139,12 +131,12 @@ def decide(cache: Cache, key: Key) -> Actions:
     old = tuple(found for found in owned if found is not new)
     rollout = Rollout(deployment=deployment, new=new, old=old)
     stays = is_deleting(deployment) or deployment["spec"].get("paused")
-    steps = [] if stays else _steps(cache, rollout, mark)
+    steps = [] if stays else _steps(rollout, mark)
     status, later = _status(cache, rollout)
     return [*steps, *patch_status(DEPLOYMENTS, deployment, difference(deployment.get("status") or {}, status)), *later]
 
 
-def _steps(cache: Cache, rollout: Rollout, mark: str) -> Actions:
+def _steps(rollout: Rollout, mark: str) -> Actions:
     deployment, new = rollout.deployment, rollout.new
     shrinking = [
         action
@@ -153,8 +145,6 @@ def _steps(cache: Cache, rollout: Rollout, mark: str) -> Actions:
     ]
     number = max((revision(found) for found in rollout.old), default=0) + 1
     if new is None:
-        if rollout.recreates and _old_pods_run(cache, rollout):
-            return shrinking
         made = _new_replica_set(rollout, mark, number)
         numbered = _numbered(deployment, number)
         return [Create(resource=REPLICA_SETS, obj=made), *numbered, *_told(deployment, made, 0, size(made))]
@@ -163,13 +153,6 @@ def _steps(cache: Cache, rollout: Rollout, mark: str) -> Actions:
     if rollout.new_size() != size(new):
         return growing
     return [*growing, *shrinking, *[Delete(resource=REPLICA_SETS, of=found) for found in _beyond_history(rollout)]]
-
-
-def _old_pods_run(cache: Cache, rollout: Rollout) -> bool:
-    """Whether pods of old ReplicaSets are there still, those that terminate included."""
-    pods = cache.list(PODS, rollout.deployment["metadata"]["namespace"])
-    running = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
-    return any(size(found) or any(is_controlled_by(pod, found) for pod in running) for found in rollout.old)
 
 
 def _new_replica_set(rollout: Rollout, mark: str, number: int) -> Object:
@@ -295,19 +278,12 @@ def _moved(rollout: Rollout, counts: dict[str, int]) -> bool:
     return fewer_old or any(counts[name] > before[name] for name in grown)
 
 
-def _of_pod(cache: Cache, pod: Object) -> list[Key]:
-    """A Deployment that recreates waits for the last old pod to go."""
-    recreating = filter(_recreates, cache.list(DEPLOYMENTS, pod["metadata"]["namespace"]))
-    return [key_of(found) for found in recreating if selects(found["spec"]["selector"], labels_of(pod))]
-
-
 DEPLOYMENT = Controller(
     name="deployment",
     decide=decide,
     watches={
         DEPLOYMENTS: itself,
         REPLICA_SETS: lambda cache, replica_set: claimants(cache, DEPLOYMENTS, replica_set),
-        PODS: _of_pod,
     },
 )
 

@@ -29,15 +29,12 @@ from meshbook.lab.client import (
 from meshbook.lab.controllers.controller import (
     Actions,
     Cache,
-    Create,
-    Delete,
-    Patch,
     WorkQueue,
     all_synced,
-    difference,
     emit,
     patch_status,
     perform,
+    settle,
     short_hash,
 )
 from meshbook.lab.controllers.services import SERVICE_NAME
@@ -158,7 +155,7 @@ class MultiClusterIngressController:
         if self._enabled is None:
             return None
         services = self._cache.list(MULTI_CLUSTER_SERVICES) if self._enabled else []
-        await self._perform(derivation(self._cache, [one for one in services if is_member(self._cluster, one)]))
+        await self._perform(derivation(self._cache, self._cluster, services))
         frontends: list[Frontend] = []
         due: list[float] = []
         for ingress in self._cache.list(MULTI_CLUSTER_INGRESSES):
@@ -256,29 +253,19 @@ def _synced(cache: Cache, ingress: Object, status: str, reason: str, message: st
     return patch_status(MULTI_CLUSTER_INGRESSES, ingress, {"conditions": cache.with_condition(ingress, fresh)})
 
 
-def derivation(member: Cache, services: list[Object]) -> Actions:
-    """Say what must change in a member cluster so that its derived Services are those of ``services``."""
-    wanted = {key_of(found): found for found in map(derived_service, services)}
-    known = {key_of(found): found for found in member.list(SERVICES) if PARENT in annotations_of(found)}
-    created = [Create(resource=SERVICES, obj=obj) for key, obj in wanted.items() if key not in known]
-    deleted = [Delete(resource=SERVICES, of=obj) for key, obj in known.items() if key not in wanted]
-    changed = [_update(known[key], obj) for key, obj in wanted.items() if key in known and _differs(known[key], obj)]
-    return [*created, *changed, *deleted]
+def derivation(cache: Cache, cluster: ClusterTopology, services: list[Object]) -> Actions:
+    """Say what must change in ``cluster`` so that its derived Services are those of the MCSs that reach into it."""
+    known = [found for found in cache.list(SERVICES) if PARENT in annotations_of(found)]
+    wanted = [derived_service(service) for service in services if is_member(cluster, service)]
+    return settle(SERVICES, known, wanted, _ours)
 
 
-def _differs(known: Object, wanted: Object) -> bool:
-    """Whether a derived Service is not what it should be; what the API server has added does not count."""
-    offered, ports = known["spec"].get("ports") or [], wanted["spec"]["ports"]
-    pairs = zip(offered, ports, strict=False)
-    same_ports = len(offered) == len(ports) and all(was.items() >= port.items() for was, port in pairs)
-    same_pods = (known["spec"].get("selector") or {}) == wanted["spec"]["selector"]
-    return not (same_ports and same_pods and annotations_of(known).items() >= annotations_of(wanted).items())
-
-
-def _update(known: Object, wanted: Object) -> Patch:
-    selector = difference(known["spec"].get("selector") or {}, wanted["spec"]["selector"])
-    spec = {"ports": wanted["spec"]["ports"], "selector": selector}
-    return Patch(resource=SERVICES, of=known, patch={"metadata": {"annotations": annotations_of(wanted)}, "spec": spec})
+def _ours(service: Object) -> Object:
+    """Return what is derived of a Service, with the defaults that an API server gives to its ports."""
+    ports = [{"protocol": "TCP", "targetPort": port["port"], **port} for port in service["spec"].get("ports") or []]
+    annotations = {name: text for name, text in annotations_of(service).items() if name in (PARENT, NEG)}
+    spec = {"selector": service["spec"].get("selector") or {}, "ports": ports}
+    return {"metadata": {"annotations": annotations}, "spec": spec}
 
 
 def derived_name(service: Object) -> str:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 
-from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES, Key, Resource, key_of
+from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES, Key, key_of
 from meshbook.lab.controllers.controller import (
     Actions,
     Cache,
     Controller,
-    Create,
-    Delete,
-    Patch,
-    difference,
     emit,
     itself,
     patch_status,
+    settle,
     short_hash,
 )
 from meshbook.lab.controllers.ownership import is_controlled_by, owner_reference
@@ -41,13 +38,27 @@ Group = tuple[list[Object], list[Object]]
 def decide(cache: Cache, key: Key) -> Actions:
     """Make Endpoints and EndpointSlices of one Service what its pods are."""
     service, known = cache.get(SERVICES, key), cache.get(ENDPOINTS, key)
+    endpoints = [known] if known and (service or labels_of(known).items() >= ENDPOINTS_MANAGED_BY.items()) else []
     if service is None:
-        ours = known is not None and labels_of(known).items() >= ENDPOINTS_MANAGED_BY.items()
-        return [Delete(resource=ENDPOINTS, of=known)] if known and ours else []
+        return settle(ENDPOINTS, endpoints, [], _ours)
     if is_deleting(service) or not service["spec"].get("selector"):
         return []
+    slices = [
+        found
+        for found in cache.list(ENDPOINT_SLICES, key[0])
+        if labels_of(found).items() >= MANAGED_BY.items() and is_controlled_by(found, service)
+    ]
     groups = _groups(cache, service)
-    return [*_slices(cache, service, groups), *_settle(ENDPOINTS, known, _endpoints(service, groups))]
+    wanted = [_slice(service, ports, members) for ports, members in groups or [([], [])]]
+    return [
+        *settle(ENDPOINT_SLICES, slices, wanted, _ours),
+        *settle(ENDPOINTS, endpoints, [_endpoints(service, groups)], _ours),
+    ]
+
+
+def _ours(obj: Object) -> Object:
+    lists = {name: obj.get(name) or [] for name in ("endpoints", "ports", "subsets")}
+    return {"metadata": {"labels": labels_of(obj)}, **lists}
 
 
 def _groups(cache: Cache, service: Object) -> list[Group]:
@@ -106,19 +117,6 @@ def _endpoint(cache: Cache, service: Object, pod: Object) -> Object:
     }
 
 
-def _slices(cache: Cache, service: Object, groups: list[Group]) -> Actions:
-    known = {
-        found["metadata"]["name"]: found
-        for found in cache.list(ENDPOINT_SLICES, service["metadata"]["namespace"])
-        if labels_of(found).items() >= MANAGED_BY.items() and is_controlled_by(found, service)
-    }
-    wanted = [_slice(service, ports, endpoints) for ports, endpoints in groups or [([], [])]]
-    actions: Actions = []
-    for found in wanted:
-        actions += _settle(ENDPOINT_SLICES, known.pop(found["metadata"]["name"], None), found)
-    return [*actions, *[Delete(resource=ENDPOINT_SLICES, of=left) for left in known.values()]]
-
-
 def _slice(service: Object, ports: list[Object], endpoints: list[Object]) -> Object:
     metadata = service["metadata"]
     return {
@@ -156,18 +154,6 @@ def _endpoints(service: Object, groups: list[Group]) -> Object:
     namespace, name = key_of(service)
     identity = {"name": name, "namespace": namespace, "labels": labels}
     return {"apiVersion": "v1", "kind": "Endpoints", "metadata": identity, **({"subsets": subsets} if subsets else {})}
-
-
-def _settle(resource: Resource, known: Object | None, wanted: Object) -> Actions:
-    """Create ``wanted``, or change what is known into it; labels and lists are ours, the rest of it is kept."""
-    if known is None:
-        return [Create(resource=resource, obj=wanted)]
-    lists = ("subsets",) if resource is ENDPOINTS else ("endpoints", "ports")
-    before = {name: known[name] for name in lists if known.get(name)}
-    patch = difference(before, {name: wanted[name] for name in lists if wanted.get(name)})
-    if labels := difference(labels_of(known), labels_of(wanted)):
-        patch["metadata"] = {"labels": labels}
-    return [Patch(resource=resource, of=known, patch=patch)] if patch else []
 
 
 def _of_pod(cache: Cache, pod: Object) -> list[Key]:

@@ -27,7 +27,7 @@ from meshbook.lab.client import (
     Resource,
     key_of,
 )
-from meshbook.lab.controllers import Actions, Again, Cache, Create, Delete, Patch, controllers
+from meshbook.lab.controllers import Again, Cache, Create, Delete, Patch, controllers
 from meshbook.lab.topology import two_clouds
 from meshbook.objects import Object, timestamp
 
@@ -89,7 +89,7 @@ class Playground:
     def remove(self, resource: Resource, name: str) -> Object:
         return self.objects[resource].pop(("sample" if resource.namespaced else "", name))
 
-    def apply(self, actions: Actions) -> None:
+    def apply(self, actions: list[Any]) -> None:
         for action in actions:
             match action:
                 case Create(subresource=""):
@@ -113,7 +113,7 @@ class Playground:
     def play(self, *names: str, check: Callable[[], None] = lambda: None) -> None:
         """Let the controllers of these names decide in turn until none has anything left to do."""
         for _ in range(200):
-            actions: Actions = []
+            actions: list[Any] = []
             for name in names:
                 for key in self._keys(name):
                     actions = [action for action in self.decide(name, key[1], key[0]) if not isinstance(action, Again)]
@@ -128,7 +128,7 @@ class Playground:
                 return
         raise AssertionError(f"not quiet after 200 decisions; the last asked for {actions}")
 
-    def decide(self, name: str, obj: str, namespace: str = "sample") -> Actions:
+    def decide(self, name: str, obj: str, namespace: str = "sample") -> list[Any]:
         """Return what the controller ``name`` asks for on one object."""
         return self.controllers[name].decide(self.cache, (namespace, obj))
 

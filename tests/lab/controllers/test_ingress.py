@@ -7,33 +7,20 @@ from typing import Any
 
 import pytest
 
-from meshbook.lab.client import BACKEND_CONFIGS, ENDPOINT_SLICES, MULTI_CLUSTER_SERVICES
-from meshbook.lab.controllers import (
-    Create,
-    Delete,
-    Pace,
-    Patch,
-    Refusal,
-    backend_of,
-    derivation,
-    derived_name,
-    is_member,
-    stage_of,
-)
+from meshbook.lab.client import BACKEND_CONFIGS, ENDPOINT_SLICES, MULTI_CLUSTER_SERVICES, SERVICES
+from meshbook.lab.controllers import Create, Delete, Patch, Refusal, backend_of, derivation
 from meshbook.lab.envoy import Backend, HealthCheck
 from meshbook.lab.topology import two_clouds
 
 Object = dict[str, Any]
 UNPRIVILEGED = two_clouds(Path("/lab"), 64, 1024)
 ROOT = two_clouds(Path("/lab"), 64, 0)
+GKE = ROOT.cluster("cluster2")
 
 
-def mci(**backend: Any) -> Object:
-    chosen = backend or {"serviceName": "gateway", "servicePort": 80}
-    return {
-        "metadata": {"namespace": "sample", "name": "gateway"},
-        "spec": {"template": {"spec": {"backend": chosen}}},
-    }
+def mci(**spec: Any) -> Object:
+    given = {"backend": {"serviceName": "gateway", "servicePort": 80}, **spec}
+    return {"metadata": {"namespace": "sample", "name": "gateway"}, "spec": {"template": {"spec": given}}}
 
 
 def add_mcs(play: Any, binding: str = "", **spec: Any) -> Object:
@@ -46,7 +33,8 @@ def add_mcs(play: Any, binding: str = "", **spec: Any) -> Object:
 
 
 def add_slice(play: Any, mcs: Object, *endpoints: tuple[str, bool]) -> None:
-    labels = {"kubernetes.io/service-name": derived_name(mcs)}
+    (derived,) = derivation(play.cache, GKE, [mcs])
+    labels = {"kubernetes.io/service-name": derived.obj["metadata"]["name"]}
     listed = [{"addresses": [ip], "conditions": {"ready": ready}} for ip, ready in endpoints]
     ports = [{"name": "status-port", "port": 15021}, {"name": "http2", "port": 80}]
     metadata = {"generateName": "slice-", "labels": labels}
@@ -82,69 +70,61 @@ def test_a_backend_config_may_be_bound_to_a_port_by_number_or_name(play: Any, bi
 
 def test_a_service_port_may_be_named(play: Any) -> None:
     add_mcs(play)
-    assert translate(play, mci(serviceName="gateway", servicePort="http2")).endpoints == ()
+    assert translate(play, mci(backend={"serviceName": "gateway", "servicePort": "http2"})).endpoints == ()
 
 
 @pytest.mark.parametrize(
-    ("binding", "backend", "words"),
+    ("binding", "spec", "words"),
     [
-        ("", {"serviceName": "nobody", "servicePort": 80}, "missing MultiClusterService sample/nobody"),
-        ("", {"serviceName": "gateway", "servicePort": 81}, "has no port 81; it has 15021, 80"),
-        ("", {"serviceName": "gateway"}, "serviceName and servicePort are required"),
+        ("", {"backend": {"serviceName": "nobody", "servicePort": 80}}, "missing MultiClusterService sample/nobody"),
+        ("", {"backend": {"serviceName": "gateway", "servicePort": 81}}, "has no port 81; it has 15021, 80"),
+        ("", {"backend": {"serviceName": "gateway"}}, "serviceName and servicePort are required"),
+        ("", {"rules": [{"host": "a"}]}, "default backend only"),
         ('{"default": "nobody"}', {}, "missing BackendConfig sample/nobody"),
         ('{"default"', {}, "is not JSON"),
         ("[]", {}, "is not JSON"),
         ('{"default": "tcp"}', {}, "checks by HTTP, not HTTPS"),
     ],
-    ids=["no-mcs", "no-port", "incomplete", "no-backendconfig", "broken", "not-an-object", "https"],
+    ids=["no-mcs", "no-port", "incomplete", "rules", "no-backendconfig", "broken", "not-an-object", "https"],
 )
-def test_what_cannot_be_translated_is_refused_by_name(
-    play: Any, binding: str, backend: dict[str, Any], words: str
-) -> None:
+def test_what_cannot_be_translated_is_refused_by_name(play: Any, binding: str, spec: Object, words: str) -> None:
     add_mcs(play, binding)
     play.add(BACKEND_CONFIGS, {"metadata": {"name": "tcp"}, "spec": {"healthCheck": {"type": "HTTPS"}}})
-    with pytest.raises(Refusal) as refusal:
-        translate(play, mci(**backend))
-    assert words in refusal.value.message
-
-
-def test_rules_are_refused_rather_than_ignored(play: Any) -> None:
-    wanted = mci()
-    wanted["spec"]["template"]["spec"]["rules"] = [{"host": "a"}]
-    with pytest.raises(Refusal, match="default backend only"):
-        translate(play, wanted)
+    with pytest.raises(Refusal, match=words):
+        translate(play, mci(**spec))
 
 
 def test_only_gke_clusters_and_those_that_are_linked_are_members(play: Any) -> None:
     on_prem, gke = ROOT.clusters
     everywhere = add_mcs(play)
-    assert [is_member(cluster, everywhere) for cluster in (on_prem, gke)] == [False, True]
-    for link, member in (("us-central1/nifc-anthosgke-cls", True), ("us-central1/other", False)):
-        assert is_member(gke, add_mcs(play, clusters=[{"link": link}])) is member
+    assert [len(derivation(play.cache, cluster, [everywhere])) for cluster in (on_prem, gke)] == [0, 1]
+    for link, members in (("us-central1/nifc-anthosgke-cls", 1), ("us-central1/other", 0)):
+        assert len(derivation(play.cache, gke, [add_mcs(play, clusters=[{"link": link}])])) == members
 
 
 def test_derived_services_are_created_changed_and_removed(play: Any) -> None:
     mcs = add_mcs(play)
-    (create,) = derivation(play.cache, [mcs])
+    (create,) = derivation(play.cache, GKE, [mcs])
     assert isinstance(create, Create)
     assert create.obj["metadata"]["name"].startswith("mci-gateway-svc-")
     play.apply([create])
-    assert derivation(play.cache, [mcs]) == []
+    assert derivation(play.cache, GKE, [mcs]) == []
     mcs["spec"]["template"]["spec"]["ports"][1]["targetPort"] = 8080
-    assert [type(action) for action in derivation(play.cache, [mcs])] == [Patch]
-    assert [type(action) for action in derivation(play.cache, [])] == [Delete]
+    assert [type(action) for action in derivation(play.cache, GKE, [mcs])] == [Patch]
+    assert [type(action) for action in derivation(play.cache, GKE, [])] == [Delete]
+
+
+def test_what_an_api_server_adds_to_a_derived_service_is_no_difference(play: Any) -> None:
+    mcs = add_mcs(play)
+    play.apply(derivation(play.cache, GKE, [mcs]))
+    (service,) = play.cache.list(SERVICES)
+    for port in service["spec"]["ports"]:
+        port |= {"protocol": "TCP", "targetPort": port["port"]}
+    service["metadata"]["annotations"]["cloud.google.com/neg-status"] = "{}"
+    assert derivation(play.cache, GKE, [mcs]) == []
 
 
 def test_a_long_name_still_gives_a_valid_service_name(play: Any) -> None:
     mcs = add_mcs(play)
     mcs["metadata"]["name"] = "g" * 63
-    assert len(derived_name(mcs)) <= 63
-
-
-def test_a_frontend_answers_404_then_502_then_from_its_backend() -> None:
-    backend, pace = Backend(name="b", endpoints=(("127.64.21.1", 80),)), Pace(programmed_s=1.0)
-    assert stage_of(0.0, pace, backend) == (None, 0.5)
-    unhealthy, after_s = stage_of(0.75, pace, backend)
-    assert unhealthy is not None
-    assert (unhealthy.endpoints, after_s) == ((), 0.25)
-    assert stage_of(1.0, pace, backend) == (backend, None)
+    assert len(derivation(play.cache, GKE, [mcs])[0].obj["metadata"]["name"]) <= 63

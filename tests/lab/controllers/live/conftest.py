@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,15 +23,6 @@ from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 Object = dict[str, Any]
 NAMESPACE = "sample"
 TIMEOUT_S = 5.0
-UNRAISABLE = "pytest.PytestUnraisableExceptionWarning"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the client library leave to the collector what it was connecting when its task was cancelled."""
-    mine = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-    for item in mine:
-        for left in ("function _SelectorTransport.__del__", "socket.socket"):
-            item.add_marker(pytest.mark.filterwarnings(f"ignore:Exception ignored in. <{left}:{UNRAISABLE}"))
 
 
 class FakeKubelet:
@@ -158,6 +148,4 @@ async def living(tmp_path: Path) -> AsyncIterator[Living]:
     await asyncio.gather(*tasks, return_exceptions=True)
     await client.close()
     await server.stop()
-    await asyncio.sleep(0.05)  # TLS connections end a few turns of the loop after their server
     claim.close()
-    gc.collect()

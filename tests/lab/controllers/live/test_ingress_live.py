@@ -180,28 +180,17 @@ async def test_derived_services_follow_their_mcs(cloud: Cloud) -> None:
     await living.until_gone(SERVICES, name)
 
 
-@pytest.mark.parametrize(
-    ("leave_out", "words"),
-    [
-        (MULTI_CLUSTER_SERVICES, "missing MultiClusterService sample/gateway"),
-        (BACKEND_CONFIGS, "missing BackendConfig sample/health"),
-    ],
-    ids=["no-mcs", "no-backendconfig"],
-)
-async def test_what_is_missing_is_named_and_its_coming_heals(cloud: Cloud, leave_out: Any, words: str) -> None:
+async def test_what_is_missing_is_named_and_its_coming_heals(cloud: Cloud) -> None:
     living = cloud.living
     cloud.enable()
-    await cloud.apply_all()
-    await cloud.vip()
-    await living.client.delete(MULTI_CLUSTER_INGRESSES, "gateway", namespace="sample")
-    await living.client.delete(leave_out, "health" if leave_out is BACKEND_CONFIGS else "gateway", namespace="sample")
+    await living.apply(MULTI_CLUSTER_SERVICES, MCS)
     await living.apply(MULTI_CLUSTER_INGRESSES, MCI)
 
     async def told() -> bool:
-        return words in await cloud.events()
+        return "missing BackendConfig sample/health" in await cloud.events()
 
     await living.until(told)
-    await cloud.apply_all()
+    await living.apply(BACKEND_CONFIGS, HEALTH)
     await cloud.vip()
     found = await living.client.get(MULTI_CLUSTER_INGRESSES, "gateway", "sample")
     assert found["status"]["conditions"][0]["status"] == "True"
