@@ -1,19 +1,19 @@
 """The fleet feature behind a MultiClusterIngress: enable it for a config membership, then wait for the VIP.
 
-The only room that talks to Google Cloud (GKE Hub), with the optional ``google-cloud-gke-hub``. The config cluster is
-given, not imported: anything with the few methods of ``ConfigCluster`` will do. The first answer through the VIP is
-``probes``' to wait for.
+The only module that talks to Google Cloud (GKE Hub), with the optional ``google-cloud-gke-hub``. The first answer
+through the VIP is ``probes``' to wait for.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from meshbook.clusters import Cluster, Object, is_loopback
 from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
 from meshbook.settings import HUB_EXTENSION, HubAddress, hub_address
 
@@ -23,18 +23,6 @@ _REQUEST_S = 30.0
 _LOOK_S = 0.5
 _CHANGING = ("ENABLING", "UPDATING", "SERVICE_UPDATING", "DISABLING")
 _APIS = "gcloud services enable gkehub.googleapis.com multiclusteringress.googleapis.com"
-
-
-class ConfigCluster(Protocol):
-    """What this room needs of the config cluster; ``clusters.Cluster`` has it."""
-
-    @property
-    def name(self) -> str: ...
-    def extension(self, name: str) -> dict[str, Any]: ...
-    def find(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None: ...
-    def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> Any: ...
-    def wait_for(self, kind: str, name: str, namespace: str, until: Any, *, timeout_s: float = 60) -> Any: ...
-    def wait_for_kinds(self, kinds: tuple[str, ...], *, timeout_s: float) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +38,7 @@ class IngressFeature:
 class Membership:
     """A cluster's name in the fleet."""
 
-    project: str
+    project: str = field(repr=False)
     location: str
     name: str
 
@@ -79,13 +67,10 @@ class Membership:
     def __str__(self) -> str:
         return f"{self.location}/{self.name}"
 
-    def __repr__(self) -> str:
-        return f"Membership({self})"
-
 
 def enable_ingress(
     config_membership: str,
-    config_cluster: ConfigCluster | None = None,
+    config_cluster: Cluster | None = None,
     *,
     project: str = "",
     endpoint: str = "",
@@ -97,14 +82,13 @@ def enable_ingress(
     With ``config_cluster``, its kubeconfig may tell where the fleet API is, and the wait includes the kinds that the
     feature brings to that cluster. FleetError when another membership is configured, unless ``change`` is true.
     """
-    extension = config_cluster.extension(HUB_EXTENSION) if config_cluster else {}
-    address = hub_address(HubAddress(endpoint=endpoint, project=project), extension)
+    address = _address(config_cluster, endpoint, project)
     membership = Membership.parse(config_membership, address.project)
     api = _FleetApi(address)
     configured = api.config_membership(membership.project)
     outcome: Literal["created", "configured", "unchanged"] = "unchanged"
     if configured is None:
-        api.create(membership, timeout_s)
+        api.set_config_membership(membership, timeout_s, enabled=False)
         outcome = "created"
     elif configured.partition("/locations/")[2] != membership.resource.partition("/locations/")[2]:
         if configured and not change:
@@ -112,7 +96,7 @@ def enable_ingress(
                 f"the fleet's ingress feature has another config membership: {_redacted(configured)}",
                 hint=f"use that one, or change=True to move every MultiClusterIngress to {membership}",
             )
-        api.update(membership, timeout_s)
+        api.set_config_membership(membership, timeout_s, enabled=True)
         outcome = "configured"
     else:
         api.wait_until_active(membership.project, timeout_s)
@@ -121,16 +105,20 @@ def enable_ingress(
     return IngressFeature(config_membership=str(membership), outcome=outcome)
 
 
-def memberships(config_cluster: ConfigCluster | None = None, *, project: str = "", endpoint: str = "") -> list[str]:
+def memberships(config_cluster: Cluster | None = None, *, project: str = "", endpoint: str = "") -> list[str]:
     """Return the fleet's members as ``<location>/<membership>``; found as by ``enable_ingress``."""
-    extension = config_cluster.extension(HUB_EXTENSION) if config_cluster else {}
-    address = hub_address(HubAddress(endpoint=endpoint, project=project), extension)
+    address = _address(config_cluster, endpoint, project)
     if not address.project:
         raise UsageError("the fleet's project is not known", hint="set CLOUDSDK_CORE_PROJECT, or pass project=")
     return sorted(str(Membership.parse(name)) for name in _FleetApi(address).memberships(address.project))
 
 
-def wait_for_vip(cluster: ConfigCluster, namespace: str, name: str, *, timeout_s: float = 900) -> str:
+def _address(config_cluster: Cluster | None, endpoint: str, project: str) -> HubAddress:
+    extension = config_cluster.extension(HUB_EXTENSION) if config_cluster else {}
+    return hub_address(HubAddress(endpoint=endpoint, project=project), extension)
+
+
+def wait_for_vip(cluster: Cluster, namespace: str, name: str, *, timeout_s: float = 900) -> str:
     """Wait until the MultiClusterIngress has its address and return it (``203.0.113.7``, or ``address:port``)."""
     if cluster.find("MultiClusterIngress", name, namespace) is None:
         raise ClusterError(
@@ -148,11 +136,11 @@ def wait_for_vip(cluster: ConfigCluster, namespace: str, name: str, *, timeout_s
     return _vip_of(found)
 
 
-def _vip_of(ingress: dict[str, Any]) -> str:
+def _vip_of(ingress: Object) -> str:
     return str((ingress.get("status") or {}).get("VIP") or "")
 
 
-def _obstacles(cluster: ConfigCluster, namespace: str, name: str) -> dict[str, str]:
+def _obstacles(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
     """Return what may keep the VIP away: a backend that is not there, and the controller's own words."""
     ingress = cluster.find("MultiClusterIngress", name, namespace) or {}
     spec = ((ingress.get("spec") or {}).get("template") or {}).get("spec") or {}
@@ -191,25 +179,19 @@ class _FleetApi:
         auth = google.auth.exceptions
         self._no_login = (auth.DefaultCredentialsError, auth.RefreshError)
         self._foreign = (exceptions.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, TimeoutError)
-        self._client = self._login(address)
-
-    def _login(self, address: HubAddress) -> Any:
         url = urlsplit(address.endpoint if "//" in address.endpoint else f"https://{address.endpoint}")
-        loopback = re.fullmatch(r"localhost|127(\.\d+){3}|::1", url.hostname or "") is not None
+        loopback = is_loopback(url.geturl())
         if url.scheme != "https" and not loopback:
             raise UsageError(f"the fleet API at {address.endpoint} would get a token unencrypted", hint="https://…")
         options = {"api_endpoint": address.endpoint} if address.endpoint else {}
+        credentials = _credentials(address.token_file)
         try:
-            client = self._v1.GkeHubClient(
-                transport="rest", client_options=options, credentials=_credentials(address.token_file)
-            )
+            self._client = self._v1.GkeHubClient(transport="rest", client_options=options, credentials=credentials)
         except self._no_login as error:
             raise self._error("log in to Google Cloud", error) from error
-        if loopback:
-            # A proxy cannot reach this machine, and must not see the token.
-            for transport in (client.transport, client.transport.operations_client._transport):
+        if loopback:  # a proxy cannot reach this machine, and must not see the token
+            for transport in (self._client.transport, self._client.transport.operations_client._transport):
                 transport._session.trust_env = False
-        return client
 
     def _read(self, project: str) -> Any:
         name = f"projects/{project}/locations/global/features/{FEATURE}"
@@ -243,25 +225,18 @@ class _FleetApi:
                 )
             time.sleep(_LOOK_S)
 
-    def create(self, membership: Membership, timeout_s: float) -> None:
-        parent, feature = f"projects/{membership.project}/locations/global", self._feature(membership)
-        call = {"parent": parent, "feature_id": FEATURE, "resource": feature}
-        self._finish(self._client.create_feature, call, timeout_s)
-
-    def update(self, membership: Membership, timeout_s: float) -> None:
-        name = f"projects/{membership.project}/locations/global/features/{FEATURE}"
-        mask = {"paths": ["spec.multiclusteringress.config_membership"]}
-        call = {"name": name, "resource": self._feature(membership), "update_mask": mask}
-        self._finish(self._client.update_feature, call, timeout_s)
-
-    def _feature(self, membership: Membership) -> Any:
+    def set_config_membership(self, membership: Membership, timeout_s: float, *, enabled: bool) -> None:
+        """Enable the feature with this config membership, or change it where it is ``enabled``; wait until done."""
         spec = self._v1.multiclusteringress_v1.FeatureSpec(config_membership=membership.resource)
-        return self._v1.Feature(spec=self._v1.CommonFeatureSpec(multiclusteringress=spec))
-
-    def _finish(self, call: Any, arguments: dict[str, Any], timeout_s: float) -> None:
-        """Start a long-running operation and wait until it is done."""
+        feature = self._v1.Feature(spec=self._v1.CommonFeatureSpec(multiclusteringress=spec))
+        parent = f"projects/{membership.project}/locations/global"
+        call: Any = self._client.create_feature
+        where: Object = {"parent": parent, "feature_id": FEATURE}
+        if enabled:
+            mask = {"paths": ["spec.multiclusteringress.config_membership"]}
+            call, where = self._client.update_feature, {"name": f"{parent}/features/{FEATURE}", "update_mask": mask}
         try:
-            call(**arguments, timeout=_REQUEST_S).result(timeout=timeout_s, polling=self._poll)
+            call(**where, resource=feature, timeout=_REQUEST_S).result(timeout=timeout_s, polling=self._poll)
         except TimeoutError as error:
             message = f"the fleet did not finish enabling its ingress feature within {timeout_s:g} s"
             raise FleetError(message, hint="run this step again: it goes on where the fleet is") from error

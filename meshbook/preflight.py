@@ -1,8 +1,8 @@
 """What must be there before the first stage, and what must be gone after the last, as claims.
 
 One look per cluster, one ``Verdict`` per claim; parts 1 to 3 of the article leave behind what is looked for. Changes
-nothing. A look that the cluster refuses makes its claim inconclusive, never a pass. Taking the fleet's own word for its
-members is ``hub``'s work; what the stages measure is judged in ``judge``.
+nothing. A look that the cluster refuses makes its claim inconclusive, never a pass. What the stages measure is judged
+in ``analysis``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from meshbook import gkehub
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError, MeshbookError
+from meshbook.objects import REVISION_LABEL, SYSTEM_NAMESPACE, is_deleting, labels_of
 from meshbook.verdict import Outcome, Verdict
 
-SYSTEM = "istio-system"
 INJECTION_NOTE = "sidecar.istio.io/status"
 NETWORK = "topology.istio.io/network"
 EAST_WEST = "istio=eastwestgateway"
@@ -58,9 +58,9 @@ def user_may(fleet: Fleet, namespace: str) -> Verdict:
     """Claim: this user may do in every cluster what the stages need (asked by SelfSubjectAccessReview)."""
 
     def look(cluster: Cluster) -> Finding:
-        asked = [cluster.can_i(verb, what, namespace if inside else "") for verb, what, inside in NEEDED]
-        denied = [f"{access.verb} {access.resource}" for access in asked if not access.allowed]
-        return not denied, f"may not {', '.join(denied)}" if denied else f"all {len(asked)} permissions"
+        may = [cluster.can_i(verb, what, namespace if inside else "") for verb, what, inside in NEEDED]
+        denied = [f"{verb} {what}" for (verb, what, _), allowed in zip(NEEDED, may, strict=True) if not allowed]
+        return not denied, f"may not {', '.join(denied)}" if denied else f"all {len(NEEDED)} permissions"
 
     claim = "this user may do in every cluster what the stages need"
     return _judged(claim, _looks(fleet, look), "ask for these permissions, or name another context")
@@ -70,10 +70,8 @@ def revision_injects(fleet: Fleet, revision: str) -> Verdict:
     """Claim: every cluster has the injection webhook of the mesh's ``revision``."""
 
     def look(cluster: Cluster) -> Finding:
-        found = cluster.list("MutatingWebhookConfiguration")
-        revisions = sorted(
-            {_labels(webhook)["istio.io/rev"] for webhook in found if "istio.io/rev" in _labels(webhook)}
-        )
+        labels = map(labels_of, cluster.list("MutatingWebhookConfiguration"))
+        revisions = sorted({found[REVISION_LABEL] for found in labels if REVISION_LABEL in found})
         return revision in revisions, f"revisions {', '.join(revisions)}" if revisions else "no revision at all"
 
     claim = f"every cluster has the injection webhook of revision {revision}"
@@ -87,11 +85,11 @@ def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
     """
 
     def look(cluster: Cluster) -> Finding:
-        pods = [pod for pod in cluster.list("Pod", namespace) if "deletionTimestamp" not in pod["metadata"]]
-        strange = [
-            f"{pod['metadata']['name']} has {found or 'none'}" for pod in pods if (found := _revision(pod)) != revision
+        pods = [pod for pod in cluster.list("Pod", namespace) if not is_deleting(pod)]
+        others = [
+            f"{pod['metadata']['name']} has {_revision(pod) or 'none'}" for pod in pods if _revision(pod) != revision
         ]
-        return bool(pods) and not strange, "; ".join(strange) or f"{len(pods)} pods"
+        return bool(pods) and not others, "; ".join(others) or f"{len(pods)} pods"
 
     claim = f"every pod in {namespace} has a sidecar of revision {revision}"
     hint = f"kubectl -n {namespace} rollout restart deployment, once the namespace has the right label"
@@ -109,30 +107,27 @@ def _revision(pod: Object) -> str:
 
 def gateways_joined(fleet: Fleet) -> Verdict:
     """Claim: every cluster has an east-west gateway with an address, each on a network of its own."""
-    looks = _looks(fleet, _east_west)
-    networks = [text.partition(":")[0] for fine, text in looks.values() if fine]
-    shared = {network for network in networks if networks.count(network) > 1}
-    rows = {
-        context: (fine and text.partition(":")[0] not in shared if fine is not None else None, text)
-        for context, (fine, text) in looks.items()
-    }
+    rows = _looks(fleet, _east_west)
+    networks = [text.partition(":")[0] for fine, text in rows.values() if fine]
+    for context, (fine, text) in rows.items():
+        if fine and networks.count(text.partition(":")[0]) > 1:
+            rows[context] = (False, text)
     hint = f"part 3 of the article makes them; the label {NETWORK} must differ between clusters"
     return _judged("every cluster has an east-west gateway with an address, on a network of its own", rows, hint)
 
 
 def _east_west(cluster: Cluster) -> Finding:
-    services = cluster.list("Service", SYSTEM, labels=EAST_WEST)
-    told = []
+    services = cluster.list("Service", SYSTEM_NAMESPACE, labels=EAST_WEST)
+    lacking = []
     for service in services:
-        network, addresses = _labels(service).get(NETWORK, ""), _addresses(service)
+        network, addresses = labels_of(service).get(NETWORK, ""), _addresses(service)
         opened = any(port.get("port") == EAST_WEST_PORT for port in service["spec"].get("ports") or [])
         if network and addresses and opened:
             return True, f"{network}: {addresses[0]}, port {EAST_WEST_PORT}"
         lacks = {"network label": network, "address": addresses, f"port {EAST_WEST_PORT}": opened}
-        told.append(
-            f"{service['metadata']['name']} lacks {', '.join(what for what, there in lacks.items() if not there)}"
-        )
-    return False, "; ".join(told) or f"no Service {EAST_WEST} in {SYSTEM}"
+        missing = ", ".join(what for what, there in lacks.items() if not there)
+        lacking.append(f"{service['metadata']['name']} lacks {missing}")
+    return False, "; ".join(lacking) or f"no Service {EAST_WEST} in {SYSTEM_NAMESPACE}"
 
 
 def _addresses(service: Object) -> list[str]:
@@ -145,7 +140,7 @@ def endpoints_shared(fleet: Fleet) -> Verdict:
     """Claim: every cluster holds a remote secret for every other one, to learn its endpoints by."""
 
     def look(cluster: Cluster) -> Finding:
-        secrets = cluster.list("Secret", SYSTEM, labels="istio/multiCluster=true")
+        secrets = cluster.list("Secret", SYSTEM_NAMESPACE, labels="istio/multiCluster=true")
         names = [str(secret["metadata"]["name"]) for secret in secrets]
         return len(names) >= len(fleet) - 1, ", ".join(names) or "no Secret istio/multiCluster=true"
 
@@ -153,7 +148,7 @@ def endpoints_shared(fleet: Fleet) -> Verdict:
     return _judged(claim, _looks(fleet, look), "istioctl create-remote-secret for the cluster that is missing")
 
 
-def one_root(fleet: Fleet, namespace: str = SYSTEM) -> Verdict:
+def one_root(fleet: Fleet, namespace: str = SYSTEM_NAMESPACE) -> Verdict:
     """Claim: all clusters trust the same root certificate, so that mutual TLS works between them."""
 
     def look(cluster: Cluster) -> Finding:
@@ -161,9 +156,9 @@ def one_root(fleet: Fleet, namespace: str = SYSTEM) -> Verdict:
         print_of = hashlib.sha256("".join(pem.split()).encode()).hexdigest()[:16]
         return bool(pem), f"sha256 {print_of}" if pem else "no root certificate in istio-ca-root-cert"
 
-    looks = _looks(fleet, look)
-    same = len({text for fine, text in looks.values() if fine}) <= 1
-    rows = {context: (fine and same if fine is not None else None, text) for context, (fine, text) in looks.items()}
+    rows = _looks(fleet, look)
+    if len({text for fine, text in rows.values() if fine}) > 1:
+        rows = {context: (None if fine is None else False, text) for context, (fine, text) in rows.items()}
     return _judged("all clusters trust the same root certificate", rows, "give both meshes one root (part 3)")
 
 
@@ -197,10 +192,6 @@ def _looks(fleet: Fleet, look: Callable[[Cluster], Finding]) -> dict[str, Findin
             return (False if error.code == 404 else None), error.message
 
     return fleet.each(guarded)
-
-
-def _labels(found: Object) -> dict[str, str]:
-    return found["metadata"].get("labels") or {}
 
 
 def _judged(claim: str, rows: Mapping[str, Finding], hint: str, subject: str = "cluster") -> Verdict:

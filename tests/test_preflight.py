@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,8 +27,8 @@ class FakeCluster:
     def version(self) -> str:
         return self.server
 
-    def can_i(self, verb: str, resource: str, namespace: str = "") -> Any:
-        return SimpleNamespace(verb=verb, resource=resource, allowed=resource not in self.denied)
+    def can_i(self, verb: str, resource: str, namespace: str = "") -> bool:
+        return resource not in self.denied
 
     def list(self, kind: str, namespace: str = "", *, labels: str = "") -> list[dict[str, Any]]:
         if kind in self.refused:

@@ -6,12 +6,12 @@
 fleet API is ``meshbook.gkehub``.
 """
 
-from meshbook.clusters.cluster import Access, Applied, Cluster, DeploymentState, describe_pod
+from meshbook.clusters.cluster import Applied, Cluster, DeploymentState, describe_pod
 from meshbook.clusters.concurrency import gather, pause
 from meshbook.clusters.connection import Kubeconfig, is_loopback
 from meshbook.clusters.fleet import Fleet
 from meshbook.clusters.streams import ExecResult, ExecStreams, OnLine, Scope
 from meshbook.objects import Object
 
-__all__ = ["Access", "Applied", "Cluster", "DeploymentState", "ExecResult", "ExecStreams", "Fleet", "Kubeconfig"]
+__all__ = ["Applied", "Cluster", "DeploymentState", "ExecResult", "ExecStreams", "Fleet", "Kubeconfig"]
 __all__ += ["Object", "OnLine", "Scope", "describe_pod", "gather", "is_loopback", "pause"]

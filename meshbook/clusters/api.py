@@ -197,7 +197,7 @@ class Api:
             wait_s = min(1.5 * wait_s, patience.slowest_poll_s)
 
     def wait_for(
-        self, kind: str, name: str, namespace: str, until: Callable[[Object], bool], *, timeout_s: float = 60
+        self, kind: str, name: str, namespace: str, until: Callable[[Object], object], *, timeout_s: float = 60
     ) -> Object:
         """Wait until the object is there and ``until`` holds of it; return it."""
 

@@ -18,7 +18,7 @@ from meshbook import manifests
 from meshbook.clusters import streams
 from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import Connection, Kubeconfig
-from meshbook.clusters.streams import Command, ExecResult, ExecStreams, Execution, OnLine, Scope
+from meshbook.clusters.streams import ExecResult, ExecStreams, Execution, OnLine, Scope
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
 from meshbook.objects import (
     INJECTION_LABEL,
@@ -94,18 +94,6 @@ class DeploymentState:
         return f"{self.context}: {self.name} {counts}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Access:
-    """Whether the user of a context may do something."""
-
-    context: str
-    verb: str
-    resource: str
-    namespace: str
-    allowed: bool
-    reason: str
-
-
 class Cluster(Api):
     """One context of a kubeconfig; ``name`` is the context's name. Threads may share it."""
 
@@ -134,17 +122,13 @@ class Cluster(Api):
         """Return extension ``name`` of the kubeconfig's cluster entry; empty when there is none."""
         return self._kubeconfig.extension(self.name, name)
 
-    def can_i(self, verb: str, resource: str, namespace: str = "") -> Access:
+    def can_i(self, verb: str, resource: str, namespace: str = "") -> bool:
         """Ask whether this user may ``verb`` a ``resource``, written as for kubectl: ``deployments.apps/scale``."""
         full, _, subresource = resource.partition("/")
         plural, _, group = full.partition(".")
         wanted = {"verb": verb, "resource": plural, "group": group, "subresource": subresource, "namespace": namespace}
         review = {"spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}}}
-        status = self.create("SelfSubjectAccessReview", review).get("status") or {}
-        allowed, reason = bool(status.get("allowed")), str(status.get("reason", ""))
-        return Access(
-            context=self.name, verb=verb, resource=resource, namespace=namespace, allowed=allowed, reason=reason
-        )
+        return bool((self.create("SelfSubjectAccessReview", review).get("status") or {}).get("allowed"))
 
     def apply(self, path: str | Path, namespace: str = "", selector: str = "", *, force: bool = False) -> list[Applied]:
         """Apply a manifest file or folder server-side; ``selector`` picks objects as ``kubectl -l`` does.
@@ -324,8 +308,8 @@ class Cluster(Api):
         time of its arrival. ExecError, with the output so far, when it cannot start, outlasts ``timeout_s`` or is cut.
         """
         argv = shlex.split(command) if isinstance(command, str) else list(command)
-        what = Command(pod=pod, namespace=namespace, container=container, argv=argv, on_line=on_line)
-        return Execution(self, what).run(timeout_s)
+        execution = Execution(self, pod=pod, namespace=namespace, container=container, argv=argv, on_line=on_line)
+        return execution.run(timeout_s)
 
     def exec_interactive(
         self,
@@ -338,9 +322,16 @@ class Cluster(Api):
         timeout_s: float = 60,
     ) -> ExecResult:
         """Run ``command`` in a pod as ``exec`` does, with ``streams`` at its stdin and stdout."""
-        where = {"pod": pod, "namespace": namespace, "container": container}
-        what = Command(**where, argv=command, on_line=streams.on_line, stdin=streams.stdin)
-        return Execution(self, what).run(timeout_s)
+        execution = Execution(
+            self,
+            pod=pod,
+            namespace=namespace,
+            container=container,
+            argv=command,
+            on_line=streams.on_line,
+            stdin=streams.stdin,
+        )
+        return execution.run(timeout_s)
 
     def list_once(self, scope: Scope, timeout_s: float) -> Object:
         """Return a List object in one page and one try, so that its times mean something."""

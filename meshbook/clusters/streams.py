@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -47,30 +47,6 @@ class ExecStreams(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """What to run where. ``container`` may be empty where the pod has only one."""
-
-    pod: str
-    namespace: str
-    container: str
-    argv: Sequence[str]
-    on_line: OnLine | None = None
-    stdin: Callable[[], str] | None = None
-
-    def query(self) -> list[tuple[str, str]]:
-        """Return the parameters of the exec request: output wanted, input perhaps, no terminal."""
-        found = [("command", part) for part in self.argv]
-        found += [("container", self.container)] if self.container else []
-        return [
-            *found,
-            ("stdout", "true"),
-            ("stderr", "true"),
-            ("stdin", str(bool(self.stdin)).lower()),
-            ("tty", "false"),
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ExecResult:
     """A command that ran to its end in a pod. Times are UTC, of this machine's clock."""
 
@@ -85,15 +61,24 @@ class ExecResult:
     finished: datetime
 
 
+@dataclass
 class Execution:
-    """One run of a command; call ``run`` once.
+    """One run of a command; call ``run`` once. ``container`` may be empty where the pod has only one.
 
     Its frames are read here, since the client's WSClient has no time limit for connecting, does not come back to its
     caller while output keeps coming, and knows no exit code of a command that never started.
     """
 
-    def __init__(self, api: Api, command: Command) -> None:
-        self.api, self.command, self.pod = api, command, command.pod
+    api: Api
+    _: KW_ONLY
+    pod: str
+    namespace: str
+    container: str
+    argv: Sequence[str]
+    on_line: OnLine | None = None
+    stdin: Callable[[], str] | None = None
+
+    def __post_init__(self) -> None:
         self._received = {STDOUT: bytearray(), STDERR: bytearray(), STATUS: bytearray()}
         self._rest = b""
 
@@ -112,7 +97,7 @@ class Execution:
         return ExecResult(
             context=self.api.name,
             pod=self.pod,
-            command=tuple(self.command.argv),
+            command=tuple(self.argv),
             exit_code=self._exit_code(),
             stdout=self._text(STDOUT),
             stderr=self._text(STDERR),
@@ -121,9 +106,11 @@ class Execution:
         )
 
     def _open(self) -> Any:
-        path = _PODS.path(self.command.namespace, self.pod, "exec")
+        query = [("command", part) for part in self.argv]
+        query += [("container", self.container)] if self.container else []
+        query += [("stdout", "true"), ("stderr", "true"), ("stdin", str(bool(self.stdin)).lower()), ("tty", "false")]
         try:
-            return self.api.connection.open_websocket(path, self.command.query())
+            return self.api.connection.open_websocket(_PODS.path(self.namespace, self.pod, "exec"), query)
         except websocket.WebSocketBadStatusException as error:
             message, _ = status_message(error.resp_body or b"")
             raise self._failed(f"cannot run a command in {self.pod}: {message}", code=error.status_code) from error
@@ -152,21 +139,21 @@ class Execution:
                 if self._ended:
                     return
                 raise self._failed(f"the command in {self.pod} did not end within {timeout_s:g} s")
-            if self.command.stdin and not self._ended and (text := self.command.stdin()):
+            if self.stdin and not self._ended and (text := self.stdin()):
                 link.send_binary(bytes([STDIN]) + text.encode())
             pause(0)
 
     def _take(self, channel: int, data: bytes) -> None:
         if channel in self._received:
             self._received[channel] += data
-        if channel == STDOUT and self.command.on_line:
+        if channel == STDOUT and self.on_line:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 self._tell(line)
 
     def _tell(self, line: bytes) -> None:
-        if self.command.on_line:
-            self.command.on_line(line.decode("utf-8", "replace"), datetime.now(UTC))
+        if self.on_line:
+            self.on_line(line.decode("utf-8", "replace"), datetime.now(UTC))
 
     def _text(self, channel: int) -> str:
         return self._received[channel].decode("utf-8", "replace")
@@ -197,7 +184,7 @@ class Execution:
             stderr=self._text(STDERR),
             code=code or 0,
             hint=hint,
-            command=" ".join(self.command.argv)[:300],
+            command=" ".join(self.argv)[:300],
             saw=error,
         )
 

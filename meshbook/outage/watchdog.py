@@ -60,7 +60,7 @@ def _objections(intent: Intent, namespaces: list[str]) -> Iterator[str]:
         return
     for namespace in namespaces:
         needed = TO_WATCH if _has_account(cluster, namespace) else (*TO_WATCH, *TO_GIVE_RIGHTS)
-        refused = [f"{one} {what}" for one, what in needed if not cluster.can_i(one, what, namespace).allowed]
+        refused = [f"{one} {what}" for one, what in needed if not cluster.can_i(one, what, namespace)]
         if refused:
             yield f"in {namespace} this user may not {', '.join(refused)}"
 
