@@ -119,6 +119,7 @@ class Pod:
         """Take note that the object is gone: whatever still runs is killed."""
         self._gone.set()
         self._leaving.set()
+        self._kill()
 
     def container(self, name: str) -> Container | None:
         """Return a container by name; the only or first one for an empty name."""
@@ -131,8 +132,7 @@ class Pod:
                 life = group.create_task(self._live())
                 reporting = group.create_task(self._keep_reporting())
                 await self._leaving.wait()
-                await self._end(life)
-                life.cancel()
+                await self._stop(life)
                 reporting.cancel()
             if not self._gone.is_set():
                 await self._take_leave()
@@ -169,19 +169,6 @@ class Pod:
             else:
                 return execution.write_token(self._around, token)
 
-    async def _end(self, life: asyncio.Task[None]) -> None:
-        """Stop the containers in order; should the object vanish meanwhile, kill them."""
-        stopping = asyncio.create_task(self._stop(life))
-        vanishing = asyncio.create_task(self._gone.wait())
-        try:
-            await asyncio.wait((stopping, vanishing), return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.done():
-                self._kill()
-            await stopping
-        finally:
-            stopping.cancel()
-            vanishing.cancel()
-
     async def _stop(self, life: asyncio.Task[None]) -> None:
         """Ask applications to end while proxies drain; proxies go last."""
         grace_s = 0.0 if self._gone.is_set() else self._grace_s()
@@ -192,8 +179,7 @@ class Pod:
                 self._record([PodEvent(reason="Killing", message=message, container=container.name)])
         proxies = [container for container in self.containers if execution.is_proxy(container.spec)]
         others = [container for container in (*self.init, *self.containers) if container not in proxies]
-        draining = bool(grace_s) and any(proxy.is_running for proxy in proxies)
-        await asyncio.gather(*([self._drain(grace_s)] if draining else []), *(one.stop(grace_s) for one in others))
+        await asyncio.gather(self._drain(proxies, grace_s), *(container.stop(grace_s) for container in others))
         rest_s = 0.0 if self._gone.is_set() else max(deadline - time.monotonic(), LEAST_PROXY_GRACE_S)
         await asyncio.gather(*(container.stop(rest_s) for container in proxies))
         await asyncio.wait((life,))
@@ -205,7 +191,9 @@ class Pod:
             given = self.object["spec"].get("terminationGracePeriodSeconds")
         return float(DEFAULT_GRACE_S if given is None else given)
 
-    async def _drain(self, grace_s: float) -> None:
+    async def _drain(self, proxies: list[Container], grace_s: float) -> None:
+        if not grace_s or not any(proxy.is_running for proxy in proxies):
+            return
         begun = time.monotonic()
         await execution.drain_envoy(self.address, self._context.http)
         least_s = min(self._context.timing.drain_s, grace_s) - (time.monotonic() - begun)

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiohttp
 import kubernetes
 import pytest
 from kubernetes.stream import stream
@@ -134,29 +132,3 @@ async def test_a_pod_deleted_without_grace_is_killed_and_its_name_is_free(cluste
     second = await cluster.run("web", cluster.specs.app())
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     assert second["status"]["podIP"] != first["status"]["podIP"]
-
-
-async def test_logs_come_through_the_api_server(cluster: Cluster) -> None:
-    await cluster.run("talker", cluster.specs.app("echo one; echo two; exec sleep 100"))
-    with cluster.api() as api:
-        core = kubernetes.client.CoreV1Api(api)
-        log = await asyncio.to_thread(core.read_namespaced_pod_log, "talker", "sample", tail_lines=1)
-    assert log == "two\n"
-
-
-@pytest.mark.envoy
-async def test_a_proxy_gets_its_files_starts_and_is_gone_afterwards(cluster: Cluster) -> None:
-    probe = {"tcpSocket": {"port": 15000}, "periodSeconds": 1}
-    pod = await cluster.run("web", cluster.specs.web(), cluster.specs.proxy(readinessProbe=probe))
-    folder = cluster.topology.proxy_folder("cluster1", "sample", "web")
-    assert {"bootstrap.json", "lds.json", "cds.json", "eds"} <= {path.name for path in folder.iterdir()}
-    admin = f"http://{pod['status']['podIP']}:15000"
-    async with aiohttp.ClientSession() as http, http.get(f"{admin}/server_info") as answer:
-        assert (await answer.json())["state"] == "LIVE"
-    environment, _, _ = await asyncio.to_thread(cluster.exec, "web", "env", container="helloworld")
-    assert re.search(r"^http_proxy=http://127\.\d+\.11\.\d+:15001$", environment, re.MULTILINE)
-    await cluster.client.delete(PODS, "web", namespace="sample")
-    await cluster.wait("web", lambda found: not found)
-    async with asyncio.timeout(2):
-        while folder.exists():
-            await asyncio.sleep(0.01)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -71,18 +70,6 @@ async def test_nothing_of_the_host_environment_is_inherited(
     assert names - {"PWD", "SHLVL", "_"} == {"PATH", "A", "MESHBOOK_LAB", "MESHBOOK_LAB_RUN"}
 
 
-async def test_a_large_output_is_not_lost_and_does_not_block(processes: ProcessTable) -> None:
-    process = await processes.spawn(
-        ["head", "-c", "3000000", "/dev/zero"], env=base_environment(), cwd=Path("/"), streams=Streams(stdout=True)
-    )
-    assert process.stdout
-    size = 0
-    while chunk := await process.stdout.read():
-        size += len(chunk)
-    assert size == 3_000_000
-    process.close_streams()
-
-
 @pytest.mark.parametrize(
     ("argv", "cwd"), [(["no-such-program"], "/"), (["/etc/hostname"], "/"), (["true"], "/no/such/folder")]
 )
@@ -91,15 +78,6 @@ async def test_what_cannot_be_started_is_an_error_that_names_it(
 ) -> None:
     with pytest.raises(SpawnError, match=f"cannot start {argv[0]}"):
         await processes.spawn(argv, env=base_environment(), cwd=Path(cwd), streams=Streams(stdin=True, stdout=True))
-
-
-async def test_waiting_ends_with_the_process_even_if_a_child_keeps_the_pipe(processes: ProcessTable) -> None:
-    process = await processes.spawn(
-        ["sh", "-c", "sleep 100 & exit 0"], env=base_environment(), cwd=Path("/"), streams=Streams(stdout=True)
-    )
-    async with asyncio.timeout(2):
-        assert await process.wait() == 0
-    process.close_streams()
 
 
 async def test_close_leaves_no_process_of_this_run(topology: LabTopology) -> None:
