@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -159,9 +160,14 @@ def world(tmp_path: Path) -> World:
     return article(World(two_clouds(tmp_path, 64)))
 
 
-@pytest.fixture
-def live_world(tmp_path: Path) -> Iterator[World]:
-    """The same on a block of addresses that nobody else uses now."""
-    block, claim = claim_block()
-    with claim:
-        yield article(World(two_clouds(tmp_path, block, lowest_port(block))))
+@pytest.fixture(scope="module")
+def new_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], World]]:
+    """Return a world on a block of addresses that nobody else uses now, each time another one."""
+    with ExitStack() as stack:
+
+        def new() -> World:
+            block, claim = claim_block()
+            stack.enter_context(claim)
+            return article(World(two_clouds(tmp_path_factory.mktemp("lab"), block, lowest_port(block))))
+
+        yield new

@@ -24,6 +24,7 @@ from meshbook.lab.pki import Authority
 
 pytestmark = pytest.mark.envoy
 
+OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
 URL = "http://helloworld.sample:5000/hello"
 BOUND_S = 15.0
 
@@ -98,9 +99,19 @@ class LiveMesh:
 
 
 @pytest.fixture
-def mesh(live_world: Any) -> Iterator[LiveMesh]:
+def mesh(new_world: Callable[[], Any]) -> Iterator[LiveMesh]:
+    """A mesh that is not started yet, for a test that breaks it."""
     with ExitStack() as stack:
-        yield LiveMesh(live_world, stack)
+        yield LiveMesh(new_world(), stack)
+
+
+@pytest.fixture(scope="module")
+def healthy(new_world: Callable[[], Any]) -> Iterator[LiveMesh]:
+    """A mesh that runs, for tests that leave it as it was."""
+    with ExitStack() as stack:
+        started = LiveMesh(new_world(), stack)
+        ready(started)
+        yield started
 
 
 def get(address: str, port: int, target: str, host: str = "") -> tuple[int, str]:
@@ -151,52 +162,50 @@ def answers(mesh: LiveMesh, count: int, cluster: str = "cluster1") -> Counter[tu
     return Counter(curl(mesh, cluster) for _ in range(count))
 
 
-def test_both_clusters_answer_alike_and_losing_one_side_loses_no_request(mesh: LiveMesh) -> None:
-    ready(mesh)
+def test_both_clusters_answer_alike_and_losing_one_side_loses_no_request(healthy: LiveMesh) -> None:
     even = Counter({(200, "v1"): 10, (200, "v2"): 10})
-    assert (answers(mesh, 20), answers(mesh, 20, "cluster2")) == (even, even)
+    assert (answers(healthy, 20), answers(healthy, 20, "cluster2")) == (even, even)
 
     stop, seen = threading.Event(), Counter[tuple[int, str]]()
 
     def ask_on() -> None:
         while not stop.is_set():
-            seen.update((curl(mesh), curl(mesh, "cluster2")))
+            seen.update((curl(healthy), curl(healthy, "cluster2")))
 
     asking = threading.Thread(target=ask_on)
     asking.start()
     try:
-        mesh.world.unready = {"helloworld-v1"}
-        changed = mesh.push()
-        eventually(lambda: {curl(mesh) for _ in range(4)}, {(200, "v2")})
+        healthy.world.unready = {"helloworld-v1"}
+        changed = healthy.push()
+        eventually(lambda: {curl(healthy) for _ in range(4)}, {(200, "v2")})
     finally:
         stop.set()
         asking.join()
     assert {code for code, _ in seen} == {200}
-    assert answers(mesh, 20) == Counter({(200, "v2"): 20})
+    assert answers(healthy, 20) == Counter({(200, "v2"): 20})
     assert set(changed) == {"cds.json"}
 
-    mesh.world.unready = set()
-    mesh.push()
-    eventually(lambda: answers(mesh, 4), Counter({(200, "v1"): 2, (200, "v2"): 2}))
+    healthy.world.unready = set()
+    healthy.push()
+    eventually(lambda: answers(healthy, 4), Counter({(200, "v1"): 2, (200, "v2"): 2}))
 
 
-def test_ingress_gateways_follow_gateway_and_virtual_service(mesh: LiveMesh) -> None:
-    ready(mesh)
-    address, port = mesh.address("cluster2", "front", "ingress-2"), mesh.topology.bindable(80)
+def test_ingress_gateways_follow_gateway_and_virtual_service(healthy: LiveMesh) -> None:
+    address, port = healthy.address("cluster2", "front", "ingress-2"), healthy.topology.bindable(80)
     through = Counter(get(address, port, "/hello", host="198.51.100.7") for _ in range(20))
     assert through == Counter({(200, "v1"): 10, (200, "v2"): 10})
     assert get(address, port, "/other")[0] == 404
 
 
-def test_a_host_that_the_cluster_does_not_have_is_said_to_be_unknown(mesh: LiveMesh) -> None:
-    ready(mesh)
-    code, body = curl(mesh, target="http://nosuch.sample:5000/hello")
+def test_a_host_that_the_cluster_does_not_have_is_said_to_be_unknown(healthy: LiveMesh) -> None:
+    code, body = curl(healthy, target="http://nosuch.sample:5000/hello")
     assert (code, "resolve" in body) == (502, True)
-    assert curl(mesh, target="http://helloworld.sample/hello")[0] == 502
-    assert curl(mesh, target="http://helloworld.sample.svc.cluster.local:5000/hello")[0] == 200
+    assert curl(healthy, target="http://helloworld.sample/hello")[0] == 502
+    assert curl(healthy, target="http://helloworld.sample.svc.cluster.local:5000/hello")[0] == 200
 
 
-def test_another_root_of_trust_on_one_side_leaves_only_local_answers(mesh: LiveMesh) -> None:
+def test_another_root_of_trust_leaves_only_local_answers_and_one_that_agrees_mends_the_mesh(mesh: LiveMesh) -> None:
+    common = mesh.authorities["cluster1"]
     mesh.authorities["cluster2"] = Authority(mesh.topology.root / "other", "another root")
     ready(mesh)
     assert answers(mesh, 10) == Counter({(200, "v1"): 10})
@@ -205,11 +214,7 @@ def test_another_root_of_trust_on_one_side_leaves_only_local_answers(mesh: LiveM
     mesh.push()
     eventually(lambda: curl(mesh)[0], 503)
 
-
-def test_a_root_of_trust_that_comes_to_agree_mends_the_mesh_without_restart(mesh: LiveMesh) -> None:
-    common = mesh.authorities["cluster1"]
-    mesh.authorities["cluster2"] = Authority(mesh.topology.root / "other", "another root")
-    ready(mesh)
+    mesh.world.unready = set()
     mesh.authorities["cluster2"] = common
     mesh.push()
     eventually(lambda: answers(mesh, 4), Counter({(200, "v1"): 2, (200, "v2"): 2}))
@@ -234,19 +239,16 @@ def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None
     assert set(codes) == {200}
 
 
-def test_access_logs_tell_who_answered(mesh: LiveMesh) -> None:
-    ready(mesh)
-    assert curl(mesh)[0] == 200
-    log = mesh.topology.proxy_folder("cluster1", "sample", "sleep-1") / "envoy.log"
-    lines = functools.partial(_access_lines, log)
-    eventually(lambda: len(lines()), 1)
-    (line,) = lines()
-    assert (line["authority"], line["path"]) == ("helloworld.sample:5000", "/hello")
-    assert (line["response_code"], line["response_flags"]) == (200, "-")
-    assert line["upstream_request_attempt_count"] == 1
-    assert line["upstream_cluster"] == "outbound|5000||helloworld.sample.svc.cluster.local"
+def test_access_logs_tell_who_answered(healthy: LiveMesh) -> None:
+    log = healthy.topology.proxy_folder("cluster1", "sample", "sleep-1") / "envoy.log"
+
+    def logged() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["path"] == "/hello?logged"]
+
+    assert curl(healthy, target=f"{URL}?logged")[0] == 200
+    eventually(lambda: len(logged()), 1)
+    (line,) = logged()
+    assert (line["authority"], line["upstream_cluster"]) == ("helloworld.sample:5000", OUTBOUND)
+    assert (line["response_code"], line["response_flags"], line["upstream_request_attempt_count"]) == (200, "-", 1)
     assert line["upstream_host"].rpartition(":")[2] in ("15006", "15443")
-
-
-def _access_lines(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
