@@ -15,7 +15,7 @@ from meshbook import analysis, tables
 from meshbook.analysis import AccessLogs, Evidence, LoadBalancer, parse_access_log
 from meshbook.analysis.attribution import flag_words
 from meshbook.clusters import Fleet
-from meshbook.experiment import accesslogs, balancing
+from meshbook.experiment import access_logs, health_check, load_balancer
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 HOST = "helloworld.sample.svc.cluster.local"
@@ -196,10 +196,10 @@ def test_flags_are_told_in_words() -> None:
 
 
 def test_a_cluster_without_gateways_or_health_check_is_looked_at_without_an_error(bare_fleet: Fleet) -> None:
-    found = balancing.look(bare_fleet, "nowhere")
+    found = load_balancer(bare_fleet, "nowhere", health_check(bare_fleet["cluster2"], "nowhere"))
     assert found.gateways == {"cluster1": (0, 0), "cluster2": (0, 0)}
     assert found.silent == ()
-    assert balancing.health_check(bare_fleet["cluster2"], "nowhere") == ""
+    assert found.health_check == ""
 
 
 def test_a_pod_whose_log_cannot_be_had_is_named_as_unread(bare_fleet: Fleet) -> None:
@@ -207,7 +207,7 @@ def test_a_pod_whose_log_cannot_be_had_is_named_as_unread(bare_fleet: Fleet) -> 
     containers = [{"name": "app", "image": "web"}, {"name": "istio-proxy", "image": "proxy"}]
     pod = {"metadata": {"name": "web-1", "namespace": "sample"}, "spec": {"containers": containers}}
     bare_fleet["cluster1"].create("Pod", pod)
-    logs = accesslogs.access_logs(bare_fleet, ["sample"], since=NOON)
+    logs = access_logs(bare_fleet, ["sample"], NOON, datetime.now(UTC))
     assert (logs.pods, logs.silent, logs.unread) == (0, (), ("cluster1/sample/web-1",))
     assert "no proxy could be asked" in logs.words
     assert logs.frame.empty
@@ -232,7 +232,7 @@ def test_a_namespace_that_may_not_be_read_leaves_the_logs_of_the_others(
         "GET /api/v1/namespaces/istio-system/pods": [(403, {"message": "pods are forbidden"})],
     }
     fleet = Fleet.connect(["one"], kubeconfig({"one": scripted.url}))
-    logs = accesslogs.access_logs(fleet, ["sample", "istio-system"], since=NOON)
+    logs = access_logs(fleet, ["sample", "istio-system"], NOON, datetime.now(UTC))
     assert (len(logs.frame), logs.pods) == (1, 2)
     assert (logs.silent, logs.unread) == (("one/sample/b",), ("one/istio-system",))
 

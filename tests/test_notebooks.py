@@ -8,11 +8,12 @@ from typing import Any
 
 import nbformat
 import pytest
+import scipy.stats
 import yaml
 
 from meshbook import notebook, runs
 from meshbook.errors import UsageError
-from meshbook.runs.parameters import declared
+from meshbook.runs.parameters import checked, declared
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -25,9 +26,10 @@ def cells(path: Path, kind: str = "code") -> list[Any]:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
 
 
-def test_the_runbook_has_its_five_notebooks_in_order() -> None:
-    names = [path.stem for path in NOTEBOOKS]
-    assert names == ["00_preflight", "01_connectivity", "02_external_access", "03_failover", "99_cleanup"]
+def test_the_runbook_has_its_notebooks_in_order() -> None:
+    stages = ["00_preflight", "01_connectivity", "02_external_access", "03_failover"]
+    assert [path.stem for path in NOTEBOOKS] == [*stages, "04_experiments", "99_cleanup"]
+    assert [step.name for step in runs.plan(FOLDER).steps] == [*stages, "99_cleanup"]
 
 
 @each
@@ -69,13 +71,14 @@ def test_every_parameter_is_seen_typed_and_explained(path: Path) -> None:
     found = declared(path)
     assert list(found) == written
     assert all(parameter.help and parameter.type != "None" for parameter in found.values())
+    assert len(found) <= 18
 
 
 @each
 def test_every_default_fits_its_own_type(path: Path) -> None:
     chosen = runs.plan(FOLDER, [path.stem]).steps[0]
     for name, value in chosen.values().items():
-        assert runs.planning.checked(chosen.declared[name], value) == value
+        assert checked(chosen.declared[name], value) == value
 
 
 @each
@@ -93,7 +96,7 @@ def test_a_shared_parameter_means_the_same_everywhere() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_parameters_file_fits_the_notebooks(file: Path) -> None:
-    chosen = runs.plan(FOLDER, file=file)
+    chosen = runs.plan(FOLDER, ["0", "1", "2", "3", "4", "99"], file=file)
     assert chosen.label == file.stem
     assert set(yaml.safe_load(file.read_text())) <= {name for step in chosen.steps for name in step.declared}
 
@@ -114,7 +117,7 @@ def test_manifests_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_interrupted_failover_is_known_to_need_a_restore() -> None:
-    assert promising("disrupts") == ["03_failover"]
+    assert promising("disrupts") == ["03_failover", "04_experiments"]
 
 
 def test_a_dry_run_takes_the_notebooks_that_change_nothing() -> None:
@@ -123,11 +126,21 @@ def test_a_dry_run_takes_the_notebooks_that_change_nothing() -> None:
     assert [step.name for step in dry.steps] == ["00_preflight", "03_failover"]
 
 
-def test_the_plan_of_an_outage_is_seen_before_it_starts() -> None:
-    announcing = [
-        cell.id for cell in cells(FOLDER / "03_failover.ipynb") if "announce" in cell.metadata.get("tags", [])
-    ]
-    assert announcing == ["plan"]
+@pytest.mark.parametrize("name", ["03_failover", "04_experiments"])
+def test_the_plan_of_an_outage_is_seen_before_it_starts(name: str) -> None:
+    found = cells(FOLDER / f"{name}.ipynb")
+    assert [cell.id for cell in found if "announce" in cell.metadata.get("tags", [])] == ["plan"]
+
+
+@pytest.mark.parametrize("file", [None, *FILES], ids=lambda file: file.stem if file else "defaults")
+def test_the_load_of_stage_3_is_less_than_one_pod_of_the_sample_answers(file: Path | None) -> None:
+    for step in runs.plan(FOLDER, ["3", "4"], file=file).steps:
+        values = step.values()
+        assert 3 * values["rate_per_s"] < 10
+        assert values["max_gap_s"] >= 2
+        n = int(3 * values["rate_per_s"] * values["outage_s"])
+        two_failures = scipy.stats.binom.cdf(2, n, values["max_outage_failed_share"])
+        assert two_failures <= 0.05, "with two failed requests the claim would stay open"
 
 
 def promising(word: str) -> list[str]:

@@ -1,52 +1,64 @@
-"""Failures from the kindest to the worst, each done several times, watched from everywhere and undone in between.
+"""Experiments: failure modes in one cluster or another, each tried under load, watched from everywhere and restored.
 
-- ``rungs``: what is to be done (``Scene``, ``Pace``, ``rungs``), and its plans. Nothing is changed.
-- ``calibrate``: what the measurement says of outages of a known length (``calibrating``). Frozen for that is the
-  application, on a lab (``freezing``), or a workload of meshbook's own (``scratch``, stopped by ``holding``).
-- ``climb``: do it (``climbing``); the only room that puts ``outage``, ``probes``, ``timeline`` and ``layers`` together.
-- ``rounds``, ``ladder``, ``readable``: what came out, as tables (``rounds``; pure).
-- ``claims``: what that proves, as verdicts (``judging``).
+- ``plan``: what is to be done (``Target``, ``LoadProfile``, ``Step``), and the plans of it. Nothing is changed.
+- ``run``: do it; the only place where ``outage``, ``probes`` and ``analysis`` meet. ``observation``: what clusters show
+  meanwhile, their access logs included.
+- ``results``: what came out, as tables (``downtime``, ``summary``) and as verdicts (``claims``). Pure.
+- ``calibration``: what the measurement says of outages whose length is known.
+
+A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 """
 
-from meshbook.analysis import phases_to_display as told
-from meshbook.experiment.calibrating import calibrate
-from meshbook.experiment.climbing import climb
-from meshbook.experiment.judging import Limits, claims, claims_on
-from meshbook.experiment.rounds import (
-    Round,
-    answers,
-    headline,
-    ladder,
-    layers,
-    loops,
-    one_of_each,
-    phases,
-    readable,
-    rounds,
+from meshbook.experiment.calibration import (
+    LONGEST_PAUSE_S,
+    PAUSE_SCRIPT,
+    ProcessPause,
+    calibrate,
+    scratch_workload,
 )
-from meshbook.experiment.rungs import Pace, Rung, Scene, by_context, plans, rungs
+from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
+from meshbook.experiment.plan import LoadProfile, Step, Target, find_target, plans, steps
+from meshbook.experiment.results import (
+    Limits,
+    Trial,
+    answers,
+    attribution,
+    claims,
+    downtime,
+    first_of_each,
+    loops,
+    phases,
+    summary,
+    to_display,
+)
+from meshbook.experiment.run import run
 
 __all__ = [
+    "LONGEST_PAUSE_S",
+    "PAUSE_SCRIPT",
     "Limits",
-    "Pace",
-    "Round",
-    "Rung",
-    "Scene",
+    "LoadProfile",
+    "Observer",
+    "ProcessPause",
+    "Step",
+    "Target",
+    "Trial",
+    "access_logs",
     "answers",
-    "by_context",
+    "attribution",
     "calibrate",
     "claims",
-    "claims_on",
-    "climb",
-    "headline",
-    "ladder",
-    "layers",
+    "downtime",
+    "find_target",
+    "first_of_each",
+    "health_check",
+    "load_balancer",
     "loops",
-    "one_of_each",
     "phases",
     "plans",
-    "readable",
-    "rounds",
-    "rungs",
-    "told",
+    "run",
+    "scratch_workload",
+    "steps",
+    "summary",
+    "to_display",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from meshbook import Fleet
 from meshbook.lab import launch
 
 RUN_TIMEOUT_S = 220
@@ -43,23 +45,38 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab() -> Iterator[launch.LabState]:
+    """One lab for all tests that do not break it for good."""
     with launch.running_lab(fast=True) as state:
         yield state
+
+
+@pytest.fixture(scope="session")
+def served(lab: launch.LabState, tmp_path_factory: pytest.TempPathFactory) -> launch.LabState:
+    """The lab with stages 1 and 2 done."""
+    outcome = _run(tmp_path_factory.mktemp("served"), "1", "2", kubeconfig=lab.kubeconfig)
+    assert outcome.exit_code == 0, outcome.said
+    return lab
+
+
+@pytest.fixture
+def fleet(lab: launch.LabState) -> Iterator[Fleet]:
+    fleet = Fleet.connect(["cluster1", "cluster2"], str(lab.kubeconfig))
+    yield fleet
+    fleet.close()
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run ``meshbook run ARGUMENTS`` from a folder that is not the repository."""
+    return functools.partial(_run, tmp_path)
 
-    def run(*arguments: str, kubeconfig: Path | None = None) -> Outcome:
-        out = tmp_path / "out"
-        argv = [sys.executable, "-m", "meshbook", "run", *arguments, "--out", str(out), "--run-id", "run"]
-        argv += ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, cwd=tmp_path, env=dict(os.environ), check=False
-        )
-        return Outcome(exit_code=done.returncode, said=done.stdout + done.stderr, folder=out / "run")
 
-    return run
+def _run(folder: Path, *arguments: str, kubeconfig: Path | None = None) -> Outcome:
+    argv = [sys.executable, "-m", "meshbook", "run", *arguments, "--out", str(folder / "out"), "--run-id", "run"]
+    argv += ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, cwd=folder, env=dict(os.environ), check=False
+    )
+    return Outcome(exit_code=done.returncode, said=done.stdout + done.stderr, folder=folder / "out" / "run")

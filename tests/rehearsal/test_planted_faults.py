@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,6 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 def manifests(tmp_path: Path) -> Path:
     """A copy of the manifests, to be spoiled."""
     return Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
-
-
-@pytest.fixture
-def fleet(lab: LabState) -> Iterator[Fleet]:
-    fleet = Fleet.connect(["cluster1", "cluster2"], str(lab.kubeconfig))
-    yield fleet
-    fleet.close()
 
 
 def _spoil(file: Path, old: str, new: str) -> None:
@@ -68,11 +61,11 @@ def test_pods_without_sidecar_do_not_pass_as_a_mesh(run: Run, lab: LabState) -> 
 
 
 def test_a_vip_that_never_answers_is_an_error_that_says_what_it_last_saw(
-    run: Run, lab: LabState, manifests: Path
+    run: Run, served: LabState, manifests: Path
 ) -> None:
     _spoil(manifests / "multicluster" / "backendconfig.yaml", "port: 15021", "port: 15999")
     deadline = ("-p", "answer_timeout_s=4", "-p", f"manifests={manifests}")
-    outcome = run("1", "2", *deadline, kubeconfig=lab.kubeconfig)
+    outcome = run("2", *deadline, kubeconfig=served.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
     assert outcome.state("02_external_access") == "error"
     assert "502" in outcome.notebooks["02_external_access"]["message"]

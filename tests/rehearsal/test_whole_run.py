@@ -25,7 +25,7 @@ EXTERNAL_LOAD = re.compile(r"""(?:src|href)\s*=\s*["'](?:https?:)?//[^"']+\.(?:j
 
 
 def test_all_stages_pass_and_leave_a_whole_record(run: Run) -> None:
-    outcome = run()
+    outcome = run("-p", "outage_s=10", "-p", "max_outage_failed_share=0.1")  # all else as a user has it
     assert outcome.exit_code == 0, outcome.said
     assert {name: outcome.state(name) for name in NOTEBOOKS} == dict.fromkeys(NOTEBOOKS, "pass")
     made = {path.name for path in outcome.folder.iterdir()}
@@ -47,19 +47,18 @@ def _holds_nothing_private(text: str) -> None:
     assert "Bearer " not in text
 
 
-def test_plain_papermill_runs_a_stage_with_a_parameters_file(run: Run, tmp_path: Path) -> None:
+def test_plain_papermill_runs_a_stage_with_a_parameters_file(lab: launch.LabState, tmp_path: Path) -> None:
     papermill = shutil.which("papermill", path=str(Path(sys.executable).parent))
     assert papermill
     parameters, copy = str(NOTEBOOKS_FOLDER / "params" / "lab.yaml"), str(tmp_path / "01.ipynb")
-    with launch.running_lab() as lab:
-        done = subprocess.run(
-            [papermill, "--no-progress-bar", "-f", parameters, str(NOTEBOOKS_FOLDER / "01_connectivity.ipynb"), copy],
-            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "KUBECONFIG": str(lab.kubeconfig)},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+    done = subprocess.run(
+        [papermill, "--no-progress-bar", "-f", parameters, str(NOTEBOOKS_FOLDER / "01_connectivity.ipynb"), copy],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "KUBECONFIG": str(lab.kubeconfig)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "every source gets answers from v1 and v2" in Path(copy).read_text()

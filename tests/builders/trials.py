@@ -1,7 +1,4 @@
-"""Rounds of the ladder as they come out of half a minute of requests, of which some second or two may have failed.
-
-Shared by the tests of the ladder's tables and of its claims.
-"""
+"""Trials as they come out of half a minute of requests, of which some second or two may have failed."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 
 from meshbook import tables
 from meshbook.analysis import ChangeRequest, TrialRecord, phases
-from meshbook.experiment import Round, Rung
+from meshbook.experiment import Step, Trial
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -20,12 +17,12 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def answers(source: str, away: tuple[float, float] = (0, 0), ghost: bool = False) -> list[dict[str, Any]]:
-    """Ten requests a second for 30 s; v1 is away from 10 s to 20 s, and within ``away`` nobody answers."""
+def answers(source: str, failing: tuple[float, float] = (0, 0), ghost: bool = False) -> list[dict[str, Any]]:
+    """Ten requests a second for 30 s; v1 is down from 10 s to 20 s, and within ``failing`` nobody answers."""
     found = []
     for seq in range(1, 301):
         second = seq / 10
-        failed = away[0] < second <= away[1]
+        failed = failing[0] < second <= failing[1]
         version = "v2" if 10.2 < second < 20.5 and not ghost else f"v{seq % 2 + 1}"
         row = {
             "time": at(second),
@@ -44,12 +41,11 @@ def answers(source: str, away: tuple[float, float] = (0, 0), ghost: bool = False
     return found
 
 
-def done(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", repeat: int = 1) -> Round:
-    rung = Rung(mode=mode, context="cluster1", repeat=repeat)
+def trial(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", number: int = 1) -> Trial:
     record = TrialRecord(
         mode=mode,
         context="cluster1",
-        trial=repeat,
+        trial=number,
         outage=ChangeRequest(asked=at(10), accepted=at(10.01)),
         restore=ChangeRequest(asked=at(20), accepted=at(20.01)),
         answers=tables.from_rows(rows, tables.ANSWERS),
@@ -57,15 +53,15 @@ def done(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", repeat: in
         contexts=["cluster1", "cluster2"],
         version="v1",
     )
-    return Round(
-        rung=rung,
+    return Trial(
+        step=Step(mode=mode, context="cluster1"),
+        number=number,
         record=record,
         phases=phases(record),
-        layers=tables.empty(tables.ATTRIBUTION),
-        sends=tables.empty(tables.SENDS),
-        clocks=tables.empty(tables.CLOCKS),
+        attribution=tables.empty(tables.ATTRIBUTION),
         loop=tables.empty(tables.ANSWERS),
-        gone=at(10.3),
+        versions=["v1", "v2"],
+        down=at(10.3),
         ready_again=at(20.6),
     )
 

@@ -23,14 +23,12 @@ from meshbook import analysis, manifests, probes
 from meshbook.analysis import Fault
 from meshbook.clusters import Fleet
 from meshbook.errors import OutageError, UsageError
-from meshbook.experiment import holding, scratch
-from meshbook.experiment.holding import SCRIPT, Hold
-from meshbook.experiment.rungs import Scene
+from meshbook.experiment import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, Target, scratch_workload
 from meshbook.lab.loopback import claim_block
 
 MANIFESTS = Path(__file__).parents[1] / "manifests" / "scratch"
 CALM_S = 1.8
-"""Seconds before and after a freeze: longer than a lie about it."""
+"""Seconds before and after a pause: longer than a lie about it."""
 BUSYBOX = pytest.param(("busybox", "sh"), marks=pytest.mark.skipif(not shutil.which("busybox"), reason="no busybox"))
 SHELLS = pytest.mark.parametrize("shell", [("/bin/sh",), BUSYBOX], ids=["sh", "busybox"])
 
@@ -54,7 +52,7 @@ class Workload:
 
     @property
     def pid(self) -> int:
-        return int(Path(holding.PID_FILE).read_text())
+        return int(Path("meshbook-scratch.pid").read_text())
 
     @property
     def state(self) -> str:
@@ -86,7 +84,7 @@ def workload(shell: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyP
     argv = [*shell, *container()["command"][1:]]
     with claim, subprocess.Popen(argv, env={**environment(), **own, "PATH": path}, start_new_session=True) as process:
         try:
-            running = Workload(process, f"http://{address}:{scratch.PORT}/")
+            running = Workload(process, f"http://{address}:5000/")
             assert eventually(running.answers)
             yield running
         finally:
@@ -94,22 +92,22 @@ def workload(shell: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyP
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def frozen(shell: tuple[str, ...], length_s: float) -> Fault:
-    hold = Hold(length_s)
-    LocalPod("pod", shell).exec_interactive("pod", ["/bin/sh", "-c", SCRIPT], hold, timeout_s=20)
-    return hold.fault("frozen")
+def paused(shell: tuple[str, ...], length_s: float) -> Fault:
+    pausing = ProcessPause(length_s)
+    LocalPod("pod", shell).exec_interactive("pod", ["/bin/sh", "-c", PAUSE_SCRIPT], pausing, timeout_s=20)
+    return pausing.fault("stopped")
 
 
 def measured(workload: Workload, shell: tuple[str, ...]) -> tuple[pd.DataFrame, Fault]:
     with probes.watch(outside=workload.url, rate_per_s=20) as watch:
         time.sleep(CALM_S)
-        fault = frozen(shell, 0.4)
+        fault = paused(shell, 0.4)
         time.sleep(CALM_S)
         return watch.stop(), fault
 
 
 @SHELLS
-def test_the_truth_of_a_freeze_lies_in_what_is_measured_of_it(workload: Workload, shell: tuple[str, ...]) -> None:
+def test_the_truth_of_a_pause_lies_in_what_is_measured_of_it(workload: Workload, shell: tuple[str, ...]) -> None:
     answers, fault = measured(workload, shell)
     assert 0.3 < fault.seconds < 0.7
     assert fault.error_ms < 100
@@ -125,12 +123,12 @@ def test_a_stamp_that_lies_by_a_second_fails(workload: Workload, shell: tuple[st
 
 
 def talk(shell: tuple[str, ...], *, until: str) -> subprocess.Popen[str]:
-    """Start the script, tell it to freeze, and return when it has said ``until``."""
-    argv = [*shell, "-c", SCRIPT]
+    """Start the script, tell it to stop the server, and return when it has said ``until``."""
+    argv = [*shell, "-c", PAUSE_SCRIPT]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write("freeze\n")
+    process.stdin.write("stop\n")
     for line in process.stdout:
         if line.strip() == until:
             return process
@@ -147,7 +145,7 @@ def close(process: subprocess.Popen[str]) -> None:
 @SHELLS
 @pytest.mark.parametrize("ending", ["end of input", "SIGTERM", "SIGHUP"])
 def test_the_server_goes_on_however_the_script_ends(workload: Workload, shell: tuple[str, ...], ending: str) -> None:
-    script = talk(shell, until="frozen")
+    script = talk(shell, until="stopped")
     assert workload.state == "T"
     assert script.stdin is not None
     script.stdin.close() if ending == "end of input" else script.send_signal(signal.Signals[ending])
@@ -159,7 +157,7 @@ def test_the_server_goes_on_however_the_script_ends(workload: Workload, shell: t
 def test_a_script_that_is_killed_leaves_the_server_stopped_for_a_bounded_time(
     workload: Workload, shell: tuple[str, ...]
 ) -> None:
-    script = talk(shell, until="frozen")
+    script = talk(shell, until="stopped")
     script.kill()
     close(script)
     assert workload.state == "T"
@@ -182,40 +180,41 @@ def test_a_server_that_ends_takes_the_shell_with_it(workload: Workload, shell: t
     assert workload.shell.wait(5) != 0
 
 
-def test_without_a_server_there_is_nothing_to_freeze(tmp_path: Path) -> None:
-    done = subprocess.run(["/bin/sh", "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=5)
+def test_without_a_server_there_is_nothing_to_stop(tmp_path: Path) -> None:
+    done = subprocess.run(["/bin/sh", "-c", PAUSE_SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=5)
     assert (done.returncode, done.stdout) == (3, "")
 
 
-def test_a_freeze_whose_edges_were_not_heard_is_an_error() -> None:
-    hold = Hold(0.1)
+def test_a_pause_whose_edges_were_not_echoed_is_an_error() -> None:
     with pytest.raises(OutageError, match="not known whether"):
-        hold.fault("frozen")
+        ProcessPause(0.1).fault("stopped")
 
 
 def test_the_shell_lets_go_on_later_than_anybody_may_ask_for() -> None:
-    assert float(environment()["LONGEST_S"]) > holding.LONGEST_S + 1
+    assert float(environment()["LONGEST_S"]) > LONGEST_PAUSE_S + 1
 
 
-def scene(fleet: Fleet) -> Scene:
+def target(fleet: Fleet) -> Target:
     here = {"config": fleet["cluster2"], "outside": "http://127.0.0.1:9/hello", "gateway_namespace": "gateways"}
-    return Scene(fleet=fleet, namespace="sample", versions={"cluster1": "v1", "cluster2": "v2"}, **here)
+    return Target(fleet=fleet, namespace="sample", versions={}, deployments={}, **here)
 
 
 def test_without_the_samples_gateway_nothing_is_made(bare_fleet: Fleet) -> None:
     bare_fleet.create_namespace("sample")
-    with pytest.raises(UsageError, match="no Gateway helloworld-gateway in sample"), scratch.scratch(scene(bare_fleet)):
+    with (
+        pytest.raises(UsageError, match="no Gateway helloworld-gateway"),
+        scratch_workload(target(bare_fleet)),
+    ):
         raise AssertionError("it was given")
     assert bare_fleet.deployments("sample") == []
 
 
-def test_objects_of_others_by_the_same_name_are_left_alone(bare_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_of_others_by_the_same_name_are_left_alone(bare_fleet: Fleet) -> None:
     bare_fleet.create_namespace("sample")
-    monkeypatch.setattr(scratch, "GATEWAY", "there")
     spec = {"ports": [{"port": 80}]}
     for cluster in bare_fleet:
-        cluster.create("Service", {"metadata": {"name": scratch.NAME, "namespace": "sample"}, "spec": spec})
-        cluster.create("Gateway", {"metadata": {"name": "there", "namespace": "sample"}, "spec": {}})
-    with pytest.raises(UsageError, match="was not made by meshbook"), scratch.scratch(scene(bare_fleet)):
+        cluster.create("Service", {"metadata": {"name": "meshbook-scratch", "namespace": "sample"}, "spec": spec})
+        cluster.create("Gateway", {"metadata": {"name": "helloworld-gateway", "namespace": "sample"}, "spec": {}})
+    with pytest.raises(UsageError, match="was not made by meshbook"), scratch_workload(target(bare_fleet)):
         raise AssertionError("it was given")
-    assert bare_fleet["cluster1"].find("Service", scratch.NAME, "sample") is not None
+    assert bare_fleet["cluster1"].find("Service", "meshbook-scratch", "sample") is not None

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from meshbook.clusters import Cluster, Fleet, Scope
-from meshbook.errors import ClusterError, GatheredError, UsageError
-from meshbook.experiment.observing import Observer
+from meshbook.analysis import REACHABLE, UNREACHABLE
+from meshbook.clusters import Cluster, Fleet
+from meshbook.errors import GatheredError, UsageError
+from meshbook.experiment import Observer
 
 NAMESPACE = "sample"
 SLICES = "GET /apis/discovery.k8s.io/v1/namespaces/sample/endpointslices"
@@ -52,16 +53,6 @@ def test_the_observer_sees_a_change_in_the_api_server_where_it_happened(served: 
     assert change.not_before <= accepted
     assert change.not_after >= asked
     assert change.not_after - accepted < timedelta(seconds=1)
-    assert len(observer.frame) == 1
-
-
-def test_the_observer_goes_on_over_the_end_of_a_watch(served: Fleet) -> None:
-    with Observer(served, "web", NAMESPACE) as observer:
-        time.sleep(1.3)
-        _list_endpoint(served["cluster2"], "web-2", ready=True)
-        _wait_until(lambda: observer.changes)
-    (change,) = observer.changes
-    assert (change.context, change.after) == ("cluster2", ("web-2",))
 
 
 def test_a_service_without_selector_cannot_be_observed(bare_fleet: Fleet) -> None:
@@ -95,28 +86,31 @@ def _resource(name: str, kind: str) -> dict[str, Any]:
 
 def test_what_may_not_be_read_is_refused_and_not_told_as_unchanged(scripted: Any, scripted_fleet: Fleet) -> None:
     scripted.script[SLICES] = [(403, {"message": "slices are forbidden"})]
-    with pytest.raises(GatheredError, match="slices are forbidden"):
+    with pytest.raises(GatheredError, match=r"HTTP 403[\s\S]*endpointslices"):
         Observer(scripted_fleet, "web", NAMESPACE)
 
 
-def test_watches_that_are_cut_at_once_are_not_asked_for_without_a_pause(scripted: Any, scripted_fleet: Fleet) -> None:
+def test_a_cluster_that_is_silent_for_a_while_is_told_as_unreachable(scripted: Any, scripted_fleet: Fleet) -> None:
     async def cut(request: web.Request) -> web.Response:
-        return web.Response() if "watch" in request.query else web.json_response(NOTHING)
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
 
-    scripted.script[PODS] = [cut]
-    with Observer(scripted_fleet, "web", NAMESPACE):
-        time.sleep(0.6)
-    watches = [asked for asked in scripted.asked if asked.startswith(PODS) and "watch=true" in asked]
-    assert 1 <= len(watches) <= 5
+    scripted.script[SLICES] = [NOTHING, cut, cut, NOTHING]
+    with Observer(scripted_fleet, "web", NAMESPACE) as observer:
+        _wait_until(lambda: len(observer.changes) == 2)
+    assert [(change.before, change.after) for change in observer.changes] == [
+        (REACHABLE, UNREACHABLE),
+        (UNREACHABLE, REACHABLE),
+    ]
 
 
-def test_an_answer_that_is_no_json_is_an_error_of_the_cluster(scripted: Any, scripted_fleet: Fleet) -> None:
-    async def page(request: web.Request) -> web.Response:
-        return web.Response(text="<html>please log in</html>")
-
-    scripted.script[PODS] = [page]
-    with pytest.raises(ClusterError, match=r"is not JSON[\s\S]*log in[\s\S]*a proxy in between"):
-        scripted_fleet["one"].list_once(Scope(kind="Pod", namespace=NAMESPACE), 1.0)
+def test_an_answer_that_is_no_list_does_not_end_the_observation(scripted: Any, scripted_fleet: Fleet) -> None:
+    pod = {"metadata": {"name": "web-1"}}
+    scripted.script[PODS] = [NOTHING, (500, {"message": "not now"}), NOTHING | {"items": [pod]}]
+    with Observer(scripted_fleet, "web", NAMESPACE) as observer:
+        _wait_until(lambda: observer.changes)
+    assert [change.after for change in observer.changes] == [("web-1: not ready",)]
 
 
 def _wait_until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:

@@ -1,0 +1,296 @@
+"""What came out of an experiment: each trial, all trials as tables, and what they prove as verdicts. Pure.
+
+Downtime is known as a range, so the median of several is one too: it lies between the median of the lower ends and that
+of the upper ends. An outage that was not seen may have been as long as what the requests left unwatched.
+
+Every trial must leave all as it was. That the service survives within limits is claimed of those modes only that are
+named for it: the others are measured, and how long is long is for the reader to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from meshbook import analysis, tables
+from meshbook.analysis import RESTORE, SHARE_UNCHANGED, TrialRecord
+from meshbook.experiment.plan import Step, require_known
+from meshbook.outage import Plan
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
+
+_CLUSTER_DOWN = "cluster-down"
+_GONE_FOR_GOOD = frozenset({"scale-to-zero", "readiness-lost", _CLUSTER_DOWN})
+"""Modes in which the version is not there at all once the outage has begun."""
+_LONG_MS = 10_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One outage as it was measured."""
+
+    step: Step
+    number: int
+    record: TrialRecord
+    """When it was, what was answered (``record.answers``), and what API servers showed."""
+    phases: pd.DataFrame
+    attribution: pd.DataFrame
+    loop: pd.DataFrame
+    """ANSWERS of the article's own loop of requests, sent in the middle of the outage."""
+    versions: Sequence[str]
+    """All that are to answer before and after."""
+    down: datetime
+    """When the API said that it was down."""
+    ready_again: datetime
+
+    @property
+    def answers(self) -> pd.DataFrame:
+        return self.record.answers
+
+    @property
+    def baseline(self) -> pd.DataFrame:
+        """The answers from before the outage."""
+        return self.answers[self.answers["time"] < self.record.outage.asked]
+
+    @property
+    def witnessed(self) -> pd.DataFrame:
+        """The answers to those who could see: pods that ask from a cluster that is down are down themselves."""
+        rows = self.answers
+        return rows[rows["source"] != self.step.context] if self.step.mode == _CLUSTER_DOWN else rows
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """From the request to the middle of what was watched after all was ready again.
+
+        Not to its very end, since an outage that begins there has none.
+        """
+        due = self.answers["time"].fillna(self.answers["scheduled"]).max()
+        last = self.ready_again if pd.isna(due) else max(self.ready_again, due.to_pydatetime())
+        return self.record.outage.asked, self.ready_again + (last - self.ready_again) / 2
+
+    @property
+    def downtime(self) -> list[dict[str, Any]]:
+        """Rows of TRIALS, one for each source."""
+        fixed = {"mode": self.step.mode, "context": self.step.context, "trial": self.number}
+        found = analysis.downtime(self.answers, *self.span).astype(object)
+        rows = found.where(found.notna(), None).to_dict("records")
+        return [fixed | {str(name): value for name, value in row.items()} for row in rows]
+
+    @property
+    def headline(self) -> list[str]:
+        """What came out of it in a few lines, for people in a hurry."""
+        lines = [f"{row['source']}: {_noticed(row)}" for row in self.downtime]
+        for _, row in self.phases[self.phases["phase"] == SHARE_UNCHANGED].iterrows():
+            when = "" if pd.isna(row["high_s"]) else f" {row['high_s']:.1f} s after the restore request"
+            lines.append(f"share unchanged{when}: {str(row['detail']).partition(', the same')[0]}")
+        return lines
+
+
+def _noticed(row: Mapping[str, Any]) -> str:
+    low, high, sent = row["low_ms"], row["high_ms"], row["sent"]
+    if low is None:
+        return "not known, too many of its requests were lost"
+    if not row["windows"] and high is None:
+        return f"none of {sent} requests failed; it did not watch from before to after"
+    if not row["windows"]:
+        return f"none of {sent} requests failed; detection limit {high:.0f} ms"
+    counts = f"{row['failed']} of {sent} requests failed"
+    if row["windows"] == 1:
+        return f"unavailable for {span(low, high, seen=True)}; {counts}"
+    whole = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True)
+    return f"degraded for {whole}: {counts}; unavailable for {span(low, high, seen=True)} in all"
+
+
+def first_of_each(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the first trial of each step."""
+    return [trial for trial in trials if trial.number == 1]
+
+
+def answers(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return ANSWERS of all trials, one after the other."""
+    return _joined([trial.answers for trial in trials], tables.ANSWERS)
+
+
+def loops(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return ANSWERS of the article's loop in the middle of each outage."""
+    return _joined([trial.loop for trial in trials], tables.ANSWERS)
+
+
+def phases(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return PHASES of all trials."""
+    return _joined([trial.phases for trial in trials], tables.PHASES)
+
+
+def attribution(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return ATTRIBUTION of the first trial of each step, with two columns before it that say which."""
+    columns = ["mode", "at", *tables.ATTRIBUTION.names]
+    parts = [
+        trial.attribution.assign(mode=trial.step.mode, at=trial.step.context)[columns]
+        for trial in first_of_each(trials)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else tables.empty(tables.ATTRIBUTION)
+
+
+def _joined(frames: Sequence[pd.DataFrame], table: tables.Table) -> pd.DataFrame:
+    return tables.conform(pd.concat(frames, ignore_index=True), table) if frames else tables.empty(table)
+
+
+def downtime(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return a frame of TRIALS: what each source noticed in each trial."""
+    return tables.from_rows((row for trial in trials for row in trial.downtime), tables.TRIALS)
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """Return SUMMARY from TRIALS: for each step and source the median and the range of the downtime."""
+    groups = tables.conform(found, tables.TRIALS).groupby(["mode", "context", "source"], sort=False)
+    return tables.from_rows((_summary_row(key, rows) for key, rows in groups), tables.SUMMARY)
+
+
+def _summary_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
+    known = rows.dropna(subset=["low_ms"])
+    lows, highs = known["low_ms"].tolist(), known["high_ms"].fillna(math.inf).tolist()
+    degraded = known.dropna(subset=["degraded_low_ms"])
+    ends: dict[str, float] = {}
+    if lows:
+        ends |= {"median_low_ms": median(lows), "median_high_ms": median(highs)}
+        ends |= {"low_ms": min(lows), "high_ms": max(highs)}
+    if len(degraded):
+        ends["degraded_low_ms"] = median(degraded["degraded_low_ms"].tolist())
+        ends["degraded_high_ms"] = median(degraded["degraded_high_ms"].fillna(math.inf).tolist())
+    return {
+        **dict(zip(("mode", "context", "source"), key, strict=True)),
+        "n": len(known),
+        "seen": int((known["windows"] > 0).sum()),
+        **{name: end if math.isfinite(end) else None for name, end in ends.items()},
+        "failed": int(known["failed"].sum()),
+        "sent": int(known["sent"].sum()),
+    }
+
+
+def to_display(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a SUMMARY for people: times as ranges, and in words where nothing was seen or known."""
+    table = tables.conform(table, tables.SUMMARY)
+    shown = table[["mode", "context", "source"]].rename(columns={"context": "at", "source": "seen by"})
+    return pd.concat([shown, pd.DataFrame([_cells(row) for _, row in table.iterrows()])], axis=1)
+
+
+def _cells(row: Any) -> dict[str, str]:
+    n, seen = int(row["n"]), int(row["seen"])
+    if not n:
+        return {"trials": "0", "outage seen": "not known"}
+    degraded = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True) if seen else ""
+    return {
+        "trials": str(n),
+        "outage seen": f"in {seen} of {n}",
+        "unavailable: median": span(row["median_low_ms"], row["median_high_ms"], seen=2 * seen > n),
+        "unavailable: range": span(row["low_ms"], row["high_ms"], seen=bool(seen)),
+        "first to last failure": degraded,
+        "failed requests": f"{row['failed']} of {row['sent']}",
+    }
+
+
+def span(low: float, high: float | None, *, seen: bool) -> str:
+    """Return a downtime in words: ``120 to 340 ms``, ``none, or below 110 ms``, ``67.9 to 68.2 s``."""
+    open_end = high is None or math.isnan(high)
+    if open_end and not seen:
+        return "none seen, but not watched from before to after"
+    longest = low if high is None or open_end else high
+    unit, per_unit, digits = ("ms", 1.0, 0) if longest < _LONG_MS else ("s", 1000.0, 1)
+    end = "…" if high is None or open_end else f"{high / per_unit:.{digits}f}"
+    return f"{low / per_unit:.{digits}f} to {end} {unit}" if seen else f"none, or below {end} {unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the service must keep to, in the modes that it must survive."""
+
+    must_survive: Sequence[str] = ("scale-to-zero",)
+    max_failed_share: float = 0.05
+    max_gap_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_known(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
+
+
+def claims(
+    trials: Sequence[Trial], plans: Sequence[Plan], limits: Limits, calibration: pd.DataFrame | None = None
+) -> list[Verdict]:
+    """Return the verdicts on an experiment; where nothing was done, whether what was planned is ready to start.
+
+    ``calibration`` (CALIBRATION) adds the claim that the measurement is true, unless it is empty.
+    """
+    calibrated = [] if calibration is None or calibration.empty else [analysis.measures_truly(calibration)]
+    if not trials:
+        nothing = Verdict(claim="an outage was done", outcome="inconclusive", reason="None was planned or done.")
+        return [*map(_is_ready_to_start, plans), *calibrated] or [nothing]
+    judged = [trial for trial in trials if trial.step.mode in limits.must_survive]
+    found = [_worst(trials, lambda one: analysis.answers_from_both(one.baseline, one.versions), "before each outage")]
+    if judged:
+        found.append(_worst(judged, lambda one: _carried(one, limits)))
+    for source in sorted({str(source) for trial in judged for source in trial.witnessed["source"]}):
+        found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
+    found.append(_worst(trials, lambda one: analysis.returns_to_both(one.witnessed, one.ready_again, one.versions)))
+    return [*found, _worst(trials, _share_unchanged), *calibrated]
+
+
+def _is_ready_to_start(plan: Plan) -> Verdict:
+    wrong = [str(check.saw) for check in plan.checks if check.ok is False]
+    claim = f"{plan.mode} at {plan.context} is ready to start (a dry run: nothing was done)"
+    reason = "; ".join(wrong) or f"{len(plan.checks)} checks, none against it."
+    return Verdict(claim=claim, outcome="fail" if wrong else "pass", reason=reason)
+
+
+def _worst(trials: Sequence[Trial], judged: Callable[[Trial], Verdict], when: str = "") -> Verdict:
+    """Return the worst of the verdicts on each trial, with all of them as its parts."""
+    verdicts = [judged(trial) for trial in trials]
+    worst = min(verdicts, key=lambda one: (WORST_FIRST.index(one.outcome), -(one.estimate or one.high or 0.0)))
+    claim = f"{worst.claim} {when}".strip()
+    if len(trials) == 1:
+        return replace(worst, claim=claim)
+    counts = ", ".join(f"{sum(v.outcome == word for v in verdicts)} {word}" for word in (PASS, INCONCLUSIVE, FAIL))
+    parts = tuple(
+        {"trial": f"{trial.step}, no. {trial.number}", "outcome": verdict.outcome, "measured": verdict.numbers}
+        for trial, verdict in zip(trials, verdicts, strict=True)
+    )
+    reason = f"{len(trials)} outages: {counts}. The worst: {worst.reason}"
+    return replace(worst, claim=claim, reason=reason, n=sum(verdict.n for verdict in verdicts), details=parts)
+
+
+def _carried(trial: Trial, limits: Limits) -> Verdict:
+    since, until = trial.record.outage.asked, trial.record.end
+    others = sorted(set(tables.good(trial.baseline)["version"]) - {trial.record.version})
+    rows = trial.witnessed
+    if trial.step.mode not in _GONE_FOR_GOOD or len(others) != 1:
+        return analysis.all_answered(rows[rows["time"].between(since, until)], limits.max_failed_share)
+    down = trial.down if trial.step.mode == "scale-to-zero" else since + (until - since) / 2
+    options = {"survivor_version": others[0], "max_failed_share": limits.max_failed_share}
+    found = analysis.survives_outage(rows, since, until, gone_at=down, **options)
+    return replace(found, claim=found.claim.replace(others[0], "the survivor", 1))
+
+
+def _gap(trial: Trial, source: str, limits: Limits) -> Verdict:
+    rows = trial.witnessed
+    return analysis.interrupted_at_most(rows[rows["source"] == source], *trial.span, max_gap_s=limits.max_gap_s)
+
+
+def _share_unchanged(trial: Trial) -> Verdict:
+    rows = trial.phases
+    row = rows[(rows["part"] == RESTORE) & (rows["phase"] == SHARE_UNCHANGED)].iloc[0]
+    found = not pd.isna(row["high_s"])
+    untouched = str(row["detail"]).startswith("no version")
+    record, measured = trial.record, tables.measured(trial.witnessed)
+    return Verdict(
+        claim=f"afterwards the share of each version is unchanged, within {100 * record.margin:g} points",
+        outcome="pass" if found or untouched else "inconclusive",
+        reason=f"{row['detail'][:1].upper()}{row['detail'][1:]}.",
+        n=int((~measured["time"].between(record.outage.asked, record.restore.asked)).sum()),
+        low=math.floor(100 * row["low_s"]) / 100 if found else None,
+        high=math.ceil(100 * row["high_s"]) / 100 if found else None,
+        unit="s after the restore request" if found else "",
+    )

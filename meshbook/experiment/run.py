@@ -1,0 +1,147 @@
+"""Do the steps of an experiment: one outage after the other, each watched from everywhere and restored.
+
+Scaling down and restoring is ``outage``'s work. Here is only the order of things: watch, wait, begin the outage, hold,
+end it, wait, put together. What came out of it is in ``results``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import pandas as pd
+
+from meshbook import analysis, outage, probes, tables
+from meshbook.analysis import ENDPOINTS_GONE, AccessLogs, ChangeRequest, Evidence, LoadBalancer, TrialRecord
+from meshbook.clusters import pause
+from meshbook.errors import MeshbookError, OutageError, UsageError
+from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
+from meshbook.experiment.plan import APPLICATION_MODES, LoadProfile, Step, Target, intent, plans
+from meshbook.experiment.results import Trial
+from meshbook.objects import SYSTEM_NAMESPACE
+from meshbook.outage import Outage, Safeguards
+
+REPLACED = "pods-deleted"
+"""The mode whose end nobody requests: it begins at once."""
+
+
+def run(
+    steps: Sequence[Step],
+    target: Target,
+    load: LoadProfile,
+    safeguards: Safeguards,
+    *,
+    repeats: int = 1,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> list[Trial]:
+    """Do every step ``repeats`` times and return what came out of each; ``on_step`` gets one line on where it is.
+
+    Nothing starts while the plan of any step is not ready to start, and one that could not be restored ends the
+    experiment: OutageError. A watchdog that would surely end an outage too early is a UsageError.
+    """
+    if repeats < 1:
+        raise UsageError(f"a step is done once at least, not {repeats} times")
+    if 0 < safeguards.watchdog_s <= load.outage_s:
+        raise UsageError(
+            f"a watchdog after {safeguards.watchdog_s:g} s would cut an outage of {load.outage_s:g} s short",
+            hint="watchdog_s is for runners that vanish: outage_s and some minutes",
+        )
+    for plan in plans(steps, target, safeguards):
+        plan.require()
+    ahead = [(step, number) for step in steps for number in range(1, repeats + 1)]
+    trials: list[Trial] = []
+    for step, number in ahead:
+        on_step(f"{len(trials) + 1} of {len(ahead)}: {step}, trial {number}")
+        trials.append(_trial(step, number, target, load, safeguards))
+    if trials:
+        on_step(f"{len(trials)} of {len(ahead)} outages done, all restored")
+    return trials
+
+
+def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguards: Safeguards) -> Trial:
+    checked = health_check(target.config, target.gateway_namespace)
+    asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.timeout_s}
+    with (
+        Observer(target.fleet, target.service, target.namespace) as observer,
+        probes.watch(target.fleet, target.outside, target.inside, namespace=target.namespace, **asked) as watch,
+    ):
+        pause(load.outage_s)
+        with outage.outage(intent(step, target, safeguards)) as ended:
+            pause(load.outage_s / 2)
+            loop = probes.curl_from_here(target.outside, load.loop_requests, timeout_s=load.timeout_s)
+            balancer = load_balancer(target.fleet, target.gateway_namespace, checked)
+            pause(load.outage_s / 2)
+        pause(load.outage_s)
+        answers = watch.stop()
+        record = _record(step, number, target, ended, answers, observer)
+    phases = analysis.phases(record)
+    return Trial(
+        step=step,
+        number=number,
+        record=record,
+        phases=phases,
+        attribution=analysis.attribute(_evidence(target, record, phases, balancer)),
+        loop=loop,
+        versions=list(target.versions.values()),
+        down=_known(ended.down, ended),
+        ready_again=_known(ended.ready_again, ended),
+    )
+
+
+def _record(
+    step: Step, number: int, target: Target, ended: Outage, answers: pd.DataFrame, observer: Observer
+) -> TrialRecord:
+    begin = ChangeRequest(asked=_known(ended.down_requested, ended), accepted=_known(ended.down_accepted, ended))
+    restore = ChangeRequest(
+        asked=_known(ended.restore_requested, ended), accepted=_known(ended.restore_accepted, ended)
+    )
+    replaced = step.mode == REPLACED
+    return TrialRecord(
+        mode=step.mode,
+        context=step.context,
+        trial=number,
+        outage=begin,
+        restore=begin if replaced else restore,
+        ended_at=ended.ready_again if replaced else None,
+        answers=answers,
+        changes=observer.changes,
+        contexts=[cluster.name for cluster in target.fleet],
+        version=target.versions[step.context] if step.mode in APPLICATION_MODES else "",
+        margin=target.share_margin,
+    )
+
+
+def _known(moment: datetime | None, ended: Outage) -> datetime:
+    if moment is None:
+        raise OutageError(
+            f"{ended.context}: the outage of {ended.deployment} did not last: somebody else restored it meanwhile",
+            hint="a watchdog, meshbook restore --force, or a hand; nothing is concluded from it",
+        )
+    return moment
+
+
+def _evidence(target: Target, record: TrialRecord, phases: pd.DataFrame, balancer: LoadBalancer) -> Evidence:
+    """Read the access logs of everybody on the way of a request; a log that has gone with its pod is no error."""
+    since, until = record.outage.asked, record.end
+    namespaces = [target.namespace, target.gateway_namespace, SYSTEM_NAMESPACE]
+    try:
+        logs = access_logs(target.fleet, namespaces, since, until)
+    except MeshbookError:
+        logs = AccessLogs(frame=tables.empty(tables.ACCESS), pods=0)
+    gone = phases[phases["phase"] == ENDPOINTS_GONE]
+    spans = {
+        str(row["place"]).rpartition(" ")[2]: (row["low_s"], row["high_s"], row["detail"]) for _, row in gone.iterrows()
+    }
+    return Evidence(
+        logs=logs,
+        since=since,
+        until=until,
+        service=f"{target.service}.{target.namespace}.",
+        endpoints={
+            context: str(detail)
+            if pd.isna(high)
+            else f"none ready any more {1000 * low:.0f} to {1000 * high:.0f} ms after the request"
+            for context, (low, high, detail) in spans.items()
+        },
+        balancer=balancer,
+    )

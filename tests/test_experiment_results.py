@@ -1,0 +1,197 @@
+"""Promises of what an experiment shows: downtime is a range, planted outages fail, what is not proved stays open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pytest
+from trials import BROKEN, CALM, answers, at, trial
+
+from meshbook import charts, experiment, tables
+from meshbook.errors import UsageError
+from meshbook.experiment import Limits
+from meshbook.outage import Check, Plan
+from meshbook.verdict import Verdict
+
+LIMITS = Limits(max_gap_s=1.0)
+
+
+# tables
+def test_an_outage_is_a_range_that_holds_its_true_length_and_only_those_who_saw_it_have_one() -> None:
+    frame = experiment.downtime([trial(BROKEN)]).set_index("source")
+    broken, calm = frame.loc["outside"], frame.loc["cluster1"]
+    assert (broken["failed"], broken["windows"]) == (15, 1)
+    assert 1300 <= broken["low_ms"] <= 1500 <= broken["high_ms"] <= 1700
+    assert (calm["failed"], calm["windows"], calm["low_ms"]) == (0, 0, 0.0)
+    assert 100 <= calm["high_ms"] <= 250
+
+
+def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
+    torn = [
+        {**row, "error": "timeout", "version": "", "instance": ""} if 110 < row["seq"] < 190 and row["seq"] % 2 else row
+        for row in answers("outside")
+    ]
+    one = trial(torn)
+    row = one.downtime[0]
+    assert row["windows"] == row["failed"] == 40
+    assert 7500 <= row["degraded_low_ms"] <= 7800 <= row["degraded_high_ms"] <= 8100
+    assert row["high_ms"] <= row["degraded_high_ms"]
+    assert "degraded for 7" in one.headline[0]
+
+
+def test_a_failure_before_the_request_is_not_the_outages() -> None:
+    row = trial(answers("outside", (3.0, 4.0))).downtime[0]
+    assert (row["failed"], row["windows"]) == (0, 0)
+
+
+def test_requests_that_were_lost_make_an_outage_unknown_and_not_absent() -> None:
+    lost = [{**row, "error": "lost", "time": None} if row["time"] > at(9) else row for row in answers("cluster1")]
+    table = experiment.summary(experiment.downtime([trial(lost)]))
+    assert table["n"].iloc[0] == 0
+    assert experiment.to_display(table)["outage seen"].iloc[0] == "not known"
+
+
+def trials_of(*ranges: tuple[float, float | None], windows: int = 1) -> pd.DataFrame:
+    fixed = {"mode": "pods-deleted", "context": "cluster1", "source": "outside", "path": "vip", "sent": 50, "failed": 5}
+    rows = [
+        {**fixed, "trial": number, "low_ms": low, "high_ms": high, "windows": windows}
+        for number, (low, high) in enumerate(ranges, start=1)
+    ]
+    return tables.from_rows(rows, tables.TRIALS)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "windows", "median", "whole"),
+    [
+        ([(100, 200), (300, 500), (150, 250)], 1, "150 to 250 ms", "100 to 500 ms"),
+        ([(100, None), (300, None), (150, 250)], 1, "150 to … ms", "100 to … ms"),
+        ([(0, 120), (0, 90)], 0, "none, or below 105 ms", "none, or below 120 ms"),
+        ([(61_000, 72_340)], 1, "61.0 to 72.3 s", "61.0 to 72.3 s"),
+    ],
+    ids=["seen", "end not seen", "none seen", "long"],
+)
+def test_median_and_range_of_ranges_are_ranges(ranges: Any, windows: int, median: str, whole: str) -> None:
+    shown = experiment.to_display(experiment.summary(trials_of(*ranges, windows=windows))).iloc[0]
+    assert (shown["unavailable: median"], shown["unavailable: range"]) == (median, whole)
+
+
+def test_who_did_not_watch_to_the_end_is_told_so() -> None:
+    one = trial([*answers("outside"), *(row for row in answers("cluster1") if row["time"] < at(15))])
+    assert "did not watch from before to after" in one.headline[0]
+    shown = experiment.to_display(experiment.summary(experiment.downtime([one]))).set_index("seen by")
+    assert shown.loc["cluster1", "unavailable: range"] == "none seen, but not watched from before to after"
+    charts.downtime_by_step(experiment.downtime([one]))
+
+
+def test_nothing_done_makes_empty_tables() -> None:
+    assert experiment.to_display(experiment.summary(experiment.downtime([]))).empty
+    for made in (experiment.answers, experiment.loops, experiment.phases, experiment.attribution):
+        assert made([]).empty
+
+
+def test_the_headline_says_what_each_source_noticed() -> None:
+    lines = trial(BROKEN).headline
+    assert lines[0].startswith("cluster1: none of 153 requests failed; detection limit")
+    assert lines[1].startswith("outside: unavailable for 1")
+    assert "15 of 153 requests failed" in lines[1]
+    assert lines[-1].startswith("share unchanged ")
+
+
+# claims
+def outcomes(found: Sequence[Verdict]) -> dict[str, str]:
+    """Return outcome by claim; a claim about one source's longest gap by ``seen by SOURCE``."""
+    return {gap_of(verdict) or verdict.claim: verdict.outcome for verdict in found}
+
+
+def gap_of(verdict: Verdict) -> str:
+    return verdict.claim.partition("(")[2].rstrip(")") if "(seen by" in verdict.claim else ""
+
+
+def test_a_mode_that_must_be_survived_and_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="must_survive: there is no mode scale-to-zerro"):
+        Limits(must_survive=("scale-to-zerro",))
+
+
+def test_a_service_that_goes_on_passes_every_claim() -> None:
+    found = experiment.claims([trial(CALM), trial(CALM, number=2)], [], LIMITS)
+    assert set(outcomes(found).values()) == {"pass"}, [str(one) for one in found]
+    assert all(len(one.details) == 2 for one in found)
+
+
+def test_table_and_claim_give_the_same_numbers_of_the_same_requests() -> None:
+    one = trial(CALM)
+    gaps = {gap_of(verdict): verdict for verdict in experiment.claims([one], [], LIMITS)}
+    for row in one.downtime:
+        verdict = gaps[f"seen by {row['source']}"]
+        assert (verdict.n, verdict.high) == (row["sent"], math.ceil(row["high_ms"] / 10) / 100)
+
+
+def test_an_outage_after_all_was_ready_again_counts_too() -> None:
+    late = trial([*answers("outside", (21.0, 23.0)), *answers("cluster1")])
+    assert experiment.downtime([late]).set_index("source").loc["outside", "failed"] == 20
+    assert outcomes(experiment.claims([late], [], LIMITS))["seen by outside"] == "fail"
+
+
+def test_one_bad_outage_of_several_fails_the_claim_of_the_source_that_saw_it() -> None:
+    found = outcomes(experiment.claims([trial(CALM), trial(BROKEN, number=2)], [], LIMITS))
+    assert found["seen by outside"] == "fail"
+    assert found["seen by cluster1"] == "pass"
+
+
+def test_a_side_that_went_on_answering_was_not_down() -> None:
+    found = experiment.claims([trial(answers("outside", ghost=True))], [], LIMITS)
+    carried = next(verdict for verdict in found if "carries the service" in verdict.claim)
+    assert carried.outcome == "fail"
+    assert "answers still came" in carried.reason
+
+
+def test_modes_that_need_not_be_survived_are_measured_only() -> None:
+    found = outcomes(experiment.claims([trial(BROKEN, mode="readiness-lost")], [], LIMITS))
+    assert set(found.values()) == {"pass"}
+    assert "seen by outside" not in found
+
+
+def test_pods_that_ask_from_a_cluster_that_is_down_are_not_held_against_it() -> None:
+    one = trial([*answers("outside"), *answers("cluster1")[:120]], mode="cluster-down")
+    found = outcomes(experiment.claims([one], [], Limits(must_survive=("cluster-down",))))
+    assert found["every source gets answers again from v1 and v2"] == "pass"
+    assert not [claim for claim in found if claim == "seen by cluster1"]
+
+
+def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
+    lost = [{**row, "error": "lost", "time": None} for row in answers("cluster2")]
+    found = outcomes(experiment.claims([trial([*CALM, *lost])], [], LIMITS))
+    assert found["seen by cluster2"] == "inconclusive"
+    assert found["seen by cluster1"] == "pass"
+
+
+def test_a_share_that_is_not_proved_to_be_unchanged_is_inconclusive() -> None:
+    short = [row for row in answers("outside") if row["time"] < at(21)]
+    found = outcomes(experiment.claims([trial(short)], [], LIMITS))
+    assert [outcome for claim, outcome in found.items() if "unchanged" in claim] == ["inconclusive"]
+
+
+def plan(*checks: Check) -> Plan:
+    fixed = {"mode": "scale-to-zero", "context": "cluster1", "application": "web", "about": "", "undone": ""}
+    return Plan(**fixed, changes=(), checks=checks)
+
+
+def test_a_dry_run_says_whether_it_is_ready_to_start() -> None:
+    fine, bad = Check(name="allowed", ok=True), Check(name="a survivor", ok=False, saw="nobody is ready")
+    found = experiment.claims([], [plan(fine), plan(fine, bad)], LIMITS)
+    assert [verdict.outcome for verdict in found] == ["pass", "fail"]
+    assert found[1].reason == "nobody is ready"
+    assert [verdict.outcome for verdict in experiment.claims([], [], LIMITS)] == ["inconclusive"]
+
+
+def test_a_calibration_that_misses_the_truth_fails() -> None:
+    row = {"fault": "stopped", "source": "outside", "path": "vip", "true_ms": 300.0, "width_ms": 200.0, "off_ms": 0.0}
+    row |= {"seen": True, "low_ms": 200.0, "high_ms": 400.0}
+    fine = tables.from_rows([row | {"within": True}], tables.CALIBRATION)
+    wrong = tables.from_rows([row | {"within": True}, row | {"within": False, "off_ms": 40.0}], tables.CALIBRATION)
+    assert [experiment.claims([], [], LIMITS, found)[-1].outcome for found in (fine, wrong)] == ["pass", "fail"]
+    assert "The worst lay 40 ms outside" in experiment.claims([], [], LIMITS, wrong)[-1].reason
+    assert [one.outcome for one in experiment.claims([], [], LIMITS, fine.iloc[:0])] == ["inconclusive"]
