@@ -1,4 +1,4 @@
-"""The command ``meshbook``: verbs and their options. Each verb is one call into ``run`` or ``verbs`` beside this file.
+"""The command ``meshbook``: verbs and their options. Each verb is a function of ``run`` or ``verbs`` beside this file.
 
 Exit codes: 0 every claim passed, 1 something was found out that is no pass (or broke), 2 usage or environment, 130
 interrupted. Results go to stdout, progress and errors to stderr, errors without a traceback. Nothing heavy is imported
@@ -8,6 +8,7 @@ until a verb needs it.
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        return int(_dispatch(arguments))
+        module, _, function = arguments.call.partition(".")
+        return int(getattr(importlib.import_module(f"meshbook.cli.{module}"), function)(arguments))
     except (UsageError, LabError) as error:
         return _say(error, USAGE)
     except MeshbookError as error:
@@ -55,26 +57,6 @@ def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _dispatch(arguments: argparse.Namespace) -> int:
-    if arguments.verb == "run":
-        from meshbook.cli.run import run
-
-        return run(arguments)
-    from meshbook.cli import verbs
-
-    if arguments.verb == "lab" and arguments.action == "fault":
-        from meshbook.cli import faults
-
-        return faults.fault(arguments)
-    if arguments.verb == "lab" and arguments.action == "env":
-        return verbs.lab_env()
-    if arguments.verb == "lab":
-        return verbs.lab(arguments)
-    if arguments.verb == "restore":
-        return verbs.restore(arguments)
-    return verbs.report(arguments.folder) if arguments.verb == "report" else verbs.version()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meshbook", description="A runbook that proves a two-cloud service mesh works."
@@ -82,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_run(verbs.add_parser("run", help="execute stages of the runbook and report what they found"))
     restore = verbs.add_parser("restore", help="restore what an interrupted outage left down")
+    restore.set_defaults(call="verbs.restore")
     _add_clusters(restore)
     restore.add_argument("--contexts", default="", metavar="A,B", help="default: $CTX_CLUSTER1, $CTX_CLUSTER2")
     where = restore.add_mutually_exclusive_group()
@@ -92,23 +75,39 @@ def _parser() -> argparse.ArgumentParser:
     )
     restore.add_argument("--force", action="store_true", help="also what belongs to a run that is still alive")
     report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
+    report.set_defaults(call="verbs.report")
     report.add_argument("folder", type=Path)
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))
-    verbs.add_parser("version", help="say which meshbook this is")
+    verbs.add_parser("version", help="say which meshbook this is").set_defaults(call="verbs.version")
     return parser
 
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
-    from meshbook.cli import faults
-
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     up = actions.add_parser("up", help="start it")
+    up.set_defaults(call="verbs.lab_up")
     _add_apiserver(up)
     up.add_argument("--fast", action="store_true", help="the sample costs no CPU (the real one: about 45 ms a call)")
-    actions.add_parser("status", help="say whether it is up")
-    actions.add_parser("env", help='print what kubectl and gcloud need: eval "$(meshbook lab env)"')
-    actions.add_parser("down", help="take it down and remove its files")
-    faults.add(actions.add_parser("fault", help="break something in it for a time, or mend it"))
+    actions.add_parser("status", help="say whether it is up").set_defaults(call="verbs.lab_status")
+    env = actions.add_parser("env", help='print what kubectl and gcloud need: eval "$(meshbook lab env)"')
+    env.set_defaults(call="verbs.lab_env")
+    actions.add_parser("down", help="take it down and remove its files").set_defaults(call="verbs.lab_down")
+    _add_fault(actions.add_parser("fault", help="break something in it for a time, or mend it"))
+
+
+def _add_fault(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(call="verbs.fault")
+    parser.add_argument(
+        "kind", metavar="KIND", help="freeze, refuse, kill, unready, link-cut or cluster-down; or list, or end"
+    )
+    parser.add_argument("id", nargs="?", default="", metavar="ID", help="with end: the fault (default: all)")
+    parser.add_argument("--context", default="", metavar="NAME", help="the cluster")
+    parser.add_argument("--namespace", "-n", default="sample", help="default: sample")
+    parser.add_argument("--pod", default="", metavar="NAME")
+    parser.add_argument("--selector", "-l", default="", metavar="KEY=VALUE", help="pods with these labels")
+    parser.add_argument("--container", "-c", default="", metavar="NAME", help="default: all but proxies")
+    parser.add_argument("--direction", default="both", help="link-cut: in, out or both (default)")
+    parser.add_argument("--for", dest="duration", default="", metavar="TIME", help="3s, 200ms, 1m; default: until end")
 
 
 def _add_apiserver(parser: argparse.ArgumentParser) -> None:
@@ -125,13 +124,14 @@ def _add_clusters(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(call="run.run")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     parser.description = (
         "Execute the notebooks of the runbook and write a report.\n"
         "Without contexts (-p contexts, -f, $CTX_CLUSTER1 and 2) and without --kubeconfig, on a lab of its own."
     )
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="number or name of a notebook (default: all)")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="number or name of a notebook (default: 0 1 2 3 99)")
     parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="parameters, as YAML")
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
     parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")

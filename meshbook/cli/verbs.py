@@ -1,16 +1,23 @@
-"""The small verbs: restore, report, lab, version. Each is one call into the room that does it."""
+"""The small verbs: restore, report, lab, version. Each is one call into the package that does it."""
 
 from __future__ import annotations
 
 import argparse
 import platform
+import re
 import shlex
 from collections.abc import Mapping
 from importlib.metadata import version as version_of
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshbook.errors import UsageError
+
+if TYPE_CHECKING:
+    from meshbook.lab.faults import FaultClient
+    from meshbook.lab.launch import LabState
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_SLACK_S = 30.0
 
 
 def restore(arguments: argparse.Namespace) -> int:
@@ -36,38 +43,49 @@ def _pending_rollbacks(given: Mapping[str, Any]) -> list[str]:
     return [str(one) for one in outage.pending_rollbacks(Fleet.connect(*where), given["namespace"])]
 
 
-def report(folder: Path) -> int:
+def report(arguments: argparse.Namespace) -> int:
     """Write the report of a folder; 0 when everything in it passed, else 1."""
     from meshbook import report as reporting
-    from meshbook.cli.console import summarise
+    from meshbook.cli.run import summarise
 
-    found = reporting.write(folder)
-    summarise(found, str(folder))
+    found = reporting.write(arguments.folder)
+    summarise(found, str(arguments.folder))
     return 0 if found.outcome == "pass" else 1
 
 
-def lab(arguments: argparse.Namespace) -> int:
-    """Start, show or stop the lab of this user; status gives 1 when none is up."""
+def lab_up(arguments: argparse.Namespace) -> int:
+    """Start the lab of this user, or say that it is up."""
     from meshbook.lab import launch
 
-    root = launch.default_root()
-    if arguments.action == "down":
-        print("the lab is down" if launch.stop(root) else "no lab was up")
-        return 0
-    if arguments.action == "up":
-        found: launch.LabState | None = launch.start(root, apiserver=arguments.apiserver, fast=arguments.fast)
-    else:
-        found = launch.state(root)
-    if found is None:
+    return _say(launch.start(launch.default_root(), apiserver=arguments.apiserver, fast=arguments.fast))
+
+
+def lab_status(arguments: argparse.Namespace) -> int:
+    """Say whether a lab is up; 1 when none is."""
+    from meshbook.lab import launch
+
+    return _say(launch.state(launch.default_root()))
+
+
+def _say(lab: LabState | None) -> int:
+    if lab is None:
         print("no lab is up; meshbook lab up starts one")
         return 1
-    contexts = ", ".join(found.contexts)
-    print(f"the lab is up (process {found.pid}, ready after {found.ready_s:.1f} s)\ncontexts    {contexts}")
-    print(f'fleet API   {found.fleet_url}\n\nfor kubectl and gcloud:  eval "$(meshbook lab env)"')
+    contexts = ", ".join(lab.contexts)
+    print(f"the lab is up (process {lab.pid}, ready after {lab.ready_s:.1f} s)\ncontexts    {contexts}")
+    print(f'fleet API   {lab.fleet_url}\n\nfor kubectl and gcloud:  eval "$(meshbook lab env)"')
     return 0
 
 
-def lab_env() -> int:
+def lab_down(arguments: argparse.Namespace) -> int:
+    """Stop the lab of this user and remove its files."""
+    from meshbook.lab import launch
+
+    print("the lab is down" if launch.stop(launch.default_root()) else "no lab was up")
+    return 0
+
+
+def lab_env(arguments: argparse.Namespace) -> int:
     """Print the shell's exports by which kubectl, gcloud and the article's commands reach the lab."""
     from meshbook.lab import launch
 
@@ -79,7 +97,50 @@ def lab_env() -> int:
     return 0
 
 
-def version() -> int:
+def version(arguments: argparse.Namespace) -> int:
     """Print versions, as a bug report needs them."""
     print(f"meshbook {version_of('meshbook')} (Python {platform.python_version()}, {platform.system()})")
     return 0
+
+
+def fault(arguments: argparse.Namespace) -> int:
+    """Break or mend something, or list what is broken."""
+    from meshbook.lab import launch
+    from meshbook.lab.faults import FaultClient
+
+    control = FaultClient.of(launch.default_root())
+    if arguments.kind == "list":
+        active = control.active()
+        print("\n".join(f"{one.id}  {one.kind:12}  {', '.join(one.targets)}" for one in active) or "nothing is broken")
+    elif arguments.kind == "end":
+        ended = [control.end(arguments.id)] if arguments.id else control.end_all()
+        print("\n".join(map(str, ended)) or "nothing was broken")
+    else:
+        _break(control, arguments)
+    return 0
+
+
+def _break(control: FaultClient, arguments: argparse.Namespace) -> None:
+    from meshbook.lab.faults import FaultSpec
+
+    if arguments.id or not arguments.context:
+        raise UsageError(f"{arguments.kind} needs --context, the cluster to break something in, and no ID")
+    names = ("kind", "context", "namespace", "pod", "selector", "container", "direction")
+    for_s = seconds(arguments.duration) if arguments.duration else None
+    record = control.begin(FaultSpec(**{name: getattr(arguments, name) for name in names}, for_s=for_s, by="command"))
+    if for_s is None:
+        print(record if not record.is_on else f"{record}\nto end it: meshbook lab fault end {record.id}")
+        return
+    try:
+        print(control.wait(record.id, for_s + _SLACK_S))
+    except KeyboardInterrupt:
+        print(control.end(record.id))
+        raise
+
+
+def seconds(text: str) -> float:
+    """Read a duration as in ``200ms``, ``3s``, ``1m``; a bare number is seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", text.strip())
+    if match is None:
+        raise UsageError(f"cannot read the duration {text!r}", hint="200ms, 3s, 1m")
+    return float(match[1]) * _UNITS[match[2] or "s"]
