@@ -50,6 +50,8 @@ class Patience:
     slowest_poll_s: float = 1.0
     absent_s: float = 10.0
     """Seconds that a rollout waits for a Deployment that is not there: it does not come by itself."""
+    lease_s: float = 8.0
+    """Seconds without a renewal after which the run of an outage counts as dead; it renews four times as often."""
 
 
 def kubeconfig_path(kubeconfig: str | Path = "", environment: Mapping[str, str] | None = None) -> str:

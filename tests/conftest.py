@@ -245,7 +245,7 @@ def bare_fleet(background: Background, tmp_path: Path) -> Iterator[Fleet]:
     for server in servers:
         background.run(server.start())
     topology.kubeconfig.write_text(fleet_kubeconfig(topology, authority.root_pem, tokens))
-    patience = Patience(poll_s=0.01, slowest_poll_s=0.05, pause_s=0.01, absent_s=0.2)
+    patience = Patience(poll_s=0.01, slowest_poll_s=0.05, pause_s=0.01, absent_s=0.2, lease_s=1)
     fleet = Fleet.connect([], topology.kubeconfig, patience=patience)
     yield fleet
     fleet.close()

@@ -114,7 +114,7 @@ def _record(
 def _known(moment: datetime | None, ended: Outage) -> datetime:
     if moment is None:
         raise OutageError(
-            f"{ended.context}: the outage of {ended.deployment} did not last: somebody else restored it meanwhile",
+            f"{ended.intent}: the outage did not last: somebody else restored it meanwhile",
             hint="a watchdog, meshbook restore --force, or a hand; nothing is concluded from it",
         )
     return moment

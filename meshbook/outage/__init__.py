@@ -1,56 +1,35 @@
-"""Take part of a cluster away and always bring it back.
+"""Take part of a cluster down and always restore it.
 
-- ``intent``: what is to be taken away, and under which conditions.
-- ``modes``: how it can be taken away, by name; one file per kind beside it (``scaling``, ``deleting``, ``endpoints``,
-  ``silence``).
-- ``guards`` and ``headroom``: what must hold before; ``planning``: the plan that says so, printed before anything is
-  touched.
-- ``taking``: the ``with`` block; ``restoring``: bring back what a run left away that was killed; ``watchdog``: a Job
-  that does so when nobody comes.
-- ``records``: what is written on objects before they are changed, and what is told afterwards; ``subjects``: one such
-  object. ``recorded``: what all modes have in common that write records; ``undoing``: how objects come back by them.
-- ``liveness``: how a run shows that it lives, so that nobody brings back under its hands what it has taken away.
+- ``records``: what an outage is asked for (``Intent``, ``Safeguards``), what it writes on objects, what it tells.
+- ``targets``: the objects that it changes, how each kind goes down and is restored; ``modes``: which, by name.
+- ``safeguards``: what must hold before, and the plan that says so, printed before anything is touched.
+- ``session``: the ``with`` block; ``rollback``: restore, also what a run left down that was killed; ``lease``: whether
+  it lives; ``watchdog``: a Job that restores when nobody comes.
+- ``lab``: what only a lab's cluster has.
 
-Measuring what users notice meanwhile is the work of ``probes``, ``timeline`` and ``judge``. A new way to take something
-away is a class in ``modes.MODES``, a ``Recorded`` where it changes objects; a new kind of object also gets its
-``Undoing`` and a line in ``restoring.UNDOING``.
+Measuring what users notice meanwhile is the work of ``probes`` and ``analysis``. A new way to take something down is a
+class in ``modes``, a new kind of object one in ``targets``.
 """
 
-from __future__ import annotations
-
-from meshbook.outage.guards import is_lab
-from meshbook.outage.intent import Intent, Safeguards
-from meshbook.outage.interrupts import signals_deferred, sigterm_unwinds
+from meshbook.outage.lab import Lab, is_lab
 from meshbook.outage.modes import MODES
-from meshbook.outage.planning import Plan, plan
-from meshbook.outage.records import MODE, OF, REPLICAS, RUN, SINCE, Check, Outage, PendingRollback, Restored
-from meshbook.outage.restoring import clusters_down, pending_rollbacks, restore, restore_clusters
-from meshbook.outage.silence import Lab
-from meshbook.outage.taking import outage, scaled_to_zero
+from meshbook.outage.records import (
+    MODE,
+    OF,
+    REPLICAS,
+    RUN,
+    SINCE,
+    Check,
+    Intent,
+    Outage,
+    PendingRollback,
+    Restored,
+    Safeguards,
+)
+from meshbook.outage.rollback import clusters_down, pending_rollbacks, restore, restore_clusters
+from meshbook.outage.safeguards import Plan, plan
+from meshbook.outage.session import outage, signals_deferred, sigterm_unwinds
 
-__all__ = [
-    "MODE",
-    "MODES",
-    "OF",
-    "REPLICAS",
-    "RUN",
-    "SINCE",
-    "Check",
-    "Intent",
-    "Lab",
-    "Outage",
-    "PendingRollback",
-    "Plan",
-    "Restored",
-    "Safeguards",
-    "clusters_down",
-    "is_lab",
-    "outage",
-    "pending_rollbacks",
-    "plan",
-    "restore",
-    "restore_clusters",
-    "scaled_to_zero",
-    "signals_deferred",
-    "sigterm_unwinds",
-]
+__all__ = ["MODE", "MODES", "OF", "REPLICAS", "RUN", "SINCE", "Check", "Intent", "Lab", "Outage", "PendingRollback"]
+__all__ += ["Plan", "Restored", "Safeguards", "clusters_down", "is_lab", "outage", "pending_rollbacks", "plan"]
+__all__ += ["restore", "restore_clusters", "signals_deferred", "sigterm_unwinds"]

@@ -1,38 +1,283 @@
-"""The ladder of failures by name, from the kindest to the worst."""
+"""How part of a cluster can be taken down, by name, from the kindest way to the worst.
+
+A mode says which targets it takes down and what must hold for that; how one target goes down and is restored is in
+``targets``. A new way to take something down is a class in ``MODES``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import ClassVar
 
-from meshbook.errors import UsageError
-from meshbook.outage.deleting import PodsDeleted
-from meshbook.outage.endpoints import ReadinessLost
-from meshbook.outage.intent import Intent
-from meshbook.outage.records import Check, Outage
-from meshbook.outage.scaling import EastWestDown, ScaledToZero
-from meshbook.outage.silence import ClusterDown
-from meshbook.outage.subjects import Subject
+from meshbook.errors import ClusterError, OutageError, UsageError, WaitTimeout
+from meshbook.objects import Object, annotations_of, is_active, is_ready
+from meshbook.outage.lab import OWNER, Lab
+from meshbook.outage.records import RUN, Check, Intent, Outage
+from meshbook.outage.rollback import roll_back
+from meshbook.outage.targets import SELECTOR_KEY, DeploymentTarget, ServiceTarget, Target, leads_to, replicas_of
+
+GATEWAY_LABELS = "istio=eastwestgateway"
+ENDPOINTS_S = 3.0
+"""Right after a rollout, endpoints follow the pods by a moment."""
+LOOK_S = 0.1
+"""Seconds between two looks for the replacements of deleted pods."""
+LAST_LOOK_S = 5.0
+"""Seconds that the last of these may take when the API server does not answer; its news is not waited for longer."""
+LEASE_S = 10.0
+"""A lab restores a cluster this long after the process that took it down is gone."""
+RENEW_S = 2.0
 
 
-class Mode(Protocol):
-    """One way to take something away. Made for an intent; reads only, until ``take``."""
+class Mode(ABC):
+    """One way to take something down. Made for an intent; reads only, until ``begin``."""
 
-    @property
-    def subjects(self) -> tuple[Subject, ...]:
-        """What carries the record."""
+    about: ClassVar[str]
+    restored_by: ClassVar[str] = ""
+    """Who restores it, where it is not this process by the records; a rollback Job cannot help then."""
 
+    def __init__(self, intent: Intent) -> None:
+        self.intent = intent
+        self.targets: tuple[Target, ...] = tuple(self.find_targets())
+
+    def find_targets(self) -> Iterable[Target]:
+        """Return what is recorded and changed."""
+        return ()
+
+    @abstractmethod
     def changes(self) -> list[str]:
-        """Return what ``take`` will change, one line each."""
+        """Return what ``begin`` will change, one line each."""
 
+    @abstractmethod
     def checks(self) -> list[Check]:
         """Return what must hold for this mode, besides what must hold for all."""
 
-    def take(self, outage: Outage) -> None:
-        """Record, change, wait until it is away; fills in the times."""
+    def begin(self, outage: Outage) -> None:
+        """Record every target, request all of them down, wait until they are; fills in the times."""
+        found = [target.record(self.intent) for target in self.targets]
+        self.request_down(outage, found)
+        self.wait_until_down(found)
+        outage.down = datetime.now(UTC)
 
-    def bring_back(self, outage: Outage) -> None:
-        """Undo what the records of this run tell of, wait until it is ready, take the records off."""
+    def request_down(self, outage: Outage, found: Sequence[Object]) -> None:
+        outage.down_requested = datetime.now(UTC)
+        for target in self.targets:
+            target.request_down(self.intent.run)
+        outage.down_accepted = datetime.now(UTC)
+
+    def wait_until_down(self, found: Sequence[Object]) -> None:
+        for target, before in zip(self.targets, found, strict=True):
+            target.wait_until_down(before, self.intent.timeout_s)
+
+    def end(self, outage: Outage) -> None:
+        """Restore what the records of this run tell of, wait until it is ready, clear the records."""
+        mine = [target for target in self.targets if self._is_mine(target.find())]
+        if not mine:
+            return
+
+        def requested() -> None:
+            outage.restore_accepted = datetime.now(UTC)
+
+        outage.restore_requested = datetime.now(UTC)
+        roll_back(mine, self.intent.timeout_s, requested)
+        outage.ready_again = datetime.now(UTC)
+
+    def _is_mine(self, found: Object | None) -> bool:
+        """Tell whether an object carries the record of this run; one that was deleted meanwhile may have."""
+        return found is None or annotations_of(found).get(RUN) == self.intent.run
+
+
+class ScaledToZero(Mode):
+    """The application's Deployment at 0 replicas: pods end in order and finish what they have begun."""
+
+    about = "scale the application to 0: pods end in order (the article's way)"
+
+    def find_targets(self) -> Iterable[DeploymentTarget]:
+        one = self.intent
+        return [DeploymentTarget(cluster=one.cluster, namespace=one.namespace, name=one.deployment)]
+
+    def changes(self) -> list[str]:
+        return [f"{target}: {replicas_of(target.read())} → 0 replicas" for target in self.targets]
+
+    def checks(self) -> list[Check]:
+        counts = {str(target): replicas_of(target.read()) for target in self.targets}
+        told = ", ".join(f"{name} has {count} replicas" for name, count in counts.items())
+        empty = [f"{name} has 0 replicas already" for name, count in counts.items() if not count]
+        return [Check(name="there is something to take down", ok=not empty, saw=", ".join(empty) or told)]
+
+
+class EastWestDown(ScaledToZero):
+    """The east-west gateways of the cluster at 0 replicas: no mesh request gets in from other clusters."""
+
+    about = "scale the cluster's east-west gateway to 0: mesh requests from other clusters find nobody"
+
+    def find_targets(self) -> Iterable[DeploymentTarget]:
+        cluster = self.intent.cluster
+        found = [
+            DeploymentTarget.of(cluster, deployment)
+            for service in cluster.list("Service", labels=GATEWAY_LABELS)
+            for deployment in cluster.list("Deployment", service["metadata"]["namespace"])
+            if leads_to(service, deployment)
+        ]
+        if not found:
+            raise OutageError(
+                f"{cluster.name}: no Deployment is behind a Service labelled {GATEWAY_LABELS}",
+                hint="is the east-west gateway of part 3 of the article installed?",
+            )
+        return dict.fromkeys(found)
+
+
+class PodsDeleted(ScaledToZero):
+    """The application's pods deleted with grace 0, as when a machine goes down; their ReplicaSet replaces them.
+
+    Once, and not again and again until the outage ends: that would be ``scale-to-zero`` with less grace. How long they
+    take to be replaced is what this mode is for, so a thread of its own watches when that is. Nothing has to be undone:
+    the record only says whose outage it is.
+    """
+
+    about = "delete the application's pods without grace, once: they are replaced at once"
+    restored_by = "by their ReplicaSet, at once"
+
+    def __init__(self, intent: Intent) -> None:
+        super().__init__(intent)
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._replaced: datetime | None = None
+        self._replaced_ready: datetime | None = None
+
+    def changes(self) -> list[str]:
+        where = f"{self.intent.cluster.name}: Pod {{}} in {self.intent.namespace}: deleted, grace 0"
+        return [where.format(pod["metadata"]["name"]) for pod in self._pods()]
+
+    def request_down(self, outage: Outage, found: Sequence[Object]) -> None:
+        self._deleted = self._pods()
+        name, count = f"replacement in {self.intent.cluster.name}", sum(map(replicas_of, found))
+        self._thread = threading.Thread(target=self._watch_replacement, args=(count,), name=name, daemon=True)
+        self._thread.start()
+        outage.down_requested = datetime.now(UTC)
+        for pod in self._deleted:
+            self.intent.cluster.delete_object("Pod", pod["metadata"]["name"], self.intent.namespace, grace_s=0)
+        outage.down_accepted = datetime.now(UTC)
+
+    def wait_until_down(self, found: Sequence[Object]) -> None:
+        one = self.intent
+        for pod in self._deleted:
+            name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+            one.cluster.wait_for_deletion("Pod", name, one.namespace, uid, one.timeout_s)
+
+    def end(self, outage: Outage) -> None:
+        """Wait for the replacements; the times of their return are those at which they were first seen."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join(LAST_LOOK_S)
+        super().end(outage)
+        outage.restore_requested = outage.restore_accepted = self._replaced or outage.restore_accepted
+        outage.ready_again = self._replaced_ready or outage.ready_again
+
+    def _pods(self) -> list[Object]:
+        (target,) = self.find_targets()
+        return [pod for pod in target.pods(target.read()) if is_active(pod)]
+
+    def _watch_replacement(self, count: int) -> None:
+        old = {pod["metadata"]["uid"] for pod in self._deleted}
+        while self._replaced_ready is None and not self._ended.wait(LOOK_S):
+            try:
+                pods = [pod for pod in self._pods() if pod["metadata"]["uid"] not in old]
+            except ClusterError:
+                continue
+            now = datetime.now(UTC)
+            if self._replaced is None and len(pods) >= count:
+                self._replaced = now
+            if self._replaced and sum(map(is_ready, pods)) >= count:
+                self._replaced_ready = now
+
+
+class ReadinessLost(Mode):
+    """The Services that lead to the application have no endpoints in this cluster, as if no pod were ready."""
+
+    about = "take the application's pods from their Service's endpoints, while they run on"
+
+    def find_targets(self) -> list[ServiceTarget]:
+        cluster, namespace = self.intent.cluster, self.intent.namespace
+        deployment = cluster.get("Deployment", self.intent.deployment, namespace)
+        return [
+            ServiceTarget.of(cluster, one) for one in cluster.list("Service", namespace) if leads_to(one, deployment)
+        ]
+
+    def changes(self) -> list[str]:
+        return [f"{target}: selector gets {SELECTOR_KEY}={self.intent.run}, so no endpoints" for target in self.targets]
+
+    def checks(self) -> list[Check]:
+        services, cluster, app = self.find_targets(), self.intent.cluster, self.intent.deployment
+        for service in services:
+            with contextlib.suppress(WaitTimeout):
+                service.wait_for_endpoints(1, ENDPOINTS_S)
+        counts = {service.name: service.ready_endpoints() for service in services}
+        told = ", ".join(f"Service {name} has {count} ready endpoints" for name, count in counts.items())
+        found = [service.read() for service in services]
+        others = [
+            str(one["metadata"]["name"])
+            for one in cluster.list("Deployment", self.intent.namespace)
+            if one["metadata"]["name"] != app and any(leads_to(service, one) for service in found)
+        ]
+        alone = f"also behind it: {', '.join(others)}" if others else f"only {app} is behind it"
+        return [
+            Check(
+                name="there is something to take down",
+                ok=any(counts.values()),
+                saw=told or f"no Service selects {app}",
+            ),
+            Check(name="nothing else goes down with it", ok=not others, saw=alone),
+        ]
+
+
+class ClusterDown(Mode):
+    """The whole cluster down, API server and pods: requests get no answer. Only a lab can do that, and only a lab may.
+
+    The lab is asked for its fault ``cluster-down`` with a short lease, renewed as long as this process lives.
+    """
+
+    about = "let the whole cluster fall silent, API server and pods (a lab only)"
+    restored_by = f"at the end however it comes, and by the lab itself when this process is gone for {LEASE_S:g} s"
+
+    def __init__(self, intent: Intent) -> None:
+        super().__init__(intent)
+        self._lab = Lab(intent.cluster)
+        self._ended = threading.Event()
+
+    def changes(self) -> list[str]:
+        return [f"{self.intent.cluster.name}: API server and all pods fall silent"]
+
+    def checks(self) -> list[Check]:
+        possible = self._lab.is_there
+        saw = "the lab can do it" if possible else "no API can take a whole cluster down: only a lab can"
+        return [Check(name="it can be done here", ok=possible, saw=saw)]
+
+    def begin(self, outage: Outage) -> None:
+        outage.down_requested = datetime.now(UTC)
+        wanted = {"kind": "cluster-down", "context": self._lab.cluster, "for_s": LEASE_S, "by": OWNER}
+        fault = self._lab.ask("POST", "/faults", wanted)["id"]
+        outage.down_accepted = outage.down = datetime.now(UTC)
+        threading.Thread(target=self._renew, args=(fault,), name=f"lease of {fault}", daemon=True).start()
+
+    def end(self, outage: Outage) -> None:
+        self._ended.set()
+        outage.restore_requested = datetime.now(UTC)
+        self._lab.restore_clusters()
+        outage.restore_accepted = datetime.now(UTC)
+        one = self.intent
+        one.cluster.wait_for_rollout(one.namespace, [one.deployment], timeout_s=one.timeout_s)
+        outage.ready_again = datetime.now(UTC)
+
+    def _renew(self, fault: str) -> None:
+        while not self._ended.wait(RENEW_S):
+            try:
+                self._lab.ask("POST", f"/faults/{fault}/renew", {"for_s": LEASE_S})
+            except OutageError:
+                return  # the lab has ended it, or is gone
 
 
 MODES: Mapping[str, Callable[[Intent], Mode]] = {

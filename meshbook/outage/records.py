@@ -1,79 +1,112 @@
-"""What is written on an object before it is changed, and what is told of an outage afterwards. Data only."""
+"""What an outage is asked for, what it writes on objects, and what it tells afterwards. Data only.
+
+The record of an outage is a set of annotations on every object that it changes; ``targets`` writes them and takes them
+off again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-PREFIX = "meshbook.io/"
-RUN, SINCE, MODE, OF = (f"{PREFIX}outage-{name}" for name in ("run", "since", "mode", "of"))
+from meshbook.clusters import Cluster
+from meshbook.objects import Object, annotations_of
+
+RUN, SINCE, MODE, OF = (f"meshbook.io/outage-{name}" for name in ("run", "since", "mode", "of"))
 """Annotations of every object that an outage changes: whose outage, since when, how, and of which namespace."""
-
-REPLICAS, AUTOSCALER = f"{PREFIX}replicas-before", f"{PREFIX}autoscaler-before"
-"""Annotations of a Deployment that is scaled to 0: its count, and its autoscaler's name and bounds (``web 1 5``)."""
-
-ALL = (RUN, SINCE, MODE, OF, REPLICAS, AUTOSCALER)
-
-AWAY = f"{PREFIX}away"
-"""Key that no pod carries: in a Service's selector it leaves the Service without endpoints."""
+REPLICAS = "meshbook.io/replicas-before"
+"""Annotation of a Deployment that an outage changes: its replica count before."""
+RECORD = (RUN, SINCE, MODE, OF, REPLICAS)
 
 
-def notes_on(found: Mapping[str, Any]) -> dict[str, str]:
-    return found["metadata"].get("annotations") or {}
+def object_name(*parts: str) -> str:
+    """Return the name of an object that is made for a run, as Kubernetes lets one be written."""
+    return "-".join(("meshbook", *parts)).lower().replace("_", "-")[:63].rstrip("-.")
 
 
-def is_recorded(found: Mapping[str, Any]) -> bool:
+def is_recorded(found: Object) -> bool:
     """Tell whether an object carries the record of an outage."""
-    return RUN in notes_on(found) or REPLICAS in notes_on(found)
+    return RUN in annotations_of(found)
 
 
-def belongs_to(found: Mapping[str, Any], namespaces: tuple[str, ...]) -> bool:
-    """Tell whether a recorded object is in, or was changed for, one of ``namespaces`` (all when there are none)."""
-    places = {found["metadata"].get("namespace", ""), notes_on(found).get(OF, "")}
-    return not namespaces or bool(places & set(namespaces))
+@dataclass(frozen=True, kw_only=True)
+class Safeguards:
+    """What the user has allowed, and who restores when this process cannot; a lab needs no word for it."""
+
+    allow_outage: bool = False
+    """The user's word that this may be done to clusters that are no lab."""
+    named_workloads: tuple[str, ...] = ()
+    """Workloads that may be touched although meshbook has not made them."""
+    watchdog_s: float = 0.0
+    """Seconds after which a Job in the cluster restores everything by itself; longer than the outage is to be. 0: no
+    such Job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """One outage that somebody wants: of what, how, and under which conditions."""
+
+    cluster: Cluster
+    deployment: str
+    """The application: what is taken down, or whose way is cut."""
+    namespace: str
+    mode: str = "scale-to-zero"
+    """A key of ``MODES``."""
+    survivors: tuple[Cluster, ...] = ()
+    """Clusters that are to carry on; a fleet may be given whole, ``cluster`` itself does not count."""
+    safeguards: Safeguards = field(default_factory=Safeguards)
+    run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    """Whose outage it is: written on what is changed; a label's value, so letters, digits and ``-_.``."""
+    timeout_s: float = 120.0
+    """Bounds each way, down and up again."""
+    steady: Callable[[], str] | None = None
+    """Says what is not as it should be, or ``""``: asked before, and again and again after, until it is content."""
+
+    @property
+    def others(self) -> tuple[Cluster, ...]:
+        return tuple(other for other in self.survivors if other.name != self.cluster.name)
+
+    def __str__(self) -> str:
+        return f"{self.cluster.name}: {self.deployment} in {self.namespace}"
 
 
 @dataclass(kw_only=True)
 class Outage:
     """One outage, filled in as it goes. Times are UTC, of this machine's clock."""
 
-    mode: str
-    context: str
-    namespace: str
-    deployment: str
-    """The application that is taken away, or whose way is cut."""
+    intent: Intent
     replicas: int
-    """Its replica count before, and to be again."""
-    run: str
-    changed: tuple[str, ...] = ()
-    """What was touched, one line each."""
+    """The application's replica count before, and to be again."""
     down_requested: datetime | None = None
     down_accepted: datetime | None = None
-    """The order was given, and had been accepted: the outage begins between the two."""
+    """The outage begins between the two."""
     down: datetime | None = None
-    """The API said that it was away."""
+    """The API said that it was down."""
     restore_requested: datetime | None = None
     restore_accepted: datetime | None = None
-    """The order to bring it back was given, and had been accepted."""
     ready_again: datetime | None = None
     """The API said that all of it was ready."""
     steady_again: datetime | None = None
     """The steady state was proved again; None where nobody asked for that."""
 
 
+Outcome = Literal["restored", "was already restored"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """What ``restore`` did for one object."""
+    """What was done to restore one object."""
 
     context: str
     namespace: str
     kind: str
     name: str
-    outcome: Literal["restored", "was already restored"]
+    outcome: Outcome
     state: str = ""
-    """How it is now, and what else is to be known: ``2 replicas``."""
+    """How it is now: ``2 replicas``."""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -95,14 +128,14 @@ class PendingRollback:
     restore: str
     """What ``restore`` would do about it."""
     lease_renewed: str = ""
-    """When its run was last known to be alive, by that run's clock, ISO 8601; empty where there is none."""
+    """When its run renewed its Lease last, by that run's clock, ISO 8601; empty where there is none."""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
         whose = f", by run {self.run}" if self.run else ""
-        alive = f", lease renewed at {self.lease_renewed}" if self.lease_renewed else ""
+        lease = f", lease renewed at {self.lease_renewed}" if self.lease_renewed else ""
         what = f"{self.context}: {self.kind} {self.name}{where}: {self.mode} since {self.since}"
-        return f"{what}{whose}{alive}; {self.restore}"
+        return f"{what}{whose}{lease}; {self.restore}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +145,7 @@ class Check:
     name: str
     ok: bool | None
     """None: it cannot be known, and does not stand in the way."""
-    saw: str = field(default="")
+    saw: str = ""
 
     def __str__(self) -> str:
         return f"{'ok' if self.ok else 'NO' if self.ok is False else 'unknown':8} {self.name}: {self.saw}"

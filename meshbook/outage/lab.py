@@ -1,0 +1,94 @@
+"""What only a cluster of a lab has: nodes that say so, and a control channel that takes the whole cluster down.
+
+Where to ask stands in the kubeconfig, as for any client. On a cloud all of this is absent.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from meshbook.clusters import Cluster, is_loopback
+from meshbook.errors import ClusterError, OutageError
+from meshbook.objects import labels_of
+from meshbook.outage.records import PendingRollback, Restored
+
+LABEL = EXTENSION = "meshbook.io/lab"
+OWNER = "outage"
+"""Says on the lab's list of faults whose they are."""
+TIMEOUT_S = 30.0
+
+
+def is_lab(cluster: Cluster) -> bool:
+    """Tell whether a cluster serves nobody: its API server is this machine, and all its nodes say that it is a lab."""
+    if not is_loopback(cluster.connection.server):
+        return False
+    try:
+        nodes = cluster.list("Node")
+    except ClusterError as error:
+        if error.code not in (401, 403, 404):
+            raise
+        return False
+    return bool(nodes) and all(LABEL in labels_of(node) for node in nodes)
+
+
+class Lab:
+    """The control channel of the lab that a cluster belongs to, if it says that it belongs to one."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        found = cluster.extension(EXTENSION)
+        self._name = cluster.name
+        self._url, self._token_file = str(found.get("endpoint", "")), str(found.get("token-file", ""))
+        self.cluster = str(found.get("cluster", ""))
+        """The lab's own name for the cluster."""
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self._url and self.cluster) and is_loopback(self._url) and Path(self._token_file).is_file()
+
+    def restore_clusters(self) -> list[Restored]:
+        """Have all clusters of the lab answer again that outages have taken down, whoever's they were."""
+        ended = self.ask("DELETE", f"/faults?by={OWNER}")
+        return [
+            Restored(context=self._name, namespace="", kind="Cluster", name=one["context"], outcome="restored")
+            for one in ended
+        ]
+
+    def clusters_down(self) -> list[PendingRollback]:
+        """Return the clusters of the lab that outages have taken down, whoever's they are."""
+        return [
+            PendingRollback(
+                context=self._name,
+                namespace="",
+                kind="Cluster",
+                name=one["context"],
+                mode=one["kind"],
+                run="",
+                since=str(one["began"]["not_after"]["wall"]),
+                restore="to be restored",
+            )
+            for one in self.ask("GET", "/faults")
+            if one["by"] == OWNER
+        ]
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Send one request; OutageError says what the lab did not like."""
+        if not self.is_there:
+            raise OutageError(f"{self._name} is no cluster of a lab: no API can take a whole cluster down")
+        headers = {"Authorization": f"Bearer {Path(self._token_file).read_text()}"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, headers, method=method)
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(request, timeout=TIMEOUT_S) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                message = json.loads(error.read() or b"{}").get("message", error.reason)
+            raise OutageError(f"{self._name}: the lab refuses: {message}") from error
+        except (OSError, ValueError) as error:
+            raise OutageError(f"{self._name}: the lab does not answer: {error}", hint="meshbook lab status") from error

@@ -1,0 +1,256 @@
+"""What an outage changes: a Deployment or a Service. Each kind says here how it is taken down and how it is restored.
+
+A target is recorded before it is changed, and restored by its record alone, by whomever, as often as they like. Which
+targets, and when, is for ``modes`` and ``rollback``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from meshbook.clusters import Cluster, describe_pod
+from meshbook.errors import ClusterError, OutageError
+from meshbook.objects import Object, annotations_of, is_active, is_ready, labels_of, selector_text, selects, timestamp
+from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Intent, is_recorded
+
+TRIES = 10
+"""Times that a record is written or taken off again when the object has changed meanwhile, as by its controller."""
+SELECTOR_KEY = "meshbook.io/down"
+"""Key that no pod carries: in a Service's selector it leaves the Service without endpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(ABC):
+    """One object of a cluster, with or without a record on it."""
+
+    kind: ClassVar[str]
+    cluster: Cluster
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, cluster: Cluster, found: Object) -> Self:
+        return cls(cluster=cluster, namespace=found["metadata"]["namespace"], name=found["metadata"]["name"])
+
+    def __str__(self) -> str:
+        return f"{self.cluster.name}: {self.kind} {self.name} in {self.namespace}"
+
+    @property
+    def where(self) -> dict[str, str]:
+        return {"context": self.cluster.name, "namespace": self.namespace, "kind": self.kind, "name": self.name}
+
+    def read(self) -> Object:
+        return self.cluster.get(self.kind, self.name, self.namespace)
+
+    def find(self) -> Object | None:
+        return self.cluster.find(self.kind, self.name, self.namespace)
+
+    def patch(self, change: Object) -> Object:
+        return self.cluster.patch(self.kind, self.name, change, namespace=self.namespace)
+
+    @abstractmethod
+    def before(self, found: Object) -> dict[str, str]:
+        """Return what its record must say, besides whose outage it is, for it to be restored."""
+
+    @abstractmethod
+    def request_down(self, run: str) -> None: ...
+
+    @abstractmethod
+    def wait_until_down(self, before: Object, timeout_s: float) -> None:
+        """Wait until one that was so ``before`` is down."""
+
+    @abstractmethod
+    def is_down(self, found: Object) -> bool:
+        """Tell whether one that was found so is still as the outage left it; if not, somebody else restored it."""
+
+    @abstractmethod
+    def state(self, found: Object) -> str:
+        """Return how one that was found so is when it is restored."""
+
+    @abstractmethod
+    def request_restore(self, found: Object) -> None: ...
+
+    @abstractmethod
+    def wait_until_restored(self, found: Object, timeout_s: float) -> None:
+        """Wait until one that was found so, down or not, is ready."""
+
+    @abstractmethod
+    def restoring_patch(self, found: Object) -> list[Object]:
+        """Return the steps of a JSON patch that restores it, once it is down, to how it was found."""
+
+    def record(self, intent: Intent) -> Object:
+        """Write whose outage this is and how it was before; return the object as it was.
+
+        Refused when it carries a record already: what it says would be lost.
+        """
+        whose = {RUN: intent.run, SINCE: timestamp(), MODE: intent.mode, OF: intent.namespace}
+        found = self.read()
+        for _ in range(TRIES):
+            self._refuse_second_record(found)
+            if self._annotate(found, whose | self.before(found)):
+                return found
+            before, found = found, self.read()
+            if annotations_of(found).get(RUN) == intent.run:
+                return before  # it was the answer that got lost, not the record
+        raise self._changed_by_others("try again")
+
+    def clear_record(self, run: str | None) -> None:
+        """Take the record of ``run`` off; that of another run, which has come since, stays."""
+        for _ in range(TRIES):
+            found = self.find()
+            if found is None or annotations_of(found).get(RUN) != run:
+                return
+            if self._annotate(found, dict.fromkeys(RECORD)):
+                return
+        raise self._changed_by_others("meshbook restore takes the record off")
+
+    def _annotate(self, found: Object, values: dict[str, Any]) -> bool:
+        """Write annotations; False when the object is not as it was ``found`` any more."""
+        version = found["metadata"]["resourceVersion"]
+        try:
+            self.patch({"metadata": {"annotations": values, "resourceVersion": version}})
+        except ClusterError as error:
+            if error.code != 409:
+                raise
+            return False
+        return True
+
+    def _refuse_second_record(self, found: Object) -> None:
+        if is_recorded(found):
+            notes = annotations_of(found)
+            hint = "let that run end, or meshbook restore if it is dead"
+            raise self._changed_by_others(hint, run=notes.get(RUN), since=notes.get(SINCE))
+
+    def _changed_by_others(self, hint: str, **evidence: object) -> OutageError:
+        return OutageError(f"{self} is being changed by someone else", hint=hint, **evidence)
+
+
+def replicas_of(deployment: Object) -> int:
+    return int(deployment["spec"].get("replicas", 1))
+
+
+class DeploymentTarget(Target):
+    """Down: scaled to 0. An autoscaler leaves a target at 0 alone, and goes on when it is restored."""
+
+    kind = "Deployment"
+
+    def before(self, found: Object) -> dict[str, str]:
+        return {REPLICAS: str(replicas_of(found))}
+
+    def request_down(self, run: str) -> None:
+        self.cluster.scale(self.name, 0, self.namespace)
+
+    def wait_until_down(self, before: Object, timeout_s: float) -> None:
+        def look() -> tuple[bool | None, str]:
+            pods = self.pods(before)
+            return (None if pods else True), "; ".join(map(describe_pod, pods))
+
+        self.cluster.wait_until(f"pods of {self.name} gone", look, timeout_s)
+
+    def pods(self, found: Object) -> list[Object]:
+        return self.cluster.list("Pod", self.namespace, labels=selector_text(found["spec"]["selector"]))
+
+    def _replicas_before(self, found: Object) -> int:
+        recorded = annotations_of(found).get(REPLICAS, "")
+        if not recorded.isdigit():
+            raise OutageError(f"{self}: cannot read its annotation {REPLICAS}: {recorded!r}", hint="scale it by hand")
+        return int(recorded)
+
+    def is_down(self, found: Object) -> bool:
+        return self._replicas_before(found) > 0 and replicas_of(found) == 0
+
+    def state(self, found: Object) -> str:
+        return f"{self._replicas_before(found) if self.is_down(found) else replicas_of(found)} replicas"
+
+    def request_restore(self, found: Object) -> None:
+        self.cluster.scale(self.name, self._replicas_before(found), self.namespace)
+
+    def wait_until_restored(self, found: Object, timeout_s: float) -> None:
+        """Wait until its replicas are ready, however many somebody else or its autoscaler wants by now."""
+        self.cluster.wait_for_rollout(self.namespace, [self.name], timeout_s=timeout_s)
+
+    def restoring_patch(self, found: Object) -> list[Object]:
+        path = "/spec/replicas"
+        return [{"op": "test", "path": path, "value": 0}, {"op": "replace", "path": path, "value": replicas_of(found)}]
+
+
+def leads_to(service: Object, deployment: Object) -> bool:
+    """Tell whether a Service selects a Deployment's pods, or will when it is restored."""
+    selector = _own_selector(service)
+    return bool(selector) and selects({"matchLabels": selector}, labels_of(deployment["spec"]["template"]))
+
+
+def _own_selector(service: Object) -> dict[str, str]:
+    return {key: value for key, value in (service["spec"].get("selector") or {}).items() if key != SELECTOR_KEY}
+
+
+class ServiceTarget(Target):
+    """Down: without endpoints, by one more key in its selector, while the pods behind it run on.
+
+    A pod's own Ready condition belongs to its kubelet, which writes it again within seconds; probes and labels cannot
+    be changed without new pods. With this key the endpoints go from the EndpointSlices as they do when pods are not
+    ready, and come back when it goes.
+    """
+
+    kind = "Service"
+
+    def before(self, found: Object) -> dict[str, str]:
+        return {}
+
+    def request_down(self, run: str) -> None:
+        self.patch({"spec": {"selector": {SELECTOR_KEY: run}}})
+
+    def wait_until_down(self, before: Object, timeout_s: float) -> None:
+        self.wait_for_endpoints(0, timeout_s)
+
+    def wait_for_endpoints(self, least: int, timeout_s: float) -> None:
+        """Wait until there are ``least`` ready endpoints or more; for 0 until there is none."""
+
+        def look() -> tuple[bool | None, str]:
+            count = self.ready_endpoints()
+            return (True if (count >= least if least else not count) else None), f"{count} ready endpoints"
+
+        self.cluster.wait_until(f"Service {self.name} with {least or 'no'} ready endpoints", look, timeout_s)
+
+    def ready_endpoints(self) -> int:
+        """Return how many of its endpoints are ready in its own cluster."""
+        labels = f"kubernetes.io/service-name={self.name}"
+        slices = self.cluster.list("EndpointSlice", self.namespace, labels=labels)
+        endpoints = [one for found in slices for one in found.get("endpoints") or []]
+        return sum((one.get("conditions") or {}).get("ready", True) is not False for one in endpoints)
+
+    def is_down(self, found: Object) -> bool:
+        return SELECTOR_KEY in (found["spec"].get("selector") or {})
+
+    def state(self, found: Object) -> str:
+        return ""
+
+    def request_restore(self, found: Object) -> None:
+        if self.is_down(self.patch({"spec": {"selector": {SELECTOR_KEY: None}}})):
+            raise OutageError(f"{self}: its selector keeps {SELECTOR_KEY}", hint="take it out by hand")
+
+    def wait_until_restored(self, found: Object, timeout_s: float) -> None:
+        """Wait until all ready pods behind the Service are ready endpoints, however many there are by now."""
+        labels = selector_text({"matchLabels": _own_selector(found)})
+
+        def look() -> tuple[bool | None, str]:
+            pods = self.cluster.list("Pod", self.namespace, labels=labels) if labels else []
+            active = [pod for pod in pods if is_active(pod)]
+            ready, count = sum(map(is_ready, active)), self.ready_endpoints()
+            told = f"{count} ready endpoints, {ready} of {len(active)} pods ready"
+            return (True if count >= ready and (ready or not active) else None), told
+
+        self.cluster.wait_until(f"Service {self.name} with its endpoints", look, timeout_s)
+
+    def restoring_patch(self, found: Object) -> list[Object]:
+        return [{"op": "remove", "path": f"/spec/selector/{json_pointer(SELECTOR_KEY)}"}]
+
+
+def json_pointer(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+KINDS: dict[str, type[Target]] = {one.kind: one for one in (DeploymentTarget, ServiceTarget)}
+"""All that an outage may have changed."""

@@ -1,0 +1,36 @@
+"""Two clusters in which an outage can happen; see ``builders/outage_fleet.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from outage_fleet import NAMESPACE, Controllers, be_a_lab, endpoints, eventually, furnish
+
+from meshbook.clusters import Cluster, Fleet
+
+
+@pytest.fixture
+def served(bare_fleet: Fleet) -> Iterator[Fleet]:
+    """Web and an east-west gateway on both clusters, with controllers. Nothing says that this is a lab."""
+    controllers = [Controllers(cluster) for cluster in bare_fleet]
+    for cluster, controller in zip(bare_fleet, controllers, strict=True):
+        furnish(cluster)
+        controller.start()
+    bare_fleet.wait_for_rollout(NAMESPACE, timeout_s=10)
+    eventually(lambda: all(endpoints(cluster) == 2 for cluster in bare_fleet))
+    yield bare_fleet
+    for controller in controllers:
+        controller.stop()
+
+
+@pytest.fixture
+def fleet(served: Fleet) -> Fleet:
+    """The same on clusters of a lab, which need no word for an outage."""
+    served.each(be_a_lab)
+    return served
+
+
+@pytest.fixture
+def target(fleet: Fleet) -> Cluster:
+    return fleet["cluster1"]
