@@ -1,12 +1,11 @@
-"""Does everything come back? Kill the runner of an outage at random moments, have it healed, and compare.
+"""Is everything restored? Kill the runner of an outage at random moments, run ``meshbook restore``, and compare.
 
-``--runner notebook`` runs stage 3 of the runbook by ``meshbook run``; ``--runner modes`` takes away by every mode, one
+``--runner notebook`` runs stage 3 of the runbook by ``meshbook run``; ``--runner modes`` takes down by every mode, one
 after the other. The moments are spread from a second before the first change to a second after the last. Runner and
-kernel are killed together (SIGKILL), as when the machine goes down. Then ``meshbook restore`` runs in a new process, or
-with ``--healer watchdog`` nobody does anything: the outages have a watchdog, and its deadline is waited for. Everything
-that an outage may touch is compared with how it was: specs, labels and annotations of Deployments, Services and
-autoscalers, ready replicas and ready endpoints. Exit code 1 unless all rounds came back. ``--rounds 20`` takes about
-ten minutes.
+kernel are killed together (SIGKILL), as when the machine goes down. Then ``meshbook restore`` runs in a new process.
+Everything that an outage may touch is compared with how it was: specs, labels and annotations of Deployments, Services
+and autoscalers, Leases, ready replicas and ready endpoints. Exit code 1 unless all rounds came back. ``--rounds 20``
+takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,39 +30,24 @@ REPOSITORY = Path(__file__).parents[1]
 NAMESPACE = "sample"
 PATIENCE_S = 60.0
 SHORT = ("before_s=1", "outage_s=8", "after_s=1")
-WATCHDOG_S = 12.0
-"""Longer than any outage here, so that an undisturbed run does not meet its watchdog."""
 MODES = ("scale-to-zero", "pods-deleted", "readiness-lost", "east-west-down", "cluster-down")
-WITHOUT_WATCHDOG = ("cluster-down",)
-"""Nothing of it is recorded in the cluster: the lab itself ends it."""
 LOOP = """
 import sys, time
 from meshbook import Fleet, outage
 fleet = Fleet.connect()
 given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample", "survivors": tuple(fleet)}
-safeguards = outage.Safeguards(watchdog_s=float(sys.argv[1]))
-for mode in sys.argv[2:]:
-    with outage.outage(outage.Intent(**given, mode=mode, timeout_s=30, safeguards=safeguards)):
+for mode in sys.argv[1:]:
+    with outage.outage(outage.Intent(**given, mode=mode, timeout_s=30)):
         time.sleep(1)
 """
 RECORD = "meshbook.io/"
-JOB = "batch/v1/Job"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Healed:
-    """What was done after a run was killed."""
-
-    away: bool
-    done: bool
-    told: str
+LEASE = "coordination.k8s.io/v1/Lease"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runner", choices=["notebook", "modes"], default="notebook")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), metavar="MODE", help="default: all")
-    parser.add_argument("--healer", choices=["restore", "watchdog"], default="restore")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -74,27 +56,24 @@ def main() -> int:
         environment |= {"CTX_CLUSTER1": "cluster1", "CTX_CLUSTER2": "cluster2"}
         _meshbook(environment, "run", "0", "1", "2", "--out", out)
         fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig)
-        watchdog_s = WATCHDOG_S if arguments.healer == "watchdog" else 0.0
-        modes = [mode for mode in arguments.modes if not watchdog_s or mode not in WITHOUT_WATCHDOG]
-        argv = _argv(arguments.runner, modes, out, watchdog_s)
+        argv = _argv(arguments.runner, arguments.modes, out)
         span_s = _span(fleet, argv, environment)
         _say(f"runs are killed between {span_s[0]:.1f} s and {span_s[1]:.1f} s after their start")
         delays = _delays(arguments.rounds, span_s, arguments.seed)
-        heal = partial(_wait_for_watchdogs, fleet, environment) if watchdog_s else partial(_restore, environment)
-        results = Counter(_round(fleet, argv, environment, heal, delay_s) for delay_s in delays)
+        results = Counter(_round(fleet, argv, environment, delay_s) for delay_s in delays)
         fleet.close()
     good = sum(count for (_, back), count in results.items() if back)
-    for (away, back), count in sorted(results.items()):
-        when = "while something was away" if away else "while nothing was away"
+    for (down, back), count in sorted(results.items()):
+        when = "while something was down" if down else "while nothing was down"
         _say(f"{count:3} killed {when}: {'as before' if back else 'NOT as before'}")
     _say(f"{good} of {arguments.rounds} back as before")
     return 0 if good == arguments.rounds else 1
 
 
-def _argv(runner: str, modes: list[str], out: str, watchdog_s: float) -> list[str]:
+def _argv(runner: str, modes: list[str], out: str) -> list[str]:
     if runner == "modes":
-        return [sys.executable, "-c", LOOP, f"{watchdog_s:g}", *modes]
-    parameters = [word for one in (*SHORT, f"watchdog_s={watchdog_s:g}") for word in ("-p", one)]
+        return [sys.executable, "-c", LOOP, *modes]
+    parameters = [word for one in SHORT for word in ("-p", one)]
     return [sys.executable, "-m", "meshbook", "run", "3", "--out", out, *parameters]
 
 
@@ -112,50 +91,19 @@ def _delays(rounds: int, span_s: tuple[float, float], seed: int) -> Iterator[flo
     yield from parts
 
 
-def _round(
-    fleet: Fleet, argv: list[str], environment: dict[str, str], heal: Callable[[], Healed], delay_s: float
-) -> tuple[bool, bool]:
-    """Kill one run after ``delay_s`` and heal; return (was something away, is all as before)."""
+def _round(fleet: Fleet, argv: list[str], environment: dict[str, str], delay_s: float) -> tuple[bool, bool]:
+    """Kill one run after ``delay_s`` and restore; return (was something down, is all as before)."""
     before = _settled(fleet, None)
     runner = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(delay_s)
     _kill_tree(runner)
-    healed = heal()
+    told = _meshbook(environment, "restore", "-A").strip()
     after = _settled(fleet, before)
     differences = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
-    _say(f"killed after {delay_s:5.1f} s: {healed.told}")
+    _say(f"killed after {delay_s:5.1f} s: {told or 'restore failed'}")
     for name in differences:
         _say(f"  differs: {name}\n    before {before.get(name)}\n    after  {after.get(name)}")
-    return healed.away, healed.done and not differences
-
-
-def _restore(environment: dict[str, str]) -> Healed:
-    told = _meshbook(environment, "restore", "-A").strip()
-    return Healed(away=not told.startswith("nothing to restore"), done=bool(told), told=told or "restore failed")
-
-
-def _wait_for_watchdogs(fleet: Fleet, environment: dict[str, str]) -> Healed:
-    """Leave everything to the watchdogs: wait until none is busy, then delete them as their time to live would.
-
-    What ``meshbook restore`` still brings back after them, they have missed; records of what is there, they leave.
-    """
-    records = list(_recorded(fleet))
-    deadline = time.monotonic() + WATCHDOG_S + PATIENCE_S
-    while any(_busy(job) for cluster in fleet for job in cluster.list(JOB)):
-        if time.monotonic() > deadline:
-            return Healed(away=bool(records), done=False, told="a watchdog is busy still")
-        time.sleep(0.2)
-    jobs = [job["metadata"] for job in fleet["cluster1"].list(JOB)]
-    for metadata in jobs:
-        fleet["cluster1"].delete_object(JOB, metadata["name"], metadata["namespace"])
-    missed = _meshbook(environment, "restore", "-A").strip()
-    told = f"{', '.join(records) or 'nothing'} away, {len(jobs)} watchdogs; then restore said: {missed or 'nothing'}"
-    return Healed(away=bool(records), done=bool(missed) and " restored" not in missed, told=told)
-
-
-def _busy(job: dict[str, Any]) -> bool:
-    ends = (job.get("status") or {}).get("conditions") or []
-    return not any(one["type"] in ("Complete", "Failed") for one in ends)
+    return not told.startswith("nothing to restore"), bool(told) and not differences
 
 
 def _recorded(fleet: Fleet) -> Iterator[str]:
@@ -209,6 +157,8 @@ def _state(fleet: Fleet) -> dict[str, Any]:
                 name = f"{cluster.name} {kind} {metadata['namespace']}/{metadata['name']}"
                 ready = status.get("readyReplicas", 0) if kind == "Deployment" else None
                 state[name] = (found["spec"], metadata.get("labels"), notes, ready)
+        for found in cluster.list(LEASE, NAMESPACE):
+            state[f"{cluster.name} Lease {found['metadata']['name']}"] = True
         for found in cluster.list("EndpointSlice"):
             metadata = found["metadata"]
             service = (metadata.get("labels") or {}).get("kubernetes.io/service-name", "")
@@ -219,7 +169,7 @@ def _state(fleet: Fleet) -> dict[str, Any]:
 
 
 def _span(fleet: Fleet, argv: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Run once undisturbed; return when it changes the first thing and when all is back, with a second around."""
+    """Run once undisturbed; return when it changes the first thing and when all is restored, with a second around."""
     begun, away = time.monotonic(), []
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runner:
         while runner.poll() is None:

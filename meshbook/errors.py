@@ -9,7 +9,7 @@
     │   └── GatheredError            work on several clusters at once failed in some of them; carries all outcomes
     ├── WaitTimeout                  a bounded wait ended; says what it last saw
     ├── FleetError                   the fleet (GKE Hub) refused or did not answer
-    ├── OutageError                  a workload could not be taken away safely, or not be brought back
+    ├── OutageError                  part of a cluster could not be taken down safely, or not be restored
     ├── RunError                     a notebook stopped, or left no verdict
     └── LabError                     the lab could not start, or broke
 
@@ -99,7 +99,7 @@ class FleetError(MeshbookError):
 
 
 class OutageError(MeshbookError):
-    """A workload could not be taken away safely, or could not be brought back."""
+    """Part of a cluster could not be taken down safely, or could not be restored."""
 
 
 class RunError(MeshbookError):

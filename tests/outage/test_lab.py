@@ -21,6 +21,7 @@ from meshbook.settings import Patience
 pytestmark = pytest.mark.envoy
 
 MANIFESTS = Path(__file__).parents[2] / "manifests" / "connectivity"
+LEASE = "coordination.k8s.io/v1/Lease"
 PROGRAM = """
     import sys, time
     from meshbook import Fleet, outage
@@ -91,13 +92,18 @@ def test_a_whole_cluster_goes_down_and_is_restored(fleet: Fleet, target: Cluster
     assert going_on.down_requested <= ended.began.not_before.time <= going_on.down_accepted
 
 
-def test_a_cluster_that_a_killed_run_left_down_is_restored_at_once(fleet: Fleet, lab: launch.LabState) -> None:
+def test_a_cluster_that_a_killed_run_left_down_is_restored_at_once_and_its_lease_deleted(
+    fleet: Fleet, target: Cluster, lab: launch.LabState
+) -> None:
     _kill_a_run_with_the_cluster_down(lab)
     begun = time.monotonic()
-    (restored,) = outage.restore(fleet, "sample")
+    (restored,) = outage.restore_clusters(["cluster1", "cluster2"], lab.kubeconfig)
     assert str(restored) == "cluster1: Cluster cluster1 restored"
     assert time.monotonic() - begun < 5
     assert _answers(fleet, lab)
+    assert len(target.list(LEASE, "sample")) == 1
+    assert outage.restore(fleet, "sample") == []
+    assert target.list(LEASE, "sample") == []
 
 
 def test_the_command_restores_a_cluster_before_it_asks_it(fleet: Fleet, lab: launch.LabState) -> None:
@@ -118,6 +124,7 @@ def test_a_cluster_that_a_killed_run_left_down_comes_back_by_itself(fleet: Fleet
     (fault,) = control.active()
     assert control.wait(fault.id, 15).why_ended == "duration"
     fleet.wait_for_rollout("sample", timeout_s=20)
+    assert outage.restore(fleet, "sample", force=True) == []  # its lease need not be watched here
 
 
 @pytest.mark.parametrize("mode", ["scale-to-zero", "pods-deleted", "readiness-lost", "east-west-down"])
