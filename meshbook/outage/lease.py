@@ -32,7 +32,7 @@ class Lease:
     def __init__(self, intent: Intent, deployment: Object) -> None:
         self._cluster, self._namespace = intent.cluster, intent.namespace
         self._run, self._owner = intent.run, deployment["metadata"]
-        self._name, self._length_s = _name(intent.run), intent.cluster.patience.lease_s
+        self._name, self._length_s = _name(intent.run), intent.cluster.connection.patience.lease_s
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease of {intent.run}", daemon=True)
 
@@ -71,7 +71,7 @@ def living(cluster: Cluster, runs: Iterable[Run]) -> set[Run]:
     """Return which of ``runs`` renew their Lease while it is watched; a dead one's takes the whole length of it."""
     watched = {run: stamp for run in set(runs) if (stamp := last_renewal(cluster, run))}
     alive: set[Run] = set()
-    length_s = cluster.patience.lease_s
+    length_s = cluster.connection.patience.lease_s
     deadline = time.monotonic() + length_s
     while watched and time.monotonic() < deadline:
         pause(length_s / BEATS / BEATS)

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from meshbook.clusters import Cluster, describe_pod
-from meshbook.errors import ClusterError
 from meshbook.objects import Object
 from meshbook.outage.modes import Mode
 from meshbook.outage.records import RECORD, RUN, Check, Intent, object_name
@@ -85,11 +84,7 @@ def checks(intent: Intent, mode: Mode) -> list[Check]:
 def _objections(cluster: Cluster, after_s: float, namespaces: list[str]) -> Iterator[str]:
     if after_s < LEAST_S:
         yield f"watchdog_s is {after_s:g}: less than {LEAST_S:g} s could be over before anything is down"
-    try:
-        cluster.resource(JOB)
-    except ClusterError as error:
-        if error.code != 404:
-            raise
+    if not cluster.has_kind(JOB):
         yield "this cluster has no Jobs (batch/v1)"
         return
     for namespace in namespaces:

@@ -120,7 +120,7 @@ def test_what_a_dead_run_left_is_restored_when_its_lease_has_run_out(fleet: Flee
     begun = time.monotonic()
     (restored,) = outage.restore(target, NAMESPACE, timeout_s=10)
     assert restored.outcome == "restored"
-    assert time.monotonic() - begun >= target.patience.lease_s
+    assert time.monotonic() - begun >= target.connection.patience.lease_s
     assert leases(target) == []
 
 
