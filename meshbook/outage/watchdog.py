@@ -88,7 +88,7 @@ def _objections(cluster: Cluster, after_s: float, namespaces: list[str]) -> Iter
         yield "this cluster has no Jobs (batch/v1)"
         return
     for namespace in namespaces:
-        refused = [f"{verb} {what}" for verb, what in RIGHTS if not cluster.can_i(verb, what, namespace).allowed]
+        refused = [f"{verb} {what}" for verb, what in RIGHTS if not cluster.can_i(verb, what, namespace)]
         if refused:
             yield f"in {namespace} this user may not {', '.join(refused)}"
 
