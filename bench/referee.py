@@ -25,8 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from service_model import EPOCH, KINDS, Trouble, World, rows, world
 
 from meshbook import tables
-from meshbook.analysis.availability import Stream, Window, hidden, streams, windows_of
-from meshbook.analysis.bounds import Gap, gaps
+from meshbook.analysis import Gap, Stream, Window, streams
 
 _BATCH = 100
 _ROUNDING_S = 2e-6
@@ -47,9 +46,9 @@ class Untruth:
 
 def untruths(one: World, stream: Stream) -> Iterator[Untruth]:
     """Yield what ``windows`` says wrongly about one world."""
-    found = windows_of(stream)
-    possible = [*hidden(stream, found), *(gap for window in found for gap in window.others)]
-    assert set(possible) == set(gaps(stream.requests))
+    found = stream.windows
+    possible = [*stream.hidden, *(gap for window in found for gap in window.candidates)]
+    assert set(possible) == set(stream.gaps)
     for off, claim in (*_too_short(one, possible, stream), *_too_much(one, found, stream)):
         if off > _ROUNDING_S:
             yield Untruth(world=one, claim=claim, off=off)
@@ -75,8 +74,8 @@ def _too_much(one: World, found: Iterable[Window], stream: Stream) -> Iterator[t
         shown = shown_by(one, window, slack + stream.prompt)
         first, last = EPOCH + shown[0].start, EPOCH + max(each.end for each in shown)
         yield window.low - (last - first), "a window claims too much"
-        yield first - slack - window.gone, "first_bad lies before the begin"
-        yield window.still - slack - last, "last_bad lies after the end"
+        yield first - slack - window.proof.down_by, "first_bad lies before the begin"
+        yield window.proof.down_until - slack - last, "last_bad lies after the end"
 
 
 def shown_by(one: World, window: Window, slack: float) -> list[Trouble]:
@@ -84,8 +83,8 @@ def shown_by(one: World, window: Window, slack: float) -> list[Trouble]:
 
     A request that was on its way when one ended may fail of the next: what lies closer than an answer takes is one.
     """
-    first = min(gap.start for gap in window.others) - slack
-    last = max(gap.end for gap in window.others) + slack
+    first = min(gap.start for gap in window.candidates) - slack
+    last = max(gap.end for gap in window.candidates) + slack
     return [each for each in one.troubles if EPOCH + each.start <= last and EPOCH + each.end >= first]
 
 
@@ -100,7 +99,7 @@ def measured(worlds: Iterable[World]) -> Iterator[tuple[World, Stream]]:
 def widths(one: World, stream: Stream) -> Iterator[dict[str, object]]:
     """Yield how wide the range of a world's only outage is, where one window shows it."""
     (trouble,) = one.troubles
-    found = [window for window in windows_of(stream) if shown_by(one, window, 0.0)]
+    found = [window for window in stream.windows if shown_by(one, window, 0.0)]
     if len(found) == 1 and found[0].gap.length < one.seconds:
         width = found[0].gap.length - found[0].low
         pace = next(pace for pace in (5, 20, 70, 1000) if one.rate <= pace)
@@ -128,7 +127,7 @@ def main() -> int:
     for first in range(given.first, given.first + given.cases, _BATCH):
         batch = [world(seed, given.kinds, clean=given.clean) for seed in range(first, first + _BATCH)]
         for one, stream in measured(batch):
-            shown += len(windows_of(stream))
+            shown += len(stream.windows)
             wrong += untruths(one, stream)
             wide += widths(one, stream) if given.clean else ()
     sys.stdout.write("".join(f"{each}\n" for each in sorted(wrong, key=lambda each: -each.off)[:40]))

@@ -74,6 +74,11 @@ def only(found: pd.DataFrame) -> pd.Series:
     return found.iloc[0]
 
 
+def downtime(told: pd.DataFrame) -> pd.DataFrame:
+    """Return the downtime of nearly all of what was watched: an outage at its very edge has none."""
+    return analysis.downtime(told, at(1.15), at(18.95))
+
+
 PHASES = [0.013, 0.051, 0.097]
 LENGTHS = [0.05, 0.2, 1.0, 1.05, 3.0, 10.0]
 
@@ -122,10 +127,9 @@ def test_one_good_and_prompt_answer_ends_a_window_and_none_keeps_it_one() -> Non
     assert analysis.outage_windows(frame(refused(5.0, 5.5, beats())))["failed"].tolist() == [5]
 
 
-def test_a_window_counts_what_was_sent_failed_and_slow_and_the_longest_silence() -> None:
+def test_a_window_counts_what_was_sent_failed_and_slow() -> None:
     found = only(analysis.outage_windows(frame(frozen(5.01, 7.96, beats()), error_ms=3)))
     assert (found["kind"], found["failed"], found["slow"], found["sent"]) == ("failed", 19, 10, 29)
-    assert found["longest_gap_ms"] == pytest.approx(2960, abs=1)
     assert found["last_good"] == at(4.997)
 
 
@@ -139,7 +143,6 @@ def test_a_slow_request_that_others_overtake_proves_no_outage() -> None:
 def test_a_service_that_is_always_slow_is_not_away() -> None:
     told = frame([Sent(send, 0.3) for send in beats()])
     assert analysis.outage_windows(told).empty
-    assert only(analysis.coverage(told))["prompt_ms"] == 1500
 
 
 def test_a_version_far_away_is_not_slow_beside_a_near_one() -> None:
@@ -151,30 +154,29 @@ def test_a_version_far_away_is_not_slow_beside_a_near_one() -> None:
 def test_sources_are_measured_each_on_its_own() -> None:
     both = pd.concat([frame(refused(5.0, 6.0, beats()), source="a"), frame([Sent(s) for s in beats()], source="b")])
     assert analysis.outage_windows(both)["source"].tolist() == ["a"]
-    assert analysis.coverage(both)["windows"].tolist() == [1, 0]
+    assert downtime(both)["windows"].tolist() == [1, 0]
 
 
 # ---- what was not seen
 
 
 def test_none_seen_is_reported_as_below_what_the_sends_leave_open() -> None:
-    found = only(analysis.coverage(frame([Sent(send) for send in beats()])))
-    assert (found["windows"], found["sent"], found["failed"]) == (0, 200, 0)
-    assert found["detection_limit_ms"] == pytest.approx(1000 * (BEAT_S + USUAL_S), abs=0.2)
+    found = only(downtime(frame([Sent(send) for send in beats()])))
+    assert (found["windows"], found["sent"], found["failed"], found["low_ms"]) == (0, 178, 0, 0)
+    assert found["high_ms"] == pytest.approx(1000 * (BEAT_S + USUAL_S), abs=0.2)
 
 
 def test_late_dropped_and_lost_requests_and_slow_answers_widen_what_may_be_unseen() -> None:
     told = [Sent(send, error="dropped" if 5 < send < 5.25 else "") for send in beats()]
-    found = only(analysis.coverage(frame(told)))
-    assert (found["unknown"], found["detection_limit_ms"]) == (2, pytest.approx(305, abs=0.2))
+    assert only(downtime(frame(told)))["high_ms"] == pytest.approx(305, abs=0.2)
     slow = frame([Sent(send, 0.03) for send in beats()])
-    assert only(analysis.coverage(slow))["detection_limit_ms"] == pytest.approx(130, abs=0.2)
+    assert only(downtime(slow))["high_ms"] == pytest.approx(130, abs=0.2)
 
 
 def test_a_freeze_too_short_to_notice_is_shorter_than_what_is_said_to_be_unseen() -> None:
     told = frame(frozen(5.01, 5.06, beats()))
     assert analysis.outage_windows(told).empty
-    assert only(analysis.coverage(told))["detection_limit_ms"] >= 50
+    assert only(downtime(told))["high_ms"] >= 50
 
 
 def test_an_outage_without_an_end_or_a_begin_has_no_upper_bound() -> None:
@@ -189,16 +191,46 @@ def test_an_outage_without_an_end_or_a_begin_has_no_upper_bound() -> None:
 def test_lost_rows_say_nothing_for_good_or_ill() -> None:
     told = frame([Sent(send, error="lost" if 5 < send < 6 else "") for send in beats()])
     assert analysis.outage_windows(told).empty
-    assert only(analysis.coverage(told))["detection_limit_ms"] > 1000
+    assert only(downtime(told))["high_ms"] > 1000
 
 
 def test_nothing_at_all_gives_empty_tables() -> None:
     nothing = tables.empty(tables.ANSWERS)
     assert analysis.outage_windows(nothing).empty
-    assert analysis.coverage(nothing).empty
+    assert downtime(nothing).empty
     assert analysis.calibrate(nothing, []).empty
-    alone = only(analysis.coverage(frame([Sent(0, error="refused")])))
-    assert pd.isna(alone["detection_limit_ms"])
+    assert pd.isna(only(downtime(frame([Sent(1.5, error="refused")])))["high_ms"])
+
+
+# ---- unavailable and degraded
+
+
+def test_an_outage_in_pieces_is_unavailable_for_the_pieces_and_degraded_from_the_first_to_the_last() -> None:
+    torn = [Sent(send, 0.001, "refused") if 5 < send < 10 and n % 4 else Sent(send) for n, send in enumerate(beats())]
+    found = only(downtime(frame(torn)))
+    assert found["windows"] == 13
+    assert 2000 < found["low_ms"] < found["high_ms"] <= found["degraded_high_ms"]
+    assert 4700 < found["degraded_low_ms"] <= 5000 <= found["degraded_high_ms"] < 5300
+
+
+def test_an_outage_in_one_piece_is_degraded_for_as_long_as_it_is_unavailable() -> None:
+    found = only(downtime(frame(refused(5.0, 8.0, beats()))))
+    assert (found["windows"], found["failed"]) == (1, 30)
+    assert (found["low_ms"], found["high_ms"]) == (found["degraded_low_ms"], found["degraded_high_ms"])
+
+
+def test_late_answers_alone_are_no_window_and_what_lies_outside_the_time_is_not_told() -> None:
+    late = only(downtime(frame([Sent(send, 0.9 if send == 5.0 else USUAL_S) for send in beats()])))
+    assert (late["windows"], late["low_ms"]) == (0, 0)
+    assert late["high_ms"] == pytest.approx(205, abs=1)
+    before = only(downtime(frame(refused(0.0, 0.5, beats()))))
+    assert (before["windows"], before["failed"]) == (0, 0)
+
+
+def test_where_most_requests_were_lost_the_length_is_unknown() -> None:
+    told = frame([Sent(send, error="lost" if send > 4 else "") for send in beats()])
+    told["scheduled"] = [at(send) for send in beats()]
+    assert pd.isna(only(downtime(told))["low_ms"])
 
 
 # ---- clocks

@@ -21,7 +21,7 @@ class Pebble:
     note: str | None = None
 
 
-DECLARED = [found for name in tables.__all__ if isinstance(found := getattr(tables, name), tables.Table)]
+DECLARED = [found for found in vars(tables).values() if isinstance(found, tables.Table)]
 
 
 @pytest.mark.parametrize("table", DECLARED, ids=lambda table: table.name)
@@ -108,11 +108,7 @@ def test_a_frame_of_mixed_or_foreign_records_is_refused() -> None:
     ids=["v4", "v4 with port", "v6", "clock and pod", "code and version"],
 )
 def test_addresses_and_nothing_else_are_hidden(text: str, hidden: str) -> None:
-    frame = tables.from_rows([{"detail": text, "code": 200}], tables.ANSWERS)
-    masked = tables.without_addresses(frame)
-    assert masked["detail"].tolist() == [hidden]
-    assert masked["code"].tolist() == [200]
-    assert frame["detail"].tolist() == [text]
+    assert tables.hide_addresses(text) == hidden
 
 
 def test_the_readable_form_shows_no_address_and_no_missing_value_marks() -> None:

@@ -3,10 +3,16 @@
 Told by what proxies logged and what API servers showed, with the source of each statement beside it. A proxy that sends
 a request to a good endpoint at once has been saved by news of the endpoints (or by luck), one that tries again by its
 retry policy. What the log does not tell stays unknown: Envoy's own view of an endpoint's health is in no access log.
+
+Two forms of log are read: JSON with Istio's names (``accessLogEncoding: JSON``), and Istio's default text. Neither
+counts the tries of a request; a mesh does whose ``accessLogFormat`` adds ``%UPSTREAM_REQUEST_ATTEMPT_COUNT%``, in JSON
+under the name ``upstream_request_attempt_count``, in text as a number at the end of the line.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +22,25 @@ from typing import Any
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.accesslog import AccessLogs
 
-_CALLERS = {"sidecar": "callers' sidecars", "gateway": "ingress gateways"}
+EAST_WEST_PORT = "15443"
+_ATTEMPTS = "upstream_request_attempt_count"
+_QUOTED = r'"((?:[^"\\]|\\.)*)"'
+
+
+def _quoted(name: str) -> str:
+    return _QUOTED.replace("(", f"(?P<{name}>", 1)
+
+
+_TEXT = re.compile(
+    rf"\[(?P<start_time>[^\]]+)\] {_quoted('request')} (?P<response_code>\d+) (?P<response_flags>\S+)"
+    rf" (?P<response_code_details>\S+) \S+ {_QUOTED} \S+ \S+ (?P<duration>\S+) \S+ {_QUOTED} {_QUOTED}"
+    rf" {_quoted('request_id')} {_QUOTED} {_quoted('upstream_host')} (?P<upstream_cluster>\S+)(?P<rest>.*)"
+)
+_COUNT_AT_END = re.compile(r" \S+ \S+ \S+ \S+ \S+ (\d+)\s*$")
+_CLIENTS = {"sidecar": "clients' sidecars", "gateway": "ingress gateways"}
 _FLAGS = {
-    "DC": "caller gave up",
+    "DC": "client gave up",
     "LR": "connection reset by the proxy itself",
     "NC": "no such cluster",
     "NR": "no route",
@@ -31,6 +51,35 @@ _FLAGS = {
     "URX": "all tries used up",
     "UT": "endpoint too slow",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessLogs:
+    """What the proxies told: ACCESS, and what could not be had."""
+
+    frame: pd.DataFrame
+    pods: int
+    """Proxies whose log was read."""
+    silent: tuple[str, ...] = ()
+    """Proxies that printed no line that can be read as an access log."""
+    unread: tuple[str, ...] = ()
+    """Proxies and namespaces that could not be asked."""
+
+    @property
+    def counts_attempts(self) -> bool:
+        """Whether the logs tell how many times a request was tried."""
+        return bool(self.frame["attempts"].notna().any())
+
+    @property
+    def words(self) -> str:
+        """One sentence on where this is known from."""
+        if not self.pods:
+            return "no access log: no proxy could be asked for its own"
+        if self.frame.empty:
+            return f"access logs of {self.pods} proxies: none of them prints any (is meshConfig.accessLogFile set?)"
+        counted = "tries counted" if self.counts_attempts else "tries not told by this log format"
+        without = f"; not those of {', '.join(self.unread)}" if self.unread else ""
+        return f"access logs of {self.pods} proxies, {counted}{without}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,26 +108,81 @@ class Evidence:
     balancer: LoadBalancer | None = None
 
 
+def parse_access_log(line: str) -> dict[str, object] | None:
+    """Return what a line tells as columns of ACCESS (all but context, pod and role); None where it is no access log."""
+    fields = _json(line) if line.startswith("{") else _text(line)
+    try:
+        return fields and _columns({name: value for name, value in fields.items() if value not in (None, "", "-")})
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _json(line: str) -> dict[str, Any] | None:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) and "response_flags" in fields else None
+
+
+def _text(line: str) -> dict[str, Any] | None:
+    match = _TEXT.match(line)
+    if match is None:
+        return None
+    fields: dict[str, Any] = match.groupdict()
+    words = fields.pop("request").split(" ")
+    count = _COUNT_AT_END.fullmatch(fields.pop("rest"))
+    return {**fields, "path": words[1] if len(words) == 3 else "", _ATTEMPTS: count[1] if count else None}
+
+
+def _columns(fields: Mapping[str, Any]) -> dict[str, object]:
+    hop, service = _hop_and_service(str(fields.get("upstream_cluster", "")))
+    host, code = str(fields.get("upstream_host", "")), int(fields.get("response_code", 0))
+    network = "other network" if host.rpartition(":")[2] == EAST_WEST_PORT else "same network"
+    return {
+        "time": datetime.fromisoformat(str(fields["start_time"])),
+        "hop": hop,
+        "path": str(fields.get("path", "")),
+        "code": code or None,
+        "flags": str(fields.get("response_flags", "")),
+        "details": str(fields.get("response_code_details", "")),
+        "attempts": int(fields[_ATTEMPTS]) if _ATTEMPTS in fields else None,
+        "upstream": network if host and hop != "unrouted" else "",
+        "service": service,
+        "duration_ms": float(fields["duration"]) if "duration" in fields else None,
+        "request_id": str(fields.get("request_id", "")),
+    }
+
+
+def _hop_and_service(cluster: str) -> tuple[str, str]:
+    """Return what Envoy's cluster name tells: ``outbound|5000||host`` is Istio's, ``outbound_.5000_._.host`` an SNI."""
+    if cluster.startswith("outbound_."):
+        return "passthrough", cluster.split("_.")[-1]
+    direction, _, rest = cluster.partition("|")
+    return (direction, rest.rpartition("|")[2]) if direction in ("outbound", "inbound") else ("unrouted", "")
+
+
 def attribute(evidence: Evidence) -> pd.DataFrame:
     """Return ATTRIBUTION: endpoints first, then the proxies on the way of a request, the load balancer last."""
-    rows = [*_endpoints(evidence), *_proxies(evidence), *_passed(evidence), _balancer(evidence.balancer)]
+    frame = tables.conform(evidence.logs.frame, tables.ACCESS)
+    inside = frame["time"].between(evidence.since, evidence.until) & frame["service"].str.startswith(evidence.service)
+    lines = frame[inside]
+    endpoints = [
+        {"layer": "mesh endpoints", "context": context, "did": words, "known_by": f"API server of {context}"}
+        for context, words in evidence.endpoints.items()
+    ]
+    rows = [*endpoints, *_proxies(lines, evidence.logs), *_passed(lines), _balancer(evidence.balancer)]
     return tables.from_rows(rows, tables.ATTRIBUTION)
 
 
-def _endpoints(evidence: Evidence) -> Iterator[dict[str, Any]]:
-    for context, words in evidence.endpoints.items():
-        yield {"layer": "mesh endpoints", "context": context, "did": words, "known_by": f"API server of {context}"}
-
-
-def _proxies(evidence: Evidence) -> Iterator[dict[str, Any]]:
-    inside = _during(evidence)
-    ours = inside[(inside["hop"] == "outbound") & inside["service"].str.startswith(evidence.service)]
-    for (role, context), lines in ours.groupby(["role", "context"], sort=True):
-        known_by = evidence.logs.words if evidence.logs.counts_attempts else f"{evidence.logs.words}; best effort"
-        yield {"layer": _CALLERS[str(role)], "context": context, "known_by": known_by, **_counted(lines)}
+def _proxies(lines: pd.DataFrame, logs: AccessLogs) -> Iterator[dict[str, Any]]:
+    ours = lines[lines["hop"] == "outbound"]
+    for (role, context), some in ours.groupby(["role", "context"], sort=True):
+        known_by = logs.words if logs.counts_attempts else f"{logs.words}; best effort"
+        yield {"layer": _CLIENTS[str(role)], "context": context, "known_by": known_by, **_counted(some)}
     if ours.empty:
         did = "not known: no log of theirs was read"
-        yield {"layer": _CALLERS["sidecar"], "did": did, "known_by": evidence.logs.words}
+        yield {"layer": _CLIENTS["sidecar"], "did": did, "known_by": logs.words}
 
 
 def _counted(lines: pd.DataFrame) -> dict[str, Any]:
@@ -88,7 +192,7 @@ def _counted(lines: pd.DataFrame) -> dict[str, Any]:
     bad = lines[~good]
     counts: dict[str, Any] = {"at_once": int(good.sum()) - retried, "by_retry": retried} if told else {}
     words = [f"{counts['at_once']} answered at once, {retried} by a retry" if told else f"{int(good.sum())} answered"]
-    words += [f"{len(bad)} not saved ({flag_words(bad['flags'].tolist())})"] if len(bad) else []
+    words += [f"{len(bad)} not saved ({_flag_words(bad['flags'].tolist())})"] if len(bad) else []
     return {
         "requests": len(lines),
         **counts,
@@ -98,20 +202,18 @@ def _counted(lines: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def flag_words(flags: Sequence[str]) -> str:
+def _flag_words(flags: Sequence[str]) -> str:
     """Return response flags counted and in words: ``UF endpoint not reached 3×``."""
     single = Counter(flag for one in flags for flag in (one.split(",") if one else ["no flag"]))
     return ", ".join(" ".join(filter(None, (flag, _FLAGS.get(flag, ""), f"{n}×"))) for flag, n in single.most_common())
 
 
-def _passed(evidence: Evidence) -> Iterator[dict[str, Any]]:
+def _passed(lines: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Tell of east-west gateways, which see connections and no requests."""
-    inside = _during(evidence)
-    passed = inside[(inside["hop"] == "passthrough") & inside["service"].str.startswith(evidence.service)]
-    for context, lines in passed.groupby("context", sort=True):
-        broken = lines[lines["flags"] != ""]
-        words = f"{len(lines)} connection{'s' if len(lines) != 1 else ''} ended in that time"
-        words += f", {len(broken)} of them broken ({flag_words(broken['flags'].tolist())})" if len(broken) else ""
+    for context, some in lines[lines["hop"] == "passthrough"].groupby("context", sort=True):
+        broken = some[some["flags"] != ""]
+        words = f"{len(some)} connection{'s' if len(some) != 1 else ''} ended in that time"
+        words += f", {len(broken)} of them broken ({_flag_words(broken['flags'].tolist())})" if len(broken) else ""
         known_by = "its access log; it passes TLS on and sees no requests"
         yield {"layer": "east-west gateway", "context": context, "did": words, "known_by": known_by}
 
@@ -121,7 +223,9 @@ def _balancer(balancer: LoadBalancer | None) -> dict[str, Any]:
     if balancer is None or not balancer.gateways:
         return row | {"did": "not known", "known_by": "its backends were not looked at"}
     known = [f"{context} {up} of {n}" for context, (up, n) in balancer.gateways.items()]
-    ready = ", ".join([*known, *(f"{context} not known, its API server was silent" for context in balancer.silent)])
+    ready = ", ".join(
+        [*known, *(f"{context} not known, its API server was unreachable" for context in balancer.silent)]
+    )
     all_up = not balancer.silent and all(up == n and n for up, n in balancer.gateways.values())
     word = "had no reason to move traffic" if all_up else "may have moved traffic"
     check = balancer.health_check or "an unknown port"
@@ -129,8 +233,3 @@ def _balancer(balancer: LoadBalancer | None) -> dict[str, Any]:
         "did": f"{word}: it asks the ingress gateways ({check}), not the application; ready gateways: {ready}",
         "known_by": "pods and BackendConfig; its own view of health is told by its cloud, not by Kubernetes",
     }
-
-
-def _during(evidence: Evidence) -> pd.DataFrame:
-    frame = tables.conform(evidence.logs.frame, tables.ACCESS)
-    return frame[frame["time"].between(evidence.since, evidence.until)]

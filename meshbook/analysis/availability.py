@@ -1,10 +1,11 @@
-"""Rows of an open loop to outage windows, one list per source and path. Pure.
+"""How long a service was unavailable, out of the rows of an open loop: each source and path on its own. Pure.
 
 A window is a run of requests, in the order of their sending, without a good and prompt answer among them: one such
-answer ends it, so two windows have at least one between them. Its edges are ranges: the service went away between
-``last_good`` and ``first_bad`` and was back between ``last_bad`` and ``first_good``. Its length is a range too, from
-what requests prove to what they leave possible (``evidence``), both widened by the error of their time stamps. The
-edges are widened by the sender's clock error as well; the length is not, since an offset shifts both edges alike.
+answer ends it, so two windows have at least one between them. Its edges and its length are ranges, from what requests
+prove to what they leave possible (``bounds``), widened by the error of their time stamps. The edges are widened by the
+sender's clock error as well; the length is not, since an offset shifts both edges alike.
+
+How true the ranges are is in ``calibration``, what they mean for a claim in ``claims``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,64 +21,21 @@ from functools import cached_property
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.bounds import Away, Gap, Request, gaps, proofs, requests_of
-from meshbook.analysis.latency import margin_of, prompt_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stream:
-    """The requests of one source and path, and what they say about the service's pace."""
-
-    source: str
-    path: str
-    requests: tuple[Request, ...]
-    prompt: float
-    clock_error: float
-    unknown: int
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame, prompt_ms: float | None) -> Stream:
-        requests = tuple(requests_of(rows))
-        clock = rows["clock_error_ms"].astype("float64").max()
-        return cls(
-            source=str(rows["source"].iloc[0]),
-            path=str(rows["path"].iloc[0]),
-            requests=requests,
-            prompt=prompt_of(rows) if prompt_ms is None else prompt_ms / 1000,
-            clock_error=0.0 if math.isnan(clock) else float(clock) / 1000,
-            unknown=len(rows) - len(requests),
-        )
-
-    @cached_property
-    def sent(self) -> list[float]:
-        return [request.sent for request in self.requests]
-
-    @cached_property
-    def arrivals(self) -> list[float]:
-        """When good answers arrived, in order."""
-        return sorted(request.end for request in self.requests if request.good)
-
-    def longest_silence(self, gap: Gap) -> float | None:
-        """Return the longest time in s between two good answers that arrived one after the other around ``gap``."""
-        first, last = bisect_left(self.arrivals, gap.start), bisect_right(self.arrivals, gap.end)
-        around = self.arrivals[max(0, first - 1) : last + 1]
-        return max((b - a for a, b in itertools.pairwise(around)), default=None)
+from meshbook.analysis.bounds import Gap, Proof, Request, gaps, margin_of, prompt_of, proved, requests_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """One outage, in Unix times and seconds."""
+    """One outage as a source saw it, in Unix times and seconds."""
 
     gap: Gap
     """The longest stretch that is possible."""
-    others: tuple[Gap, ...]
+    candidates: tuple[Gap, ...]
     """All that are possible, since an answer that came late proves little about when the service was there."""
-    gone: float
-    """When it had gone, at the latest."""
-    still: float
-    """Until when it was gone, at least."""
+    proof: Proof
+    """What is proved within ``gap``; as wide as it where nothing is."""
     low: float
-    """The longest time that it was away for, at least."""
+    """The longest time that it was down for, at least."""
     requests: tuple[Request, ...]
     """Those without a good and prompt answer, in the order of their sending."""
 
@@ -86,70 +44,144 @@ class Window:
         return sum(not request.good for request in self.requests)
 
 
-def streams(frame: pd.DataFrame, prompt_ms: float | None = None) -> list[Stream]:
-    """Return what ``frame`` (ANSWERS) holds by source and path."""
-    return [stream for stream, _ in streams_and_rows(frame, prompt_ms)]
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The service was down for ``low_s`` at least and ``high_s`` at most (infinite: its begin or end was not seen)."""
+
+    source: str
+    path: str
+    low_s: float
+    high_s: float
+    window: Window | None = None
+    """What shows it; None where nothing does, and it may not have been at all."""
+
+    @property
+    def failed(self) -> int:
+        return self.window.failed if self.window else 0
+
+    @property
+    def slow(self) -> int:
+        return len(self.window.requests) - self.failed if self.window else 0
 
 
-def streams_and_rows(frame: pd.DataFrame, prompt_ms: float | None = None) -> Iterator[tuple[Stream, pd.DataFrame]]:
-    answers = tables.conform(frame, tables.ANSWERS)
-    for _, rows in answers.groupby(["source", "path"], sort=True):
-        yield Stream.of(rows, prompt_ms), rows
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """The requests of one source and path, and what follows from them."""
+
+    source: str
+    path: str
+    rows: pd.DataFrame
+    """ANSWERS, those without a result among them."""
+    requests: tuple[Request, ...]
+    prompt: float
+    """Seconds within which the service answers when nothing is wrong."""
+    clock_error: float
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Stream:
+        return cls(
+            source=str(rows["source"].iloc[0]),
+            path=str(rows["path"].iloc[0]),
+            rows=rows,
+            requests=tuple(requests_of(rows)),
+            prompt=prompt_of(rows),
+            clock_error=float(tables.clock_errors_ms(rows).max()) / 1000,
+        )
+
+    @cached_property
+    def sent(self) -> list[float]:
+        return [request.sent for request in self.requests]
+
+    @cached_property
+    def gaps(self) -> list[Gap]:
+        """Every stretch that the service may have been down for."""
+        return gaps(self.requests)
+
+    @cached_property
+    def hidden(self) -> list[Gap]:
+        """Those of them that no window shows."""
+        shown = {gap for window in self.windows for gap in window.candidates}
+        return [gap for gap in self.gaps if gap not in shown]
+
+    @cached_property
+    def margin(self) -> float:
+        """Seconds within which the service surely answers while it is there."""
+        return margin_of(self.requests, [_around(candidates) for _, candidates in self._runs], self.prompt)
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        """The windows in their order."""
+        found = []
+        for run, candidates in self._runs:
+            around = _around(candidates)
+            near = self.requests[bisect_left(self.sent, around.start) : bisect_right(self.sent, around.end)]
+            proofs = [proved(near, gap, self.margin) for gap in candidates]
+            found.append(_window(self.requests[run.start : run.stop], candidates, proofs))
+        return found
+
+    @cached_property
+    def _runs(self) -> list[tuple[range, list[Gap]]]:
+        """Places of requests that follow each other without a good and prompt answer, and what is possible there."""
+        good = [-1, *(place for place, request in enumerate(self.requests) if request.good)]
+        prompt = [request.good and request.end - request.sent <= self.prompt for request in self.requests]
+        found = []
+        for calm, places in itertools.groupby(range(len(prompt)), lambda place: prompt[place]):
+            if not calm:
+                run = list(places)
+                gaps = self.gaps[bisect_left(good, run[0]) - 1 : bisect_left(good, run[-1] + 1)]
+                found.append((range(run[0], run[-1] + 1), gaps))
+        return found
+
+    def estimates(self, start: float, end: float) -> list[Estimate]:
+        """Return how long it may have been down at a time that touches the one given (Unix times).
+
+        One for each window; one for the longest outage that none of them shows; and an open one with an infinite end
+        for each part of that time before the first good answer or after the last.
+        """
+
+        def touches(gap: Gap) -> bool:
+            return gap.start - self.clock_error <= end and gap.end + self.clock_error >= start
+
+        def estimate(low_s: float, high_s: float, window: Window | None = None) -> Estimate:
+            return Estimate(source=self.source, path=self.path, low_s=low_s, high_s=high_s, window=window)
+
+        seen = [each for each in self.windows if any(map(touches, each.candidates))]
+        unseen = [gap.length for gap in self.hidden if touches(gap)]
+        found = [estimate(window.low, window.gap.length, window) for window in seen]
+        found += [estimate(0.0, length) for length in unseen if math.isinf(length)]
+        return [*found, estimate(0.0, max(filter(math.isfinite, unseen), default=0.0))]
 
 
-def outage_windows(frame: pd.DataFrame, *, prompt_ms: float | None = None) -> pd.DataFrame:
-    """Return WINDOWS: every time that a source of ``frame`` (ANSWERS) found the service away, with error bars.
-
-    An answer that took longer than ``prompt_ms`` is slow and part of a window; by default five times what is
-    usual for that source, and at least 60 ms. No window at all does not mean no outage: ``coverage`` says
-    how long one can have been.
-    """
-    rows = [
-        _row(stream, number, window)
-        for stream in streams(frame, prompt_ms)
-        for number, window in enumerate(windows_of(stream), 1)
-    ]
-    return tables.from_rows(rows, tables.WINDOWS)
+def _around(candidates: Sequence[Gap]) -> Gap:
+    return Gap(start=candidates[0].start, end=max(gap.end for gap in candidates))
 
 
-def windows_of(stream: Stream) -> list[Window]:
-    """Return the windows of one stream in their order."""
-    every, runs = stream.requests, list(_runs(stream.requests, stream.prompt))
-    good = [-1, *(n for n, r in enumerate(every) if r.good)]
-    possible = gaps(every)
-    candidates = [possible[bisect_left(good, run.start) - 1 : bisect_left(good, run.stop)] for run in runs]
-    disturbed = [Gap(start=some[0].start, end=max(gap.end for gap in some)) for some in candidates]
-    margin = margin_of(every, disturbed, stream.prompt)
-    found = []
-    for run, some, around in zip(runs, candidates, disturbed, strict=True):
-        first, last = bisect_left(stream.sent, around.start), bisect_right(stream.sent, around.end)
-        proved = [_proved(every[first:last], gap, margin) for gap in some]
-        found.append(_window(every[run.start : run.stop], some, proved))
-    return found
-
-
-def _runs(requests: Sequence[Request], prompt: float) -> Iterator[range]:
-    """Yield the places of requests that follow each other without a good and prompt answer."""
-    for calm, places in itertools.groupby(range(len(requests)), lambda n: requests[n].is_prompt(prompt)):
-        if not calm:
-            run = list(places)
-            yield range(run[0], run[-1] + 1)
-
-
-def _window(requests: tuple[Request, ...], candidates: Sequence[Gap], proved: Sequence[Away | None]) -> Window:
+def _window(requests: tuple[Request, ...], candidates: Sequence[Gap], proofs: Sequence[Proof | None]) -> Window:
     longest = max(candidates, key=lambda gap: gap.length)
-    low = max((away.still - away.gone for away in proved if away), default=0.0)
-    nothing = Away(gone=max(gap.end for gap in candidates), still=candidates[0].start)
-    away = proved[candidates.index(longest)] or nothing
+    nothing = Proof(down_by=_around(candidates).end, down_until=candidates[0].start)
     return Window(
-        gap=longest, others=tuple(candidates), gone=away.gone, still=away.still, low=max(0.0, low), requests=requests
+        gap=longest,
+        candidates=tuple(candidates),
+        proof=proofs[candidates.index(longest)] or nothing,
+        low=max([0.0, *(proof.length for proof in proofs if proof)]),
+        requests=requests,
     )
 
 
-def _proved(requests: Sequence[Request], gap: Gap, margin: float) -> Away | None:
-    """Return when the service had gone at the latest and was still gone at least, within one possible stretch."""
-    found = list(proofs([each for each in requests if gap.start <= each.sent <= gap.end], gap, margin))
-    return Away(gone=min(each.gone for each in found), still=max(each.still for each in found)) if found else None
+def streams(frame: pd.DataFrame) -> list[Stream]:
+    """Return what ``frame`` (ANSWERS) holds, by source and path."""
+    answers = tables.conform(frame, tables.ANSWERS)
+    return [Stream.of(rows) for _, rows in answers.groupby(["source", "path"], sort=True)]
+
+
+def outage_windows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return WINDOWS: every time that a source of ``frame`` (ANSWERS) found the service unavailable, with error bars.
+
+    An answer that took more than five times what is usual for its source, and more than 60 ms, is slow and part of a
+    window. No window at all does not mean no outage: ``downtime`` says how long one can have been.
+    """
+    rows = (_row(stream, *place) for stream in streams(frame) for place in enumerate(stream.windows, 1))
+    return tables.from_rows(rows, tables.WINDOWS)
 
 
 def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
@@ -160,64 +192,57 @@ def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
         "number": number,
         "kind": "failed" if window.failed else "slow",
         "last_good": _moment(gap.start - clock),
-        "first_bad": _moment(min(window.gone, gap.end) + clock),
-        "last_bad": _moment(window.still - clock),
+        "first_bad": _moment(min(window.proof.down_by, gap.end) + clock),
+        "last_bad": _moment(window.proof.down_until - clock),
         "first_good": _moment(gap.end + clock),
-        "low_ms": floor_ms(window.low),
-        "high_ms": ceil_ms(gap.length),
+        "low_ms": _floor_ms(window.low),
+        "high_ms": _ceil_ms(gap.length),
         "sent": bisect_left(stream.sent, gap.end) - bisect_left(stream.sent, window.requests[0].sent),
         "failed": window.failed,
         "slow": len(window.requests) - window.failed,
-        "longest_gap_ms": in_ms(stream.longest_silence(gap)),
     }
 
 
-def coverage(frame: pd.DataFrame, *, prompt_ms: float | None = None) -> pd.DataFrame:
-    """Return COVERAGE: what each source watched, and how long an outage can have been that no window shows."""
-    return tables.from_rows((_coverage(stream) for stream in streams(frame, prompt_ms)), tables.COVERAGE)
+def downtime(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
+    """Return DOWNTIME: for each source and path of ``frame`` (ANSWERS), how long it was without the service between.
+
+    Late answers alone are no outage for sure: they widen what can have been, and count as no window.
+    """
+    return tables.from_rows((_downtime(stream, start, end) for stream in streams(frame)), tables.DOWNTIME)
 
 
-def _coverage(stream: Stream) -> dict[str, object]:
-    good = [request for request in stream.requests if request.good]
-    windows = windows_of(stream)
+def _downtime(stream: Stream, start: datetime, end: datetime) -> dict[str, object]:
+    rows = stream.rows
+    sent = rows[rows["time"].fillna(rows["scheduled"]).between(start, end, inclusive="left")]
+    measured = tables.measured(sent)
+    found = stream.estimates(start.timestamp(), end.timestamp())
+    failed = [one.window for one in found if one.window and one.failed]
+    known = len(measured) > len(sent) / 2
+    low_s, high_s, degraded = 0.0, max(one.high_s for one in found), {}
+    if failed:
+        surely = max(one.proof.down_until for one in failed) - min(one.proof.down_by for one in failed)
+        at_most = max(one.gap.end for one in failed) - min(one.gap.start for one in failed)
+        degraded = {"degraded_low_ms": _floor_ms(max(0.0, surely)), "degraded_high_ms": _ceil_ms(at_most)}
+        low_s, high_s = sum(one.low for one in failed), min(at_most, sum(one.gap.length for one in failed))
     return {
         "source": stream.source,
         "path": stream.path,
-        "since": _moment(good[0].sent) if good else None,
-        "until": _moment(good[-1].sent) if good else None,
-        "sent": len(stream.requests),
-        "failed": len(stream.requests) - len(good),
-        "unknown": stream.unknown,
-        "windows": len(windows),
-        "detection_limit_ms": ceil_ms(unseen(hidden(stream, windows))) if len(good) > 1 else None,
-        "longest_gap_ms": in_ms(stream.longest_silence(Gap(start=-math.inf, end=math.inf))),
-        "prompt_ms": round(stream.prompt * 1000, 1),
-        "clock_error_ms": round(stream.clock_error * 1000, 3),
+        "sent": len(measured),
+        "failed": int((measured["error"] != "").sum()),
+        "windows": len(failed),
+        "low_ms": _floor_ms(low_s) if known else None,
+        "high_ms": _ceil_ms(high_s) if known else None,
+        **degraded,
     }
-
-
-def hidden(stream: Stream, windows: Sequence[Window]) -> list[Gap]:
-    """Return every stretch that the service may have been away for without one of ``windows`` showing it."""
-    shown = {gap for window in windows for gap in window.others}
-    return [gap for gap in gaps(stream.requests) if gap not in shown]
-
-
-def unseen(gaps: Iterable[Gap]) -> float:
-    """Return the length in seconds of the longest of ``gaps`` that has both ends."""
-    return max((gap.length for gap in gaps if math.isfinite(gap.length)), default=0.0)
-
-
-def in_ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
 
 
 def _moment(at: float) -> datetime | None:
     return datetime.fromtimestamp(at, UTC) if math.isfinite(at) else None
 
 
-def floor_ms(seconds: float) -> float:
+def _floor_ms(seconds: float) -> float:
     return math.floor(seconds * 10_000) / 10
 
 
-def ceil_ms(seconds: float) -> float | None:
+def _ceil_ms(seconds: float) -> float | None:
     return math.ceil(seconds * 10_000) / 10 if math.isfinite(seconds) else None

@@ -1,26 +1,29 @@
 """The measurement's own error: what it said of faults whose true begin and end are known. Pure; the truth is data.
 
-Who injects the faults stamps them: a lab that freezes an application, a scratch workload, a server of the bench.
+Who injects a fault stamps it: a lab that freezes an application, a scratch workload, a server of a benchmark.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.availability import Stream, Window, streams
-from meshbook.analysis.estimates import estimates_of
+from meshbook.analysis.availability import Estimate, Stream, streams
+from meshbook.analysis.bounds import Gap
+from meshbook.analysis.intervals import percent, percent_range, share_interval
 from meshbook.errors import UsageError
+from meshbook.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A time for which a service was away in truth, with time zone; each edge may be wrong by ``error_ms``."""
+    """A time for which a service was down in truth, with time zone; each edge may be wrong by ``error_ms``."""
 
     name: str
     start: datetime
@@ -32,48 +35,82 @@ class Fault:
             raise UsageError(f"fault {self.name} has a begin and a later end, both with a time zone")
 
     @property
-    def span(self) -> tuple[float, float]:
-        return self.start.timestamp(), self.end.timestamp()
-
-    @property
     def seconds(self) -> float:
         return (self.end - self.start).total_seconds()
 
 
-def calibrate(frame: pd.DataFrame, faults: Iterable[Fault], *, prompt_ms: float | None = None) -> pd.DataFrame:
+def calibrate(frame: pd.DataFrame, faults: Iterable[Fault]) -> pd.DataFrame:
     """Return CALIBRATION: for each source of ``frame`` (ANSWERS) and each fault, the truth and what was measured.
 
-    A fault that no window shows was measured as: away for 0 to as long as an unseen outage can have been there.
+    A fault that no window shows was measured as: down for 0 to as long as an unseen outage can have been there.
     """
-    known = list(faults)
-    rows = (row for stream in streams(frame, prompt_ms) for row in _held_against(stream, known))
-    return tables.from_rows(rows, tables.CALIBRATION)
+    every = itertools.product(streams(frame), list(faults))
+    return tables.from_rows((_compared(stream, fault) for stream, fault in every), tables.CALIBRATION)
 
 
-def _held_against(stream: Stream, faults: list[Fault]) -> Iterator[dict[str, object]]:
-    for fault in faults:
-        found = estimates_of(stream, *fault.span)
-        estimate = max(found, key=lambda each: (each.window is not None, each.overlap(fault.span)))
-        window, low, high = estimate.window, estimate.low_s, estimate.high_s
-        off = [low - fault.seconds - fault.error_ms / 500, fault.seconds - high - fault.error_ms / 500]
-        off += _edges_off(window, fault, stream.clock_error) if window else []
-        yield {
-            "fault": fault.name,
-            "source": stream.source,
-            "path": stream.path,
-            "true_ms": round(fault.seconds * 1000, 1),
-            "seen": window is not None,
-            "low_ms": round(low * 1000, 1),
-            "high_ms": round(high * 1000, 1) if math.isfinite(high) else None,
-            "within": max(off) <= 0,
-            "off_ms": round(max(0.0, *off) * 1000, 1),
-            "width_ms": round((high - low) * 1000, 1) if math.isfinite(high) else None,
-        }
+def _compared(stream: Stream, fault: Fault) -> dict[str, object]:
+    start, end, true_s = fault.start.timestamp(), fault.end.timestamp(), fault.seconds
+
+    def overlap(estimate: Estimate) -> float:
+        gap = estimate.window.gap if estimate.window else Gap(start=end, end=end)
+        return min(gap.end, end) - max(gap.start, start)
+
+    measured = max(stream.estimates(start, end), key=lambda each: (each.window is not None, overlap(each)))
+    window, low, high = measured.window, measured.low_s, measured.high_s
+    edge_s = fault.error_ms / 1000
+    off = [low - true_s - 2 * edge_s, true_s - high - 2 * edge_s]
+    if window:
+        slack = stream.clock_error + edge_s
+        off += [window.gap.start - start - slack, start - window.proof.down_by - slack]
+        off += [window.proof.down_until - end - slack, end - window.gap.end - slack]
+    return {
+        "fault": fault.name,
+        "source": stream.source,
+        "path": stream.path,
+        "true_ms": round(true_s * 1000, 1),
+        "seen": window is not None,
+        "low_ms": round(low * 1000, 1),
+        "high_ms": round(high * 1000, 1) if math.isfinite(high) else None,
+        "within": max(off) <= 0,
+        "off_ms": round(max(0.0, *off) * 1000, 1),
+        "width_ms": round((high - low) * 1000, 1) if math.isfinite(high) else None,
+    }
 
 
-def _edges_off(window: Window, fault: Fault, clock_error: float) -> list[float]:
-    """Return by how many seconds each edge lies on the wrong side of each of its bounds; below 0 where it does not."""
-    start, end = fault.span
-    slack = clock_error + fault.error_ms / 1000
-    off = (window.gap.start - start, start - window.gone, window.still - end, end - window.gap.end)
-    return [seconds - slack for seconds in off]
+def measures_truly(calibration: pd.DataFrame) -> Verdict:
+    """Claim: of outages of known length the truth always lay in the range that was measured (``calibrate``).
+
+    The estimate is the share of truths that did; the reason names the worst error and the widest range.
+    """
+    known = tables.conform(calibration, tables.CALIBRATION)
+    claim = "outages of known length lie in the ranges that are measured"
+    if known.empty:
+        return Verdict(claim=claim, outcome="inconclusive", reason="No outage of known length was measured.")
+    n, within = len(known), int(known["within"].sum())
+    low, high = percent_range(share_interval(within, n), n)
+    off, widest, unseen = known["off_ms"].max(), known["width_ms"].max(), int((~known["seen"]).sum())
+    worst = "" if within == n else f" The worst lay {off:g} ms outside."
+    width = "" if pd.isna(widest) else f" Ranges were {widest:g} ms wide at most."
+    shorter = f" {unseen} of them were too short to be noticed." if unseen else ""
+    empty = _says_nothing(known)
+    return Verdict(
+        claim=claim,
+        outcome="fail" if within < n else "inconclusive" if empty else "pass",
+        reason=f"{within} of {n} did.{worst}{width}{shorter}{empty}",
+        n=n,
+        estimate=percent(within / n, n),
+        low=low,
+        high=high,
+        limit="all of them",
+        unit="%",
+    )
+
+
+def _says_nothing(calibration: pd.DataFrame) -> str:
+    """Return which sources measured nothing: any truth lies in a range without an end, or in that of nothing seen."""
+    open_ended = int(calibration["width_ms"].isna().sum())
+    if open_ended:
+        return f" {open_ended} ranges have no upper end, which any truth lies in."
+    shown = calibration.groupby(["source", "path"], dropna=False)["seen"].any()
+    blind = ", ".join(sorted({str(source) for source, _ in shown[~shown].index}))
+    return f" {blind} noticed none of them, so its ranges were not tried." if blind else ""

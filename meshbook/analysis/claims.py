@@ -1,41 +1,48 @@
-"""Claims about who answers and how often: functions from a frame of ANSWERS to a Verdict.
+"""Claims about who answers, how often, and through an outage: functions from a frame of ANSWERS to a Verdict.
 
 Rows that are no measurement (lost or garbled output of the probe) count neither as good nor as failed; where they are
-more than ``MOST_LOST`` of all, nothing is concluded. Claims about an outage are in ``outages``.
+more than ``MOST_LOST`` of all, nothing is concluded. A duration is a range (``availability``), a share has an interval
+(``intervals``). A new claim is a function whose name says what is claimed, with a test that plants the fault which it
+must fail on.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import pandas as pd
 
 from meshbook import tables
+from meshbook.analysis.availability import Estimate, streams
 from meshbook.analysis.intervals import (
     Decide,
     at_most,
     between,
-    bounds,
     percent,
     percent_range,
+    share_bounds,
     share_interval,
     to_decide,
 )
 from meshbook.errors import UsageError
-from meshbook.verdict import WORST_FIRST, Detail, Verdict
+from meshbook.verdict import WORST_FIRST, Detail, Outcome, Verdict
 
 MOST_LOST = 0.1
 """Share of rows without a result above which nothing is concluded."""
-
 _MISS = 0.01
 """Accepted chance, over all sources and versions together, of not seeing a version that gets its even share."""
-
+_LONGEST_HOLE = 0.1
+"""Share of an outage for which nobody may have asked, all in one piece, where it is said to be survived."""
+_SHORTEST_HOLE_S = 1.0
 _ONE_SIDE_EACH = (
     " Each source sees one version only: locality failover, which a DestinationRule with outlierDetection turns on,"
     " does that on purpose."
 )
+
+# ---- who answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +86,16 @@ def answers_from_both(frame: pd.DataFrame, versions: Sequence[str], *, sources: 
     leave it inconclusive too. The numbers are those of the smallest share seen anywhere.
     """
     claim = f"every source gets answers from {_listed(versions)}"
-    names, answers = _distinct(versions), tables.conform(frame, tables.ANSWERS)
+    names, answers = list(dict.fromkeys(versions)), tables.conform(frame, tables.ANSWERS)
+    if isinstance(versions, str) or len(names) < 2 or "" in names:
+        raise UsageError(f"two or more versions are expected to answer, not {versions!r}", hint='["v1", "v2"]')
     seen = sorted({*answers["source"], *sources})
     shares = [_Share.of(answers, source, version) for source in seen for version in names]
     details = tuple(share.row for share in shares)
-    if verdict := _no_evidence(answers, claim, seen, details):
+    if verdict := _no_evidence(answers, answers, claim, seen, details):
         return verdict
-    enough = _enough(len(names), len(shares))
+    # the requests per source after which an even share's absence is no chance
+    enough = math.ceil(math.log(_MISS / len(shares)) / math.log(1 - 1 / len(names)))
     missing = [share for share in shares if not share.k]
     proven = [share for share in missing if share.sent >= enough]
     weakest = min(shares, key=lambda share: (share.value, -share.n))
@@ -102,18 +112,6 @@ def answers_from_both(frame: pd.DataFrame, versions: Sequence[str], *, sources: 
         unit="%",
         details=details,
     )
-
-
-def _distinct(versions: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys(versions))
-    if isinstance(versions, str) or len(names) < 2 or "" in names:
-        raise UsageError(f"two or more versions are expected to answer, not {versions!r}", hint='["v1", "v2"]')
-    return names
-
-
-def _enough(versions: int, pairs: int) -> int:
-    """Return the requests per source after which an even share's absence is no chance."""
-    return math.ceil(math.log(_MISS / pairs) / math.log(1 - 1 / versions))
 
 
 def _who_is_missing(answers: pd.DataFrame, missing: Sequence[_Share], enough: int) -> str:
@@ -133,8 +131,7 @@ def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, toleranc
     """Claim: each source gets ``share`` of its good answers, give or take ``tolerance``, from ``version``.
 
     Judged as equivalence: pass when each source's 95 % interval lies inside, fail when one lies outside. Sources are
-    judged one by one, since two that each see their own side alone add up to a perfect half. The interval takes the
-    answers as independent; round robin alternates and is steadier, so this errs towards inconclusive.
+    judged one by one, since two that each see their own side alone add up to a perfect half.
     """
     if not 0 < tolerance < 1 or not 0 <= share <= 1:
         raise UsageError(
@@ -145,7 +142,7 @@ def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, toleranc
     sources = sorted(set(answers["source"]))
     shares = [_Share.of(answers, source, version) for source in sources]
     details = tuple(found.row for found in shares)
-    if verdict := _no_evidence(answers, claim, sources, details):
+    if verdict := _no_evidence(answers, answers, claim, sources, details):
         return verdict
     decide = between(share - tolerance, share + tolerance)
     worst = min(shares, key=lambda found: (WORST_FIRST.index(decide(found.k, found.n)), -abs(found.value - share)))
@@ -177,29 +174,29 @@ def _where_it_lies(worst: _Share, decide: Decide) -> str:
 def all_answered(frame: pd.DataFrame, max_error_rate: float = 0.1) -> Verdict:
     """Claim: at most ``max_error_rate`` of the requests go without a good answer.
 
-    Held against one-sided exact bounds, 95 % each: no failure in n requests bounds the rate by 3/n.
+    Compared with one-sided exact bounds, 95 % each: no failure in n requests bounds the rate by 3/n.
     """
     if not 0 < max_error_rate < 1:
         raise UsageError(f"an error rate of {max_error_rate} cannot be judged", hint="above 0 and below 1, as 0.05")
     claim = f"at most {100 * max_error_rate:g} % of the requests go without a good answer"
-    return judge_errors(tables.conform(frame, tables.ANSWERS), claim, max_error_rate)
+    return _few_failed(tables.conform(frame, tables.ANSWERS), claim, max_error_rate)
 
 
-def judge_errors(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Verdict:
-    """Judge the share of failed requests among the rows given."""
+def _few_failed(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Verdict:
     measured = tables.measured(answers)
     n, k = len(measured), int((measured["error"] != "").sum())
-    if verdict := _no_evidence(answers, claim, [], ()):
+    if verdict := _no_evidence(answers, answers, claim):
         return verdict
     decide = at_most(max_error_rate)
     outcome = decide(k, n)
-    low, high = percent_range(bounds(k, n), n)
+    low, high = percent_range(share_bounds(k, n), n)
     more = f"; {to_decide(k, n, decide)}" if outcome == "inconclusive" else ""
     found = f"{k} of {n} requests failed" if k else f"None of {n} requests failed, so the rate is below {high:g} %"
+    rate = _rate(answers) if outcome == "fail" else ""
     return Verdict(
         claim=claim,
         outcome=outcome,
-        reason=f"{found}{more}." + _explained(answers),
+        reason=f"{found}{rate}{more}." + _explained(answers),
         n=n,
         estimate=percent(k / n, n),
         low=low,
@@ -209,19 +206,188 @@ def judge_errors(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Ve
     )
 
 
-def _no_evidence(
-    answers: pd.DataFrame, claim: str, sources: Sequence[str], details: tuple[Detail, ...]
-) -> Verdict | None:
-    """Return the inconclusive verdict where too little is known to judge at all."""
-    n, lost = len(tables.measured(answers)), len(answers) - len(tables.measured(answers))
-    silent = sorted(set(sources) - set(tables.measured(answers)["source"]))
-    if n and not silent and lost <= MOST_LOST * len(answers):
+# ---- an outage, and what comes after it
+
+Against = tuple[Outcome, str] | None
+"""What speaks against a claim that its numbers bear out: the outcome and the reason."""
+
+
+def survives_outage(
+    frame: pd.DataFrame,
+    outage_start: datetime,
+    outage_end: datetime,
+    *,
+    survivor_version: str,
+    gone_at: datetime | None = None,
+    max_failed_share: float = 0.05,
+) -> Verdict:
+    """Claim: while one side is down, at most ``max_failed_share`` of the requests fail, and the survivor answers.
+
+    ``outage_start`` is when its end was requested, ``gone_at`` when it had gone (default: the start), ``outage_end``
+    when its restore was requested. An answer of anybody but the survivor between the last two fails the claim: then
+    there was no outage to survive. Bounds are one-sided and exact: no failure in n requests bounds the share by 3/n.
+    """
+    if not 0 < max_failed_share < 1:
+        raise UsageError(f"a failed share of {max_failed_share} cannot be judged", hint="above 0 and below 1, as 0.05")
+    claim = f"{survivor_version} carries the service: at most {100 * max_failed_share:g} % of the requests fail"
+    answers = tables.conform(frame, tables.ANSWERS)
+    inside = _between(answers, outage_start, outage_end)
+    if verdict := _no_evidence(answers, inside, claim):
+        return verdict
+    since = gone_at or outage_start
+    verdict = _few_failed(inside, claim, max_failed_share)
+    answered = tables.good(inside)
+    who = answered["version"].value_counts()
+    details: tuple[Detail, ...] = tuple({"version": str(name), "answers": int(count)} for name, count in who.items())
+    against = _no_survivor(answered, since, survivor_version) or _unwatched(inside, since, outage_end)
+    if against and (against[0] == "fail" or verdict.outcome == "pass"):
+        verdict = replace(verdict, outcome=against[0], reason=f"{against[1]} {verdict.reason}")
+    return replace(verdict, details=details)
+
+
+def _no_survivor(answered: pd.DataFrame, since: datetime, survivor: str) -> Against:
+    """Return what is wrong with who answered requests that were surely sent after the other side had gone."""
+    error_ms = tables.stamp_errors_ms(answered)[0] + tables.clock_errors_ms(answered)
+    later = answered[answered["time"] - pd.to_timedelta(error_ms, unit="ms") > since]
+    counts = later["version"].value_counts()
+    if ghosts := ", ".join(f"{count} from {version}" for version, count in counts.items() if version != survivor):
+        return "fail", f"It was not down: after it had gone, answers still came ({ghosts})."
+    return None if len(later) else ("inconclusive", f"No answer of {survivor} is known from after it had gone.")
+
+
+def _unwatched(inside: pd.DataFrame, since: datetime, end: datetime) -> Against:
+    """Return what is wrong with how the time was watched: requests lost in it, or a hole without any."""
+    sent, lost = tables.measured(inside)["time"], len(inside) - len(tables.measured(inside))
+    if lost > MOST_LOST * len(inside):
+        return "inconclusive", f"{lost} of {len(inside)} requests in that time came back without a result."
+    edges = pd.Series([pd.Timestamp(since), *sent[sent > since].sort_values(), pd.Timestamp(end)])
+    hole_s = edges.diff().max().total_seconds()
+    if hole_s <= max(_SHORTEST_HOLE_S, _LONGEST_HOLE * (end - since).total_seconds()):
         return None
-    if lost:
+    return "inconclusive", f"For {hole_s:.1f} s of it no request is known to have been sent."
+
+
+def interrupted_at_most(
+    frame: pd.DataFrame, outage_start: datetime, outage_end: datetime, *, max_gap_s: float
+) -> Verdict:
+    """Claim: at no time around the outage the service is unavailable for more than ``max_gap_s``.
+
+    Each source and path is measured on its own, and each time unavailable is a range: it fails where one was surely
+    longer, passes where none can have been, seen or not. The requests must begin before the outage and go on after it;
+    what they leave out is unknown.
+    """
+    if not max_gap_s > 0:
+        raise UsageError(f"a gap of {max_gap_s} s cannot be judged", hint="above 0")
+    claim = f"the service is never unavailable for more than {max_gap_s:g} s"
+    answers = tables.conform(frame, tables.ANSWERS)
+    inside = _between(answers, outage_start, outage_end)
+    if verdict := _no_evidence(answers, inside, claim):
+        return verdict
+    every, span = streams(answers), (outage_start.timestamp(), outage_end.timestamp())
+    found = [estimate for stream in every for estimate in stream.estimates(*span)]
+    surest, longest = max(found, key=lambda each: each.low_s), max(found, key=lambda each: (each.high_s, each.failed))
+    worst = surest if surest.low_s > max_gap_s else longest
+    low_s, high_s = _outwards(worst)
+    outcome: Outcome = "pass" if high_s <= max_gap_s else "fail" if low_s > max_gap_s else "inconclusive"
+    who = f"{worst.source} by {worst.path}: " if len(every) > 1 else ""
+    rate = _rate(answers[answers["source"] == worst.source]) if outcome == "fail" else ""
+    return Verdict(
+        claim=claim,
+        outcome=outcome,
+        reason=f"{who}{_in_words(worst)}{rate}.",
+        n=len(tables.measured(inside)),
+        low=low_s,
+        high=None if math.isinf(high_s) else high_s,
+        limit=f"at most {max_gap_s:g} s",
+        unit="s",
+        details=tuple(_detail(each) for each in found if each.window),
+    )
+
+
+def _outwards(estimate: Estimate) -> tuple[float, float]:
+    """Return the range in s, rounded outwards to 10 ms."""
+    high_s = estimate.high_s if math.isinf(estimate.high_s) else math.ceil(100 * estimate.high_s) / 100
+    return math.floor(100 * estimate.low_s) / 100, high_s
+
+
+def _in_words(estimate: Estimate) -> str:
+    low_s, high_s = _outwards(estimate)
+    failed = f"{estimate.failed} requests failed" if estimate.failed else ""
+    slow = f"{estimate.slow} were slow" if estimate.slow else ""
+    requests = " and ".join(filter(None, [failed, slow]))
+    if math.isinf(high_s) and requests:
+        return f"{requests} over {low_s:g} s, and no good answer came before or after"
+    if math.isinf(high_s):
+        return "The outage was not watched from before its begin to its end"
+    if not requests:
+        return f"None seen: no request failed; detection limit {high_s:g} s"
+    return f"Unavailable for {low_s:g} to {high_s:g} s; {requests} in that time"
+
+
+def _detail(estimate: Estimate) -> Detail:
+    low_s, high_s = _outwards(estimate)
+    return {
+        "source": estimate.source,
+        "path": estimate.path,
+        "unavailable at least s": low_s,
+        "at most s": None if math.isinf(high_s) else high_s,
+        "failed": estimate.failed,
+        "slow": estimate.slow,
+    }
+
+
+def returns_to_both(frame: pd.DataFrame, since: datetime, versions: Sequence[str]) -> Verdict:
+    """Claim: from ``since`` on (the side that was down is ready again) every version answers again, everywhere.
+
+    A source that asked before and is silent since leaves it open.
+    """
+    answers = tables.conform(frame, tables.ANSWERS)
+    afterwards = answers[answers["time"] >= since]
+    verdict = answers_from_both(afterwards, versions, sources=sorted(set(answers["source"])))
+    claim = verdict.claim.replace("gets answers", "gets answers again")
+    return _no_evidence(answers, afterwards, claim) or replace(verdict, claim=claim)
+
+
+# ---- what all claims share
+
+
+def _between(answers: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
+    """Return the rows of requests that were sent in that time, or were to be, where they have no result."""
+    if start.tzinfo is None or end.tzinfo is None:
+        raise UsageError("begin and end of an outage carry a time zone", hint="datetime.now(UTC)")
+    if end <= start:
+        raise UsageError(f"an outage ends after its begin, not at {end} after {start}")
+    return answers[answers["time"].fillna(answers["scheduled"]).between(start, end, inclusive="left")]
+
+
+def _no_evidence(
+    answers: pd.DataFrame,
+    inside: pd.DataFrame,
+    claim: str,
+    sources: Sequence[str] = (),
+    details: tuple[Detail, ...] = (),
+) -> Verdict | None:
+    """Return the inconclusive verdict where too little is known to judge ``inside``, the part that is asked about."""
+    known, lost = tables.measured(inside), len(answers) - len(tables.measured(answers))
+    silent = sorted(set(sources) - set(known["source"]))
+    if lost > MOST_LOST * len(answers) or (lost and known.empty):
         reason = f"{lost} of {len(answers)} requests came back without a result, so nothing is concluded."
+    elif known.empty:
+        reason = "No request is known to have been sent in that time, so nothing is known about it."
+    elif silent:
+        reason = f"There are no requests to judge by from {_listed(silent)}."
     else:
-        reason = "There are no requests to judge by" + (f" from {_listed(silent)}." if silent and n else ".")
-    return Verdict(claim=claim, outcome="inconclusive", reason=reason + _explained(answers), n=n, details=details)
+        return None
+    return Verdict(
+        claim=claim, outcome="inconclusive", reason=reason + _explained(inside), n=len(known), details=details
+    )
+
+
+def _rate(answers: pd.DataFrame) -> str:
+    """Return how often each source asked, since a service that is asked too often fails without any outage."""
+    due = answers.dropna(subset=["scheduled"]).sort_values("scheduled").groupby(["source", "path"])["scheduled"]
+    beat_s = due.diff().dt.total_seconds().median()
+    return f" at {1 / beat_s:.2g}/s a source" if beat_s > 0 else ""
 
 
 def _explained(answers: pd.DataFrame, expected: Sequence[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""How far a count can be trusted: intervals of a share, decisions against a limit, and how many requests would decide.
+"""How far a count can be trusted: intervals of a share and of a difference, decisions, and how many requests decide.
 
 All of them take requests as independent. Round robin is not: it alternates, so its counts scatter less than assumed
 here, and a verdict errs towards ``inconclusive``, never towards ``pass``.
@@ -7,7 +7,7 @@ here, and a verdict errs towards ``inconclusive``, never towards ``pass``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from scipy.stats import binomtest
 
@@ -18,17 +18,19 @@ _MOST_REQUESTS = 100_000
 
 Decide = Callable[[int, int], Outcome]
 """From k of n to an outcome."""
+Count = tuple[int, int]
+"""k of n."""
 
 
-def share_interval(k: int, n: int) -> tuple[float, float]:
+def share_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the Wilson interval of the share behind ``k`` of ``n``."""
     if n == 0:
         return 0.0, 1.0
-    found = binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
+    found = binomtest(k, n).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
 
 
-def bounds(k: int, n: int) -> tuple[float, float]:
+def share_bounds(k: int, n: int) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson) lower and upper bound of a share, each one-sided: 0 of n bounds it by 3/n."""
     if n == 0:
         return 0.0, 1.0
@@ -41,7 +43,7 @@ def at_most(limit: float) -> Decide:
     """Return the decision whether a share is at most ``limit``."""
 
     def decide(k: int, n: int) -> Outcome:
-        low, high = bounds(k, n)
+        low, high = share_bounds(k, n)
         return "pass" if high <= limit else "fail" if low > limit else "inconclusive"
 
     return decide
@@ -80,3 +82,29 @@ def percent_range(ends: tuple[float, float], n: int) -> tuple[float, float]:
     step = 10 if n >= 1000 else 1
     low, high = ends
     return math.floor(100 * step * low + 1e-9) / step, math.ceil(100 * step * high - 1e-9) / step
+
+
+def share_difference(before: Count, after: Count) -> tuple[float, float]:
+    """Return Newcombe's 90 % interval of (share after, less share before): 5 % lie beyond each of its ends."""
+    if not before[1] or not after[1]:
+        return -1.0, 1.0
+    (low0, high0), (low1, high1) = share_interval(*before, 0.9), share_interval(*after, 0.9)
+    was, now = before[0] / before[1], after[0] / after[1]
+    change = now - was
+    return change - math.hypot(now - low1, high0 - was), change + math.hypot(high1 - now, was - low0)
+
+
+def unchanged_from(before: Count, hits: Sequence[bool], margin: float) -> tuple[int, Count] | None:
+    """Return the first place from which on the share of ``hits``, to their end, is unchanged, and that share.
+
+    None for nowhere. Unchanged is an equivalence test (two one-sided ones at 5 %): not "no difference was found" but
+    "the difference is within ± ``margin``". The earliest place is the claim with the most evidence behind it.
+    """
+    k = sum(hits)
+    for place, hit in enumerate(hits):
+        after = k, len(hits) - place
+        low, high = share_difference(before, after)
+        if -margin < low and high < margin:
+            return place, after
+        k -= hit
+    return None

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-import pandas as pd
+from meshbook.objects import Object, is_deleting, is_ready
 
-from meshbook import tables
-
-Object = dict[str, Any]
 Subject = Literal["endpoints", "pods", "replicas", "api"]
 
 REACHABLE, UNREACHABLE = ("reachable",), ("unreachable",)
 """States of the subject ``api``."""
-READY, NOT_READY, LEAVING = "ready", "not ready", "leaving"
+READY, NOT_READY, TERMINATING = "ready", "not ready", "terminating"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +59,11 @@ def ready_endpoints(slices: Iterable[Object]) -> tuple[str, ...]:
 
 def pod_states(pods: Iterable[Object]) -> tuple[str, ...]:
     """Return ``name: state`` for each pod."""
-    return tuple(sorted(f"{pod['metadata']['name']}: {_pod_state(pod)}" for pod in pods))
 
+    def state(pod: Object) -> str:
+        return TERMINATING if is_deleting(pod) else READY if is_ready(pod) else NOT_READY
 
-def _pod_state(pod: Object) -> str:
-    if pod["metadata"].get("deletionTimestamp"):
-        return LEAVING
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-    return READY if ready else NOT_READY
+    return tuple(sorted(f"{pod['metadata']['name']}: {state(pod)}" for pod in pods))
 
 
 def replica_counts(deployments: Iterable[Object]) -> tuple[str, ...]:
@@ -84,52 +77,35 @@ def replica_counts(deployments: Iterable[Object]) -> tuple[str, ...]:
     )
 
 
-def changes(looks: Iterable[Observation]) -> list[Change]:
-    """Return the changes that ``looks`` prove, in the order in which they were seen."""
+def changes(observations: Iterable[Observation]) -> list[Change]:
+    """Return the changes that ``observations`` prove, in the order in which they were seen."""
     by_subject: dict[tuple[str, str], list[Observation]] = {}
-    for look in sorted(looks, key=lambda one: one.answered):
-        by_subject.setdefault((look.context, look.subject), []).append(look)
+    for one in sorted(observations, key=lambda one: one.answered):
+        by_subject.setdefault((one.context, one.subject), []).append(one)
     found = [change for some in by_subject.values() for change in _of_one(some)]
     return sorted(found, key=lambda change: change.not_after)
 
 
-def _of_one(looks: Sequence[Observation]) -> list[Change]:
+def _of_one(observations: Sequence[Observation]) -> list[Change]:
     found: list[Change] = []
-    state, proven, news_at = looks[0].state, looks[0].asked or looks[0].answered, looks[0].answered
-    for look in looks[1:]:
-        if look.state == state:
-            proven = max(proven, look.asked or proven)
-        elif look.asked is not None and look.asked < news_at:
-            _tighten(found, look)  # the answer to a question that was older than the news
+    first = observations[0]
+    state, proven, news_at = first.state, first.asked or first.answered, first.answered
+    for one in observations[1:]:
+        if one.state == state:
+            proven = max(proven, one.asked or proven)
+        elif one.asked is not None and one.asked < news_at:  # the answer to a question that was older than the news
+            if found and found[-1].before == one.state and one.asked > found[-1].not_before:
+                found[-1] = replace(found[-1], not_before=one.asked)
         else:
-            seen_by: Literal["watch", "list"] = "list" if look.asked else "watch"
-            subject = {"context": look.context, "subject": look.subject}
-            times: dict[str, Any] = {"not_before": proven, "not_after": look.answered, "seen_by": seen_by}
-            found.append(Change(**subject, before=state, after=look.state, **times))  # type: ignore[arg-type]
-            state, news_at = look.state, look.answered
-            proven = max(proven, look.asked or proven)
+            change = Change(
+                context=one.context,
+                subject=one.subject,
+                before=state,
+                after=one.state,
+                not_before=proven,
+                not_after=one.answered,
+                seen_by="list" if one.asked else "watch",
+            )
+            found.append(change)
+            state, news_at, proven = one.state, one.answered, max(proven, one.asked or proven)
     return found
-
-
-def _tighten(found: list[Change], look: Observation) -> None:
-    if found and found[-1].before == look.state and look.asked and look.asked > found[-1].not_before:
-        found[-1] = replace(found[-1], not_before=look.asked)
-
-
-def changes_frame(some: Iterable[Change]) -> pd.DataFrame:
-    """Return ``some`` as a frame of ``tables.CHANGES``."""
-    return tables.from_rows(
-        (
-            {
-                "context": change.context,
-                "subject": change.subject,
-                "before": ", ".join(change.before),
-                "after": ", ".join(change.after),
-                "not_before": change.not_before,
-                "not_after": change.not_after,
-                "seen_by": change.seen_by,
-            }
-            for change in some
-        ),
-        tables.CHANGES,
-    )

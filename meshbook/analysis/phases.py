@@ -1,62 +1,296 @@
-"""What happened in which order: the phases of one outage and of the way back, each between two times. Pure.
+"""What happened in which order in one trial: the phases of the outage and of the restore, each between two times. Pure.
 
-Out of a ``TrialRecord`` comes a frame of ``tables.PHASES``. A phase that was not seen is a row without times that says
-so. No effect is earlier than its request, so no range begins before that.
+Out of a ``TrialRecord`` comes a frame of ``tables.PHASES``: what API servers showed (``observations``), and what the
+requests of each client tell. A phase that was not seen is a row without times that says why. No effect is earlier than
+its request, so no range begins before that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis import client_events, server_events
-from meshbook.analysis.trial_record import OUTAGE, RESTORE, ChangeRequest, Row, TrialRecord, row
+from meshbook.analysis.intervals import share_difference, unchanged_from
+from meshbook.analysis.observations import NOT_READY, READY, UNREACHABLE, Change
+
+OUTAGE, RESTORE = "outage", "restore"
+"""Parts of a trial; each has phases of its own."""
 
 REQUESTED, RESTORE_REQUESTED = "request accepted", "restore request accepted"
+ENDPOINTS_GONE, CLUSTER_DOWN = "endpoints gone", "API server unreachable"
+LAST, FAILED, SURVIVOR = "last answer of the stopped side", "first failure", "survivor answers"
+SETTLED = "only the survivor answers"
+CLUSTER_UP, REPLICAS, REPLICAS_READY = "API server reachable again", "replicas back", "replicas ready"
+ENDPOINTS_BACK, FIRST, SHARE_UNCHANGED = "endpoints back", "first answer again", "share unchanged"
+
+_MOST_ERROR_MS = 1000.0
+"""A request that is not known better than this tells of no phase: its sender stood still itself."""
+_SETTLED = 5
+"""Answers of the survivor without a break by which it is known to have settled."""
+
+Row = dict[str, Any]
+"""A row of PHASES in the making."""
+Times = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeRequest:
+    """Something was asked of an API server: asked at, and known to be accepted at. This machine's clock."""
+
+    asked: datetime
+    accepted: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """All that is known of one trial."""
+
+    mode: str
+    context: str
+    """The cluster in which it was done."""
+    trial: int
+    outage: ChangeRequest
+    restore: ChangeRequest
+    answers: pd.DataFrame
+    """ANSWERS from before the outage until after it."""
+    changes: Sequence[Change]
+    contexts: Sequence[str]
+    """All clusters that were watched."""
+    version: str = ""
+    """The version that is down for everybody; empty where each source is to show which ones it misses."""
+    ended_at: datetime | None = None
+    """When the outage was over for clients, where nobody had to request that: ``restore.asked`` by default."""
+    margin: float = 0.2
+    """How far the share of a version may be from what it was to count as unchanged."""
+
+    @property
+    def end(self) -> datetime:
+        return self.ended_at or self.restore.asked
 
 
 def phases(record: TrialRecord) -> pd.DataFrame:
-    """Return the way out and the way back, as API servers and as callers saw it."""
-    outage, restore = record.outage, record.restore
-    where = server_events.place(record.context)
+    """Return PHASES: outage and restore, as API servers and as clients saw them."""
+    where, clients = _api(record.context), list(_clients(record))
+    requests = {OUTAGE: record.outage, RESTORE: record.restore}
     rows = [
-        row(OUTAGE, REQUESTED, where, not_before=outage.asked, not_after=outage.accepted),
-        *server_events.going(record),
-        *client_events.going(record),
-        row(
-            RESTORE,
-            RESTORE_REQUESTED,
-            server_events.place(record.context),
-            not_before=restore.asked,
-            not_after=restore.accepted,
-        ),
-        *server_events.coming_back(record),
-        *client_events.coming_back(record),
+        _row(OUTAGE, REQUESTED, where, "", (record.outage.asked, record.outage.accepted)),
+        *_servers_down(record),
+        *(row for client in clients for row in _client_notices(record, client)),
+        _row(RESTORE, RESTORE_REQUESTED, where, "", (record.restore.asked, record.restore.accepted)),
+        *_servers_back(record),
+        *(_answers_again(record, client) for client in clients),
+        _share_unchanged(record, clients),
     ]
-    requests = {OUTAGE: outage, RESTORE: restore}
     fixed = {"mode": record.mode, "context": record.context, "trial": record.trial}
-    told = (fixed | {"number": number} | _timed(one, requests[one["part"]]) for number, one in enumerate(rows, start=1))
-    return tables.from_rows(told, tables.PHASES)
+    numbered = (fixed | {"number": n} | _since(row, requests[row["part"]]) for n, row in enumerate(rows, start=1))
+    return tables.from_rows(numbered, tables.PHASES)
 
 
-def _timed(found: Row, request: ChangeRequest) -> Row:
-    """Return a row with its range cut at its order, and told in seconds from that as well."""
-    if "not_after" not in found:
-        return found
-    end = max(found["not_after"], request.asked)
-    begin = min(max(found["not_before"], request.asked), end)
-    low, high = ((moment - request.asked).total_seconds() for moment in (begin, end))
-    return {**found, "not_before": begin, "not_after": end, "low_s": low, "high_s": high}
-
-
-def to_display(found: pd.DataFrame) -> pd.DataFrame:
-    """Return PHASES for people: milliseconds from the order of their part, as a range."""
+def phases_to_display(found: pd.DataFrame) -> pd.DataFrame:
+    """Return PHASES for people: milliseconds from the request of their part, as a range."""
     found = tables.conform(found, tables.PHASES)
-    spans = [
+    names = {"mode": "mode", "context": "at", "trial": "trial", "part": "part", "phase": "phase", "place": "seen by"}
+    shown = found[list(names)].rename(columns=names)
+    shown["ms from the request"] = [
         "" if pd.isna(high) else f"{1000 * low:.0f} to {1000 * high:.0f}"
         for low, high in zip(found["low_s"], found["high_s"], strict=True)
     ]
-    names = {"mode": "mode", "context": "at", "trial": "trial", "part": "part", "phase": "phase", "place": "seen by"}
-    shown = found[list(names)].rename(columns=names)
-    shown["ms from the request"] = spans
     return pd.concat([shown, found[["detail"]]], axis=1)
+
+
+def _row(part: str, phase: str, place: str, detail: str, times: Times | None = None) -> Row:
+    row = {"part": part, "phase": phase, "place": place, "detail": detail}
+    return row | (dict(zip(("not_before", "not_after"), times, strict=True)) if times else {})
+
+
+def _since(row: Row, request: ChangeRequest) -> Row:
+    """Return a row with its range cut at its request, and told in seconds from that as well."""
+    if "not_after" not in row:
+        return row
+    end = max(row["not_after"], request.asked)
+    begin = min(max(row["not_before"], request.asked), end)
+    low, high = ((moment - request.asked).total_seconds() for moment in (begin, end))
+    return {**row, "not_before": begin, "not_after": end, "low_s": low, "high_s": high}
+
+
+# ---- what API servers show
+
+
+def _api(context: str) -> str:
+    return f"API server of {context}"
+
+
+def _servers_down(record: TrialRecord) -> Iterator[Row]:
+    """Yield for each cluster when none of the endpoints of before was left, and when an API server went down."""
+    for context in record.contexts:
+        yield _endpoints_gone(record, context)
+    for context in record.contexts:
+        down = (each for each in _changes(record, context, "api", record.outage.asked) if each.after == UNREACHABLE)
+        if row := _seen(OUTAGE, CLUSTER_DOWN, context, down):
+            yield row
+
+
+def _servers_back(record: TrialRecord) -> Iterator[Row]:
+    """Yield when API servers were back, and when the cluster had its replicas, had them ready, and listed them."""
+    for context in record.contexts:
+        up = (each for each in _changes(record, context, "api", record.outage.asked) if each.before == UNREACHABLE)
+        if row := _seen(RESTORE, CLUSTER_UP, context, up):
+            yield row
+    since, context = record.restore.asked, record.context
+    pods = _changes(record, context, "pods", since)
+    listed = (each for each in _changes(record, context, "endpoints", since) if set(each.after) - set(each.before))
+    for phase, found in (
+        (REPLICAS, (each for each in pods if _count(each.after) > _count(each.before))),
+        (REPLICAS_READY, (each for each in pods if _count(each.after, READY) > _count(each.before, READY))),
+        (ENDPOINTS_BACK, listed),
+    ):
+        yield _seen(RESTORE, phase, context, found) or _row(RESTORE, phase, _api(context), "unchanged")
+
+
+def _endpoints_gone(record: TrialRecord, context: str) -> Row:
+    during = [one for one in _changes(record, context, "endpoints", record.outage.asked) if one.not_after < record.end]
+    original = set(during[0].before) if during else set()
+    gone = (change for change in during if original and not original & set(change.after))
+    why = f"changed to {', '.join(during[-1].after)}" if during else "unchanged all the time"
+    api = _changes(record, context, "api", record.outage.asked)
+    if not during and any(each.after == UNREACHABLE for each in api if each.not_after < record.end):
+        why = "not known: its API server was unreachable"
+    return _seen(OUTAGE, ENDPOINTS_GONE, context, gone) or _row(OUTAGE, ENDPOINTS_GONE, _api(context), why)
+
+
+def _changes(record: TrialRecord, context: str, subject: str, since: datetime) -> list[Change]:
+    of_it = (change for change in record.changes if (change.context, change.subject) == (context, subject))
+    return [change for change in of_it if change.not_after >= since]
+
+
+def _seen(part: str, phase: str, context: str, found: Iterable[Change]) -> Row | None:
+    """Return the phase that the first of ``found`` shows; None where there is none."""
+    change = next(iter(found), None)
+    if change is None:
+        return None
+    detail = f"{', '.join(change.after) or 'none'} ({change.seen_by})"
+    return _row(part, phase, _api(context), detail, (change.not_before, change.not_after))
+
+
+def _count(state: Sequence[str], *words: str) -> int:
+    """Count pods in a state; without a word, those that are to stay."""
+    return sum(one.rpartition(": ")[2] in (words or (READY, NOT_READY)) for one in state)
+
+
+# ---- what clients notice
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Client:
+    source: str
+    rows: pd.DataFrame
+    """What it is known to have sent, and when, in that order, with a column ``ended``."""
+    gone: set[str]
+    """Versions that it lost: as the record says, else those that answered before the outage and not late in it."""
+    stays: set[str]
+
+
+def _clients(record: TrialRecord) -> Iterator[_Client]:
+    known = tables.measured(record.answers).dropna(subset=["time"]).sort_values("time")
+    known = known[
+        known["time_error_ms"].astype("float64").fillna(0.0) + tables.clock_errors_ms(known) <= _MOST_ERROR_MS
+    ]
+    took = pd.to_timedelta(known["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
+    middle = record.outage.asked + (record.end - record.outage.asked) / 2
+    for source, rows in known.assign(ended=known["time"] + took).groupby("source", sort=True):
+        good = tables.good(rows)
+        before = set(good.loc[good["time"] < record.outage.asked, "version"])
+        late = good[good["time"].between(middle, record.end, inclusive="left")]
+        gone = before & {record.version} if record.version else before - set(late["version"])
+        stays = before - gone if record.version else set(late["version"])
+        yield _Client(source=str(source), rows=rows, gone=gone, stays=stays)
+
+
+def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
+    """Yield the last answer of who is gone, the first failure, and when the survivor answered, and nobody else.
+
+    Told by what had ended when the outage did: a request that waited until its end says nothing about its begin.
+    """
+    source, gone, rows = client.source, client.gone, client.rows
+    sent = rows[rows["time"].between(record.outage.asked, record.end, inclusive="left")]
+    during = sent[sent["ended"] < record.end]
+    last, bad = _of(during, gone).tail(1), during[during["error"] != ""]
+    none = f"none from {_names(gone)} after the request" if gone else "no version went down for it"
+    yield _told(OUTAGE, LAST, source, last, none)
+    some = f"{len(bad)} of {len(during)} requests failed; the first: {bad['error'].iloc[0]}" if len(bad) else ""
+    yield _told(OUTAGE, FAILED, source, bad, f"none in {len(during)} requests", some)
+    if gone:
+        since = next((found["time"].iloc[0] for found in (bad, last) if len(found)), record.outage.accepted)
+        survivors = _of(during[during["time"] > since], client.stays)
+        yield _told(OUTAGE, SURVIVOR, source, survivors, f"none from {_names(client.stays)}")
+        fine = (sent["error"] == "") & sent["version"].isin(client.stays)
+        length = int(fine[::-1].astype("int64").cummin().sum())
+        settled = sent.tail(length) if length >= _SETTLED else sent.head(0)
+        all_of_them = f"all {length} from {_names(client.stays)} until its end"
+        yield _told(OUTAGE, SETTLED, source, settled, f"not seen: {length} such answers in a row", all_of_them)
+
+
+def _answers_again(record: TrialRecord, client: _Client) -> Row:
+    """Return the first answer of the side that was down."""
+    none = f"none from {_names(client.gone)}" if client.gone else "no version was down"
+    again = _of(client.rows[_is_back(record, client.rows)], client.gone)
+    return _told(RESTORE, FIRST, client.source, again, none)
+
+
+def _is_back(record: TrialRecord, rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows ended after the restore was accepted; where pods are replaced, only new ones are back."""
+    late = rows["ended"] >= record.restore.accepted
+    if record.ended_at is None:
+        return late
+    return late & ~rows["instance"].isin(set(rows.loc[rows["time"] < record.outage.asked, "instance"]))
+
+
+def _share_unchanged(record: TrialRecord, clients: Sequence[_Client]) -> Row:
+    """Return from when on the share of the side that was down is unchanged, all sources together."""
+    place = "all sources"
+    parts = [
+        client.rows.assign(hit=client.rows["version"].isin(client.gone), back=_is_back(record, client.rows))
+        for client in clients
+        if client.gone
+    ]
+    if not parts:
+        return _row(RESTORE, SHARE_UNCHANGED, place, "no version was down")
+    answers = pd.concat(parts).sort_values("time", ignore_index=True)
+    before = answers.loc[answers["time"] < record.outage.asked, "hit"]
+    again = answers.loc[answers["hit"] & answers["back"], "time"]
+    after = answers[answers["time"] >= (record.restore.asked if again.empty else again.iloc[0])]
+    was, now = ((int(some.sum()), len(some)) for some in (before, after["hit"]))
+    found = unchanged_from(was, after["hit"].tolist(), record.margin)
+    told = "{} of {} before, {} of {}"
+    if found is None:
+        low, high = (100 * end for end in share_difference(was, now))
+        detail = f"not proved: {told.format(*was, *now)} after, {low:+.0f} to {high:+.0f} points"
+        return _row(RESTORE, SHARE_UNCHANGED, place, detail)
+    first, share = found
+    detail = f"{told.format(*was, *share)} from then on, the same within {100 * record.margin:.0f} points"
+    return _told(RESTORE, SHARE_UNCHANGED, place, after.iloc[first:], "", detail)
+
+
+def _of(rows: pd.DataFrame, versions: set[str]) -> pd.DataFrame:
+    """Return the good answers of some versions."""
+    return rows[(rows["error"] == "") & rows["version"].isin(versions)]
+
+
+def _names(versions: set[str]) -> str:
+    return " and ".join(sorted(versions)) or "nobody"
+
+
+def _told(part: str, phase: str, place: str, found: pd.DataFrame, none: str, some: str = "") -> Row:
+    """Return a phase that the first row of ``found`` tells: sent within its errors, ended after its length."""
+    if found.empty:
+        return _row(part, phase, place, none)
+    row = found.iloc[0]
+    earlier, later = (float(errors.iloc[0]) for errors in tables.stamp_errors_ms(found))
+    clock = float(tables.clock_errors_ms(found).iloc[0])
+    times = row["time"] - timedelta(milliseconds=earlier + clock), row["ended"] + timedelta(milliseconds=later + clock)
+    return _row(part, phase, place, some or f"{row['version']} by {row['instance']}", times)

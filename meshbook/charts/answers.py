@@ -1,13 +1,8 @@
-"""A frame of ``tables.ANSWERS`` to a figure: who answers, and how fast. Nothing is read, judged or saved here.
-
-The looks of versions and the figure itself are in ``figures``.
-"""
+"""A frame of ``tables.ANSWERS`` to a figure: who answers, and how fast."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -16,40 +11,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from meshbook import tables
-from meshbook.charts.figures import (
-    BAD,
-    GREY,
-    Look,
-    beside,
-    looks_of,
-    nothing,
-    one_panel,
-    several_panels,
-)
+from meshbook.analysis import share_interval
+from meshbook.charts.figures import BAD, FAILED, GREY, GRID, INK, Chart, Style, nothing, plain, styles_of_versions
 
-_Z = NormalDist().inv_cdf(0.975)
+_WIDTH_IN = 7.0
 _NO_ANSWER = "no good answer"
 
 
 def share_by_source(frame: pd.DataFrame) -> Figure:
     """Draw the share of each version among the requests of each source, with 95 % (Wilson) intervals and counts."""
     answers = tables.measured(tables.conform(frame, tables.ANSWERS))
-    looks = looks_of(answers)
-    names = [*looks, _NO_ANSWER] if (answers["error"] != "").any() else list(looks)
+    styles = styles_of_versions(answers)
+    names = [*styles, _NO_ANSWER] if (answers["error"] != "").any() else list(styles)
     sources = sorted(answers["source"].unique())
-    figure, axes = one_panel("Who answers: share of each version, by source", frame, rows=len(names) * len(sources))
+    figure, (axes,) = _panels("Who answers: share of each version, by source", frame, rows=len(names) * len(sources))
     if not sources:
         return nothing(figure, axes)
     ticks = []
     for group, source in enumerate(sources):
-        kinds = _kinds(answers[answers["source"] == source])
+        mine = answers[answers["source"] == source]
+        kinds = mine["version"].where(mine["error"] == "", _NO_ANSWER)
         for place, name in enumerate(names):
             y = group * (len(names) + 0.6) + place
             ticks.append((y, f"{source}   {name}" if place == 0 else name))
-            _draw_share(axes, y, int((kinds == name).sum()), len(kinds), looks.get(name, BAD))
-    if len(looks) > 1:
-        axes.axvline(100 / len(looks), color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        axes.text(100 / len(looks), -0.75, "even share", color=GREY, ha="center", va="bottom", fontsize=8)
+            _draw_share(axes, y, int((kinds == name).sum()), len(kinds), styles.get(name, BAD))
+    if len(styles) > 1:
+        axes.axvline(100 / len(styles), color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        axes.text(100 / len(styles), -0.75, "even share", color=GREY, ha="center", va="bottom", fontsize=8)
     axes.set_yticks([y for y, _ in ticks], [label for _, label in ticks])
     axes.set_ylim(ticks[-1][0] + 0.6, -0.8)
     axes.set_xlim(-2, 102)
@@ -58,11 +46,12 @@ def share_by_source(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_share(axes: Axes, y: float, k: int, n: int, look: Look) -> None:
-    low, high = _wilson(k, n)
-    axes.plot([100 * low, 100 * high], [y, y], color=look.colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
-    axes.plot([100 * k / n], [y], color=look.colour, marker=look.marker, markersize=7, linestyle="none")
-    beside(axes, y, f"{k} of {n}")
+def _draw_share(axes: Axes, y: float, k: int, n: int, style: Style) -> None:
+    low, high = share_interval(k, n)
+    axes.plot([100 * low, 100 * high], [y, y], color=style.colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
+    axes.plot([100 * k / n], [y], color=style.colour, marker=style.marker, markersize=7, linestyle="none")
+    beside = axes.get_yaxis_transform()
+    axes.text(1.015, y, f"{k} of {n}", transform=beside, va="center_baseline", fontsize=9, color=INK)
 
 
 def latency_by_version(frame: pd.DataFrame) -> Figure:
@@ -71,59 +60,58 @@ def latency_by_version(frame: pd.DataFrame) -> Figure:
     One panel per source; the dot on each line is the median.
     """
     answers = tables.good(tables.conform(frame, tables.ANSWERS)).dropna(subset=["time_total_ms"])
-    looks = looks_of(answers)
+    styles = styles_of_versions(answers)
     sources = sorted(answers["source"].unique())
-    figure, panels = several_panels("How long answers took, by version", frame, rows=4, count=len(sources))
+    figure, panels = _panels("How long answers took, by version", frame, rows=4, count=max(1, len(sources)))
     if not sources:
         return nothing(figure, panels[0])
     for axes, source in zip(panels, sources, strict=True):
         rows = answers[answers["source"] == source]
-        for name, look in looks.items():
-            _draw_steps(axes, rows.loc[rows["version"] == name, "time_total_ms"].to_numpy(dtype=float), name, look)
+        for name, style in styles.items():
+            _draw_steps(axes, rows.loc[rows["version"] == name, "time_total_ms"].to_numpy(dtype=float), name, style)
         axes.set_ylim(0, 103)
         axes.set_yticks([0, 25, 50, 75, 100])
         axes.set_ylabel("% of answers")
-        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        axes.grid(axis="y", color=GRID, linewidth=0.6)
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=9, frameon=False, borderpad=0)
         if len(sources) > 1:
             axes.set_title(source, loc="left", fontsize=10)
-    _in_ms(panels, answers["time_total_ms"])
+        _in_ms(axes, answers["time_total_ms"])
+    panels[-1].set_xlabel("ms from request to last byte")
     return figure
 
 
-def _draw_steps(axes: Axes, values: np.ndarray[tuple[int], np.dtype[np.float64]], name: str, look: Look) -> None:
+def _draw_steps(axes: Axes, values: np.ndarray[tuple[int], np.dtype[np.float64]], name: str, style: Style) -> None:
     if not len(values):
         return
     ms = np.sort(values)
     shares = np.arange(1, len(ms) + 1) * 100 / len(ms)
     median = float(np.median(ms))
     label = f"{name}: median {median:.{0 if median >= 10 else 1}f} ms, n = {len(ms)}"
-    axes.step([ms[0], *ms], [0, *shares], where="post", color=look.colour, linestyle=look.dashes, linewidth=1.8)
-    axes.plot([], [], color=look.colour, linestyle=look.dashes, linewidth=1.8, marker=look.marker, label=label)
-    axes.plot([median], [50], color=look.colour, marker=look.marker, markersize=7, linestyle="none")
+    axes.step([ms[0], *ms], [0, *shares], where="post", color=style.colour, linestyle=style.dashes, linewidth=1.8)
+    axes.plot([], [], color=style.colour, linestyle=style.dashes, linewidth=1.8, marker=style.marker, label=label)
+    axes.plot([median], [50], color=style.colour, marker=style.marker, markersize=7, linestyle="none")
 
 
-def _in_ms(panels: Sequence[Axes], values: pd.Series[float]) -> None:
-    """Give all panels one axis of milliseconds, logarithmic where the values span more than a decade."""
-    panels[-1].set_xlabel("ms from request to last byte")
+def _in_ms(axes: Axes, values: pd.Series[float]) -> None:
+    """Make x an axis of milliseconds, logarithmic where the values span more than a decade."""
     low, high = float(values.min()), float(values.max())
+    if low > 0 and high > 10 * low:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(0, high * 1.08)
+
+
+def _panels(title: str, frame: pd.DataFrame, *, rows: int, count: int = 1) -> tuple[Chart, Sequence[Axes]]:
+    """Return a figure with ``count`` panels one above the other, each high enough for ``rows`` lines."""
+    figure = Chart(title, _WIDTH_IN, 1.1 + count * (0.45 + 0.32 * max(2, rows)))
+    panels = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
     for axes in panels:
-        if low > 0 and high > 10 * low:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-        else:
-            axes.set_xlim(0, high * 1.08)
-
-
-def _kinds(answers: pd.DataFrame) -> pd.Series[str]:
-    return answers["version"].where(answers["error"] == "", _NO_ANSWER)
-
-
-def _wilson(k: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share, as ``judge`` has it."""
-    share, spread = k / n, _Z * _Z / n
-    middle = share + spread / 2
-    width = _Z * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, (middle - width) / (1 + spread)), min(1.0, (middle + width) / (1 + spread))
+        plain(axes, size=9)
+    if lost := len(frame) - len(tables.measured(frame)):
+        note = f"{lost} of {len(frame)} requests are left out: the probe lost their results"
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=FAILED)
+    return figure, panels

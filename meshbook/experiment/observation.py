@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from meshbook import analysis, tables
@@ -153,7 +153,7 @@ def _lines(cluster: Cluster, pod: Object, role: str, since: datetime) -> Rows | 
     except ClusterError:
         return None
     entries = filter(None, map(analysis.parse_access_log, text.splitlines()))
-    return [{"context": cluster.name, "pod": name, "role": role, **asdict(entry)} for entry in entries]
+    return [{"context": cluster.name, "pod": name, "role": role, **entry} for entry in entries]
 
 
 def health_check(config: Cluster, namespace: str) -> str:

@@ -10,9 +10,19 @@ import pandas as pd
 import pytest
 
 from meshbook import tables
-from meshbook.analysis import Change, ChangeRequest, TrialRecord, observations, phases, shares
-from meshbook.analysis.observations import Observation, changes
-from meshbook.analysis.shares import Share
+from meshbook.analysis import (
+    Change,
+    ChangeRequest,
+    Observation,
+    TrialRecord,
+    changes,
+    phases,
+    pod_states,
+    ready_endpoints,
+    replica_counts,
+    share_difference,
+    unchanged_from,
+)
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -56,39 +66,41 @@ def test_what_objects_show_is_told_in_names_and_words() -> None:
         {"endpoints": [{"addresses": ["10.0.0.2"], "conditions": unready}, {"addresses": ["10.0.0.3"]}]},
         {"endpoints": None},
     ]
-    assert observations.ready_endpoints(slices) == ("10.0.0.3", "web-1")
+    assert ready_endpoints(slices) == ("10.0.0.3", "web-1")
     pods = [
         {"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
         {"metadata": {"name": "b"}, "status": {}},
         {"metadata": {"name": "c", "deletionTimestamp": "now"}, "status": {}},
     ]
-    assert observations.pod_states(pods) == ("a: ready", "b: not ready", "c: leaving")
-    counts = observations.replica_counts([{"metadata": {"name": "web"}, "spec": {"replicas": 2}, "status": {}}])
+    assert pod_states(pods) == ("a: ready", "b: not ready", "c: terminating")
+    counts = replica_counts([{"metadata": {"name": "web"}, "spec": {"replicas": 2}, "status": {}}])
     assert counts == ("web: wanted 2, ready 0",)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "same"),
     [
-        (Share(k=500, n=1000), Share(k=510, n=1000), True),
-        (Share(k=500, n=1000), Share(k=800, n=1000), False),
-        (Share(k=5, n=10), Share(k=5, n=10), False),
-        (Share(k=0, n=0), Share(k=5, n=10), False),
+        ((500, 1000), (510, 1000), True),
+        ((500, 1000), (800, 1000), False),
+        ((5, 10), (5, 10), False),
+        ((0, 0), (5, 10), False),
     ],
     ids=["alike", "unlike", "too few to tell", "nothing before"],
 )
-def test_a_share_is_as_before_only_when_that_is_proved(before: Share, after: Share, same: bool) -> None:
-    assert shares.is_as_before(before, after, margin=0.1) is same
+def test_a_share_is_unchanged_only_when_that_is_proved(
+    before: tuple[int, int], after: tuple[int, int], same: bool
+) -> None:
+    low, high = share_difference(before, after)
+    assert (low > -0.1 and high < 0.1) is same
 
 
-def test_the_share_is_back_from_the_first_place_on_from_which_it_is_proved() -> None:
-    hits = [False] * 100 + [True, False] * 200
-    found = shares.back_from(Share(k=200, n=400), hits, margin=0.1)
+def test_a_share_is_unchanged_from_the_first_place_on_from_which_it_is_proved() -> None:
+    found = unchanged_from((200, 400), [False] * 100 + [True, False] * 200, margin=0.1)
     assert found is not None
-    place, share = found
+    place, (k, n) = found
     assert 0 < place <= 100
-    assert abs(share.k / share.n - 0.5) < 0.1
-    assert shares.back_from(Share(k=200, n=400), [False] * 400, margin=0.1) is None
+    assert abs(k / n - 0.5) < 0.1
+    assert unchanged_from((200, 400), [False] * 400, margin=0.1) is None
 
 
 def rows(source: str, told: Callable[[float], str], until: float = 30.0, **more: float) -> list[dict[str, Any]]:
@@ -226,7 +238,7 @@ def test_each_source_misses_the_versions_that_it_missed() -> None:
     frame = phases(record(answers, []))
     assert told(frame, "survivor answers", "cluster1")["detail"] == "v1 by pod-v1"
     assert told(frame, "survivor answers", "cluster2")["detail"] == "v2 by pod-v2"
-    assert told(frame, "last answer of the stopped side", "outside")["detail"] == "no version went away for it"
+    assert told(frame, "last answer of the stopped side", "outside")["detail"] == "no version went down for it"
 
 
 def test_a_survivor_that_never_settles_is_not_called_stable() -> None:
@@ -248,10 +260,10 @@ def test_a_side_that_does_not_come_back_is_not_called_back() -> None:
 def test_rows_without_stated_errors_get_wide_ones() -> None:
     bare = [{**row, "time_error_ms": None, "clock_error_ms": None} for row in rows("outside", outside)]
     row = told(phases(record(bare)), "first failure")
-    assert row["high_s"] - row["low_s"] == pytest.approx(0.12)
+    assert row["high_s"] - row["low_s"] == pytest.approx(0.07)
 
 
 def test_an_outage_that_nobody_watched_still_has_its_orders() -> None:
     frame = phases(record([], []))
     assert told(frame, "request accepted")["high_s"] == pytest.approx(0.05)
-    assert told(frame, "share unchanged")["detail"] == "no version was away"
+    assert told(frame, "share unchanged")["detail"] == "no version was down"

@@ -1,0 +1,218 @@
+"""Outages as figures: one trial phase by phase, and how long a service was unavailable in all of them.
+
+A bar is a range: in a timeline it happened somewhere on it, in a downtime chart it was at least and at most so long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from meshbook import tables
+from meshbook.analysis import OUTAGE, RESTORE
+from meshbook.charts.figures import (
+    BAD,
+    FAILED,
+    GREY,
+    INK,
+    SHADE,
+    Chart,
+    Style,
+    nothing,
+    plain,
+    styles_of_sources,
+    styles_of_versions,
+)
+
+_PARTS = (OUTAGE, RESTORE)
+_SERVER = Style(colour=INK, marker="d")
+_MOST_ERROR_MS = 1000.0
+"""Requests whose time is not known better are not drawn."""
+_LINEAR_MS = 100.0
+_TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
+_BAR, _BAR_IN = 0.16, 0.15
+
+# ---- one trial
+
+
+def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str] = ()) -> Figure:
+    """Draw PHASES of one trial below the ANSWERS to it; ``headline`` says in a few lines what came out of it.
+
+    The upper panel has one axis of time for all of it. The two lower ones enlarge what it cannot show: the seconds
+    after the request to scale down, and the seconds after the restore request.
+    """
+    phases = tables.conform(phases, tables.PHASES)
+    sent = tables.measured(tables.conform(answers, tables.ANSWERS)).dropna(subset=["time"])
+    sent = sent[sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS]
+    sources = sorted(sent["source"].unique())
+    lanes = [(source, name) for source in sources for name in _names(sent, source)]
+    rows = max(phases.loc[phases["part"] == part, "phase"].nunique() for part in _PARTS)
+    heights = [0.5 + 0.17 * len(lanes), 0.45 + 0.3 * max(rows, 1)]
+    title = f"{phases['mode'].iloc[0]} at {phases['context'].iloc[0]}" if len(phases) else ""
+    figure = Chart(title, 10.0, 1.0 + 0.2 * len(headline) + sum(heights))
+    if phases["not_after"].isna().all() or not lanes:
+        return nothing(figure, figure.subplots())
+    panels = figure.subplot_mosaic([["all", "all"], list(_PARTS)], height_ratios=heights)
+    zero = _requested(phases, OUTAGE)
+    _draw_answers(panels["all"], sent, lanes, zero)
+    _shade_parts(panels["all"], phases, zero)
+    panels["all"].set_title("\n".join(headline), loc="left", fontsize=9.5, linespacing=1.4)
+    styles = styles_of_sources(sources)
+    for part in _PARTS:
+        _draw_phases(panels[part], phases[phases["part"] == part], styles, f"{part}: seconds from its request")
+    handles = [
+        Line2D([], [], color=style.colour, marker=style.marker, linewidth=3, alpha=0.8, label=name)
+        for name, style in {"API server": _SERVER, **styles}.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), fontsize=8.5, frameon=False)
+    return figure
+
+
+def _names(sent: pd.DataFrame, source: str) -> list[str]:
+    rows = sent[sent["source"] == source]
+    return [*sorted(set(tables.good(rows)["version"])), *(["failed"] if (rows["error"] != "").any() else [])]
+
+
+def _requested(phases: pd.DataFrame, part: str) -> pd.Timestamp:
+    """Return the moment from which a part's seconds are counted."""
+    row = phases[(phases["part"] == part) & phases["high_s"].notna()].iloc[0]
+    moment: pd.Timestamp = row["not_after"] - pd.Timedelta(seconds=float(row["high_s"]))
+    return moment
+
+
+def _draw_answers(axes: Axes, sent: pd.DataFrame, lanes: Sequence[tuple[str, str]], zero: pd.Timestamp) -> None:
+    styles = {**styles_of_versions(sent), "failed": BAD}
+    kinds = sent["version"].where(sent["error"] == "", "failed")
+    labels = []
+    for lane, (source, name) in enumerate(lanes):
+        seconds = (sent.loc[(sent["source"] == source) & (kinds == name), "time"] - zero).dt.total_seconds()
+        marker, size = ("x", 16) if name == "failed" else ("|", 42)
+        axes.scatter(seconds, [lane] * len(seconds), c=styles[name].colour, marker=marker, s=size)
+        labels.append(f"{source}   {name}" if lane == 0 or lanes[lane - 1][0] != source else name)
+    axes.set_yticks(range(len(lanes)), labels)
+    axes.set_ylim(len(lanes) - 0.4, -1.5)
+    plain(axes, "seconds from the request to scale down or cut off; each tick is one request")
+
+
+def _shade_parts(axes: Axes, phases: pd.DataFrame, zero: pd.Timestamp) -> None:
+    """Shade the two stretches that the lower panels enlarge, and say what they are."""
+    labels: dict[float, list[str]] = {}
+    for part in _PARTS:
+        ends = phases.loc[phases["part"] == part, "not_after"].dropna()
+        if ends.empty:
+            continue
+        begin = (_requested(phases, part) - zero).total_seconds()
+        end = (ends.max() - zero).total_seconds()
+        axes.axvspan(begin, max(end, begin + 0.02), color=SHADE, zorder=0, linewidth=0)
+        axes.axvline(begin, color=GREY, linewidth=0.9, zorder=1)
+        labels.setdefault(next((at for at in labels if abs(at - begin) < 0.5), begin), []).append(part)
+    for begin, parts in labels.items():
+        words = f" {' and '.join(parts)}"
+        axes.text(begin, 0.985, words, transform=axes.get_xaxis_transform(), va="top", fontsize=8.5, color=INK)
+
+
+def _draw_phases(axes: Axes, rows: pd.DataFrame, styles: Mapping[str, Style], words: str) -> None:
+    labels = []
+    for lane, (name, mine) in enumerate(rows.groupby("phase", sort=False)):
+        seen = mine.dropna(subset=["high_s"])
+        for place, (_, row) in enumerate(seen.iterrows()):
+            y, style = lane + 0.22 * (place - (len(seen) - 1) / 2), styles.get(str(row["place"]), _SERVER)
+            low, high = float(row["low_s"]), float(row["high_s"])
+            axes.plot([low, high], [y, y], color=style.colour, linewidth=3.2, alpha=0.55, solid_capstyle="butt")
+            axes.plot([(low + high) / 2], [y], color=style.colour, marker=style.marker, markersize=4.5)
+        labels.append(f"{name}\n{_range_in_words(mine, seen)}")
+    highest = float(rows["high_s"].max()) if rows["high_s"].notna().any() else 1.0
+    axes.set_xlim(-0.03 * highest, 1.04 * highest)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    plain(axes, words, grid=True)
+
+
+def _range_in_words(mine: pd.DataFrame, seen: pd.DataFrame) -> str:
+    """Return the whole range of a phase, over all who saw it; why there is none, where nobody did."""
+    if seen.empty:
+        why = str(mine["detail"].iloc[0])
+        return why if len(why) <= 34 else why[:33] + "…"
+    low, high = float(seen["low_s"].min()), float(seen["high_s"].max())
+    return f"{1000 * low:.0f}–{1000 * high:.0f} ms" if high < 10 else f"{low:.1f}–{high:.1f} s"
+
+
+# ---- all trials
+
+
+def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figure:
+    """Draw TRIALS: a row for each failure mode and cluster, a bar for each trial and source; ``limit_s`` is a line.
+
+    A bar goes from the least to the most time unavailable. Where nothing was seen it is hollow, and ends at the
+    detection limit. A thin line goes on to the last failure where good answers lay in between (degraded). The scale is
+    logarithmic above 100 ms, so that short ones still show.
+    """
+    trials = tables.conform(trials, tables.TRIALS)
+    groups = [(key, rows) for key, rows in trials.groupby(["mode", "context"], sort=False)]
+    height = 1.5 + sum(0.22 + _BAR_IN * len(rows) for _, rows in groups)
+    known = trials.dropna(subset=["low_ms"])
+    figure = Chart("" if known.empty else "How long clients were without the service", 9.0, height)
+    axes = figure.subplots()
+    if known.empty:
+        return nothing(figure, axes)
+    ends = known[["low_ms", "high_ms", "degraded_high_ms"]].max().dropna()
+    top = 1.15 * max(_LINEAR_MS, float(ends.max()))
+    styles = styles_of_sources(sorted(trials["source"].unique()))
+    ticks, y = [], 0.0
+    for number, ((mode, context), rows) in enumerate(groups):
+        begin = y
+        for _, row in rows.sort_values(["source", "trial"], kind="stable").iterrows():
+            _draw_trial(axes, y, row, styles[str(row["source"])], top)
+            y += _BAR
+        ticks.append(((begin + y - _BAR) / 2, f"{mode}\nat {context}"))
+        if number % 2:
+            axes.axhspan(begin - _BAR, y, color=SHADE, alpha=0.5, zorder=0, linewidth=0)
+        y += _BAR
+    axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks])
+    axes.set_ylim(y, -1.6 * _BAR)
+    _scale(axes, top)
+    if limit_s is not None and 1000 * limit_s < top:
+        axes.axvline(1000 * limit_s, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        axes.text(1000 * limit_s, -1.2 * _BAR, " limit", color=GREY, fontsize=8.5, va="bottom")
+    figure.legend(handles=list(_handles(styles)), loc="outside lower left", ncols=4, fontsize=8.5, frameon=False)
+    return figure
+
+
+def _draw_trial(axes: Axes, y: float, row: Any, style: Style, top: float) -> None:
+    seen, open_end = int(row["windows"]) > 0, bool(pd.isna(row["high_ms"]))
+    unknown = "its requests were lost" if pd.isna(row["low_ms"]) else ""
+    unknown = unknown or ("did not watch from before to after" if open_end and not seen else "")
+    if unknown:
+        axes.text(2, y, f"not known: {unknown}", fontsize=7, va="center", color=GREY)
+        return
+    low, high = float(row["low_ms"]), top if open_end else float(row["high_ms"])
+    face, edge = style.colour if seen else "white", style.colour
+    axes.barh(y, high - low, left=low, height=0.62 * _BAR, color=face, edgecolor=edge, linewidth=0.9, zorder=2)
+    if not pd.isna(row["degraded_high_ms"]):
+        axes.plot([high, max(high, float(row["degraded_high_ms"]))], [y, y], color=style.colour, linewidth=1.1)
+        high = max(high, float(row["degraded_high_ms"]))
+    if int(row["failed"]):
+        words = f" {row['failed']} of {row['sent']} failed" + (", end not seen" if open_end else "")
+        axes.text(high, y, words, fontsize=7, va="center", color=FAILED, clip_on=False)
+
+
+def _scale(axes: Axes, top: float) -> None:
+    axes.set_xscale("symlog", linthresh=_LINEAR_MS, linscale=0.9)
+    axes.set_xlim(0, top * 1.6)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in _TICKS_MS if tick <= top * 1.6]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g} ms" if ms < 1000 else f"{ms / 1000:g} s"))
+    plain(axes, "time unavailable, from at least to at most (logarithmic above 100 ms)", size=9, grid=True)
+
+
+def _handles(styles: Mapping[str, Style]) -> Iterator[Line2D]:
+    for source, style in styles.items():
+        yield Line2D([], [], color=style.colour, linewidth=5, label=f"seen by {source}")
+    hollow: dict[str, Any] = {"marker": "s", "markerfacecolor": "white", "markeredgecolor": INK}
+    yield Line2D([], [], linestyle="none", **hollow, label="hollow: none seen; ends at the detection limit")

@@ -1,0 +1,341 @@
+"""Every DataFrame that leaves a package: its columns, their dtypes and meanings; frames of such tables, and for people.
+
+A new table is declared here first, with the package that writes it. What does not fit a declaration is refused. Nothing
+is measured, judged or drawn here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from meshbook.errors import UsageError
+
+Dtype = Literal["datetime64[us, UTC]", "string", "Int64", "float64", "boolean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its name, its pandas dtype, and what a value means."""
+
+    name: str
+    dtype: Dtype
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A declared table: columns in their order."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+
+def _declared(name: str, *columns: tuple[str, Dtype, str]) -> Table:
+    return Table(name=name, columns=tuple(Column(name=n, dtype=d, meaning=m) for n, d, m in columns))
+
+
+# ---- requests: written by ``probes``
+
+LOST, GARBLED, DROPPED = "lost", "garbled", "dropped"
+NOT_MEASURED = frozenset({LOST, GARBLED, DROPPED})
+"""Errors of the probe itself: such a row says nothing about the service, for good or ill."""
+
+_STAMP_ERROR_MS = 50.0
+"""How long before its ``time`` a request may have been sent where its row does not say: curl stamps its rows late."""
+
+ANSWERS = _declared(
+    "answers",
+    ("time", "datetime64[us, UTC]", "when the request was sent; missing when the probe's record of it was lost"),
+    ("seq", "Int64", "number of the request within its source, from 1"),
+    ("source", "string", "who asked: the context's name, or 'outside' for the external client"),
+    ("path", "string", "which way: 'mesh' (service name inside the mesh) or 'vip' (from the internet)"),
+    ("url", "string", "what was asked for"),
+    ("version", "string", "version that answered; empty unless the answer is good"),
+    ("instance", "string", "pod that answered; empty unless the answer is good"),
+    ("code", "Int64", "HTTP status; missing when there was no HTTP answer"),
+    ("exit_code", "Int64", "curl's exit code of this transfer; missing when the probe's record was lost"),
+    ("time_connect_ms", "float64", "until the connection stood (to the proxy where there is one)"),
+    ("time_starttransfer_ms", "float64", "until the first byte of the answer"),
+    ("time_total_ms", "float64", "until the last byte, or until the transfer was given up"),
+    ("remote_ip", "string", "address that curl was connected to"),
+    ("error", "string", "empty for a good answer, else its kind: http_503, timeout, … (lost, garbled: no result)"),
+    ("detail", "string", "what curl or the probe said about the error"),
+    ("scheduled", "datetime64[us, UTC]", "when it was to be sent; missing where each waits for the one before"),
+    ("late_ms", "float64", "how much later than scheduled it was sent"),
+    ("time_error_ms", "float64", "it was sent at most this long before or after ``time``, by its sender's clock"),
+    ("clock_error_ms", "float64", "that clock was at most so far off this machine's; the same for all of one source"),
+)
+
+SENDS = _declared(
+    "sends",
+    ("source", "string", "who asked"),
+    ("path", "string", "which way"),
+    ("scheduled", "Int64", "requests that were to be sent"),
+    ("sent", "Int64", "requests that are known to have been sent"),
+    ("dropped", "Int64", "requests that were not sent, since their time had passed"),
+    ("lost", "Int64", "requests of which nothing is known: the record of them did not arrive whole"),
+    ("late", "Int64", "requests sent more than one interval after their time"),
+    ("late_median_ms", "float64", "how late the middle one was"),
+    ("late_p99_ms", "float64", "how late 99 in 100 were at most"),
+    ("late_max_ms", "float64", "how late the worst was"),
+)
+
+CLOCKS = _declared(
+    "clocks",
+    ("source", "string", "whose clock"),
+    ("offset_ms", "float64", "how far it is ahead of this machine's (a clock that counts from its boot is far behind)"),
+    ("bound_ms", "float64", "how wrong that can be"),
+    ("round_trip_ms", "float64", "time from question to answer of the best exchange"),
+    ("exchanges", "Int64", "questions answered"),
+)
+
+
+def measured(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ANSWERS that say something about the service, good or bad."""
+    return answers[~answers["error"].isin(NOT_MEASURED)]
+
+
+def good(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of ANSWERS with a good answer."""
+    return answers[answers["error"] == ""]
+
+
+def stamp_errors_ms(answers: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Return by how much earlier and how much later than ``time`` each request may have been sent, by its clock."""
+    error = answers["time_error_ms"].astype("float64")
+    return error.fillna(_STAMP_ERROR_MS), error.fillna(0.0)
+
+
+def clock_errors_ms(answers: pd.DataFrame) -> pd.Series[float]:
+    """Return how far each request's clock may be off this machine's; one that does not say is this machine's."""
+    return answers["clock_error_ms"].astype("float64").fillna(0.0)
+
+
+# ---- how long a service was unavailable, each length a range: made by ``analysis`` and ``experiment``
+
+WINDOWS = _declared(
+    "windows",
+    ("source", "string", "who noticed"),
+    ("path", "string", "which way"),
+    ("number", "Int64", "number of the window within its source and path, from 1"),
+    ("kind", "string", "'failed' when a request got no good answer, 'slow' when all got one, but late"),
+    ("last_good", "datetime64[us, UTC]", "it was available until then at least; missing: never seen before"),
+    ("first_bad", "datetime64[us, UTC]", "it was unavailable from then on at the latest"),
+    ("last_bad", "datetime64[us, UTC]", "it was unavailable until then at least"),
+    ("first_good", "datetime64[us, UTC]", "it was available again by then at the latest; missing: never seen again"),
+    ("low_ms", "float64", "it was unavailable for at least this long"),
+    ("high_ms", "float64", "it was unavailable for at most this long; missing: its begin or its end was not seen"),
+    ("sent", "Int64", "requests sent between last_good and first_good"),
+    ("failed", "Int64", "those of them without a good answer"),
+    ("slow", "Int64", "those of them with a good answer, but a late one"),
+)
+
+CALIBRATION = _declared(
+    "calibration",
+    ("fault", "string", "what was done to the service"),
+    ("source", "string", "who measured"),
+    ("path", "string", "which way"),
+    ("true_ms", "float64", "how long the service was unavailable in truth"),
+    ("seen", "boolean", "whether a window shows it"),
+    ("low_ms", "float64", "measured: unavailable for at least this long"),
+    ("high_ms", "float64", "measured: at most this long; missing: its begin or its end was not seen"),
+    ("within", "boolean", "whether the true length, begin and end all lie in the measured ranges"),
+    ("off_ms", "float64", "how far the worst of them lies outside; 0 when within"),
+    ("width_ms", "float64", "width of the measured range of the length"),
+)
+
+DOWNTIME = _declared(
+    "downtime",
+    ("source", "string", "who asked"),
+    ("path", "string", "which way"),
+    ("sent", "Int64", "requests with a result, sent in the time in question"),
+    ("failed", "Int64", "those of them without a good answer"),
+    ("windows", "Int64", "separate times without any good answer; 0: none seen"),
+    ("low_ms", "float64", "unavailable (no good answer at all) for at least this long, all windows together"),
+    ("high_ms", "float64", "unavailable for at most this long; with no window, the detection limit"),
+    ("degraded_low_ms", "float64", "from the first failure to the end of the last one, at least; missing: none"),
+    ("degraded_high_ms", "float64", "the same, at most; good answers may lie in between"),
+)
+
+_TRIAL: tuple[tuple[str, Dtype, str], ...] = (
+    ("mode", "string", "failure mode"),
+    ("context", "string", "cluster that it was done in"),
+    ("trial", "Int64", "which time it was done, from 1"),
+)
+
+TRIALS = Table(name="trials", columns=(*_declared("", *_TRIAL).columns, *DOWNTIME.columns))
+
+SUMMARY = _declared(
+    "summary",
+    *_TRIAL[:2],
+    ("source", "string", "who asked"),
+    ("n", "Int64", "how many trials there were"),
+    ("seen", "Int64", "in how many of them the service was unavailable for this source"),
+    ("median_low_ms", "float64", "the middle time unavailable is at least this"),
+    ("median_high_ms", "float64", "and at most this; missing: the end of an outage was not seen"),
+    ("low_ms", "float64", "the shortest time unavailable is at least this"),
+    ("high_ms", "float64", "the longest time unavailable is at most this; missing: the end of an outage was not seen"),
+    ("degraded_low_ms", "float64", "median of the times from the first to the last failure, at least; missing: none"),
+    ("degraded_high_ms", "float64", "the same, at most"),
+    ("failed", "Int64", "requests without a good answer, in all of them together"),
+    ("sent", "Int64", "requests sent during all of them together"),
+)
+
+# ---- what happened when in a trial: made by ``analysis``
+
+PHASES = _declared(
+    "phases",
+    *_TRIAL,
+    ("number", "Int64", "number of the row, from 1"),
+    ("part", "string", "'outage' or 'restore'"),
+    ("phase", "string", "what happened"),
+    ("place", "string", "who saw it: an API server, or a source of requests"),
+    ("not_before", "datetime64[us, UTC]", "it happened at this moment at the earliest; missing: it was not seen"),
+    ("not_after", "datetime64[us, UTC]", "it happened at this moment at the latest"),
+    ("low_s", "float64", "seconds from the request of its part at the least"),
+    ("high_s", "float64", "seconds from the request of its part at the most"),
+    ("detail", "string", "who or how many, or why there is no time"),
+)
+
+# ---- what saved the requests: ACCESS is read by ``experiment``, ATTRIBUTION made by ``analysis``
+
+ACCESS = _declared(
+    "access",
+    ("time", "datetime64[us, UTC]", "when the proxy got the request, by its own clock"),
+    ("context", "string", "cluster of the proxy"),
+    ("pod", "string", "pod of the proxy"),
+    ("role", "string", "sidecar or gateway"),
+    ("hop", "string", "outbound (on behalf of a client), inbound, passthrough (east-west), or unrouted"),
+    ("path", "string", "path of the request; empty where the proxy saw none"),
+    ("code", "Int64", "HTTP status that the proxy answered with; missing for a connection without HTTP"),
+    ("flags", "string", "Envoy's response flags; empty where nothing was amiss"),
+    ("details", "string", "Envoy's response code details"),
+    ("attempts", "Int64", "how many times the request was sent on; missing where the log does not tell"),
+    ("upstream", "string", "same network or other network; empty where it was sent to nobody"),
+    ("service", "string", "host name of the service that it was for, as far as the log names one"),
+    ("duration_ms", "float64", "until the last byte of the answer"),
+    ("request_id", "string", "the request's own name, the same at every proxy on its way"),
+)
+
+ATTRIBUTION = _declared(
+    "attribution",
+    ("layer", "string", "what can save a request: endpoints, clients' proxies, gateways, the load balancer"),
+    ("context", "string", "in which cluster"),
+    ("requests", "Int64", "requests for the service that its proxies sent on during the outage"),
+    ("at_once", "Int64", "good answers without a second try; missing where the log does not count tries"),
+    ("by_retry", "Int64", "good answers after more than one try; missing where the log does not count tries"),
+    ("not_saved", "Int64", "requests without a good answer"),
+    ("to_other", "Int64", "good answers from the other network, through its east-west gateway"),
+    ("did", "string", "what it did, in words"),
+    ("known_by", "string", "where that is known from, and what is not known"),
+)
+
+# ---- frames of declared tables
+
+
+def empty(table: Table) -> pd.DataFrame:
+    """Return a frame of ``table`` without rows."""
+    return pd.DataFrame({column.name: pd.Series([], dtype=column.dtype) for column in table.columns})
+
+
+def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """Return ``frame`` with exactly the columns and dtypes of ``table``; UsageError says what does not fit."""
+    missing = [name for name in table.names if name not in frame.columns]
+    unknown = [str(name) for name in frame.columns if name not in table.names]
+    if missing or unknown:
+        raise UsageError(
+            f"this is no table of {table.name}",
+            hint=f"its columns are {', '.join(table.names)}",
+            missing=", ".join(missing),
+            unknown=", ".join(unknown),
+        )
+    return pd.DataFrame({column.name: _cast(frame[column.name], column, table) for column in table.columns})
+
+
+def _cast(series: pd.Series[Any], column: Column, table: Table) -> pd.Series[Any]:
+    try:
+        if column.dtype == "string":
+            return series.astype("string").fillna("").reset_index(drop=True)
+        if column.dtype.startswith("datetime64"):
+            return pd.to_datetime(series, utc=True).astype(column.dtype).reset_index(drop=True)
+        return series.astype(column.dtype).reset_index(drop=True)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"column {column.name} of table {table.name} holds something else than {column.dtype}",
+            hint=column.meaning,
+            said=str(error)[:200],
+        ) from error
+
+
+def from_rows(rows: Iterable[Mapping[str, object]], table: Table) -> pd.DataFrame:
+    """Return ``rows`` as a frame of ``table``; a value that a row lacks is missing."""
+    records = [dict(row) for row in rows]
+    stray = sorted({name for record in records for name in record} - set(table.names))
+    if stray:
+        raise UsageError(f"table {table.name} has no column {', '.join(stray)}")
+    columns = {column.name: [record.get(column.name) for record in records] for column in table.columns}
+    return conform(pd.DataFrame(columns, columns=table.names, dtype="object"), table)
+
+
+# ---- for people
+
+
+def frame(records: Iterable[object]) -> pd.DataFrame:
+    """Return frozen dataclass records of one kind, one row each, for display: texts for whatever is nested."""
+    rows = list(records)
+    kinds = {type(row) for row in rows}
+    if len(kinds) > 1 or not all(map(is_dataclass, kinds)):
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise UsageError(f"a frame is made of dataclass records of one kind, not of {names}")
+    columns = [field.name for row in rows[:1] for field in fields(row)]  # type: ignore[arg-type]
+    return pd.DataFrame({column: [_cell(getattr(row, column)) for row in rows] for column in columns})
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(str(_cell(item)) for item in value)
+    return value
+
+
+def to_display(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of ANSWERS cut down to what a reader needs: no address, times as clock and whole 0.1 ms."""
+    answers = conform(answers, ANSWERS)
+    clock = answers["time"].dt.strftime("%H:%M:%S.%f").str[:-3]
+    total = ["" if pd.isna(ms) else f"{ms:.1f}" for ms in answers["time_total_ms"].tolist()]
+    shown = pd.DataFrame({"time (UTC)": clock.fillna(""), "total ms": pd.Series(total, dtype="string")})
+    columns = ["source", "path", "seq", "version", "instance", "code", "error"]
+    texts = {name: answers[name].astype("string").fillna("") for name in columns}
+    return shown.assign(**texts)[["time (UTC)", *columns, "total ms"]]
+
+
+_V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)")
+_MAYBE_V6 = re.compile(r"(?<![\w:])[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*(?!\w)")
+
+
+def hide_addresses(text: str) -> str:
+    """Return ``text`` with ``<address>`` for every IP address."""
+    return _MAYBE_V6.sub(_hide_v6, _V4.sub("<address>", text))
+
+
+def _hide_v6(match: re.Match[str]) -> str:
+    try:
+        ipaddress.IPv6Address(match[0])
+    except ValueError:
+        return match[0]
+    return "<address>"

@@ -1,0 +1,449 @@
+"""Promises of every claim: it passes only where there were requests enough, and what nobody watched stays open."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from meshbook import analysis, tables
+from meshbook.analysis import Verdict, share_bounds, share_interval
+from meshbook.errors import UsageError
+from meshbook.verdict import worst
+
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+START, GONE, END = (NOON + timedelta(seconds=seconds) for seconds in (10, 12, 20))
+"""An outage is requested, in force, and over."""
+BOTH = ["v1", "v2"]
+Told = Sequence[str]
+"""Answers in order: a version, the kind of an error, or nothing for no request at all."""
+
+
+def answers(told: Told, source: str = "outside", *, rate: float = 10, error_ms: float | None = None) -> pd.DataFrame:
+    """Rows as an open loop leaves them from noon on."""
+    rows = []
+    for number, word in enumerate(told):
+        at, good, unknown = NOON + timedelta(seconds=number / rate), word.startswith("v"), word in tables.NOT_MEASURED
+        row = {
+            "seq": number + 1,
+            "time": None if unknown else at,
+            "scheduled": at,
+            "source": source,
+            "path": "mesh",
+            "version": word if good else "",
+            "error": "" if good else word,
+            "detail": "" if good else "curl at 10.0.0.1 says why",
+            "time_total_ms": 5.0,
+            "time_error_ms": error_ms,
+        }
+        rows += [row] if word else []
+    return tables.from_rows(rows, tables.ANSWERS)
+
+
+def both(first: Told, second: Told) -> pd.DataFrame:
+    return pd.concat([answers(first, "cluster1"), answers(second, "cluster2")], ignore_index=True)
+
+
+def outage(
+    *spans: tuple[float, Told], source: str = "outside", rate: float = 10, error_ms: float | None = None
+) -> pd.DataFrame:
+    """Each span of ``seconds`` repeats its pattern."""
+    told: list[str] = []
+    for seconds, pattern in spans:
+        told += [pattern[number % len(pattern)] if pattern else "" for number in range(round(seconds * rate))]
+    return answers(told, source, rate=rate, error_ms=error_ms)
+
+
+HEALTHY = outage((10, BOTH), (10, ["v2"]), (10, BOTH))
+
+# ---- every claim
+
+CLAIMS: dict[str, Callable[[pd.DataFrame], Verdict]] = {
+    "answers_from_both": lambda frame: analysis.answers_from_both(frame, BOTH),
+    "split_within": lambda frame: analysis.split_within(frame, "v1", tolerance=0.2),
+    "all_answered": lambda frame: analysis.all_answered(frame, 0.2),
+    "survives_outage": lambda frame: analysis.survives_outage(frame, START, END, survivor_version="v2"),
+    "interrupted_at_most": lambda frame: analysis.interrupted_at_most(frame, START, END, max_gap_s=1),
+    "returns_to_both": lambda frame: analysis.returns_to_both(frame, END, BOTH),
+}
+every_claim = pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+
+
+@every_claim
+def test_nothing_is_concluded_from_lost_output_and_nothing_from_no_output(
+    claim: Callable[[pd.DataFrame], Verdict],
+) -> None:
+    half_lost = answers(["v1", "v2", "lost", "garbled"] * 75)
+    for frame in (half_lost, answers(["lost"] * 300), tables.empty(tables.ANSWERS)):
+        assert claim(frame).outcome == "inconclusive"
+        assert claim(frame).reason
+
+
+@every_claim
+def test_some_lost_rows_count_neither_as_good_nor_as_failed(claim: Callable[[pd.DataFrame], Verdict]) -> None:
+    kept = HEALTHY["seq"] % 20 != 7
+    some = HEALTHY.assign(error=HEALTHY["error"].where(kept, "lost"), time=HEALTHY["time"].where(kept))
+    assert claim(some).outcome == claim(HEALTHY).outcome
+
+
+@every_claim
+def test_every_verdict_reads_well_as_text_page_and_data(claim: Callable[[pd.DataFrame], Verdict]) -> None:
+    for frame in (HEALTHY, tables.empty(tables.ANSWERS), outage((30, ["refused"])), answers(["v1"])):
+        verdict = claim(frame)
+        texts = str(verdict), verdict._repr_html_()
+        assert all(verdict.outcome.upper() in text and "nan" not in text.lower() for text in texts)
+        assert json.loads(json.dumps(verdict.to_dict(), allow_nan=False))["claim"] == verdict.claim
+        ends = [end for end in (verdict.low, verdict.estimate, verdict.high) if end is not None]
+        assert ends == sorted(ends)
+
+
+def test_the_page_of_a_verdict_escapes_text_and_shows_numbers_no_finer_than_they_are() -> None:
+    details = ({"share %": 52.0, "n": 31}, {"share %": 48.5, "n": 31})
+    page = Verdict(claim="<script>", outcome="pass", reason="a & b", details=details)._repr_html_()
+    for text in ("<td>52</td>", "<td>48.5</td>", "&lt;script&gt;", "a &amp; b"):
+        assert text in page
+
+
+def test_the_worst_part_is_the_outcome_of_a_whole() -> None:
+    assert worst(["pass", "inconclusive", "fail"]) == "fail"
+    assert worst(["pass", "fail", "error", "skipped"]) == "error"
+    assert (worst([]), worst(["skipped"], "error")) == ("inconclusive", "error")
+
+
+# ---- intervals
+
+
+def test_percentages_are_no_finer_than_the_number_of_requests_allows() -> None:
+    few, many = (analysis.all_answered(answers(["v1", "v1", "refused"] * n), 0.9) for n in (10, 1000))
+    assert (few.estimate, many.estimate) == (33, 33.3)
+    assert (few.low, few.high) == (19, 50)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (5, 10), (10, 20), (999, 1000)])
+def test_the_interval_is_wilson_s(k: int, n: int) -> None:
+    z, p = 1.959964, k / n
+    middle, width = (p + z * z / 2 / n), z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    expected = ((middle - width) / (1 + z * z / n), (middle + width) / (1 + z * z / n))
+    assert share_interval(k, n) == pytest.approx(expected, abs=1e-5)
+
+
+def test_no_failure_in_n_bounds_the_rate_by_three_over_n() -> None:
+    for n in (50, 100, 300, 1000):
+        assert share_bounds(0, n)[1] == pytest.approx(3 / n, rel=0.04)
+    assert "below 3 %" in analysis.all_answered(answers(["v1"] * 100)).reason
+
+
+# ---- who answers
+
+
+def test_versions_seen_from_every_source_pass() -> None:
+    verdict = analysis.answers_from_both(both(BOTH * 10, BOTH * 10), BOTH)
+    assert (verdict.outcome, verdict.n, verdict.estimate) == ("pass", 40, 50)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["v1"] * 20, ["v1"] * 20),
+        (BOTH * 10, ["v2"] * 20),
+        (["v1"] * 20, ["v2"] * 20),
+        (["v1", "http_503"] * 10, BOTH * 10),
+        (["refused"] * 20, BOTH * 10),
+        (["http_503"] * 20, ["http_503"] * 20),
+    ],
+    ids=["v2 missing", "one source sees one side", "each sees its own", "v2 broken", "a source refused", "all broken"],
+)
+def test_a_version_that_is_missing_somewhere_fails(first: Told, second: Told) -> None:
+    assert analysis.answers_from_both(both(first, second), BOTH).outcome == "fail"
+
+
+def test_too_few_requests_to_miss_a_version_for_sure_stay_open() -> None:
+    verdict = analysis.answers_from_both(answers(["v1"] * 5), BOTH)
+    assert verdict.outcome == "inconclusive"
+    assert "at least 8 are needed" in verdict.reason
+
+
+@pytest.mark.parametrize("sources", [1, 2, 4])
+def test_the_chance_of_a_false_alarm_is_below_one_percent_over_all_pairs(sources: int) -> None:
+    def fails(n: int) -> bool:
+        frames = [answers(["v1"] * n, f"cluster{number}") for number in range(sources)]
+        return analysis.answers_from_both(pd.concat(frames), BOTH).outcome == "fail"
+
+    n = next(n for n in range(1, 50) if fails(n))
+    assert sources * 2 * 0.5**n <= 0.01
+
+
+def test_what_may_explain_a_verdict_is_said_without_addresses() -> None:
+    assert "outlierDetection" in analysis.answers_from_both(both(["v1"] * 20, ["v2"] * 20), BOTH).reason
+    assert "seen: v9" in analysis.answers_from_both(answers(["v1", "v2", "v9"] * 10), BOTH).reason
+    verdict = analysis.answers_from_both(answers([*BOTH * 10, "http_503", "timeout"]), BOTH)
+    assert verdict.outcome == "pass"
+    assert "1 http_503, 1 timeout" in verdict.reason
+    assert "10.0.0.1" not in verdict.reason
+
+
+def test_an_expected_source_without_rows_leaves_the_claim_open() -> None:
+    frame = answers(BOTH * 10, "cluster1")
+    assert analysis.answers_from_both(frame, BOTH, sources=["cluster1", "cluster2"]).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("versions", [[], ["v1"], ["v1", "v1"], "v1", ["v1", ""]])
+def test_versions_that_cannot_be_both_are_refused(versions: Sequence[str]) -> None:
+    with pytest.raises(UsageError):
+        analysis.answers_from_both(answers(BOTH), versions)
+
+
+def test_an_even_split_of_enough_requests_passes() -> None:
+    verdict = analysis.split_within(both(BOTH * 100, BOTH * 100), "v1")
+    assert (verdict.outcome, verdict.estimate, verdict.limit) == ("pass", 50, "40 to 60 %")
+
+
+def test_a_split_is_judged_source_by_source_and_names_the_lopsided_one() -> None:
+    assert analysis.split_within(both(["v1"] * 50, ["v2"] * 50), "v1").outcome == "fail"
+    verdict = analysis.split_within(both(BOTH * 100, ["v1", "v1", "v1", "v2"] * 50), "v1")
+    assert verdict.outcome == "fail"
+    assert verdict.reason.startswith("cluster2 got 150 of 200")
+
+
+def test_twenty_requests_are_too_few_for_ten_points_and_the_verdict_says_how_many_would_do() -> None:
+    verdict = analysis.split_within(answers(BOTH * 10), "v1", tolerance=0.1)
+    assert verdict.outcome == "inconclusive"
+    assert "about 110 requests would decide" in verdict.reason
+    assert analysis.split_within(answers(BOTH * 55), "v1", tolerance=0.1).outcome == "pass"
+
+
+def test_a_split_without_good_answers_is_no_measurement_of_a_share() -> None:
+    verdict = analysis.split_within(answers(["http_503"] * 50), "v1")
+    assert verdict.outcome == "inconclusive"
+    assert "no good answer from 50 requests" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("told", "limit", "outcome"),
+    [
+        (["v1"] * 100, 0.05, "pass"),
+        (["v1"] * 20, 0.05, "inconclusive"),
+        (["v1"] * 80 + ["timeout"] * 20, 0.05, "fail"),
+        (["refused"] * 20, 0.1, "fail"),
+        ([], 0.1, "inconclusive"),
+    ],
+    ids=["no failure in many", "no failure in few", "a fifth fails", "all fail", "no requests"],
+)
+def test_failed_requests_are_compared_with_the_limit(told: Told, limit: float, outcome: str) -> None:
+    assert analysis.all_answered(answers(told), limit).outcome == outcome
+
+
+# ---- an outage: who carries it
+
+
+def survival(frame: pd.DataFrame, gone_at: datetime | None = GONE) -> Verdict:
+    return analysis.survives_outage(frame, START, END, survivor_version="v2", gone_at=gone_at)
+
+
+def test_an_outage_that_the_survivor_carries_passes() -> None:
+    verdict = survival(HEALTHY)
+    assert (verdict.outcome, verdict.n, verdict.estimate) == ("pass", 100, 0)
+
+
+@pytest.mark.parametrize(
+    "during",
+    [[(10, ["v2", "http_503"])], [(3, ["timeout"]), (7, ["v2"])], [(10, ["refused"])], [(10, BOTH)]],
+    ids=["every other request fails", "three seconds down", "all down", "the stopped side still answers"],
+)
+def test_an_outage_that_users_notice_fails(during: list[tuple[float, Told]]) -> None:
+    assert survival(outage((10, BOTH), *during, (10, BOTH))).outcome == "fail"
+
+
+def test_answers_of_the_stopped_side_while_it_drains_are_no_fault() -> None:
+    frame = outage((12, BOTH), (8, ["v2"]), (10, BOTH))
+    assert survival(frame).outcome == "pass"
+    assert survival(frame, gone_at=None).outcome == "fail"
+
+
+@pytest.mark.parametrize(
+    ("spans", "outcome", "words"),
+    [
+        pytest.param([(10, ["v2"])], "pass", "None of", id="watched whole"),
+        pytest.param([(2, BOTH), (8, [])], "inconclusive", "No answer of v2", id="nobody asked once it had gone"),
+        pytest.param([(4, ["v2"]), (6, [])], "inconclusive", "For 6.0 s of it", id="the watch ended early"),
+        pytest.param([(6, ["v2"]), (4, ["lost"])], "inconclusive", "without a result", id="lost when it mattered"),
+        pytest.param([(9.9, ["v1"]), (0.1, ["refused"])], "fail", "It was not down", id="the other side answered"),
+        pytest.param([(2, BOTH), (8, ["refused"])], "fail", "refused", id="nobody answered"),
+        pytest.param(
+            [(2, ["v1"]), (0.02, ["refused"]), (7.98, [])], "inconclusive", "No answer", id="few were told no"
+        ),
+    ],
+)
+def test_an_outage_is_survived_only_where_it_was_watched_and_the_survivor_answered(
+    spans: Sequence[tuple[float, Told]], outcome: str, words: str
+) -> None:
+    verdict = survival(outage((10, BOTH), *spans, (10, BOTH), rate=50, error_ms=1.0))
+    assert (verdict.outcome, words in verdict.reason) == (outcome, True), verdict.reason
+
+
+def test_an_answer_that_may_have_been_asked_for_before_it_had_gone_is_no_ghost() -> None:
+    late = outage((12.06, BOTH), (7.94, ["v2"]), (10, BOTH), rate=50, error_ms=50.0)
+    assert survival(late).outcome == "pass"
+    assert survival(late.assign(time_error_ms=1.0)).outcome == "fail"
+
+
+def test_ten_requests_are_too_few_to_promise_five_percent() -> None:
+    frame = answers(["v2"] * 10).assign(time=lambda rows: rows["time"] + timedelta(seconds=11))
+    verdict = survival(frame, gone_at=None)
+    assert verdict.outcome == "inconclusive"
+    assert "would decide" in verdict.reason
+
+
+# ---- an outage: how long it was
+
+
+@pytest.mark.parametrize(
+    ("down_s", "max_gap_s", "outcome"),
+    [(0, 0.5, "pass"), (0.3, 1, "pass"), (3, 1, "fail"), (1, 1, "inconclusive"), (0.1, 0.05, "inconclusive")],
+    ids=["none", "short", "long", "as long as allowed", "finer than the requests"],
+)
+def test_the_longest_outage_is_compared_with_its_limit(down_s: float, max_gap_s: float, outcome: str) -> None:
+    frame = outage((10, BOTH), (down_s, ["timeout"]), (10 - down_s, ["v2"]), (10, BOTH))
+    assert analysis.interrupted_at_most(frame, START, END, max_gap_s=max_gap_s).outcome == outcome
+
+
+@pytest.mark.parametrize("down_s", [0.05, 0.15, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("phase_s", [0.0, 0.03, 0.07])
+def test_the_range_holds_the_true_length_and_is_two_intervals_and_the_stamps_wide(
+    down_s: float, phase_s: float
+) -> None:
+    begin = 15 + phase_s
+    told = ["timeout" if begin <= number / 10 < begin + down_s else "v2" for number in range(300)]
+    verdict = analysis.interrupted_at_most(answers(told), START, END, max_gap_s=10)
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert verdict.low <= down_s <= verdict.high
+    assert verdict.high - verdict.low <= 0.2 + 2 * 0.05 + 0.03
+
+
+def test_an_outage_that_never_ended_while_watched_fails_and_one_watched_in_part_stays_open() -> None:
+    never = analysis.interrupted_at_most(outage((10, ["v1"]), (20, ["refused"])), START, END, max_gap_s=1)
+    part = analysis.interrupted_at_most(outage((15, ["v2"])), START, END, max_gap_s=1)
+    assert (never.outcome, never.high) == ("fail", None)
+    assert part.outcome == "inconclusive"
+    assert "not watched" in part.reason
+
+
+def test_an_outage_that_nobody_watched_stays_open() -> None:
+    frame = outage((9, BOTH))
+    for verdict in (survival(frame), analysis.interrupted_at_most(frame, START, END, max_gap_s=1)):
+        assert (verdict.outcome, verdict.n) == ("inconclusive", 0)
+
+
+def test_a_pause_of_the_probe_itself_is_not_taken_for_health() -> None:
+    hole = outage((12, ["v2"]), (4, []), (14, ["v2"]))
+    assert analysis.interrupted_at_most(hole, START, END, max_gap_s=1).outcome == "inconclusive"
+
+
+def test_each_source_is_judged_on_its_own() -> None:
+    alone = outage((10, BOTH), (3, ["refused"]), (17, ["v2"]), source="cluster1")
+    verdict = analysis.interrupted_at_most(pd.concat([alone, HEALTHY]), START, END, max_gap_s=1)
+    assert verdict.outcome == "fail"
+    assert verdict.reason.startswith("cluster1 by mesh")
+    assert [row["source"] for row in verdict.details] == ["cluster1"]
+
+
+def test_a_source_whose_records_were_all_lost_leaves_the_length_open() -> None:
+    fine = [outage((30, ["v2"]), source=f"cluster{number}") for number in range(12)]
+    gone = outage((30, ["lost"]), source="cluster99")
+    assert analysis.interrupted_at_most(pd.concat(fine), START, END, max_gap_s=1).outcome == "pass"
+    assert analysis.interrupted_at_most(pd.concat([*fine, gone]), START, END, max_gap_s=1).outcome == "inconclusive"
+
+
+def test_an_outage_that_may_lie_in_a_part_of_a_window_is_not_left_out() -> None:
+    """Around one slow answer two stretches are possible; the longer one ends before the time in question begins."""
+    frame = outage((30, ["v2"]), rate=50, error_ms=1.0)
+    frame = frame[~frame["seq"].between(402, 450) & ~frame["seq"].between(452, 500)].copy()
+    frame.loc[frame["seq"] == 451, "time_total_ms"] = 100.0
+    verdict = analysis.interrupted_at_most(frame, NOON + timedelta(seconds=9.5), END, max_gap_s=1)
+    assert verdict.outcome == "inconclusive", verdict.reason
+
+
+@pytest.mark.parametrize("rate", [3, 10])
+def test_a_failed_claim_says_how_often_was_asked_so_that_overload_can_be_suspected(rate: float) -> None:
+    frame = pd.concat(
+        outage((10, BOTH), (5, ["timeout"]), (15, BOTH), source=source, rate=rate) for source in ("cluster1", "outside")
+    )
+    for verdict in (survival(frame), analysis.interrupted_at_most(frame, START, END, max_gap_s=1)):
+        assert verdict.outcome == "fail"
+        assert f"at {rate}/s a source" in verdict.reason
+    assert "/s a source" not in survival(HEALTHY).reason
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(END, START), (START.replace(tzinfo=None), END)], ids=["backwards", "without zone"]
+)
+def test_an_outage_that_cannot_be_placed_in_time_is_refused(start: datetime, end: datetime) -> None:
+    with pytest.raises(UsageError):
+        analysis.survives_outage(HEALTHY, start, end, survivor_version="v2")
+
+
+# ---- what comes after
+
+
+def test_the_return_of_both_sides_is_judged_on_what_came_after() -> None:
+    assert analysis.returns_to_both(HEALTHY, END, BOTH).outcome == "pass"
+    assert analysis.returns_to_both(outage((10, BOTH), (20, ["v2"])), END, BOTH).outcome == "fail"
+    assert analysis.returns_to_both(HEALTHY, END + timedelta(minutes=1), BOTH).outcome == "inconclusive"
+
+
+def test_a_source_that_fell_silent_has_not_seen_the_return() -> None:
+    frame = pd.concat([outage((30, BOTH), source="cluster1"), outage((15, BOTH), source="cluster2")])
+    verdict = analysis.returns_to_both(frame, END, BOTH)
+    assert verdict.outcome == "inconclusive"
+    assert "cluster2" in verdict.reason
+
+
+# ---- the measurement itself
+
+
+def calibration(
+    *within: bool, seen: bool = True, width_ms: float | None = 210.0, source: str = "outside"
+) -> pd.DataFrame:
+    row = {"fault": "frozen", "source": source, "path": "mesh", "seen": seen, "width_ms": width_ms}
+    rows = [row | {"within": good, "off_ms": 0 if good else 12.5} for good in within]
+    return tables.from_rows(rows, tables.CALIBRATION)
+
+
+TRUE = [True] * 20
+
+
+def test_a_measurement_is_true_when_every_truth_lay_within_its_range() -> None:
+    verdict = analysis.measures_truly(calibration(*TRUE))
+    assert (verdict.outcome, verdict.n, verdict.estimate) == ("pass", 20, 100)
+    assert "210 ms wide at most" in verdict.reason
+
+
+def test_one_truth_outside_its_range_fails_the_measurement_and_says_by_how_much() -> None:
+    verdict = analysis.measures_truly(calibration(*TRUE, False))
+    assert verdict.outcome == "fail"
+    assert "12.5 ms outside" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        pytest.param(calibration(), "No outage of known length", id="nothing was tried"),
+        pytest.param(calibration(*TRUE, seen=False), "outside noticed none of them", id="nothing was noticed"),
+        pytest.param(calibration(True, seen=False), "too short to be noticed", id="one too short"),
+        pytest.param(calibration(*TRUE, width_ms=None), "20 ranges have no upper end", id="every range is open"),
+        pytest.param(
+            pd.concat([calibration(*TRUE), calibration(*TRUE, seen=False, source="pod")]),
+            "pod noticed none",
+            id="one source blind",
+        ),
+    ],
+)
+def test_ranges_that_hold_any_truth_prove_no_measurement(frame: pd.DataFrame, words: str) -> None:
+    verdict = analysis.measures_truly(frame)
+    assert verdict.outcome == "inconclusive"
+    assert words in verdict.reason
