@@ -8,6 +8,7 @@ address.
 ``node``        the Node object and its heartbeat
 ``pods``        the life of one pod, from address to removal
 ``containers``  the life of one container: start, restart, stop
+``context``     what a node lends to its pods, and a pod to its containers
 ``execution``   what a container or an exec runs: program, arguments, environment, files
 ``probes``      what is asked of a container, and what follows from the answers
 ``status``      what containers do → a pod's status, and its events (pure)
@@ -20,9 +21,10 @@ No object but a Node, its Lease, a pod's status and Events is written here: ever
 """
 
 from meshbook.lab.kubelet.agent import Kubelet
-from meshbook.lab.kubelet.containers import Container, Timing
+from meshbook.lab.kubelet.containers import Container
+from meshbook.lab.kubelet.context import CAPACITY, AddressPool, NodeContext, Timing
 from meshbook.lab.kubelet.execution import CannotRun, is_proxy, program_of
-from meshbook.lab.kubelet.pods import CAPACITY, AddressPool, Pod, PodContext
+from meshbook.lab.kubelet.pods import Pod
 from meshbook.lab.kubelet.probes import Probe, Prober, UnsupportedProbe
 from meshbook.lab.kubelet.processes import Process, ProcessTable, SpawnError, Streams, base_environment
 from meshbook.lab.kubelet.reaper import marked
@@ -36,8 +38,8 @@ __all__ = [
     "Container",
     "Kubelet",
     "KubeletServer",
+    "NodeContext",
     "Pod",
-    "PodContext",
     "PodEvent",
     "Probe",
     "Prober",

@@ -13,9 +13,9 @@ import aiohttp
 
 from meshbook.errors import LabError
 from meshbook.lab.client import EVENTS, PODS, SERVICE_ACCOUNTS, ApiError, Client, Informer, event
-from meshbook.lab.kubelet.containers import Timing
+from meshbook.lab.kubelet.context import AddressPool, NodeContext, Timing
 from meshbook.lab.kubelet.node import NodeRegistration
-from meshbook.lab.kubelet.pods import AddressPool, Pod, PodContext
+from meshbook.lab.kubelet.pods import Pod
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
 from meshbook.lab.kubelet.status import PodEvent
@@ -61,7 +61,7 @@ class Kubelet:
         await self._server.start()
         try:
             async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
-                context = PodContext(
+                context = NodeContext(
                     topology=self._topology,
                     cluster=self._cluster,
                     processes=self._processes,
@@ -81,7 +81,7 @@ class Kubelet:
         finally:
             await self._server.stop()
 
-    def _take_note(self, change: str, obj: Object, context: PodContext, group: asyncio.TaskGroup) -> None:
+    def _take_note(self, change: str, obj: Object, context: NodeContext, group: asyncio.TaskGroup) -> None:
         """Pass what the API says on to the pod that it concerns, or begin a pod."""
         uid = obj["metadata"]["uid"]
         key = obj["metadata"]["namespace"], obj["metadata"]["name"]

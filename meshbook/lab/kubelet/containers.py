@@ -11,17 +11,16 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from meshbook.errors import LabError
 from meshbook.lab.kubelet import logs, reaper, status
-from meshbook.lab.kubelet.execution import CannotRun, Execution
+from meshbook.lab.kubelet.context import PodContext
+from meshbook.lab.kubelet.execution import CannotRun, Execution, prepare
 from meshbook.lab.kubelet.probes import Probe, Prober, UnsupportedProbe
-from meshbook.lab.kubelet.processes import NO_STREAMS, Process, ProcessTable, SpawnError, Streams
+from meshbook.lab.kubelet.processes import NO_STREAMS, Process, SpawnError, Streams
 from meshbook.objects import Object, timestamp
 
 CONTAINER_MARK = "MESHBOOK_CONTAINER"
@@ -30,48 +29,15 @@ OUTPUT_TIMEOUT_S = 1.0
 """How long the rest of the output of a container that has ended is waited for."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """How long things take, in seconds."""
-
-    drain_s: float = 0.5
-    """A proxy of a terminating pod answers at least this long: others must first hear that it leaves."""
-    eager_probe_s: float = 0.1
-    """A container that was never ready is asked this often, if its own period is not shorter."""
-    back_off_s: float = 1.0
-    """Pause before the second restart; it doubles with each further one. The first restart comes at once."""
-    longest_back_off_s: float = 60.0
-    calm_s: float = 600.0
-    """A container that ran this long begins again without a pause."""
-    image_back_off_s: float = 1.0
-    """ErrImagePull turns into ImagePullBackOff after this."""
-    report_retry_s: float = 0.5
-    """Pause before a status that the API server did not take is sent again."""
-    heartbeat_s: float = 20.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContainerContext:
-    """What a pod lends to one of its containers."""
-
-    processes: ProcessTable
-    http: aiohttp.ClientSession
-    timing: Timing
-    policy: str
-    """The pod's ``restartPolicy``."""
-    pod_ip: str
-    logs: Path
-    """Folder of this container's logs, one file for each run."""
-    mark: str
-    """Names this container of this pod among all of the lab."""
-    changed: Callable[[Object, Object], None]
-    """Called with the status before and the new one whenever that is to be shown."""
-
-
 class Container:
-    """One container of one pod. ``prepare`` returns what to run, or raises ``CannotRun``."""
+    """One container of a pod. ``policy`` says whether it is restarted.
 
-    def __init__(self, spec: Object, context: ContainerContext, prepare: Callable[[], Execution]) -> None:
+    ``changed`` is called with the status before and the new one whenever that is to be shown.
+    """
+
+    def __init__(
+        self, spec: Object, pod: PodContext, *, policy: str, changed: Callable[[Object, Object], None]
+    ) -> None:
         self.spec = spec
         self.name: str = spec["name"]
         self.status = status.created(spec)
@@ -79,13 +45,16 @@ class Container:
         """The main process, while there is one."""
         self.probes_pass = False
         """While true, its probes are not asked and count as passed: who probes it is cut off as well."""
-        self._context = context
-        self._prepare = prepare
+        self._pod = pod
+        self._timing = pod.node.timing
+        self._policy = policy
+        self._changed = changed
+        self._mark = f"{CONTAINER_MARK}={pod.object['metadata']['uid']}/{self.name}"
         self._prober = Prober(
-            http=context.http,
+            http=pod.node.http,
             run=self._run_probe,
-            pod_ip=context.pod_ip,
-            eager_s=context.timing.eager_probe_s,
+            pod_ip=pod.address,
+            eager_s=self._timing.eager_probe_s,
             passing=lambda: self.probes_pass,
         )
         self._execution: Execution | None = None
@@ -119,7 +88,7 @@ class Container:
     def withhold(self, withheld: bool) -> None:
         """Show the container as not ready, whatever its probes say, or as it is."""
         self._withheld = withheld
-        self._context.changed(self.status, self.status)
+        self._changed(self.status, self.status)
 
     def hold(self, held: bool) -> None:
         """Keep the container from being started again, or let it."""
@@ -127,15 +96,15 @@ class Container:
 
     def log_path(self, *, previous: bool = False) -> Path:
         """Return the log of the present or last run, or that of the run before."""
-        return self._context.logs / f"{self.status['restartCount'] - previous}.log"
+        return self._pod.folder / self.name / f"{self.status['restartCount'] - previous}.log"
 
     async def run(self) -> None:
         """Live until the restart policy says that it is over, or ``stop`` or ``kill`` was called."""
-        timing, in_a_row = self._context.timing, 0
+        timing, in_a_row = self._timing, 0
         while not self._stopping.is_set():
             begun = time.monotonic()
             end = await self._run_once()
-            if end is None or self._context.policy not in ("Always", "OnFailure" if end["exitCode"] else ""):
+            if end is None or self._policy not in ("Always", "OnFailure" if end["exitCode"] else ""):
                 return
             calm = time.monotonic() - begun >= timing.calm_s
             in_a_row = 1 if calm or self._blameless else in_a_row + 1
@@ -177,7 +146,7 @@ class Container:
         """Run the process from start to end and return how it ended; None when it cannot be run at all."""
         try:
             probes = self._prober.parse(self.spec)
-            self._execution = self._prepare()
+            self._execution = prepare(self.spec, self._pod)
             process = await self._spawn(self._execution, Streams(stdout=True, stderr="as stdout"))
         except (CannotRun, UnsupportedProbe) as error:
             await self._wait_in_vain(error)
@@ -202,7 +171,7 @@ class Container:
             watch.cancel()
             process.kill_group()
             self.process = None
-            reaper.kill_marked(f"{CONTAINER_MARK}={self._context.mark}")
+            reaper.kill_marked(self._mark)
             await asyncio.wait([log, watch], timeout=OUTPUT_TIMEOUT_S)
             log.cancel()
             process.close_streams()
@@ -219,13 +188,14 @@ class Container:
             process.kill_group()
 
     async def _spawn(self, execution: Execution, streams: Streams) -> Process:
-        environment = {**execution.environment, CONTAINER_MARK: self._context.mark}
-        return await self._context.processes.spawn(execution.argv, env=environment, cwd=execution.cwd, streams=streams)
+        name, _, mark = self._mark.partition("=")
+        environment = {**execution.environment, name: mark}
+        return await self._pod.node.processes.spawn(execution.argv, env=environment, cwd=execution.cwd, streams=streams)
 
     async def _wait_in_vain(self, error: CannotRun | UnsupportedProbe) -> None:
         reason = error.reason if isinstance(error, CannotRun) else "CreateContainerConfigError"
         self._show(state=status.waiting(reason, error.message))
-        if reason == "ErrImagePull" and not await happens_within(self._stopping, self._context.timing.image_back_off_s):
+        if reason == "ErrImagePull" and not await happens_within(self._stopping, self._timing.image_back_off_s):
             message = f'Back-off pulling image "{self.spec["image"]}": {error.message}'
             self._show(state=status.waiting("ImagePullBackOff", message))
         await self._stopping.wait()
@@ -246,7 +216,7 @@ class Container:
 
     def _show(self, **fields: Any) -> None:
         before, self.status = self.status, self.status | fields
-        self._context.changed(before, self.status)
+        self._changed(before, self.status)
 
 
 async def _end(process: Process, grace_s: float) -> None:

@@ -17,9 +17,10 @@ import aiohttp
 from meshbook.errors import LabError
 from meshbook.lab import images
 from meshbook.lab.envoy import prepare_envoy
+from meshbook.lab.kubelet.context import PodContext
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
-from meshbook.lab.topology import API_PORT, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT, ClusterTopology, LabTopology
+from meshbook.lab.topology import API_PORT, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT
 from meshbook.objects import PROXY_CONTAINER, Object
 
 SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
@@ -45,53 +46,34 @@ class Execution:
     cwd: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Where the containers of one pod run."""
-
-    topology: LabTopology
-    cluster: ClusterTopology
-    pod: tuple[str, str]
-    """Its namespace and name."""
-    pod_ip: str
-
-    @property
-    def folder(self) -> Path:
-        return self.topology.pod_folder(self.cluster.name, *self.pod)
-
-    @property
-    def proxy_folder(self) -> Path:
-        return self.topology.proxy_folder(self.cluster.name, *self.pod)
-
-
-def prepare(pod: Object, container: Object, around: Surroundings) -> Execution:
+def prepare(container: Object, pod: PodContext) -> Execution:
     """Return what a container runs, with its folder made; ``CannotRun`` says why it cannot."""
     if container.get("lifecycle"):
         raise _unsupported(container, "lifecycle hooks")
     if container.get("restartPolicy"):
         raise _unsupported(container, "init containers that go on running")
     program = program_of(container)
-    own = _own_environment(pod, container, around)
+    own = _own_environment(container, pod)
     command, args = (tuple(expanded(word, own) for word in container.get(part) or ()) for part in ("command", "args"))
     argv = program.argv(command, args)
     if program.kind == "proxy":
-        node_id = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
-        argv = tuple(prepare_envoy(argv[0], around.proxy_folder, node_id, around.pod_ip))
-    cwd = around.folder / container["name"]
+        namespace, name = pod.key
+        argv = tuple(prepare_envoy(argv[0], pod.proxy_folder, f"{name}.{namespace}", pod.address))
+    cwd = pod.folder / container["name"]
     cwd.mkdir(parents=True, exist_ok=True, mode=0o700)
-    environment = base_environment() | dict(program.environment) | _given_environment(pod, container, around) | own
+    environment = base_environment() | dict(program.environment) | _given_environment(container, pod) | own
     return Execution(argv=argv, environment=environment, cwd=cwd)
 
 
-def _given_environment(pod: Object, container: Object, around: Surroundings) -> dict[str, str]:
+def _given_environment(container: Object, pod: PodContext) -> dict[str, str]:
     """Return what a container is told without asking. A pod with a sidecar speaks through it."""
     port = str(API_PORT)
-    given = dict(around.topology.container_environment)
-    given |= {"HOSTNAME": pod["metadata"]["name"], "POD_IP": around.pod_ip, SANDBOX: str(around.folder)}
-    given |= {"KUBERNETES_SERVICE_HOST": around.cluster.api_address, "KUBERNETES_SERVICE_PORT": port}
-    containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+    given = dict(pod.node.topology.container_environment)
+    given |= {"HOSTNAME": pod.key[1], "POD_IP": pod.address, SANDBOX: str(pod.folder)}
+    given |= {"KUBERNETES_SERVICE_HOST": pod.node.cluster.api_address, "KUBERNETES_SERVICE_PORT": port}
+    containers = [*pod.object["spec"].get("initContainers", ()), *pod.object["spec"]["containers"]]
     if container["name"] != PROXY_CONTAINER and any(one["name"] == PROXY_CONTAINER for one in containers):
-        given |= {"http_proxy": f"http://{around.pod_ip}:{PROXY_OUTBOUND_PORT}", "no_proxy": "localhost,127.0.0.0/8"}
+        given |= {"http_proxy": f"http://{pod.address}:{PROXY_OUTBOUND_PORT}", "no_proxy": "localhost,127.0.0.0/8"}
     return given
 
 
@@ -122,11 +104,11 @@ def expanded(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\$?\$\(([^()]+)\)", replacement, text)
 
 
-def _own_environment(pod: Object, container: Object, around: Surroundings) -> dict[str, str]:
+def _own_environment(container: Object, pod: PodContext) -> dict[str, str]:
     """Return what the container's ``env`` says."""
     if container.get("envFrom"):
         raise _unsupported(container, "envFrom")
-    fields = _fields(pod, around)
+    fields = _fields(pod)
     own: dict[str, str] = {}
     for entry in container.get("env") or ():
         name, source = entry["name"], entry.get("valueFrom")
@@ -140,16 +122,16 @@ def _own_environment(pod: Object, container: Object, around: Surroundings) -> di
     return own
 
 
-def _fields(pod: Object, around: Surroundings) -> dict[str, str]:
+def _fields(pod: PodContext) -> dict[str, str]:
     """Return what ``fieldRef`` can ask for."""
-    metadata, spec = pod["metadata"], pod["spec"]
+    metadata, spec = pod.object["metadata"], pod.object["spec"]
     fields = {f"metadata.{name}": metadata[name] for name in ("name", "namespace", "uid")}
     fields |= {
         "spec.nodeName": spec.get("nodeName", ""),
         "spec.serviceAccountName": spec.get("serviceAccountName", "default"),
-        "status.podIP": around.pod_ip,
-        "status.podIPs": around.pod_ip,
-        "status.hostIP": around.cluster.node_address,
+        "status.podIP": pod.address,
+        "status.podIPs": pod.address,
+        "status.hostIP": pod.node.cluster.node_address,
     }
     for kind in ("labels", "annotations"):
         fields |= {f"metadata.{kind}['{name}']": value for name, value in (metadata.get(kind) or {}).items()}
@@ -175,10 +157,10 @@ def wants_token(pod: Object) -> bool:
     return any(mount["mountPath"] == TOKEN_MOUNT for one in containers for mount in one.get("volumeMounts") or ())
 
 
-def write_token(around: Surroundings, token: str) -> None:
+def write_token(pod: PodContext, token: str) -> None:
     """Write the files of a service account where a pod's containers find them. Other volumes are not mounted."""
-    folder = around.folder / TOKEN_MOUNT.lstrip("/")
+    folder = pod.folder / TOKEN_MOUNT.lstrip("/")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    root_pem = around.topology.root_certificate.read_text()
-    for name, text in {"token": token, "ca.crt": root_pem, "namespace": around.pod[0]}.items():
+    root_pem = pod.node.topology.root_certificate.read_text()
+    for name, text in {"token": token, "ca.crt": root_pem, "namespace": pod.key[0]}.items():
         write_private(folder / name, text)

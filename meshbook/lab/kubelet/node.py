@@ -10,7 +10,7 @@ import time
 
 from meshbook.errors import LabError
 from meshbook.lab.client import LEASES, NODES, ApiError, Client
-from meshbook.lab.kubelet.pods import CAPACITY
+from meshbook.lab.kubelet.context import CAPACITY
 from meshbook.lab.topology import KUBELET_PORT, ClusterTopology
 from meshbook.objects import Object, micro_timestamp, timestamp
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from meshbook.lab.faults import ClusterContext, FaultManager
-from meshbook.lab.kubelet import AddressPool, Pod, PodContext, ProcessTable, Timing
+from meshbook.lab.kubelet import AddressPool, NodeContext, Pod, ProcessTable, Timing
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 from meshbook.objects import Object, condition
@@ -38,7 +38,7 @@ class World:
 
     async def start(self, cluster: ClusterTopology, name: str, container: Object, labels: Object) -> Pod:
         """Start a pod and wait until it is shown as ready."""
-        context = PodContext(
+        context = NodeContext(
             topology=self.topology,
             cluster=cluster,
             processes=self._processes,

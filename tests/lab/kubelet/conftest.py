@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from meshbook.lab.client import ApiError
-from meshbook.lab.kubelet import AddressPool, Pod, PodContext, PodEvent, ProcessTable, Timing
+from meshbook.lab.kubelet import AddressPool, NodeContext, Pod, PodEvent, ProcessTable, Timing
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import LabTopology, two_clouds
 from meshbook.objects import Object, condition
@@ -73,7 +73,7 @@ class Node:
         self.events: list[PodEvent] = []
         self.refusals: list[ApiError] = []
         self.token_refusals: list[ApiError] = []
-        self.context = PodContext(
+        self.context = NodeContext(
             topology=topology,
             cluster=self.cluster,
             processes=processes,
