@@ -25,17 +25,12 @@ def _names(objects: list[dict[str, Any]]) -> list[str]:
     return [found["metadata"]["name"] for found in objects]
 
 
-def test_a_file_gives_its_documents_in_order() -> None:
-    assert _names(parse(TWO)) == ["web", "web-v1"]
-
-
-def test_a_date_stays_the_text_that_it_is_in_the_manifest() -> None:
-    assert parse(TWO)[1]["metadata"]["annotations"] == {"since": "2023-10-01"}
-
-
-def test_a_list_is_taken_apart() -> None:
-    text = "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Secret, metadata: {name: s}}]}"
-    assert _names(parse(text)) == ["s"]
+def test_a_text_gives_its_objects_in_order_with_lists_taken_apart_and_dates_as_text() -> None:
+    found = parse(
+        TWO + "---\n{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Secret, metadata: {name: s}}]}"
+    )
+    assert _names(found) == ["web", "web-v1", "s"]
+    assert found[1]["metadata"]["annotations"] == {"since": "2023-10-01"}
 
 
 def test_a_folder_gives_its_manifests_by_name_and_leaves_out_subfolders_and_kustomizations(tmp_path: Path) -> None:

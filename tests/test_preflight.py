@@ -90,59 +90,39 @@ def test_it_passes_on_what_parts_1_to_3_leave_behind(fleet: Any, claim: str) -> 
     assert CLAIMS[claim](fleet).outcome == "pass"
 
 
-def old(cluster: FakeCluster) -> None:
-    cluster.server = "v1.21.14-gke.1"
+def _labelled(kind: str, label: str, value: str) -> Callable[[FakeCluster], Any]:
+    return lambda cluster: cluster.objects[kind][0]["metadata"]["labels"].update({label: value})
 
 
-def denied(cluster: FakeCluster) -> None:
-    cluster.denied.add("deployments.apps/scale")
-
-
-def other_revision(cluster: FakeCluster) -> None:
-    cluster.objects["MutatingWebhookConfiguration"][0]["metadata"]["labels"]["istio.io/rev"] = "default"
-
-
-def no_address(cluster: FakeCluster) -> None:
-    cluster.objects["Service"][0]["status"] = {}
-
-
-def same_network(cluster: FakeCluster) -> None:
-    cluster.objects["Service"][0]["metadata"]["labels"][preflight.NETWORK] = "network1"
-
-
-def no_gateway(cluster: FakeCluster) -> None:
-    cluster.objects["Service"] = []
-
-
-def no_secret(cluster: FakeCluster) -> None:
-    cluster.objects["Secret"] = []
-
-
-def other_root(cluster: FakeCluster) -> None:
-    cluster.objects["ConfigMap"][0]["data"]["root-cert.pem"] = "ANOTHER ROOT"
-
-
-def no_root(cluster: FakeCluster) -> None:
-    cluster.objects["ConfigMap"] = []
-
-
-def still_there(cluster: FakeCluster) -> None:
-    cluster.objects["Namespace"] = [named("sample")]
+def _with(kind: str, *found: dict[str, Any]) -> Callable[[FakeCluster], Any]:
+    return lambda cluster: cluster.objects.update({kind: list(found)})
 
 
 @pytest.mark.parametrize(
     ("claim", "fault", "seen"),
     [
-        ("clusters", old, "v1.21.14"),
-        ("user", denied, "patch deployments.apps/scale"),
-        ("revision", other_revision, "revisions default"),
-        ("gateways", no_address, "lacks address"),
-        ("gateways", same_network, "network1"),
-        ("gateways", no_gateway, "no Service istio=eastwestgateway"),
-        ("endpoints", no_secret, "no Secret istio/multiCluster=true"),
-        ("root", other_root, "sha256"),
-        ("root", no_root, "no ConfigMap"),
-        ("left", still_there, "namespace sample is there"),
+        pytest.param("clusters", lambda c: setattr(c, "server", "v1.21.14-gke.1"), "v1.21.14", id="old server"),
+        pytest.param(
+            "user", lambda c: c.denied.add("deployments.apps/scale"), "patch deployments.apps/scale", id="right"
+        ),
+        pytest.param(
+            "revision",
+            _labelled("MutatingWebhookConfiguration", "istio.io/rev", "default"),
+            "revisions default",
+            id="other revision",
+        ),
+        pytest.param("gateways", lambda c: c.objects["Service"][0].update(status={}), "lacks address", id="no address"),
+        pytest.param("gateways", _labelled("Service", preflight.NETWORK, "network1"), "network1", id="same network"),
+        pytest.param("gateways", _with("Service"), "no Service istio=eastwestgateway", id="no gateway"),
+        pytest.param("endpoints", _with("Secret"), "no Secret istio/multiCluster=true", id="no secret"),
+        pytest.param(
+            "root",
+            _with("ConfigMap", named("istio-ca-root-cert", data={"root-cert.pem": "ANOTHER ROOT"})),
+            "sha256",
+            id="other root",
+        ),
+        pytest.param("root", _with("ConfigMap"), "no ConfigMap", id="no root"),
+        pytest.param("left", _with("Namespace", named("sample")), "namespace sample is there", id="left behind"),
     ],
 )
 def test_it_fails_on_a_planted_fault_and_says_what_to_try(

@@ -23,7 +23,7 @@ import websocket
 import yaml
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from meshbook.clusters.concurrency import pause
 from meshbook.errors import ClusterError, UsageError
@@ -223,7 +223,9 @@ class Connection:
                 hint=_HINTS.get(status, ""),
             )
         hint = "is the cluster up, and its API server reachable from here?"
-        if _is_tls(error):
+        if isinstance(error, ProxyError):
+            hint = "does the proxy (the kubeconfig's proxy-url, or $HTTPS_PROXY) answer, and its login fit?"
+        elif _is_tls(error):
             hint = "the kubeconfig's certificate-authority-data does not fit this server"
         saw = getattr(error, "reason", "") or error
         return ClusterError(
@@ -240,11 +242,13 @@ def _configuration(kubeconfig: Kubeconfig, context: str) -> Any:
         raise UsageError(f"context {context!r} of {kubeconfig.path} cannot be used: {error}") from error
     if is_loopback(configuration.host) and not kubeconfig.cluster(context).get("proxy-url"):
         configuration.proxy = None  # as kubectl: a company's proxy cannot reach this machine's loopback
+    if login := urllib3.util.parse_url(configuration.proxy or "").auth:
+        configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=unquote(login))
     configuration.retries = False
-    settings, login = configuration.auth_settings, threading.Lock()
+    settings, lock = configuration.auth_settings, threading.Lock()
 
     def one_login_at_a_time() -> Any:
-        with login:  # a login plugin may run to refresh the token
+        with lock:  # a login plugin may run to refresh the token
             return settings()
 
     configuration.auth_settings = one_login_at_a_time
