@@ -38,7 +38,8 @@ def test_a_missing_v2_fails_the_claim_that_both_answer(run: Run, lab: LabState, 
     helloworld = manifests / "connectivity" / "helloworld.yaml"
     head, v2 = helloworld.read_text().split("name: helloworld-v2", 1)
     helloworld.write_text(head + "name: helloworld-v2" + v2.replace("replicas: 1", "replicas: 0", 1))
-    outcome = run("1", "-p", f"manifests={manifests}", "-p", "settle_timeout_s=2", kubeconfig=lab.kubeconfig)
+    planted = ("-p", "namespace=planted", "-p", f"manifests={manifests}", "-p", "settle_timeout_s=2")
+    outcome = run("1", *planted, kubeconfig=lab.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
     assert outcome.outcomes("01_connectivity")["every source gets answers from v1 and v2"] == "fail"
 
@@ -90,8 +91,7 @@ def test_an_unknown_context_is_refused_with_those_that_exist(run: Run, lab: LabS
     assert "cluster2" in outcome.said
 
 
-def test_a_probe_cut_in_its_middle_loses_no_row_and_does_not_pass(fleet: Fleet, run: Run, lab: LabState) -> None:
-    assert run("1", kubeconfig=lab.kubeconfig).exit_code == 0
+def test_a_probe_cut_in_its_middle_loses_no_row_and_does_not_pass(served: LabState, fleet: Fleet) -> None:
     cluster = fleet["cluster1"]
     path = cluster.resource("Pod").path("sample", cluster.ready_pod("app=sleep", "sample"))
 
