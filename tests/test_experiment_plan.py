@@ -39,7 +39,7 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(bare_fleet: Fleet
         experiment.run([], cast(Any, None), LoadProfile(), Safeguards(), repeats=0)
     with pytest.raises(UsageError, match="would cut an outage of 30 s short"):
         experiment.run([], cast(Any, None), LoadProfile(outage_s=30), Safeguards(watchdog_s=10))
-    assert experiment.run([], cast(Any, None), LoadProfile(outage_s=30), Safeguards(watchdog_s=300)) == []
+    assert experiment.run([], cast(Any, None), LoadProfile(outage_s=30), Safeguards(watchdog_s=300)).trials == []
 
 
 @pytest.fixture

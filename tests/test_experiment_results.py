@@ -12,7 +12,7 @@ from trials import BROKEN, CALM, answers, at, trial
 
 from meshbook import charts, experiment, tables
 from meshbook.errors import UsageError
-from meshbook.experiment import Limits
+from meshbook.experiment import Limits, Results
 from meshbook.outage import Check, Plan
 from meshbook.verdict import Verdict
 
@@ -21,7 +21,7 @@ LIMITS = Limits(max_gap_s=1.0)
 
 # tables
 def test_an_outage_is_a_range_that_holds_its_true_length_and_only_those_who_saw_it_have_one() -> None:
-    frame = experiment.downtime([trial(BROKEN)]).set_index("source")
+    frame = Results([trial(BROKEN)]).downtime.set_index("source")
     broken, calm = frame.loc["outside"], frame.loc["cluster1"]
     assert (broken["failed"], broken["windows"]) == (15, 1)
     assert 1300 <= broken["low_ms"] <= 1500 <= broken["high_ms"] <= 1700
@@ -49,7 +49,7 @@ def test_a_failure_before_the_request_is_not_the_outages() -> None:
 
 def test_requests_that_were_lost_make_an_outage_unknown_and_not_absent() -> None:
     lost = [{**row, "error": "lost", "time": None} if row["time"] > at(9) else row for row in answers("cluster1")]
-    table = experiment.summary(experiment.downtime([trial(lost)]))
+    table = Results([trial(lost)]).summary
     assert table["n"].iloc[0] == 0
     assert experiment.to_display(table)["outage seen"].iloc[0] == "not known"
 
@@ -81,15 +81,16 @@ def test_median_and_range_of_ranges_are_ranges(ranges: Any, windows: int, median
 def test_who_did_not_watch_to_the_end_is_told_so() -> None:
     one = trial([*answers("outside"), *(row for row in answers("cluster1") if row["time"] < at(15))])
     assert "did not watch from before to after" in one.headline[0]
-    shown = experiment.to_display(experiment.summary(experiment.downtime([one]))).set_index("seen by")
+    shown = experiment.to_display(Results([one]).summary).set_index("seen by")
     assert shown.loc["cluster1", "unavailable: range"] == "none seen, but not watched from before to after"
-    charts.downtime_by_step(experiment.downtime([one]))
+    charts.downtime_by_step(Results([one]).downtime)
 
 
 def test_nothing_done_makes_empty_tables() -> None:
-    assert experiment.to_display(experiment.summary(experiment.downtime([]))).empty
-    for made in (experiment.answers, experiment.loops, experiment.phases, experiment.attribution):
-        assert made([]).empty
+    nothing = Results()
+    for made in (nothing.answers, nothing.loop, nothing.phases, nothing.attribution, nothing.downtime):
+        assert made.empty
+    assert experiment.to_display(nothing.summary).empty
 
 
 def test_the_headline_says_what_each_source_noticed() -> None:
@@ -116,14 +117,14 @@ def test_a_mode_that_must_be_survived_and_does_not_exist_is_refused() -> None:
 
 
 def test_a_service_that_goes_on_passes_every_claim() -> None:
-    found = experiment.claims([trial(CALM), trial(CALM, number=2)], [], LIMITS)
+    found = experiment.claims(Results([trial(CALM), trial(CALM, number=2)]), [], LIMITS)
     assert set(outcomes(found).values()) == {"pass"}, [str(one) for one in found]
     assert all(len(one.details) == 2 for one in found)
 
 
 def test_table_and_claim_give_the_same_numbers_of_the_same_requests() -> None:
     one = trial(CALM)
-    gaps = {gap_of(verdict): verdict for verdict in experiment.claims([one], [], LIMITS)}
+    gaps = {gap_of(verdict): verdict for verdict in experiment.claims(Results([one]), [], LIMITS)}
     for row in one.downtime:
         verdict = gaps[f"seen by {row['source']}"]
         assert (verdict.n, verdict.high) == (row["sent"], math.ceil(row["high_ms"] / 10) / 100)
@@ -131,46 +132,46 @@ def test_table_and_claim_give_the_same_numbers_of_the_same_requests() -> None:
 
 def test_an_outage_after_all_was_ready_again_counts_too() -> None:
     late = trial([*answers("outside", (21.0, 23.0)), *answers("cluster1")])
-    assert experiment.downtime([late]).set_index("source").loc["outside", "failed"] == 20
-    assert outcomes(experiment.claims([late], [], LIMITS))["seen by outside"] == "fail"
+    assert Results([late]).downtime.set_index("source").loc["outside", "failed"] == 20
+    assert outcomes(experiment.claims(Results([late]), [], LIMITS))["seen by outside"] == "fail"
 
 
 def test_one_bad_outage_of_several_fails_the_claim_of_the_source_that_saw_it() -> None:
-    found = outcomes(experiment.claims([trial(CALM), trial(BROKEN, number=2)], [], LIMITS))
+    found = outcomes(experiment.claims(Results([trial(CALM), trial(BROKEN, number=2)]), [], LIMITS))
     assert found["seen by outside"] == "fail"
     assert found["seen by cluster1"] == "pass"
 
 
 def test_a_side_that_went_on_answering_was_not_down() -> None:
-    found = experiment.claims([trial(answers("outside", ghost=True))], [], LIMITS)
+    found = experiment.claims(Results([trial(answers("outside", ghost=True))]), [], LIMITS)
     carried = next(verdict for verdict in found if "carries the service" in verdict.claim)
     assert carried.outcome == "fail"
     assert "answers still came" in carried.reason
 
 
 def test_modes_that_need_not_be_survived_are_measured_only() -> None:
-    found = outcomes(experiment.claims([trial(BROKEN, mode="readiness-lost")], [], LIMITS))
+    found = outcomes(experiment.claims(Results([trial(BROKEN, mode="readiness-lost")]), [], LIMITS))
     assert set(found.values()) == {"pass"}
     assert "seen by outside" not in found
 
 
 def test_pods_that_ask_from_a_cluster_that_is_down_are_not_held_against_it() -> None:
     one = trial([*answers("outside"), *answers("cluster1")[:120]], mode="cluster-down")
-    found = outcomes(experiment.claims([one], [], Limits(must_survive=("cluster-down",))))
+    found = outcomes(experiment.claims(Results([one]), [], Limits(must_survive=("cluster-down",))))
     assert found["every source gets answers again from v1 and v2"] == "pass"
     assert not [claim for claim in found if claim == "seen by cluster1"]
 
 
 def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
     lost = [{**row, "error": "lost", "time": None} for row in answers("cluster2")]
-    found = outcomes(experiment.claims([trial([*CALM, *lost])], [], LIMITS))
+    found = outcomes(experiment.claims(Results([trial([*CALM, *lost])]), [], LIMITS))
     assert found["seen by cluster2"] == "inconclusive"
     assert found["seen by cluster1"] == "pass"
 
 
 def test_a_share_that_is_not_proved_to_be_unchanged_is_inconclusive() -> None:
     short = [row for row in answers("outside") if row["time"] < at(21)]
-    found = outcomes(experiment.claims([trial(short)], [], LIMITS))
+    found = outcomes(experiment.claims(Results([trial(short)]), [], LIMITS))
     assert [outcome for claim, outcome in found.items() if "unchanged" in claim] == ["inconclusive"]
 
 
@@ -181,10 +182,10 @@ def plan(*checks: Check) -> Plan:
 
 def test_a_dry_run_says_whether_it_is_ready_to_start() -> None:
     fine, bad = Check(name="allowed", ok=True), Check(name="a survivor", ok=False, saw="nobody is ready")
-    found = experiment.claims([], [plan(fine), plan(fine, bad)], LIMITS)
+    found = experiment.claims(Results(), [plan(fine), plan(fine, bad)], LIMITS)
     assert [verdict.outcome for verdict in found] == ["pass", "fail"]
     assert found[1].reason == "nobody is ready"
-    assert [verdict.outcome for verdict in experiment.claims([], [], LIMITS)] == ["inconclusive"]
+    assert [verdict.outcome for verdict in experiment.claims(Results(), [], LIMITS)] == ["inconclusive"]
 
 
 def test_a_calibration_that_misses_the_truth_fails() -> None:
@@ -192,6 +193,9 @@ def test_a_calibration_that_misses_the_truth_fails() -> None:
     row |= {"seen": True, "low_ms": 200.0, "high_ms": 400.0}
     fine = tables.from_rows([row | {"within": True}], tables.CALIBRATION)
     wrong = tables.from_rows([row | {"within": True}, row | {"within": False, "off_ms": 40.0}], tables.CALIBRATION)
-    assert [experiment.claims([], [], LIMITS, found)[-1].outcome for found in (fine, wrong)] == ["pass", "fail"]
-    assert "The worst lay 40 ms outside" in experiment.claims([], [], LIMITS, wrong)[-1].reason
-    assert [one.outcome for one in experiment.claims([], [], LIMITS, fine.iloc[:0])] == ["inconclusive"]
+    assert [experiment.claims(Results(), [], LIMITS, found)[-1].outcome for found in (fine, wrong)] == [
+        "pass",
+        "fail",
+    ]
+    assert "The worst lay 40 ms outside" in experiment.claims(Results(), [], LIMITS, wrong)[-1].reason
+    assert [one.outcome for one in experiment.claims(Results(), [], LIMITS, fine.iloc[:0])] == ["inconclusive"]

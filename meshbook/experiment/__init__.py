@@ -3,62 +3,18 @@
 - ``plan``: what is to be done (``Target``, ``LoadProfile``, ``Step``), and the plans of it. Nothing is changed.
 - ``run``: do it; the only place where ``outage``, ``probes`` and ``analysis`` meet. ``observation``: what clusters show
   meanwhile, their access logs included.
-- ``results``: what came out, as tables (``downtime``, ``summary``) and as verdicts (``claims``). Pure.
+- ``results``: what came out, as tables (``Results``) and as verdicts (``claims``). Pure.
 - ``calibration``: what the measurement says of outages whose length is known.
 
 A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 """
 
-from meshbook.experiment.calibration import (
-    LONGEST_PAUSE_S,
-    PAUSE_SCRIPT,
-    ProcessPause,
-    calibrate,
-    scratch_workload,
-)
+from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, calibrate, scratch_workload
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import LoadProfile, Step, Target, find_target, plans, steps
-from meshbook.experiment.results import (
-    Limits,
-    Trial,
-    answers,
-    attribution,
-    claims,
-    downtime,
-    first_of_each,
-    loops,
-    phases,
-    summary,
-    to_display,
-)
+from meshbook.experiment.results import Limits, Results, Trial, claims, summary, to_display
 from meshbook.experiment.run import run
 
-__all__ = [
-    "LONGEST_PAUSE_S",
-    "PAUSE_SCRIPT",
-    "Limits",
-    "LoadProfile",
-    "Observer",
-    "ProcessPause",
-    "Step",
-    "Target",
-    "Trial",
-    "access_logs",
-    "answers",
-    "attribution",
-    "calibrate",
-    "claims",
-    "downtime",
-    "find_target",
-    "first_of_each",
-    "health_check",
-    "load_balancer",
-    "loops",
-    "phases",
-    "plans",
-    "run",
-    "scratch_workload",
-    "steps",
-    "summary",
-    "to_display",
-]
+__all__ = ["LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "Observer", "ProcessPause", "Results", "Step"]
+__all__ += ["Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "health_check", "load_balancer"]
+__all__ += ["plans", "run", "scratch_workload", "steps", "summary", "to_display"]

@@ -20,16 +20,16 @@ import pandas as pd
 
 from meshbook import analysis, notebook, probes, tables
 from meshbook.analysis import Fault
-from meshbook.clusters import Cluster, Object, describe_pod, pause
+from meshbook.clusters import Cluster, Object, pause
 from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.plan import LoadProfile, Target
-from meshbook.objects import is_ready, labels_of
+from meshbook.objects import labels_of
 from meshbook.outage import signals_deferred, sigterm_unwinds
 from meshbook.preflight import INJECTION_NOTE
 
 LONGEST_PAUSE_S = 8.0
 """Less than the workload's own LONGEST_S, after which its shell lets the process go on by itself."""
-SCRATCH, VERSION, CONTAINER, PORT = "meshbook-scratch", "scratch", "server", 5000
+SCRATCH, CONTAINER, PORT = "meshbook-scratch", "server", 5000
 GATEWAY = "helloworld-gateway"
 KINDS = ("Deployment", "Service", "VirtualService")
 _SERVER, _OTHERS = "app.kubernetes.io/component=server", "app.kubernetes.io/component!=server"
@@ -200,7 +200,7 @@ def _set_up(target: Target, folder: Path) -> Scratch:
         other.delete(folder, namespace, _SERVER)  # left by a crash, it would answer while the one at home is stopped
     target.fleet.each(lambda cluster: cluster.apply(folder, namespace, "" if cluster is home else _OTHERS))
     home.wait_for_rollout(namespace, [SCRATCH], timeout_s=target.timeout_s)
-    pod = _only_pod(target, home)
+    pod = home.get("Pod", home.ready_pod(f"app={SCRATCH}", namespace), namespace)
     if INJECTION_NOTE not in (pod["metadata"].get("annotations") or {}):
         raise UsageError(
             f"{home.name}: the mesh has put no sidecar into {pod['metadata']['name']}, so it is not in the mesh",
@@ -212,28 +212,17 @@ def _set_up(target: Target, folder: Path) -> Scratch:
     return scratch
 
 
-def _only_pod(target: Target, home: Cluster) -> Object:
-    """Wait until one pod of the workload is left in all clusters, and is ready; return it."""
-
-    def look() -> tuple[Object | None, str]:
-        pods = target.fleet.each(lambda cluster: cluster.list("Pod", target.namespace, labels=f"app={SCRATCH}"))
-        found = [pod for some in pods.values() for pod in some]
-        fine = len(found) == 1 and is_ready(found[0])
-        return (found[0] if fine else None), "; ".join(map(describe_pod, found)) or "no pod"
-
-    return home.wait_until(f"one pod of {SCRATCH} alone, and ready,", look, target.timeout_s)
-
-
 def _wait_until_answered(target: Target, scratch: Scratch) -> None:
-    """Wait until requests from everywhere are answered by the workload; WaitTimeout names the paths that are not."""
+    """Wait until requests from everywhere are answered by the pod, and no other; WaitTimeout names what is not."""
+    name = scratch.pod["metadata"]["name"]
 
     def look() -> tuple[bool | None, str]:
         mesh = probes.curl_from_pods(target.fleet, scratch.inside, _BATCH, namespace=target.namespace, timeout_s=2.0)
         rows = pd.concat([mesh, probes.curl_from_here(scratch.outside, _BATCH, timeout_s=2.0)])
-        bad = rows[(rows["error"] != "") | (rows["version"] != VERSION)]
+        bad = rows[(rows["error"] != "") | (rows["instance"] != name)]
         last = bad.drop_duplicates(["source", "path"], keep="last")[["source", "path", "error", "detail"]]
         saw = [
-            f"{source} by {path}: {error or 'another application answers'} {detail}".rstrip()
+            f"{source} by {path}: {error or 'another pod answers'} {detail}".rstrip()
             for source, path, error, detail in last.itertuples(index=False)
         ]
         return (None if saw else True), "; ".join(saw)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from meshbook import analysis, tables
@@ -23,15 +22,8 @@ SILENCE_S = 1.0
 GATEWAYS = "istio=ingressgateway"
 
 Rows = list[dict[str, object]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Watched:
-    """One subject of one cluster: what to list, and how to read it."""
-
-    subject: Subject
-    scope: Scope
-    read: Callable[[Iterable[Object]], tuple[str, ...]]
+Watched = tuple[Subject, Scope, Callable[[Iterable[Object]], tuple[str, ...]]]
+"""One subject of one cluster: what to list, and how to read it."""
 
 
 class Observer:
@@ -68,24 +60,24 @@ class Observer:
         for thread in self._threads:
             thread.join(2 * SILENCE_S + 1)
 
-    def _observe(self, cluster: Cluster, watched: Sequence[_Watched]) -> None:
+    def _observe(self, cluster: Cluster, watched: Sequence[Watched]) -> None:
         while not self._stopped.wait(POLL_S):
             try:
                 self._look(cluster, watched)
             except ClusterError:  # it answered, but not with a list: there is nothing to be seen in that
                 continue
 
-    def _look(self, cluster: Cluster, watched: Sequence[_Watched]) -> None:
-        for one in watched:
+    def _look(self, cluster: Cluster, watched: Sequence[Watched]) -> None:
+        for subject, scope, read in watched:
             asked = datetime.now(UTC)
             try:
-                found = _listed(cluster, one.scope)
+                found = _listed(cluster, scope)
             except ClusterError as error:
                 if error.code:
                     raise
                 self._add(cluster, "api", UNREACHABLE, asked)
                 return
-            self._add(cluster, one.subject, one.read(found), asked)
+            self._add(cluster, subject, read(found), asked)
             self._add(cluster, "api", REACHABLE, asked)
 
     def _add(self, cluster: Cluster, subject: Subject, state: tuple[str, ...], asked: datetime) -> None:
@@ -100,17 +92,14 @@ def _listed(cluster: Cluster, scope: Scope) -> list[Object]:
     return cluster.list_once(scope, SILENCE_S).get("items") or []
 
 
-def _watched(cluster: Cluster, service: str, namespace: str) -> list[_Watched]:
+def _watched(cluster: Cluster, service: str, namespace: str) -> list[Watched]:
     """Return what to list: the Service's endpoint slices, and the pods behind its selector."""
     selector = cluster.get("Service", service, namespace)["spec"].get("selector")
     if not selector:
         raise UsageError(f"{cluster.name}: Service {service} in {namespace} has no selector, so its pods are unknown")
     slices = Scope(kind="EndpointSlice", namespace=namespace, labels=f"kubernetes.io/service-name={service}")
     pods = Scope(kind="Pod", namespace=namespace, labels=selector_text({"matchLabels": selector}))
-    return [
-        _Watched(subject="endpoints", scope=slices, read=analysis.ready_endpoints),
-        _Watched(subject="pods", scope=pods, read=analysis.pod_states),
-    ]
+    return [("endpoints", slices, analysis.ready_endpoints), ("pods", pods, analysis.pod_states)]
 
 
 def access_logs(fleet: Fleet, namespaces: Sequence[str], since: datetime, until: datetime) -> AccessLogs:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from meshbook import analysis, tables
 from meshbook.analysis import RESTORE, SHARE_UNCHANGED, TrialRecord
-from meshbook.experiment.plan import Step, require_known
+from meshbook.experiment.plan import require_known
 from meshbook.outage import Plan
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
 
@@ -35,10 +35,8 @@ _LONG_MS = 10_000.0
 class Trial:
     """One outage as it was measured."""
 
-    step: Step
-    number: int
     record: TrialRecord
-    """When it was, what was answered (``record.answers``), and what API servers showed."""
+    """Which it was and when, what was answered (``record.answers``), and what API servers showed."""
     phases: pd.DataFrame
     attribution: pd.DataFrame
     loop: pd.DataFrame
@@ -48,6 +46,11 @@ class Trial:
     down: datetime
     """When the API said that it was down."""
     ready_again: datetime
+
+    @property
+    def name(self) -> dict[str, Any]:
+        """Which trial it is: the first columns of its rows."""
+        return {"mode": self.record.mode, "context": self.record.context, "trial": self.record.trial}
 
     @property
     def answers(self) -> pd.DataFrame:
@@ -62,7 +65,7 @@ class Trial:
     def witnessed(self) -> pd.DataFrame:
         """The answers to those who could see: pods that ask from a cluster that is down are down themselves."""
         rows = self.answers
-        return rows[rows["source"] != self.step.context] if self.step.mode == _CLUSTER_DOWN else rows
+        return rows[rows["source"] != self.record.context] if self.record.mode == _CLUSTER_DOWN else rows
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -77,10 +80,9 @@ class Trial:
     @property
     def downtime(self) -> list[dict[str, Any]]:
         """Rows of TRIALS, one for each source."""
-        fixed = {"mode": self.step.mode, "context": self.step.context, "trial": self.number}
         found = analysis.downtime(self.answers, *self.span).astype(object)
         rows = found.where(found.notna(), None).to_dict("records")
-        return [fixed | {str(name): value for name, value in row.items()} for row in rows]
+        return [self.name | {str(name): value for name, value in row.items()} for row in rows]
 
     @property
     def headline(self) -> list[str]:
@@ -107,48 +109,59 @@ def _noticed(row: Mapping[str, Any]) -> str:
     return f"degraded for {whole}: {counts}; unavailable for {span(low, high, seen=True)} in all"
 
 
-def first_of_each(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the first trial of each step."""
-    return [trial for trial in trials if trial.number == 1]
+@dataclass(frozen=True)
+class Results:
+    """All trials of an experiment, and what they come to as tables. Of no trials all tables are empty."""
 
+    trials: Sequence[Trial] = ()
 
-def answers(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return ANSWERS of all trials, one after the other."""
-    return _joined([trial.answers for trial in trials], tables.ANSWERS)
+    @property
+    def first_trials(self) -> list[Trial]:
+        """The first trial of each step."""
+        return [trial for trial in self.trials if trial.record.trial == 1]
 
+    @property
+    def answers(self) -> pd.DataFrame:
+        """ANSWERS of all trials, one after the other."""
+        return _joined([trial.answers for trial in self.trials], tables.ANSWERS)
 
-def loops(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return ANSWERS of the article's loop in the middle of each outage."""
-    return _joined([trial.loop for trial in trials], tables.ANSWERS)
+    @property
+    def loop(self) -> pd.DataFrame:
+        """ANSWERS of the article's loop in the middle of each outage."""
+        return _joined([trial.loop for trial in self.trials], tables.ANSWERS)
 
+    @property
+    def phases(self) -> pd.DataFrame:
+        """PHASES of all trials."""
+        return _joined([trial.phases for trial in self.trials], tables.PHASES)
 
-def phases(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return PHASES of all trials."""
-    return _joined([trial.phases for trial in trials], tables.PHASES)
+    @property
+    def attribution(self) -> pd.DataFrame:
+        """ATTRIBUTION of the first trial of each step, with two columns before it that say which."""
+        parts = [
+            trial.attribution.assign(mode=trial.record.mode, at=trial.record.context) for trial in self.first_trials
+        ]
+        columns = ["mode", "at", *tables.ATTRIBUTION.names]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else tables.empty(tables.ATTRIBUTION)
 
+    @property
+    def downtime(self) -> pd.DataFrame:
+        """TRIALS: what each source noticed in each trial."""
+        return tables.from_rows((row for trial in self.trials for row in trial.downtime), tables.TRIALS)
 
-def attribution(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return ATTRIBUTION of the first trial of each step, with two columns before it that say which."""
-    columns = ["mode", "at", *tables.ATTRIBUTION.names]
-    parts = [
-        trial.attribution.assign(mode=trial.step.mode, at=trial.step.context)[columns]
-        for trial in first_of_each(trials)
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else tables.empty(tables.ATTRIBUTION)
+    @property
+    def summary(self) -> pd.DataFrame:
+        """SUMMARY: for each step and source the median and the range of the downtime."""
+        return summary(self.downtime)
 
 
 def _joined(frames: Sequence[pd.DataFrame], table: tables.Table) -> pd.DataFrame:
     return tables.conform(pd.concat(frames, ignore_index=True), table) if frames else tables.empty(table)
 
 
-def downtime(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return a frame of TRIALS: what each source noticed in each trial."""
-    return tables.from_rows((row for trial in trials for row in trial.downtime), tables.TRIALS)
-
-
-def summary(found: pd.DataFrame) -> pd.DataFrame:
+def summary(downtime: pd.DataFrame) -> pd.DataFrame:
     """Return SUMMARY from TRIALS: for each step and source the median and the range of the downtime."""
-    groups = tables.conform(found, tables.TRIALS).groupby(["mode", "context", "source"], sort=False)
+    groups = tables.conform(downtime, tables.TRIALS).groupby(["mode", "context", "source"], sort=False)
     return tables.from_rows((_summary_row(key, rows) for key, rows in groups), tables.SUMMARY)
 
 
@@ -219,17 +232,18 @@ class Limits:
 
 
 def claims(
-    trials: Sequence[Trial], plans: Sequence[Plan], limits: Limits, calibration: pd.DataFrame | None = None
+    results: Results, plans: Sequence[Plan], limits: Limits, calibration: pd.DataFrame | None = None
 ) -> list[Verdict]:
     """Return the verdicts on an experiment; where nothing was done, whether what was planned is ready to start.
 
     ``calibration`` (CALIBRATION) adds the claim that the measurement is true, unless it is empty.
     """
+    trials = results.trials
     calibrated = [] if calibration is None or calibration.empty else [analysis.measures_truly(calibration)]
     if not trials:
         nothing = Verdict(claim="an outage was done", outcome="inconclusive", reason="None was planned or done.")
         return [*map(_is_ready_to_start, plans), *calibrated] or [nothing]
-    judged = [trial for trial in trials if trial.step.mode in limits.must_survive]
+    judged = [trial for trial in trials if trial.record.mode in limits.must_survive]
     found = [_worst(trials, lambda one: analysis.answers_from_both(one.baseline, one.versions), "before each outage")]
     if judged:
         found.append(_worst(judged, lambda one: _carried(one, limits)))
@@ -255,7 +269,7 @@ def _worst(trials: Sequence[Trial], judged: Callable[[Trial], Verdict], when: st
         return replace(worst, claim=claim)
     counts = ", ".join(f"{sum(v.outcome == word for v in verdicts)} {word}" for word in (PASS, INCONCLUSIVE, FAIL))
     parts = tuple(
-        {"trial": f"{trial.step}, no. {trial.number}", "outcome": verdict.outcome, "measured": verdict.numbers}
+        {**trial.name, "outcome": verdict.outcome, "measured": verdict.numbers}
         for trial, verdict in zip(trials, verdicts, strict=True)
     )
     reason = f"{len(trials)} outages: {counts}. The worst: {worst.reason}"
@@ -266,9 +280,9 @@ def _carried(trial: Trial, limits: Limits) -> Verdict:
     since, until = trial.record.outage.asked, trial.record.end
     others = sorted(set(tables.good(trial.baseline)["version"]) - {trial.record.version})
     rows = trial.witnessed
-    if trial.step.mode not in _GONE_FOR_GOOD or len(others) != 1:
+    if trial.record.mode not in _GONE_FOR_GOOD or len(others) != 1:
         return analysis.all_answered(rows[rows["time"].between(since, until)], limits.max_failed_share)
-    down = trial.down if trial.step.mode == "scale-to-zero" else since + (until - since) / 2
+    down = trial.down if trial.record.mode == "scale-to-zero" else since + (until - since) / 2
     options = {"survivor_version": others[0], "max_failed_share": limits.max_failed_share}
     found = analysis.survives_outage(rows, since, until, gone_at=down, **options)
     return replace(found, claim=found.claim.replace(others[0], "the survivor", 1))

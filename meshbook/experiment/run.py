@@ -11,13 +11,13 @@ from datetime import datetime
 
 import pandas as pd
 
-from meshbook import analysis, outage, probes, tables
-from meshbook.analysis import ENDPOINTS_GONE, AccessLogs, ChangeRequest, Evidence, LoadBalancer, TrialRecord
+from meshbook import analysis, outage, probes
+from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
-from meshbook.errors import MeshbookError, OutageError, UsageError
+from meshbook.errors import OutageError, UsageError
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import APPLICATION_MODES, LoadProfile, Step, Target, intent, plans
-from meshbook.experiment.results import Trial
+from meshbook.experiment.results import Results, Trial
 from meshbook.objects import SYSTEM_NAMESPACE
 from meshbook.outage import Outage, Safeguards
 
@@ -33,8 +33,8 @@ def run(
     *,
     repeats: int = 1,
     on_step: Callable[[str], None] = lambda _: None,
-) -> list[Trial]:
-    """Do every step ``repeats`` times and return what came out of each; ``on_step`` gets one line on where it is.
+) -> Results:
+    """Do every step ``repeats`` times and return what came out of it; ``on_step`` gets one line on where it is.
 
     Nothing starts while the plan of any step is not ready to start, and one that could not be restored ends the
     experiment: OutageError. A watchdog that would surely end an outage too early is a UsageError.
@@ -55,7 +55,7 @@ def run(
         trials.append(_trial(step, number, target, load, safeguards))
     if trials:
         on_step(f"{len(trials)} of {len(ahead)} outages done, all restored")
-    return trials
+    return Results(trials)
 
 
 def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguards: Safeguards) -> Trial:
@@ -76,8 +76,6 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         record = _record(step, number, target, ended, answers, observer)
     phases = analysis.phases(record)
     return Trial(
-        step=step,
-        number=number,
         record=record,
         phases=phases,
         attribution=analysis.attribute(_evidence(target, record, phases, balancer)),
@@ -121,19 +119,15 @@ def _known(moment: datetime | None, ended: Outage) -> datetime:
 
 
 def _evidence(target: Target, record: TrialRecord, phases: pd.DataFrame, balancer: LoadBalancer) -> Evidence:
-    """Read the access logs of everybody on the way of a request; a log that has gone with its pod is no error."""
+    """Read the access logs of everybody on the way of a request, and put the rest beside them."""
     since, until = record.outage.asked, record.end
     namespaces = [target.namespace, target.gateway_namespace, SYSTEM_NAMESPACE]
-    try:
-        logs = access_logs(target.fleet, namespaces, since, until)
-    except MeshbookError:
-        logs = AccessLogs(frame=tables.empty(tables.ACCESS), pods=0)
     gone = phases[phases["phase"] == ENDPOINTS_GONE]
     spans = {
         str(row["place"]).rpartition(" ")[2]: (row["low_s"], row["high_s"], row["detail"]) for _, row in gone.iterrows()
     }
     return Evidence(
-        logs=logs,
+        logs=access_logs(target.fleet, namespaces, since, until),
         since=since,
         until=until,
         service=f"{target.service}.{target.namespace}.",

@@ -8,7 +8,7 @@ from typing import Any
 
 from meshbook import tables
 from meshbook.analysis import ChangeRequest, TrialRecord, phases
-from meshbook.experiment import Step, Trial
+from meshbook.experiment import Trial
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -54,8 +54,6 @@ def trial(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", number: i
         version="v1",
     )
     return Trial(
-        step=Step(mode=mode, context="cluster1"),
-        number=number,
         record=record,
         phases=phases(record),
         attribution=tables.empty(tables.ATTRIBUTION),
