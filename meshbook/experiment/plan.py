@@ -22,12 +22,12 @@ APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost"
 class LoadProfile:
     """The requests during a trial: how many, how patient, how long."""
 
-    rate_per_s: float = 3.0
+    rate_per_s: float = 2.0
     """Of each source. A pod of the sample answers 10 to 20 requests a second; in an outage one has those of all."""
     timeout_s: float = 1.0
-    outage_s: float = 14.0
-    """Length of the outage; as long is watched before it and after it. With three sources at 3/s that is enough to
-    prove at most 5 % failed requests in spite of two failures, and to compare shares."""
+    outage_s: float = 16.0
+    """Length of the outage; as long is watched before it and after it. With three sources at 2/s that is enough to
+    prove at most 5 % failed requests in spite of a failure, and to compare shares."""
     loop_requests: int = 10
     """Requests of the article's own loop, in the middle of the outage."""
 

@@ -25,7 +25,7 @@ EXTERNAL_LOAD = re.compile(r"""(?:src|href)\s*=\s*["'](?:https?:)?//[^"']+\.(?:j
 
 
 def test_all_stages_pass_and_leave_a_whole_record(run: Run) -> None:
-    outcome = run("-p", "outage_s=10", "-p", "max_outage_failed_share=0.1")  # all else as a user has it
+    outcome = run("-p", "outage_s=12", "-p", "max_outage_failed_share=0.1")  # all else as a user has it
     assert outcome.exit_code == 0, outcome.said
     assert {name: outcome.state(name) for name in NOTEBOOKS} == dict.fromkeys(NOTEBOOKS, "pass")
     made = {path.name for path in outcome.folder.iterdir()}
