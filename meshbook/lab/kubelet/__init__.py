@@ -25,7 +25,7 @@ from meshbook.lab.kubelet.containers import Container
 from meshbook.lab.kubelet.context import CAPACITY, AddressPool, NodeContext, Timing
 from meshbook.lab.kubelet.execution import CannotRun, is_proxy, program_of
 from meshbook.lab.kubelet.pods import Pod
-from meshbook.lab.kubelet.probes import Probe, Prober, UnsupportedProbe
+from meshbook.lab.kubelet.probes import Probe, Prober
 from meshbook.lab.kubelet.processes import Process, ProcessTable, SpawnError, Streams, base_environment
 from meshbook.lab.kubelet.reaper import marked
 from meshbook.lab.kubelet.server import KubeletServer
@@ -48,7 +48,6 @@ __all__ = [
     "SpawnError",
     "Streams",
     "Timing",
-    "UnsupportedProbe",
     "base_environment",
     "is_proxy",
     "marked",

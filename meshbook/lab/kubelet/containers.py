@@ -19,7 +19,7 @@ from meshbook.errors import LabError
 from meshbook.lab.kubelet import logs, reaper, status
 from meshbook.lab.kubelet.context import PodContext
 from meshbook.lab.kubelet.execution import CannotRun, Execution, prepare
-from meshbook.lab.kubelet.probes import Probe, Prober, UnsupportedProbe
+from meshbook.lab.kubelet.probes import Probe, Prober
 from meshbook.lab.kubelet.processes import NO_STREAMS, Process, SpawnError, Streams
 from meshbook.objects import Object, timestamp
 
@@ -49,7 +49,8 @@ class Container:
         self._timing = pod.node.timing
         self._policy = policy
         self._changed = changed
-        self._mark = f"{CONTAINER_MARK}={pod.object['metadata']['uid']}/{self.name}"
+        self._mark = f"{pod.object['metadata']['uid']}/{self.name}"
+        """Names this container of this pod among all of the lab."""
         self._prober = Prober(
             http=pod.node.http,
             run=self._run_probe,
@@ -148,7 +149,7 @@ class Container:
             probes = self._prober.parse(self.spec)
             self._execution = prepare(self.spec, self._pod)
             process = await self._spawn(self._execution, Streams(stdout=True, stderr="as stdout"))
-        except (CannotRun, UnsupportedProbe) as error:
+        except CannotRun as error:
             await self._wait_in_vain(error)
             return None
         except SpawnError as error:
@@ -171,7 +172,7 @@ class Container:
             watch.cancel()
             process.kill_group()
             self.process = None
-            reaper.kill_marked(self._mark)
+            reaper.kill_marked(f"{CONTAINER_MARK}={self._mark}")
             await asyncio.wait([log, watch], timeout=OUTPUT_TIMEOUT_S)
             log.cancel()
             process.close_streams()
@@ -188,14 +189,12 @@ class Container:
             process.kill_group()
 
     async def _spawn(self, execution: Execution, streams: Streams) -> Process:
-        name, _, mark = self._mark.partition("=")
-        environment = {**execution.environment, name: mark}
+        environment = {**execution.environment, CONTAINER_MARK: self._mark}
         return await self._pod.node.processes.spawn(execution.argv, env=environment, cwd=execution.cwd, streams=streams)
 
-    async def _wait_in_vain(self, error: CannotRun | UnsupportedProbe) -> None:
-        reason = error.reason if isinstance(error, CannotRun) else "CreateContainerConfigError"
-        self._show(state=status.waiting(reason, error.message))
-        if reason == "ErrImagePull" and not await happens_within(self._stopping, self._timing.image_back_off_s):
+    async def _wait_in_vain(self, error: CannotRun) -> None:
+        self._show(state=status.waiting(error.reason, error.message))
+        if error.reason == "ErrImagePull" and not await happens_within(self._stopping, self._timing.image_back_off_s):
             message = f'Back-off pulling image "{self.spec["image"]}": {error.message}'
             self._show(state=status.waiting("ImagePullBackOff", message))
         await self._stopping.wait()

@@ -10,15 +10,12 @@ from functools import partial
 import aiohttp
 
 from meshbook.errors import LabError
+from meshbook.lab.kubelet.execution import CannotRun
 from meshbook.objects import Object
 
 KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 RunCommand = Callable[[Sequence[str]], Awaitable[int]]
 """Runs a command in the container and returns its exit code; the command is killed when that is cancelled."""
-
-
-class UnsupportedProbe(LabError):
-    """The lab does not know how to ask this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class Prober:
     """While true, nothing is asked and every probe counts as passed."""
 
     def parse(self, container: Object) -> dict[str, Probe]:
-        """Return the probes that a container has, by kind. Raises UnsupportedProbe."""
+        """Return the probes that a container has, by kind. Raises CannotRun where the lab cannot ask one."""
         return {kind: self._parsed(container[kind], container, kind) for kind in KINDS if container.get(kind)}
 
     def _parsed(self, spec: Object, container: Object, kind: str) -> Probe:
@@ -69,9 +66,7 @@ class Prober:
             return partial(_connects, socket.get("host") or self.pod_ip, _port(socket["port"], container, kind))
         if "exec" in spec:
             return partial(_succeeds, self.run, tuple(spec["exec"].get("command", ())))
-        raise UnsupportedProbe(
-            f"container {container['name']}: the lab does {kind} by httpGet, tcpSocket and exec only"
-        )
+        raise CannotRun(f"container {container['name']}: the lab does {kind} by httpGet, tcpSocket and exec only")
 
     async def follow(self, probes: Mapping[str, Probe], show: Callable[..., None]) -> None:
         """Ask the probes (by kind) of a container that has just started; call ``show(started=, ready=)`` at changes.
@@ -131,7 +126,7 @@ def _port(port: int | str, container: Object, kind: str) -> int:
     for named in container.get("ports", []):
         if named.get("name") == port:
             return int(named["containerPort"])
-    raise UnsupportedProbe(f'container {container["name"]}: {kind} asks port "{port}", which it does not declare')
+    raise CannotRun(f'container {container["name"]}: {kind} asks port "{port}", which it does not declare')
 
 
 async def _answers(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bool:

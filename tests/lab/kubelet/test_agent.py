@@ -115,13 +115,13 @@ async def test_one_pod_reaches_another(cluster: Cluster) -> None:
     assert answer == ("Hello version: v1, instance: web\n" * 3, "", 0)
 
 
-async def test_a_deleted_pod_is_gone_within_a_second_or_so(cluster: Cluster) -> None:
+async def test_a_deleted_pod_is_gone_well_before_its_grace(cluster: Cluster) -> None:
     await cluster.run("web", cluster.specs.web())
     begun = time.monotonic()
     await cluster.client.delete(PODS, "web", namespace="sample")
     leaving = await cluster.wait("web", lambda pod: not pod or "PodTerminating" in str(pod["status"]))
     await cluster.wait("web", lambda pod: not pod)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 5
     assert leaving == {} or leaving["metadata"]["deletionTimestamp"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from meshbook.lab.kubelet import Probe, Prober, UnsupportedProbe
+from meshbook.lab.kubelet import CannotRun, Probe, Prober
 
 
 async def never(_: Sequence[str]) -> int:
@@ -28,26 +29,39 @@ def parsed(prober: Prober, spec: dict[str, Any], **fields: Any) -> Probe:
     return prober.parse({"name": "app", "readinessProbe": spec, **fields})["readinessProbe"]
 
 
-def probe(answers: Iterable[bool], **fields: Any) -> Probe:
-    """Return a probe that is answered so, and then never again."""
-    left = iter(answers)
+class Script:
+    """A probe's question that is answered so, and then never again."""
 
-    async def ask() -> bool:
-        for answer in left:
+    def __init__(self, answers: Iterable[bool]) -> None:
+        self._left = iter(answers)
+        self.is_over = False
+
+    async def __call__(self) -> bool:
+        for answer in self._left:
             return answer
+        self.is_over = True
         await asyncio.Event().wait()
         return False
 
-    return Probe(**{"ask": ask, "period_s": 0.001, "timeout_s": 60, **fields})
+
+def probe(answers: Iterable[bool], **fields: Any) -> Probe:
+    return Probe(**{"ask": Script(answers), "period_s": 0.001, "timeout_s": 60, **fields})
 
 
-async def shown(prober: Prober, **probes: Probe) -> list[dict[str, bool]]:
-    """Return what is shown of a container until its probes are not answered any more."""
+async def shown(prober: Prober, expected: list[dict[str, bool]], **probes: Probe) -> list[dict[str, bool]]:
+    """Return what is shown of a container until that is as expected and one of its probes is answered no more."""
     seen: list[dict[str, bool]] = []
     task = asyncio.create_task(prober.follow(probes, lambda **fields: seen.append(fields)))
-    await asyncio.wait([task], timeout=0.1)
+    deadline = time.monotonic() + 2
+    while seen != expected or not any(one.ask.is_over for one in probes.values()):
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.001)
     task.cancel()
     return seen
+
+
+STARTED = {"started": True, "ready": False}
 
 
 async def test_defaults_are_those_of_kubernetes(prober: Prober) -> None:
@@ -59,7 +73,7 @@ async def test_defaults_are_those_of_kubernetes(prober: Prober) -> None:
 
 @pytest.mark.parametrize("spec", [{"grpc": {"port": 1}}, {"tcpSocket": {"port": "nameless"}}])
 async def test_a_probe_that_cannot_be_asked_is_refused(prober: Prober, spec: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedProbe):
+    with pytest.raises(CannotRun):
         parsed(prober, spec)
 
 
@@ -75,8 +89,9 @@ async def test_a_probe_that_cannot_be_asked_is_refused(prober: Prober, spec: dic
 async def test_readiness_changes_after_as_many_answers_in_a_row_as_it_takes(
     prober: Prober, answers: str, thresholds: dict[str, int], expected: list[bool]
 ) -> None:
-    seen = await shown(prober, readinessProbe=probe([one == "+" for one in answers], **thresholds))
-    assert seen == [{"started": True, "ready": False}, *({"ready": ready} for ready in expected)]
+    script = probe([one == "+" for one in answers], **thresholds)
+    seen = [STARTED, *({"ready": ready} for ready in expected)]
+    assert await shown(prober, seen, readinessProbe=script) == seen
 
 
 @pytest.mark.parametrize(("status", "good"), [(200, True), (302, True), (404, False), (503, False)])
@@ -103,22 +118,20 @@ async def test_an_answer_that_is_late_or_an_error_is_a_bad_one(prober: Prober) -
     async def broken() -> bool:
         raise OSError("refused")
 
-    late = probe([True, True], timeout_s=0.01, failure_threshold=1)
-    assert await shown(prober, readinessProbe=late) == [
-        {"started": True, "ready": False},
-        {"ready": True},
-        {"ready": False},
-    ]
+    late = probe([True, True], timeout_s=0.05, failure_threshold=1)
+    seen = [STARTED, {"ready": True}, {"ready": False}]
+    assert await shown(prober, seen, readinessProbe=late) == seen
     async with asyncio.timeout(2):
         await prober.follow({"livenessProbe": probe([], ask=broken)}, lambda **_: None)
 
 
 async def test_nothing_is_ready_before_it_has_started(prober: Prober) -> None:
-    startup = probe([False] * 5 + [True], failure_threshold=1000)
+    patience = {"failure_threshold": 1000}
     readiness = probe([True])
-    assert await shown(prober, startupProbe=probe([False]), readinessProbe=readiness) == []
-    seen = await shown(prober, startupProbe=startup, readinessProbe=readiness)
-    assert seen == [{"started": True, "ready": False}, {"ready": True}]
+    assert await shown(prober, [], startupProbe=probe([False], **patience), readinessProbe=readiness) == []
+    startup = probe([False] * 5 + [True], **patience)
+    seen = [STARTED, {"ready": True}]
+    assert await shown(prober, seen, startupProbe=startup, readinessProbe=readiness) == seen
 
 
 @pytest.mark.parametrize("kind", ["startupProbe", "livenessProbe"])
@@ -129,4 +142,12 @@ async def test_what_does_not_start_or_live_is_to_be_ended(prober: Prober, kind: 
 
 async def test_nobody_is_asked_while_the_prober_is_cut_off(prober: Prober) -> None:
     cut_off = replace(prober, passing=lambda: True)
-    assert {"ready": True} in await shown(cut_off, readinessProbe=probe([False] * 1000))
+    startup, readiness = probe([False] * 1000), probe([])
+    seen: list[dict[str, bool]] = []
+    task = asyncio.create_task(
+        cut_off.follow({"startupProbe": startup, "readinessProbe": readiness}, lambda **fields: seen.append(fields))
+    )
+    async with asyncio.timeout(2):
+        while seen != [STARTED, {"ready": True}]:
+            await asyncio.sleep(0.001)
+    task.cancel()
