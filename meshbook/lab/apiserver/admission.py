@@ -15,12 +15,11 @@ from typing import Any
 
 import aiohttp
 
-from meshbook.lab.apiserver.failures import Failure, bad_request, internal
-from meshbook.lab.apiserver.kinds import Json
-from meshbook.lab.apiserver.patching import json_patch
+from meshbook.lab.apiserver.decoding import json_patch
+from meshbook.lab.apiserver.errors import Failure, bad_request, internal
 from meshbook.lab.apiserver.requests import ApiRequest
-from meshbook.lab.apiserver.selectors import selector_matches
 from meshbook.lab.apiserver.store import Store
+from meshbook.objects import Object, labels_of, selects
 
 CONFIGURATIONS = "admissionregistration.k8s.io/mutatingwebhookconfigurations"
 
@@ -37,7 +36,7 @@ class Admission:
         if self._session:
             await self._session.close()
 
-    async def mutate(self, request: ApiRequest, obj: Json, before: Json | None) -> Json:
+    async def mutate(self, request: ApiRequest, obj: Object, before: Object | None) -> Object:
         """Return ``obj`` as the webhooks leave it: the same object when none of them changes it."""
         for webhook in self._matching(request, obj, before):
             if request.dry_run and webhook["sideEffects"] not in ("None", "NoneOnDryRun"):
@@ -52,29 +51,27 @@ class Admission:
                 raise internal(message) from error
         return obj
 
-    def _matching(self, request: ApiRequest, obj: Json, before: Json | None) -> Iterator[Json]:
+    def _matching(self, request: ApiRequest, obj: Object, before: Object | None) -> Iterator[Object]:
         if request.kind.bucket == CONFIGURATIONS:
             return
         for configuration in self._store.list(CONFIGURATIONS):
             for webhook in configuration.object.get("webhooks", ()):
                 rules = any(_rule_matches(rule, request) for rule in webhook.get("rules", ()))
-                if rules and self._selectors_match(webhook, request, obj, before):
+                if rules and self._selected(webhook, request, obj, before):
                     yield webhook
 
-    def _selectors_match(self, webhook: Json, request: ApiRequest, obj: Json, before: Json | None) -> bool:
-        objects = [obj["metadata"], (before or obj)["metadata"]]
-        selector = webhook.get("objectSelector")
-        if not any(selector_matches(selector, metadata.get("labels")) for metadata in objects):
+    def _selected(self, webhook: Object, request: ApiRequest, obj: Object, before: Object | None) -> bool:
+        of_objects, of_namespaces = (webhook.get(name) or {} for name in ("objectSelector", "namespaceSelector"))
+        if not any(selects(of_objects, labels_of(one)) for one in (obj, before or obj)):
             return False
         if request.kind.kind == "Namespace":
-            return selector_matches(webhook.get("namespaceSelector"), obj["metadata"].get("labels"))
+            return selects(of_namespaces, labels_of(obj))
         if not request.kind.namespaced:
             return True
         stored = self._store.get("/namespaces", "", request.namespace)
-        labels = stored.object["metadata"].get("labels") if stored else {}
-        return selector_matches(webhook.get("namespaceSelector"), labels)
+        return selects(of_namespaces, labels_of(stored.object) if stored else {})
 
-    async def _call(self, webhook: Json, request: ApiRequest, obj: Json, before: Json | None) -> Json:
+    async def _call(self, webhook: Object, request: ApiRequest, obj: Object, before: Object | None) -> Object:
         review = _review(request, obj, before)
         if self._session is None:
             self._session = aiohttp.ClientSession()
@@ -101,7 +98,7 @@ class Admission:
         return self._trust[bundle]
 
 
-def _rule_matches(rule: Json, request: ApiRequest) -> bool:
+def _rule_matches(rule: Object, request: ApiRequest) -> bool:
     kind = request.kind
     resource = f"{kind.plural}/{request.subresource}" if request.subresource else kind.plural
     names = {resource, "*/*", f"{kind.plural}/*"} | (set() if request.subresource else {"*"})
@@ -115,18 +112,18 @@ def _rule_matches(rule: Json, request: ApiRequest) -> bool:
     )
 
 
-def _review(request: ApiRequest, obj: Json, before: Json | None) -> Json:
+def _review(request: ApiRequest, obj: Object, before: Object | None) -> Object:
     kind = request.kind
     version = {"group": kind.group, "version": kind.versions[0]}
     user = {"username": request.user.name, "groups": list(request.user.groups)}
-    asked: Json = {"uid": str(uuid.uuid4()), "kind": version | {"kind": kind.kind}}
+    asked: Object = {"uid": str(uuid.uuid4()), "kind": version | {"kind": kind.kind}}
     asked |= {"resource": version | {"resource": kind.plural}, "name": obj["metadata"].get("name", "")}
     asked |= {"namespace": request.namespace, "operation": "UPDATE" if before else "CREATE", "userInfo": user}
     asked |= {"object": obj, "oldObject": before, "dryRun": request.dry_run, "options": None}
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": asked}
 
 
-def _denied(name: str, status: Json) -> Failure:
+def _denied(name: str, status: Object) -> Failure:
     message = status.get("message") or status.get("reason") or "without explanation"
     code = status.get("code") or 403
     reason = status.get("reason") or ("Forbidden" if code == 403 else "")
@@ -134,7 +131,7 @@ def _denied(name: str, status: Json) -> Failure:
     return Failure(code, reason, f'admission webhook "{name}" denied the request{separator}{message}')
 
 
-def _patched(obj: Json, answer: Json) -> Json:
+def _patched(obj: Object, answer: Object) -> Object:
     if not answer.get("patch"):
         return obj
     if answer.get("patchType") != "JSONPatch":

@@ -1,66 +1,55 @@
-"""The table of served kinds: names, versions, subresources, field selectors. Data only.
+"""The served kinds: names, versions, subresources, field selectors. Data only.
 
-A built-in kind that the lab's controllers do not act on is not in the table, so that nobody can create an object that
-does nothing. How an object of a kind looks inside is in ``shapes``; how it is printed, in ``tables``. ``CUSTOM_KINDS``
-are those that a new cluster has a CustomResourceDefinition for; which ones it serves, its definitions say.
+A kind that the lab's controllers do not act on is not served, so that nobody can create an object that does nothing:
+no Jobs, no roles, no definitions of further kinds. Istio's and Google's are served from the start, as on a cluster that
+has their CustomResourceDefinitions. How an object looks inside is in ``schema``; how it is printed, in ``printers``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-Json = dict[str, Any]
+from meshbook.objects import Object
 
-ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 EVERYWHERE = ("metadata.name", "metadata.namespace")
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A printed column of a custom kind."""
+class PrinterColumn:
+    """A printed column of a custom kind, as ``additionalPrinterColumns`` of its definition say it."""
 
     name: str
     path: str
-    """In the JSONPath of definitions: ``.spec.hosts``."""
     type: str = "string"
-    wide: bool = False
-
-
-_AGE = Printed("Age", ".metadata.creationTimestamp", "date")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """One served kind. The first of ``versions`` is the preferred one, and the one that is stored."""
 
-    group: str
-    versions: tuple[str, ...] = ("v1",)
     kind: str
     plural: str
+    group: str = ""
+    versions: tuple[str, ...] = ("v1",)
     short: tuple[str, ...] = ()
     namespaced: bool = True
     subresources: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     """Paths that a field selector may name, besides those of every kind."""
     custom: bool = False
-    """Defined by a CustomResourceDefinition on a real cluster: no strategic merge, stricter updates."""
-    counts_generations: bool = False
+    """Defined by a CustomResourceDefinition on a real cluster: no strategic merge, no schema, stricter updates."""
+    generations: bool = False
+    """Whether ``metadata.generation`` counts the changes of the spec."""
     categories: tuple[str, ...] = ()
-    shape: str = "Object"
-    """Name in ``shapes``."""
-    printed: tuple[Printed, ...] = ()
-    """Columns of a custom kind besides its name; those of built-in kinds are in ``columns``."""
+    columns: tuple[PrinterColumn, ...] = ()
+    """Of a custom kind, besides its name."""
     bucket: str = field(init=False)
     """Key of the kind in the store."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bucket", f"{self.group}/{self.plural}")
-
-    @property
-    def singular(self) -> str:
-        return self.kind.lower()
 
     @property
     def qualified(self) -> str:
@@ -76,206 +65,114 @@ class Kind:
         return f"{self.group}/{version}" if self.group else version
 
     @property
-    def verbs(self) -> tuple[str, ...]:
-        return tuple(v for v in ALL_VERBS if v != "deletecollection" or self.plural != "namespaces")
+    def schema(self) -> str:
+        """Name in ``schema``; spec and status of custom kinds are taken as they come."""
+        return "Object" if self.custom else self.kind
 
     @property
-    def selectable(self) -> tuple[str, ...]:
-        return EVERYWHERE + self.fields
+    def verbs(self) -> tuple[str, ...]:
+        return tuple(verb for verb in VERBS if verb != "deletecollection" or self.kind != "Namespace")
 
 
-def _core(kind: str, plural: str, **more: Any) -> Kind:
-    return Kind(group="", kind=kind, plural=plural, **({"shape": kind} | more))
+_ALL = ("all",)
+_STATUS, _SCALE = ("status",), ("scale", "status")
+_POD_FIELDS = tuple(f"spec.{name}" for name in ("nodeName", "restartPolicy", "schedulerName", "serviceAccountName"))
+_EVENT_FIELDS = tuple(f"involvedObject.{n}" for n in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath"))
 
 
-def _rbac(kind: str, plural: str, *, namespaced: bool = True) -> Kind:
-    return Kind(group="rbac.authorization.k8s.io", kind=kind, plural=plural, namespaced=namespaced, shape=kind)
+def _built_in(kind: str, short: str, **more: Any) -> Kind:
+    names = {"kind": kind, "plural": f"{kind.lower()}s", "short": (short,) if short else ()}
+    return Kind(**(names | more))
 
 
-def _istio(kind: str, plural: str, short: str, *printed: Printed) -> Kind:
+def _istio(kind: str, short: str, *columns: PrinterColumn) -> Kind:
     return Kind(
         group="networking.istio.io",
         versions=("v1beta1", "v1", "v1alpha3"),
         kind=kind,
-        plural=plural,
+        plural=f"{kind.lower()}s",
         short=(short,),
-        subresources=("status",),
+        subresources=_STATUS,
         custom=True,
-        counts_generations=True,
+        generations=True,
         categories=("istio-io", "networking-istio-io"),
-        printed=(*printed, _AGE),
+        columns=(*columns, _AGE),
     )
 
 
-def _gke(kind: str, plural: str, short: str, *printed: Printed, group: str = "networking.gke.io") -> Kind:
-    names: Json = {"group": group, "kind": kind, "plural": plural, "short": (short,), "subresources": ("status",)}
-    return Kind(**names, custom=True, counts_generations=True, printed=(*printed, _AGE))
+def _google(kind: str, plural: str, short: str, *columns: PrinterColumn, group: str = "networking.gke.io") -> Kind:
+    names: Object = {"group": group, "kind": kind, "plural": plural, "short": (short,), "columns": (*columns, _AGE)}
+    return Kind(**names, subresources=_STATUS, custom=True, generations=True)
 
 
-_ALL = ("all",)
-_POD_FIELDS = ("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName")
-_EVENT_FIELDS = tuple(f"involvedObject.{n}" for n in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath"))
-
+_AGE = PrinterColumn("Age", ".metadata.creationTimestamp", "date")
+CUSTOM_KINDS: tuple[Kind, ...] = (
+    _istio("DestinationRule", "dr", PrinterColumn("Host", ".spec.host")),
+    _istio("Gateway", "gw"),
+    _istio("VirtualService", "vs", PrinterColumn("Gateways", ".spec.gateways"), PrinterColumn("Hosts", ".spec.hosts")),
+    _google("MultiClusterIngress", "multiclusteringresses", "mci", PrinterColumn("VIP", ".status.VIP")),
+    _google("MultiClusterService", "multiclusterservices", "mcs"),
+    _google("BackendConfig", "backendconfigs", "bc", group="cloud.google.com"),
+)
 KINDS: tuple[Kind, ...] = (
-    _core("ConfigMap", "configmaps", short=("cm",)),
-    _core("Endpoints", "endpoints", short=("ep",)),
-    _core("Event", "events", short=("ev",), fields=(*_EVENT_FIELDS, "reason", "reportingComponent", "source", "type")),
-    _core(
-        "Namespace",
-        "namespaces",
-        short=("ns",),
-        namespaced=False,
-        subresources=("finalize", "status"),
-        fields=("status.phase",),
-    ),
-    _core("Node", "nodes", short=("no",), namespaced=False, subresources=("status",), fields=("spec.unschedulable",)),
-    _core(
+    _built_in("ConfigMap", "cm"),
+    _built_in("Endpoints", "ep", plural="endpoints"),
+    _built_in("Event", "ev", fields=(*_EVENT_FIELDS, "reason", "reportingComponent", "source", "type")),
+    _built_in("Namespace", "ns", namespaced=False, subresources=("finalize", "status"), fields=("status.phase",)),
+    _built_in("Node", "no", namespaced=False, subresources=_STATUS, fields=("spec.unschedulable",)),
+    _built_in(
         "Pod",
-        "pods",
-        short=("po",),
+        "po",
         subresources=("binding", "exec", "log", "status"),
         fields=(*_POD_FIELDS, "status.phase", "status.podIP"),
+        generations=True,
         categories=_ALL,
     ),
-    _core("Secret", "secrets", fields=("type",)),
-    _core("ServiceAccount", "serviceaccounts", short=("sa",), subresources=("token",)),
-    _core(
-        "Service",
-        "services",
-        short=("svc",),
-        subresources=("status",),
-        fields=("spec.clusterIP", "spec.type"),
-        categories=_ALL,
-    ),
-    Kind(
+    _built_in("Secret", "", fields=("type",)),
+    _built_in("ServiceAccount", "sa"),
+    _built_in("Service", "svc", subresources=_STATUS, fields=("spec.clusterIP", "spec.type"), categories=_ALL),
+    _built_in("Deployment", "deploy", group="apps", subresources=_SCALE, generations=True, categories=_ALL),
+    _built_in(
+        "ReplicaSet",
+        "rs",
         group="apps",
-        kind="Deployment",
-        plural="deployments",
-        short=("deploy",),
-        subresources=("scale", "status"),
-        counts_generations=True,
-        categories=_ALL,
-        shape="Deployment",
-    ),
-    Kind(
-        group="apps",
-        kind="ReplicaSet",
-        plural="replicasets",
-        short=("rs",),
-        subresources=("scale", "status"),
+        subresources=_SCALE,
         fields=("status.replicas",),
-        counts_generations=True,
+        generations=True,
         categories=_ALL,
-        shape="ReplicaSet",
     ),
-    Kind(
-        group="batch",
-        kind="Job",
-        plural="jobs",
-        subresources=("status",),
-        counts_generations=True,
-        categories=_ALL,
-        shape="Job",
+    _built_in(
+        "HorizontalPodAutoscaler", "hpa", group="autoscaling", versions=("v2",), subresources=_STATUS, categories=_ALL
     ),
-    Kind(
-        group="autoscaling",
-        versions=("v2",),
-        kind="HorizontalPodAutoscaler",
-        plural="horizontalpodautoscalers",
-        short=("hpa",),
-        subresources=("status",),
-        categories=_ALL,
-        shape="HorizontalPodAutoscaler",
-    ),
-    Kind(
-        group="policy",
-        kind="PodDisruptionBudget",
-        plural="poddisruptionbudgets",
-        short=("pdb",),
-        subresources=("status",),
-        counts_generations=True,
-        shape="PodDisruptionBudget",
-    ),
-    Kind(
-        group="discovery.k8s.io",
-        kind="EndpointSlice",
-        plural="endpointslices",
-        counts_generations=True,
-        shape="EndpointSlice",
-    ),
-    Kind(
+    _built_in("PodDisruptionBudget", "pdb", group="policy", subresources=_STATUS, generations=True),
+    _built_in("EndpointSlice", "", group="discovery.k8s.io", generations=True),
+    _built_in(
+        "MutatingWebhookConfiguration",
+        "",
         group="admissionregistration.k8s.io",
-        kind="MutatingWebhookConfiguration",
-        plural="mutatingwebhookconfigurations",
         namespaced=False,
-        counts_generations=True,
+        generations=True,
         categories=("api-extensions",),
-        shape="MutatingWebhookConfiguration",
     ),
-    _rbac("ClusterRole", "clusterroles", namespaced=False),
-    _rbac("ClusterRoleBinding", "clusterrolebindings", namespaced=False),
-    _rbac("Role", "roles"),
-    _rbac("RoleBinding", "rolebindings"),
-    Kind(
-        group="apiextensions.k8s.io",
-        kind="CustomResourceDefinition",
-        plural="customresourcedefinitions",
-        short=("crd", "crds"),
-        namespaced=False,
-        subresources=("status",),
-        counts_generations=True,
-        categories=("api-extensions",),
-        shape="CustomResourceDefinition",
-    ),
-    Kind(group="coordination.k8s.io", kind="Lease", plural="leases", shape="Lease"),
+    _built_in("Lease", "", group="coordination.k8s.io"),
+    *CUSTOM_KINDS,
 )
-
-CUSTOM_KINDS: tuple[Kind, ...] = (
-    _istio("DestinationRule", "destinationrules", "dr", Printed("Host", ".spec.host")),
-    _istio("Gateway", "gateways", "gw"),
-    _istio(
-        "VirtualService",
-        "virtualservices",
-        "vs",
-        Printed("Gateways", ".spec.gateways"),
-        Printed("Hosts", ".spec.hosts"),
-    ),
-    _gke("MultiClusterIngress", "multiclusteringresses", "mci", Printed("VIP", ".status.VIP")),
-    _gke("MultiClusterService", "multiclusterservices", "mcs"),
-    _gke("BackendConfig", "backendconfigs", "bc", group="cloud.google.com"),
-)
+_BY_BUCKET = {kind.bucket: kind for kind in KINDS}
 
 
-class KindTable:
-    """The kinds that one server serves: the built-in ones, and those that ``define`` was last given."""
+def find(group: str, version: str, plural: str) -> Kind | None:
+    kind = _BY_BUCKET.get(f"{group}/{plural}")
+    return kind if kind and version in kind.versions else None
 
-    def __init__(self) -> None:
-        self._by_bucket = {kind.bucket: kind for kind in KINDS}
 
-    def define(self, kinds: Iterable[Kind]) -> list[Kind]:
-        """Serve just these custom kinds; return those that are served no longer."""
-        before = [kind for kind in self if kind.custom]
-        self._by_bucket = {kind.bucket: kind for kind in (*kinds, *KINDS)}
-        return [kind for kind in before if kind.bucket not in self._by_bucket]
+def kind_named(name: str) -> Kind:
+    return next(kind for kind in KINDS if kind.kind == name)
 
-    def __iter__(self) -> Iterator[Kind]:
-        return iter(self._by_bucket.values())
 
-    def find(self, group: str, version: str, plural: str) -> Kind | None:
-        kind = self._by_bucket.get(f"{group}/{plural}")
-        return kind if kind and version in kind.versions else None
+def kinds_of(group: str, version: str) -> list[Kind]:
+    return [kind for kind in KINDS if kind.group == group and version in kind.versions]
 
-    def named(self, group: str, plural: str) -> Kind:
-        return self._by_bucket[f"{group}/{plural}"]
 
-    def in_group_version(self, group: str, version: str) -> list[Kind]:
-        return [kind for kind in self if kind.group == group and version in kind.versions]
-
-    def groups(self) -> dict[str, list[str]]:
-        """Return group → versions, preferred first, without the core group."""
-        found: dict[str, list[str]] = {}
-        for kind in self:
-            if kind.group:
-                versions = found.setdefault(kind.group, [])
-                versions += [version for version in kind.versions if version not in versions]
-        return found
+def groups() -> dict[str, tuple[str, ...]]:
+    """Return group → versions, preferred first, without the core group."""
+    return {kind.group: kind.versions for kind in KINDS if kind.group}

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from meshbook.lab.apiserver.failures import Failure, bad_request
-from meshbook.lab.apiserver.kinds import Json
+from meshbook.lab.apiserver.errors import Failure, bad_request
+from meshbook.objects import Object
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\x00"
@@ -98,13 +98,13 @@ _KEPT = ("Namespace", "ConfigMap", "Secret", "ServiceAccount", "Deployment", "Jo
 _TOP = (*_KEPT, "DeleteOptions", "TokenRequest", *_REVIEWS)
 
 
-def decode_protobuf(body: bytes) -> Json:
+def decode_protobuf(body: bytes) -> Object:
     """Return the object in ``body`` as JSON would show it."""
     if not body.startswith(MAGIC):
         raise bad_request("the body does not start as Kubernetes' protobuf does")
     try:
         envelope = _message(body[len(MAGIC) :], "Unknown")
-        head: Json = envelope["typeMeta"]
+        head: Object = envelope["typeMeta"]
         if head["kind"] not in _TOP:
             raise _unread(head["kind"])
         return head | _message(envelope.get("raw", b""), head["kind"])
@@ -112,8 +112,8 @@ def decode_protobuf(body: bytes) -> Json:
         raise bad_request(f"the protobuf body cannot be read: {error}") from error
 
 
-def _message(data: bytes, name: str) -> Json:
-    decoded: Json = {}
+def _message(data: bytes, name: str) -> Object:
+    decoded: Object = {}
     for number, value in _entries(data):
         field, _, kind = _MESSAGES[name].get(number, "").partition(":")
         if not field and name in _WHOLE and _says_something(value):

@@ -1,24 +1,55 @@
-"""What a client asks for: from method, path, query and headers to one ``ApiRequest``. Pure; decides nothing."""
+"""Who asks what, and may they: from method, path, query and headers to one ``ApiRequest``. Pure.
+
+What stands in the body is read in ``decoding``; what is done, in ``handlers``.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import yaml
 from multidict import MultiMapping
 
-from meshbook.lab.apiserver.access import User
-from meshbook.lab.apiserver.failures import bad_option, bad_request, method_not_allowed, not_supported, unknown_resource
-from meshbook.lab.apiserver.failures import unsupported_media as unsupported
-from meshbook.lab.apiserver.kinds import Json, Kind, KindTable
-from meshbook.lab.apiserver.protobuf import MAGIC, PROTOBUF, decode_protobuf
+from meshbook.lab.apiserver import kinds
+from meshbook.lab.apiserver.errors import (
+    Failure,
+    bad_option,
+    bad_request,
+    method_not_allowed,
+    not_supported,
+    unauthorized,
+    unknown_resource,
+)
+from meshbook.lab.apiserver.kinds import EVERYWHERE, Kind
+from meshbook.objects import Object, label_selector, labels_of
 
-JSON_TYPES = ("application/json", "application/yaml", PROTOBUF)
-PROPAGATION = ("Background", "Foreground", "Orphan")
+READING = ("get", "list", "watch")
+_ACTING = ("binding", "exec")
+"""Subresources that are posted to; a reader may not GET them either."""
 _TRUE = ("true", "1", "t", "T", "TRUE", "True")
+_FIELD_TERM = re.compile(r"(?P<path>[^=!\s]+)\s*(?P<operator>==|=|!=)\s*(?P<value>[^=!]*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """Someone with a token. ``read_only`` users may get, list and watch, as the role ``view`` allows."""
+
+    name: str
+    groups: tuple[str, ...] = ("system:masters", "system:authenticated")
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """What someone wants to do to which resource."""
+
+    verb: str
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,54 +102,55 @@ class ApiRequest:
             raise bad_request(f'strconv.ParseUint: parsing "{text}": invalid syntax ({name})')
         return int(text)
 
-    def document(self, accepted: tuple[str, ...] = JSON_TYPES) -> Any:
-        """Return the body, decoded; ``accepted`` are the media types that may come."""
-        if self.content_type not in accepted:
-            raise unsupported(accepted)
-        return decode(self.body)
+    def selection(self) -> Callable[[Object], bool]:
+        """Return the test that label and field selectors stand for; a field that the kind does not offer is refused."""
+        labelled = label_selector(self.query.get("labelSelector", ""))
+        terms = [self._field_term(part.strip()) for part in self.query.get("fieldSelector", "").split(",") if part]
+        return lambda obj: (
+            labelled(labels_of(obj)) and all((value_at(obj, path) == value) == equal for path, value, equal in terms)
+        )
+
+    def _field_term(self, text: str) -> tuple[str, str, bool]:
+        term = _FIELD_TERM.fullmatch(text)
+        if not term:
+            raise bad_request(f"invalid field selector: '{text}'; can't understand '{text}'")
+        if term["path"] not in EVERYWHERE + self.kind.fields:
+            raise bad_request(f"field label not supported: {term['path']}")
+        return term["path"], term["value"], term["operator"] != "!="
 
 
-def decode(body: bytes) -> Any:
-    """Return the value that a JSON or YAML text, or a protobuf message, holds."""
-    if body.startswith(MAGIC):
-        return decode_protobuf(body)
-    try:
-        return json.loads(body)
-    except ValueError:
-        pass
-    try:
-        return yaml.load(body, Loader=_JsonLikeLoader)
-    except yaml.YAMLError as error:
-        raise bad_request(f"error decoding the body: {error}") from error
+def value_at(obj: Object, path: str) -> str:
+    """Return the scalar at a dotted path as text, empty when it is absent."""
+    found: object = obj
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    if found is None:
+        return ""
+    return str(found).lower() if isinstance(found, bool) else str(found)
 
 
-class _JsonLikeLoader(yaml.SafeLoader):
-    """YAML without dates: a time stays the text that it is in JSON."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class declares it
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """The resource that a path names."""
 
     kind: Kind
     version: str
-    namespace: str
-    name: str
-    subresource: str
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
 
 
-def target_of(path: str, kinds: KindTable) -> Target:
+def target_of(path: str) -> Target:
     """Return what ``/api/v1/…`` or ``/apis/GROUP/VERSION/…`` names; 404 for anything that is not served."""
-    parts = [part for part in path.split("/") if part]
-    group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], parts[2], parts[3:])
+    match path.strip("/").split("/"):
+        case ["api", "v1" as version, *rest] if rest:
+            group = ""
+        case ["apis", group, version, *rest] if rest:
+            pass
+        case _:
+            raise unknown_resource(path)
     namespace = ""
-    of_namespace = len(rest) == 3 and rest[2] in kinds.named("", "namespaces").subresources
-    if rest[0] == "namespaces" and len(rest) > 2 and not of_namespace:
+    if rest[0] == "namespaces" and len(rest) > 2 and rest[2:] not in (["finalize"], ["status"]):
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = [*rest, "", ""][:3]
     kind = kinds.find(group, version, plural)
@@ -129,31 +161,53 @@ def target_of(path: str, kinds: KindTable) -> Target:
         raise unknown_resource(f"{plural}/{'/'.join(rest[2:])} of {where}")
     if kind.namespaced != bool(namespace) and (name or namespace):
         raise unknown_resource(f"{plural} {'within' if namespace else 'without'} a namespace")
-    return Target(kind, version, namespace, name, subresource)
+    return Target(kind=kind, version=version, namespace=namespace, name=name, subresource=subresource)
 
 
-def verb_of(method: str, target: Target, query: MultiMapping[str]) -> str:
+def verb_of(method: str, target: Target, query: Mapping[str, str]) -> str:
     """Return the API verb of an HTTP method on ``target``."""
     if method in ("GET", "HEAD"):
         return "get" if target.name else ("watch" if query.get("watch", "") in _TRUE else "list")
-    if method == "POST" and (not target.name or target.subresource in ("binding", "exec", "token")):
+    if method == "POST" and (not target.name or target.subresource in _ACTING):
         return "create"
     if method == "DELETE" and not target.subresource:
         return "delete" if target.name else "deletecollection"
-    if method in ("PUT", "PATCH") and target.name and target.subresource not in ("binding", "exec", "log", "token"):
+    if method in ("PUT", "PATCH") and target.name and target.subresource not in (*_ACTING, "log"):
         return {"PUT": "update", "PATCH": "patch"}[method]
     raise method_not_allowed(target.kind)
 
 
-def delete_options(request: ApiRequest) -> Json:
-    """Return DeleteOptions from the body and, over it, from the query."""
-    options: Json = decode(request.body) if request.body.strip() else {}
-    if not isinstance(options, dict):
-        raise bad_request("DeleteOptions: expected an object")
-    grace = request.number("gracePeriodSeconds")
-    more = {"gracePeriodSeconds": grace, "propagationPolicy": request.query.get("propagationPolicy")}
-    options = options | {name: value for name, value in more.items() if value is not None}
-    policy = options.get("propagationPolicy")
-    if policy not in (None, *PROPAGATION):
-        raise bad_option(request.verb, not_supported("propagationPolicy", policy, *PROPAGATION))
-    return options
+def authenticate(headers: Mapping[str, str], tokens: Mapping[str, User]) -> User:
+    """Return whose bearer token came; 401 without one that is known. Nobody may act as somebody else here."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    user = tokens.get(token.strip()) if scheme.lower() == "bearer" else None
+    if user is None:
+        raise unauthorized()
+    if "Impersonate-User" in headers:
+        raise _forbidden(user, Action(verb="impersonate", resource="users", name=headers["Impersonate-User"]))
+    return user
+
+
+def allows(user: User, action: Action) -> bool:
+    if not user.read_only:
+        return True
+    return action.verb in READING and action.resource != "secrets" and action.subresource not in _ACTING
+
+
+def authorize(user: User, action: Action) -> None:
+    """Refuse with 403 what ``user`` may not do."""
+    if not allows(user, action):
+        raise _forbidden(user, action)
+
+
+def _forbidden(user: User, action: Action) -> Failure:
+    plural = f"{action.resource}/{action.subresource}" if action.subresource else action.resource
+    where = f'in the namespace "{action.namespace}"' if action.namespace else "at the cluster scope"
+    qualified = f"{action.resource}.{action.group}" if action.group else action.resource
+    shown = f' "{action.name}"' if action.name else ""
+    message = (
+        f'{qualified}{shown} is forbidden: User "{user.name}" cannot {action.verb} resource "{plural}" '
+        f'in API group "{action.group}" {where}'
+    )
+    details = {"name": action.name, "group": action.group, "kind": action.resource}
+    return Failure(403, "Forbidden", message, {key: value for key, value in details.items() if value})

@@ -1,7 +1,7 @@
 """One emulated kube-apiserver: HTTPS in front, a ``Store`` behind.
 
 Here is found out who asks and what for, in this order: user, path, permission, verb. What is then done is in
-``handlers``; paths that name no resource are in ``documents``.
+``handlers``; paths that name no resource are in ``nonresource``.
 """
 
 from __future__ import annotations
@@ -9,28 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import uuid
 from collections.abc import Mapping
 
 from aiohttp import web
 
-from meshbook.errors import LabError
-from meshbook.lab.apiserver import access
-from meshbook.lab.apiserver.access import User
-from meshbook.lab.apiserver.accounts import Accounts
+from meshbook.errors import LabError, UsageError
+from meshbook.lab.apiserver import kinds, nonresource, strategy
 from meshbook.lab.apiserver.admission import Admission
-from meshbook.lab.apiserver.defaults import fill
-from meshbook.lab.apiserver.definitions import definition_of, kind_of
-from meshbook.lab.apiserver.documents import HEALTH, PUBLIC, REVIEWS, Documents
-from meshbook.lab.apiserver.failures import Failure, internal, method_not_allowed, unknown_resource
+from meshbook.lab.apiserver.errors import Failure, bad_request, internal, method_not_allowed
 from meshbook.lab.apiserver.handlers import Handlers, answer
-from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, Json, Kind, KindTable
-from meshbook.lab.apiserver.lifecycle import newborn
-from meshbook.lab.apiserver.rbac import Action
-from meshbook.lab.apiserver.requests import ApiRequest, target_of, verb_of
+from meshbook.lab.apiserver.requests import Action, ApiRequest, User, authenticate, authorize, target_of, verb_of
 from meshbook.lab.apiserver.store import Store, encode
 from meshbook.lab.apiserver.streams import Kubelets
-from meshbook.lab.apiserver.writing import Writer
 from meshbook.lab.topology import API_PORT, ClusterTopology
 
 log = logging.getLogger(__name__)
@@ -52,37 +42,20 @@ class ApiServer:
     ) -> None:
         self.cluster = cluster
         self.store = Store()
-        self.kinds = KindTable()
         self._tls = tls
         self._tokens = tokens
         self._admission = Admission(self.store)
         self._kubelets = Kubelets(self.store, kubelet_tls)
-        self._accounts = Accounts(self.store, cluster.api_url)
-        writer = Writer(self.store, cluster, self._admission)
-        self._handlers = Handlers(self.store, writer, self._kubelets, self._accounts)
-        self._documents = Documents(self.kinds, f"{cluster.api_address}:{API_PORT}")
+        self._handlers = Handlers(self.store, cluster, self._admission, self._kubelets)
         self._runner: web.AppRunner | None = None
         self._reachable = asyncio.Event()
         self._reachable.set()
-        definitions = self.kinds.named("apiextensions.k8s.io", "customresourcedefinitions")
-        self.store.subscribe(definitions.bucket, lambda: self._redefine(definitions))
-        for custom in CUSTOM_KINDS:
-            self._found(definitions, definition_of(custom))
+        namespaces = kinds.kind_named("Namespace")
         for name in BUILT_IN_NAMESPACES:
             head = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            self._found(self.kinds.named("", "namespaces"), head)
-
-    def _found(self, kind: Kind, obj: Json) -> None:
-        """Create an object that is there from the start."""
-        made = newborn(kind, obj, str(uuid.uuid4()))
-        fill(kind, made)
-        self.store.create(kind.bucket, made)
-
-    def _redefine(self, definitions: Kind) -> None:
-        """Serve the custom kinds that are defined; objects of those that are no longer go with their definition."""
-        for kind in self.kinds.define([kind_of(entry.object) for entry in self.store.list(definitions.bucket)]):
-            for entry in self.store.list(kind.bucket):
-                self.store.delete(kind.bucket, entry.object, entry)
+            namespace = strategy.for_create(namespaces, head)
+            strategy.defaults(namespaces, namespace)
+            self.store.create(namespaces.bucket, namespace)
 
     async def start(self) -> None:
         """Listen on the cluster's API address."""
@@ -116,6 +89,8 @@ class ApiServer:
             return await self._dispatch(http)
         except Failure as refusal:
             failure = refusal
+        except UsageError as error:  # a selector that cannot be read
+            failure = bad_request(error.message)
         except web.HTTPRequestEntityTooLarge:
             failure = Failure(413, "RequestEntityTooLarge", f"limit is {LARGEST_BODY}")
         except Exception as error:
@@ -125,38 +100,26 @@ class ApiServer:
 
     async def _dispatch(self, http: web.Request) -> web.StreamResponse:
         path = http.path.rstrip("/") or "/"
-        if path in HEALTH:
+        if path in nonresource.HEALTH:
             return web.Response(text="ok")
-        if path not in PUBLIC:
-            given = http.headers.get("Authorization", "")
-            user = access.authenticate(given, self._tokens, self._accounts.user_of)
-            access.refuse_impersonation(user, http.headers)
-        if path in REVIEWS:
+        user = User(name="system:anonymous", groups=(), read_only=True)
+        if path not in nonresource.PUBLIC:
+            user = authenticate(http.headers, self._tokens)
+        if path in nonresource.REVIEWS:
             if http.method != "POST":
                 raise method_not_allowed()
-            return answer(encode(self._documents.review(path, user, await http.read())), 201)
-        found = self._documents.find(path, http.headers.get("Accept", ""))
+            return answer(encode(nonresource.review(path, user, await http.read())), 201)
+        found = nonresource.find(path, f"{self.cluster.api_address}:{API_PORT}")
         if found:
             if http.method not in ("GET", "HEAD"):
                 raise method_not_allowed()
             return web.Response(body=found[0], headers={"Content-Type": found[1]})
-        request = await self._request(http, path, user)
-        action = Action(
-            verb=request.verb,
-            group=request.kind.group,
-            resource=request.kind.plural,
-            subresource=request.subresource,
-            namespace=request.namespace,
-            name=request.name,
-        )
-        access.demand(user, action)
-        return await self._handlers.handle(request, http)
+        return await self._handlers.handle(await self._authorized(http, path, user), http)
 
-    async def _request(self, http: web.Request, path: str, user: User) -> ApiRequest:
-        if not path.startswith(("/api/v1/", "/apis/")) or len(path.split("/")) < (4 if path.startswith("/api/") else 5):
-            raise unknown_resource(path)
-        target = target_of(path, self.kinds)
-        return ApiRequest(
+    async def _authorized(self, http: web.Request, path: str, user: User) -> ApiRequest:
+        """Return what is asked of which resource, if ``user`` may."""
+        target = target_of(path)
+        request = ApiRequest(
             verb=verb_of(http.method, target, http.query),
             kind=target.kind,
             version=target.version,
@@ -168,3 +131,13 @@ class ApiServer:
             headers=http.headers,
             body=await http.read(),
         )
+        action = Action(
+            verb=request.verb,
+            group=request.kind.group,
+            resource=request.kind.plural,
+            subresource=request.subresource,
+            namespace=request.namespace,
+            name=request.name,
+        )
+        authorize(user, action)
+        return request

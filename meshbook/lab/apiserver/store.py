@@ -1,19 +1,20 @@
 """The one place where objects change: current objects, a resourceVersion that only grows, and the history for watches.
 
 Objects belong to the store once handed over and are never changed afterwards, so readers may share them; a writer
-brings a new tree. What may be written is decided in ``writing``; nothing here knows Kubernetes' rules but names,
+brings a new tree. What may be written is decided in ``handlers``; nothing here knows Kubernetes' rules but names,
 namespaces and resourceVersions. No I/O and no waiting: who waits subscribes a callback.
 """
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from meshbook.lab.apiserver.kinds import Json
+from meshbook.objects import Object
 
 HISTORY = 1000
 """Changes kept for watches, per kind."""
@@ -49,7 +50,7 @@ class Stored:
 
     __slots__ = ("_encoded", "object", "revision")
 
-    def __init__(self, obj: Json, revision: int) -> None:
+    def __init__(self, obj: Object, revision: int) -> None:
         self.object = obj
         self.revision = revision
         self._encoded: dict[str, bytes] = {}
@@ -107,17 +108,20 @@ class Store:
         entries = self._objects[bucket]
         return [entries[key] for key in sorted(entries) if not namespace or key[0] == namespace]
 
-    def create(self, bucket: str, obj: Json) -> Stored:
+    def select(self, bucket: str, namespace: str, selected: Callable[[Object], bool]) -> builtins.list[Stored]:
+        return [entry for entry in self.list(bucket, namespace) if selected(entry.object)]
+
+    def create(self, bucket: str, obj: Object) -> Stored:
         if self._key(obj) in self._objects[bucket]:
             raise AlreadyStored
         return self._write(bucket, "ADDED", obj, None)
 
-    def replace(self, bucket: str, obj: Json, before: Stored) -> Stored:
+    def replace(self, bucket: str, obj: Object, before: Stored) -> Stored:
         """Put ``obj`` in the place of ``before``, which must still be the current state."""
         self._check_current(bucket, obj, before)
         return self._write(bucket, "MODIFIED", obj, before)
 
-    def delete(self, bucket: str, obj: Json, before: Stored) -> Stored:
+    def delete(self, bucket: str, obj: Object, before: Stored) -> Stored:
         """Remove ``before``, which must still be the current state; watchers see ``obj`` as its last one."""
         self._check_current(bucket, obj, before)
         return self._write(bucket, "DELETED", obj, before)
@@ -145,18 +149,18 @@ class Store:
                 wake()
 
     @staticmethod
-    def _key(obj: Json) -> Key:
+    def _key(obj: Object) -> Key:
         metadata = obj["metadata"]
         return metadata.get("namespace", ""), metadata["name"]
 
-    def _check_current(self, bucket: str, obj: Json, before: Stored) -> None:
+    def _check_current(self, bucket: str, obj: Object, before: Stored) -> None:
         current = self._objects[bucket].get(self._key(obj))
         if current is None:
             raise NotStored
         if current is not before:
             raise StaleWrite
 
-    def _write(self, bucket: str, change: str, obj: Json, before: Stored | None) -> Stored:
+    def _write(self, bucket: str, change: str, obj: Object, before: Stored | None) -> Stored:
         self.revision += 1
         metadata = obj["metadata"] | {"resourceVersion": str(self.revision)}
         stored = Stored(obj | {"metadata": metadata}, self.revision)

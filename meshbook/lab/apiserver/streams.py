@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 from aiohttp import WSMsgType, web
 from yarl import URL
 
-from meshbook.lab.apiserver.failures import Failure, bad_request, internal
-from meshbook.lab.apiserver.kinds import Json
-from meshbook.lab.apiserver.reading import current
+from meshbook.lab.apiserver.errors import Failure, bad_request, internal
 from meshbook.lab.apiserver.requests import ApiRequest
 from meshbook.lab.apiserver.store import Store
+from meshbook.objects import Object
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 KUBELET_TIMEOUT_S = 10.0
@@ -44,25 +44,25 @@ class Kubelets:
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         return self._session
 
-    async def exec(self, request: ApiRequest, http: web.Request) -> web.StreamResponse:
+    async def exec(self, request: ApiRequest, pod: Object, http: web.Request) -> web.StreamResponse:
         """Run a command: ties the client's WebSocket to one of the kubelet's."""
         commands = request.query.getall("command", [])
         if not commands:
             raise bad_request("you must specify at least 1 command for the container")
         query = [("command", part) for part in commands]
         query += [(theirs, "1") for ours, theirs in _STREAMS if request.flag(ours)]
-        url = self._url(request, "exec", query)
-        async with _Upstream(self.session, url, _protocols(http)) as upstream:
+        url = self._url(request, pod, "exec", query)
+        async with _upstream(self.session, url, _protocols(http)) as upstream:
             protocols = (upstream.protocol,) if upstream.protocol else ()
             downstream = web.WebSocketResponse(protocols=protocols, max_msg_size=0, compress=False, timeout=1.0)
             await downstream.prepare(http)
             await _tie(upstream, downstream)
             return downstream
 
-    async def log(self, request: ApiRequest, http: web.Request) -> web.StreamResponse:
+    async def log(self, request: ApiRequest, pod: Object, http: web.Request) -> web.StreamResponse:
         """Send a container's log, and what follows if asked to."""
         query = [(name, request.query[name]) for name in _LOG_OPTIONS if name in request.query]
-        url = self._url(request, "containerLogs", query)
+        url = self._url(request, pod, "containerLogs", query)
         try:
             async with self.session.get(url) as upstream:
                 if upstream.status != 200:
@@ -74,15 +74,9 @@ class Kubelets:
         except aiohttp.ClientConnectorError as error:
             raise internal(f"dialing the kubelet: {error}") from error
 
-    def _url(self, request: ApiRequest, what: str, query: list[tuple[str, str]]) -> URL:
-        pod = current(self._store, request).object
+    def _url(self, request: ApiRequest, pod: Object, what: str, query: list[tuple[str, str]]) -> URL:
         container = _container(pod, request.query.get("container", ""))
-        base = self._node_url(pod)
-        return base.joinpath(what, request.namespace, request.name, container).with_query(query)
-
-    def _node_url(self, pod: Json) -> URL:
-        name = pod["metadata"]["name"]
-        node_name = pod["spec"].get("nodeName")
+        name, node_name = pod["metadata"]["name"], pod["spec"].get("nodeName")
         if not node_name:
             raise bad_request(f"pod {name} does not have a host assigned")
         stored = self._store.get("/nodes", "", node_name)
@@ -93,26 +87,25 @@ class Kubelets:
         port = status.get("daemonEndpoints", {}).get("kubeletEndpoint", {}).get("Port")
         if not internal_ips or not port:
             raise internal(f"no preferred addresses found for node {node_name}")
-        return URL.build(scheme="https", host=internal_ips[0], port=port)
+        base = URL.build(scheme="https", host=internal_ips[0], port=port)
+        return base.joinpath(what, request.namespace, name, container).with_query(query)
 
 
-class _Upstream:
-    """A WebSocket to a kubelet; its refusal becomes ours."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: URL, protocols: Sequence[str]) -> None:
-        self._connecting = session.ws_connect(url, protocols=protocols, max_msg_size=0, compress=0, autoping=True)
-
-    async def __aenter__(self) -> aiohttp.ClientWebSocketResponse:
-        try:
-            self._socket = await self._connecting
-        except aiohttp.WSServerHandshakeError as error:
-            raise _refused(error.status, error.message) from error
-        except aiohttp.ClientConnectorError as error:
-            raise internal(f"dialing the kubelet: {error}") from error
-        return self._socket
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._socket.close()
+@asynccontextmanager
+async def _upstream(
+    session: aiohttp.ClientSession, url: URL, protocols: Sequence[str]
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """Connect a WebSocket to a kubelet; its refusal becomes ours."""
+    try:
+        socket = await session.ws_connect(url, protocols=protocols, max_msg_size=0, compress=0, autoping=True)
+    except aiohttp.WSServerHandshakeError as error:
+        raise _refused(error.status, error.message) from error
+    except aiohttp.ClientConnectorError as error:
+        raise internal(f"dialing the kubelet: {error}") from error
+    try:
+        yield socket
+    finally:
+        await socket.close()
 
 
 async def _copy(upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
@@ -142,7 +135,7 @@ def _refused(code: int, message: str) -> Failure:
     return Failure(code, reasons[code], text) if code in reasons else internal(text)
 
 
-def _container(pod: Json, asked: str) -> str:
+def _container(pod: Object, asked: str) -> str:
     name, spec = pod["metadata"]["name"], pod["spec"]
     names = [container["name"] for container in (*spec["containers"], *spec.get("initContainers", ()))]
     if not asked and len(names) > 1:

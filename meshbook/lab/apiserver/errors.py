@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshbook.errors import LabError
-from meshbook.lab.apiserver.kinds import Json, Kind
+from meshbook.lab.apiserver.kinds import Kind
+from meshbook.objects import Object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +22,20 @@ class Cause:
     reason: str
     message: str
 
+    def body(self) -> Object:
+        return {"reason": self.reason, "message": self.message, "field": self.field}
+
 
 def required(field: str, detail: str = "") -> Cause:
     return Cause(field=field, reason="FieldValueRequired", message="Required value" + (f": {detail}" if detail else ""))
 
 
 def bad_value(field: str, value: object, detail: str) -> Cause:
-    shown = f'"{value}"' if isinstance(value, str) else _shown(value)
-    return Cause(field=field, reason="FieldValueInvalid", message=f"Invalid value: {shown}: {detail}")
+    return Cause(field=field, reason="FieldValueInvalid", message=f"Invalid value: {_shown(value)}: {detail}")
+
+
+def duplicate(field: str, value: str) -> Cause:
+    return Cause(field=field, reason="FieldValueDuplicate", message=f'Duplicate value: "{value}"')
 
 
 def not_allowed(field: str, detail: str) -> Cause:
@@ -50,24 +57,44 @@ def _shown(value: object) -> str:
 class Failure(LabError):
     """A request that is refused: HTTP ``code``, ``reason``, message and details of the Status object."""
 
-    def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
+    def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.details = details or {}
 
-    def status(self) -> Json:
+    def status(self) -> Object:
         """Return the Status object."""
-        body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+        body: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
         body |= {"message": self.message, "reason": self.reason}
-        if self.details:
-            body["details"] = self.details
-        return body | {"code": self.code}
+        return body | ({"details": self.details} if self.details else {}) | {"code": self.code}
 
 
-def _details(kind: Kind, name: str, **more: Any) -> Json:
+class Misfit(Failure):
+    """A body that cannot be read as an object of its kind; ``why`` is the reason without saying whose."""
+
+    def __init__(self, kind: str, version: str, why: str) -> None:
+        super().__init__(400, "BadRequest", f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
+        self.why = why
+
+
+def _details(kind: Kind, name: str, **more: Any) -> Object:
     group = {"group": kind.group} if kind.group else {}
     return {"name": name, **group, "kind": kind.plural, **more}
+
+
+def bad_request(message: str) -> Failure:
+    return Failure(400, "BadRequest", message)
+
+
+def unauthorized() -> Failure:
+    return Failure(401, "Unauthorized", "Unauthorized")
+
+
+def forbidden(kind: Kind, name: str, why: str, *causes: Object) -> Failure:
+    more = {"causes": list(causes)} if causes else {}
+    shown = f' "{name}"' if name else ""
+    return Failure(403, "Forbidden", f"{kind.qualified}{shown} is forbidden: {why}", _details(kind, name, **more))
 
 
 def unknown_resource(what: str) -> Failure:
@@ -77,6 +104,15 @@ def unknown_resource(what: str) -> Failure:
 
 def not_found(kind: Kind, name: str) -> Failure:
     return Failure(404, "NotFound", f'{kind.qualified} "{name}" not found', _details(kind, name))
+
+
+def method_not_allowed(kind: Kind | None = None) -> Failure:
+    message = "the server does not allow this method on the requested resource"
+    return Failure(405, "MethodNotAllowed", message, {"group": kind.group, "kind": kind.plural} if kind else {})
+
+
+def not_acceptable(accepted: Sequence[str]) -> Failure:
+    return Failure(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(accepted)}")
 
 
 def already_exists(kind: Kind, name: str) -> Failure:
@@ -93,54 +129,8 @@ def stale(kind: Kind, name: str) -> Failure:
     return conflict(kind, name, why)
 
 
-def forbidden(kind: Kind, name: str, why: str, causes: Sequence[Json] = ()) -> Failure:
-    more = {"causes": list(causes)} if causes else {}
-    shown = f' "{name}"' if name else ""
-    return Failure(403, "Forbidden", f"{kind.qualified}{shown} is forbidden: {why}", _details(kind, name, **more))
-
-
-def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> Failure:
-    texts = [f"{cause.field}: {cause.message}" for cause in causes]
-    text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
-    qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
-    listed = [{"reason": c.reason, "message": c.message, "field": c.field} for c in causes]
-    details = _details(kind, name, causes=listed) | {"kind": kind.kind}
-    return Failure(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
-
-
-def bad_option(verb: str, cause: Cause) -> Failure:
-    """Refuse a parameter of the request itself."""
-    kind = {"create": "CreateOptions", "patch": "PatchOptions", "update": "UpdateOptions"}.get(verb, "DeleteOptions")
-    listed = [{"reason": cause.reason, "message": cause.message, "field": cause.field}]
-    details: Json = {"group": "meta.k8s.io", "kind": kind, "causes": listed}
-    return Failure(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {cause.field}: {cause.message}', details)
-
-
-def bad_request(message: str) -> Failure:
-    return Failure(400, "BadRequest", message)
-
-
-def expired(asked: int, oldest: int) -> Failure:
-    return Failure(410, "Expired", f"too old resource version: {asked} ({oldest})")
-
-
-def method_not_allowed(kind: Kind | None = None) -> Failure:
-    message = "the server does not allow this method on the requested resource"
-    return Failure(405, "MethodNotAllowed", message, {"group": kind.group, "kind": kind.plural} if kind else {})
-
-
-class Misfit(Failure):
-    """A body that cannot be read as an object of its kind; ``why`` is the reason without saying whose."""
-
-    def __init__(self, kind: str, version: str, why: str) -> None:
-        super().__init__(400, "BadRequest", f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
-        self.why = why
-
-
-def bad_patch(patch: str, why: str) -> Failure:
-    """Refuse a patch whose outcome cannot be read as an object of its kind."""
-    cause = {"reason": "FieldValueInvalid", "message": f"Invalid value: {patch}: {why}", "field": "patch"}
-    return Failure(422, "Invalid", f' "" is invalid: patch: {cause["message"]}', {"causes": [cause]})
+def expired(why: str) -> Failure:
+    return Failure(410, "Expired", why)
 
 
 def unsupported_media(accepted: Sequence[str]) -> Failure:
@@ -148,14 +138,32 @@ def unsupported_media(accepted: Sequence[str]) -> Failure:
     return Failure(415, "UnsupportedMediaType", text)
 
 
-def not_acceptable() -> Failure:
-    text = "only the following media types are accepted: application/json"
-    return Failure(406, "NotAcceptable", text)
+def invalid(kind: Kind, name: str, *causes: Cause) -> Failure:
+    texts = [f"{cause.field}: {cause.message}" for cause in causes]
+    text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
+    qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    details = _details(kind, name, causes=[cause.body() for cause in causes]) | {"kind": kind.kind}
+    return Failure(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
 
 
-def unauthorized() -> Failure:
-    return Failure(401, "Unauthorized", "Unauthorized")
+def bad_option(verb: str, cause: Cause) -> Failure:
+    """Refuse a parameter of the request itself."""
+    kind = {"create": "CreateOptions", "patch": "PatchOptions", "update": "UpdateOptions"}.get(verb, "DeleteOptions")
+    details: Object = {"group": "meta.k8s.io", "kind": kind, "causes": [cause.body()]}
+    return Failure(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {cause.field}: {cause.message}', details)
+
+
+def bad_patch(patch: str, why: str) -> Failure:
+    """Refuse a patch whose outcome cannot be read as an object of its kind."""
+    cause = Cause(field="patch", reason="FieldValueInvalid", message=f"Invalid value: {patch}: {why}")
+    return Failure(422, "Invalid", f' "" is invalid: patch: {cause.message}', {"causes": [cause.body()]})
 
 
 def internal(message: str) -> Failure:
     return Failure(500, "InternalError", f"Internal error occurred: {message}")
+
+
+def version_too_large(asked: int, revision: int) -> Failure:
+    message = f"Timeout: Too large resource version: {asked}, current: {revision}"
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return Failure(504, "Timeout", message, {"causes": [cause], "retryAfterSeconds": 1})

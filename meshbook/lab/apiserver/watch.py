@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from aiohttp import web
 
-from meshbook.lab.apiserver import tables
-from meshbook.lab.apiserver.failures import Failure, expired, invalid, not_allowed
-from meshbook.lab.apiserver.kinds import Json
-from meshbook.lab.apiserver.reading import selected, selection, too_large, wants_table
+from meshbook.lab.apiserver.errors import Failure, expired, invalid, not_allowed, version_too_large
+from meshbook.lab.apiserver.printers import table, wants_table
 from meshbook.lab.apiserver.requests import ApiRequest
 from meshbook.lab.apiserver.store import Change, HistoryGone, Store, Stored, encode
+from meshbook.objects import Object
 
 BOOKMARK_EVERY_S = 30.0
 DEFAULT_TIMEOUT_S = 1800
@@ -27,40 +26,40 @@ class Watch:
         self.store = store
         self.request = request
         self.cursor = store.revision
-        self._matches = selection(request)
-        self._body: Callable[[Stored], bytes] = lambda stored: stored.encoded(request.api_version)
-        if wants_table(request):
-            self._body = _TableRows(request)
+        self._selected = request.selection()
+        self._as_table = wants_table(request)
+        self._columns_sent = False
         self._bookmarks = request.flag("allowWatchBookmarks")
 
     def begin(self) -> bytes:
         """Return the events that come at once: none from a revision on, else one ADDED for each object."""
-        since = self.request.number("resourceVersion") or 0
+        request, since = self.request, self.request.number("resourceVersion") or 0
         if since > self.store.revision:
-            raise too_large(since, self.store.revision)
-        streamed = self.request.flag("sendInitialEvents")
-        if streamed and self.request.query.get("resourceVersionMatch") != "NotOlderThan":
+            raise version_too_large(since, self.store.revision)
+        initial = request.flag("sendInitialEvents")
+        if initial and request.query.get("resourceVersionMatch") != "NotOlderThan":
             cause = not_allowed("resourceVersionMatch", 'sendInitialEvents requires it to be "NotOlderThan"')
-            raise invalid(self.request.kind, "", [cause])
-        if since and not streamed:
+            raise invalid(request.kind, "", cause)
+        if since and not initial:
             self.cursor = since
             return self.news()
-        existing = b"".join(_event("ADDED", self._body(stored)) for stored in selected(self.store, self.request))
-        return existing + (self.bookmark(INITIAL_EVENTS_END) if streamed else b"")
+        entries = self.store.select(request.kind.bucket, request.namespace, self._selected)
+        existing = b"".join(_event("ADDED", self._body(stored)) for stored in entries)
+        return existing + (self.bookmark(INITIAL_EVENTS_END) if initial else b"")
 
     def news(self) -> bytes:
         """Return the events since the last call; HTTP 410 as a Failure when some are forgotten."""
         try:
             changes = self.store.changes_since(self.request.kind.bucket, self.cursor)
         except HistoryGone as error:
-            raise expired(self.cursor, error.oldest) from error
+            raise expired(f"too old resource version: {self.cursor} ({error.oldest})") from error
         self.cursor = self.store.revision
         return b"".join(event for change in changes for event in self._seen(change))
 
-    def bookmark(self, more: Json | None = None) -> bytes:
+    def bookmark(self, more: Object | None = None) -> bytes:
         if not self._bookmarks:
             return b""
-        head: Json = {"kind": self.request.kind.kind, "apiVersion": self.request.api_version}
+        head: Object = {"kind": self.request.kind.kind, "apiVersion": self.request.api_version}
         head["metadata"] = {"resourceVersion": str(self.cursor), "creationTimestamp": None} | (more or {})
         return _event("BOOKMARK", encode(head))
 
@@ -73,22 +72,15 @@ class Watch:
             yield _event("MODIFIED" if before else "ADDED", self._body(change.now))
 
     def _sees(self, stored: Stored) -> bool:
-        namespace = self.request.namespace
-        there = not namespace or stored.object["metadata"].get("namespace") == namespace
-        return there and self._matches(stored.object)
+        namespace = stored.object["metadata"].get("namespace")
+        return self.request.namespace in ("", namespace) and self._selected(stored.object)
 
-
-class _TableRows:
-    """Renders each object as a Table of one row; the columns are told once."""
-
-    def __init__(self, request: ApiRequest) -> None:
-        self._request = request
-        self._told = False
-
-    def __call__(self, stored: Stored) -> bytes:
-        include = self._request.query.get("includeObject", "")
-        body = tables.table(self._request.kind, [stored], str(stored.revision), include, with_columns=not self._told)
-        self._told = True
+    def _body(self, stored: Stored) -> bytes:
+        """Return an object as the watcher wants it; a Table tells its columns once."""
+        if not self._as_table:
+            return stored.encoded(self.request.api_version)
+        body = table(self.request, [stored], stored.revision, with_columns=not self._columns_sent)
+        self._columns_sent = True
         return encode(body)
 
 
