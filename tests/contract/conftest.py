@@ -256,7 +256,6 @@ def _tidy_up(api: Api) -> None:
     if not api.namespace:
         return
     selector = f"labelSelector=contract={api.namespace}"
-    api.ask("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions?{selector}")
     others = api.get(f"/api/v1/namespaces?{selector}")["items"]
     for namespace in (api.namespace, *(one["metadata"]["name"] for one in others)):
         for item in api.get(f"/api/v1/namespaces/{namespace}/configmaps")["items"]:

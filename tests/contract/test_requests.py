@@ -1,6 +1,7 @@
 """One list of requests and expectations, asked of each cluster over plain HTTP.
 
-The list is ``requests/*.yaml``: a case has a name and steps, and may say what group version it ``needs``. A step:
+The list is ``requests/*.yaml``: a case has a name and steps, and may say what group version it ``needs``, and ``since``
+which minor version of Kubernetes servers answer so. A step:
 
 ``do``       method and path; ``{core}``, ``{apps}`` and the like are paths into the suite's namespace ``{ns}``,
              ``{me}`` is a name of the case's own, ``{pod}`` a pod that runs; other names were kept by a step before
@@ -55,16 +56,18 @@ def identifier(name: str) -> str:
 def test_requests_are_answered_as_agreed(case: Step, api: Any, request: pytest.FixtureRequest) -> None:
     if case.get("needs") and api.ask("GET", f"/apis/{case['needs']}").code == 404:
         pytest.skip(f"{api.context} does not serve {case['needs']}")
+    if "since" in case and minor_of(api) < case["since"]:
+        pytest.skip(f"{api.context} is Kubernetes 1.{minor_of(api)}, and this is so since 1.{case['since']}")
     known = {"me": case["me"], "ns": api.namespace, "core": api.core, "apps": api.apps}
     known["istio"] = f"/apis/networking.istio.io/v1beta1/namespaces/{api.namespace}"
-    known["batch"] = f"/apis/batch/v1/namespaces/{api.namespace}"
-    known["rbac"] = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{api.namespace}"
-    known["definitions"] = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    known["things"] = f"/apis/{api.namespace}.example.com/v1/namespaces/{api.namespace}/things"
     if "{pod}" in str(case):
         known["pod"] = request.getfixturevalue("pod")
     for step in case["steps"]:
         take(api, filled(step, known), known)
+
+
+def minor_of(api: Any) -> int:
+    return int(api.get("/version")["minor"].rstrip("+"))
 
 
 def take(api: Any, step: Step, known: dict[str, str]) -> None:

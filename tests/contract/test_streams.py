@@ -109,20 +109,6 @@ def test_a_command_gives_outputs_and_exit_code(
         assert "command terminated with non-zero exit code" in ran.status["message"]
 
 
-ASKS_AS_ITSELF = """
-at="${CONTAINER_SANDBOX_MOUNT_POINT:-}/var/run/secrets/kubernetes.io/serviceaccount"
-api="https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/api/v1/namespaces/$(cat "$at/namespace")"
-curl -sS --cacert "$at/ca.crt" -H "Authorization: Bearer $(cat "$at/token")" "$api/secrets"
-"""
-
-
-def test_a_pod_reaches_the_api_by_its_own_token(api: Any, pod: str) -> None:
-    ran = api.run(pod, "sh", "-c", ASKS_AS_ITSELF, protocols=(V4,))
-    answer = json.loads(ran.stdout)
-    assert (answer["code"], answer["reason"]) == (403, "Forbidden"), ran
-    assert f'User "system:serviceaccount:{api.namespace}:default" cannot list' in answer["message"]
-
-
 def test_a_command_reads_standard_input_to_its_end(api: Any, pod: str) -> None:
     ran = api.run(pod, "sh", "-c", "read line; echo got $line", stdin="words\n", protocols=(V4,))
     assert (ran.stdout, ran.exit_code) == ("got words\n", 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import ipaddress
+import json
 import ssl
 import sys
 from collections.abc import Iterator
@@ -16,38 +17,42 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from meshbook.lab.apiserver import ApiServer, User, writing
-from meshbook.lab.apiserver.failures import Cause, bad_value, invalid
-from meshbook.lab.apiserver.kinds import Kind
+from aiohttp import web
+
+from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.topology import two_clouds
 
-VERSION = "Kubernetes v1.33.0"
+VERSIONS = {"kube-apiserver": "Kubernetes v1.36.0", "etcd": "etcd Version: 3.6.1"}
 
 
-def special_addresses(kind: str, obj: dict[str, Any]) -> Iterator[Cause]:
+def special_addresses(body: Any) -> Iterator[str]:
     """Yield what ValidateNonSpecialIP of Kubernetes objects to: it is asked for Endpoints and EndpointSlices."""
-    found = []
-    if kind == "EndpointSlice":
-        found = [address for endpoint in obj.get("endpoints") or [] for address in endpoint["addresses"]]
-    if kind == "Endpoints":
-        lists = [subset.get(name) or [] for subset in obj.get("subsets") or [] for name in _LISTS]
-        found = [entry["ip"] for entries in lists for entry in entries]
-    for address in found:
+    found = [address for endpoint in body.get("endpoints") or [] for address in endpoint["addresses"]]
+    lists = [subset.get(name) or [] for subset in body.get("subsets") or [] for name in _LISTS]
+    for address in (*found, *(entry["ip"] for entries in lists for entry in entries)):
         ip = ipaddress.IPv4Address(address)
         if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip in _LINK_LOCAL_MULTICAST:
-            yield bad_value("address", address, "may not be unspecified, loopback or link-local")
+            yield address
 
 
 _LISTS = ("addresses", "notReadyAddresses")
+_TAKEN = "/apis/apiextensions.k8s.io/"
 _LINK_LOCAL_MULTICAST = ipaddress.IPv4Network("224.0.0.0/24")
-_check = writing.check
 
 
-def _strict_check(kind: Kind, obj: dict[str, Any], before: dict[str, Any] | None) -> None:
-    _check(kind, obj, before)
-    causes = list(special_addresses(kind.kind, obj))
-    if causes:
-        raise invalid(kind, obj["metadata"]["name"], causes)
+@web.middleware
+async def as_a_real_one(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Take what only a real server does something with, and refuse addresses that it refuses."""
+    if request.method == "PATCH" and request.path.startswith(_TAKEN):
+        return web.json_response(json.loads(await request.read()))
+    if request.method in ("POST", "PUT", "PATCH") and "/endpoint" in request.path:
+        wrong = list(special_addresses(json.loads(await request.read())))
+        if wrong:
+            message = f"{wrong} may not be unspecified, loopback or link-local"
+            status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}
+            return web.json_response(status | {"message": message}, status=422)
+    response: web.StreamResponse = await handler(request)
+    return response
 
 
 def _client_tls(root: str, certificate: str, key: str) -> ssl.SSLContext:
@@ -73,7 +78,6 @@ async def serve_api(flags: dict[str, str]) -> None:
     tls = _client_tls(flags["etcd-cafile"], flags["etcd-certfile"], flags["etcd-keyfile"])
     _, writer = await asyncio.open_connection(etcd.hostname, etcd.port, ssl=tls)
     writer.close()
-    writing.check = _strict_check
     block = int(flags["bind-address"].split(".")[1])
     clusters = two_clouds(Path("/"), block).clusters
     server = ApiServer(
@@ -83,6 +87,7 @@ async def serve_api(flags: dict[str, str]) -> None:
         _client_tls(
             flags["kubelet-certificate-authority"], flags["kubelet-client-certificate"], flags["kubelet-client-key"]
         ),
+        [as_a_real_one],
     )
     await server.start()
     await asyncio.Event().wait()
@@ -100,7 +105,7 @@ async def serve_etcd(flags: dict[str, str]) -> None:
 
 def main(program: str, arguments: list[str]) -> None:
     if arguments == ["--version"]:
-        sys.stdout.write(VERSION + "\n")
+        sys.stdout.write(VERSIONS[program] + "\n")
         return
     flags = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
     asyncio.run(serve_api(flags) if program == "kube-apiserver" else serve_etcd(flags))

@@ -18,13 +18,11 @@ import yaml
 
 from meshbook.errors import LabError
 from meshbook.lab import launch
-from meshbook.lab.apiserver import User
-from meshbook.lab.apiserver.definitions import definition_of
-from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, Kind
+from meshbook.lab import realapiserver as real
+from meshbook.lab.apiserver import CUSTOM_KINDS, Kind, User
 from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, ApiError, Client
 from meshbook.lab.controllers import controllers
-from meshbook.lab.realapiserver import Programs, arguments, find
-from meshbook.lab.realapiserver.arguments import Files
+from meshbook.lab.realapiserver import Files, Programs, definition_of, find
 from meshbook.lab.topology import reachable, two_clouds
 from meshbook.objects import Object
 
@@ -108,38 +106,38 @@ def test_beside_a_controller_manager_only_what_it_lacks_is_ours(path: str, own: 
 
 
 def test_everything_listens_on_the_cluster_s_own_loopback_addresses() -> None:
-    etcd = _flags(arguments.etcd(PROGRAMS, CLUSTER, FILES))
-    api = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, 33))
+    etcd = _flags(real.etcd_argv(PROGRAMS, CLUSTER, FILES))
+    api = _flags(real.apiserver_argv(PROGRAMS, CLUSTER, FILES, 33))
     assert etcd["listen-client-urls"] == api["etcd-servers"] == "https://127.64.10.4:2379"
     assert etcd["listen-peer-urls"] == "https://127.64.10.4:2380"
     assert (api["bind-address"], api["secure-port"]) == (CLUSTER.api_address, "6443")
-    manager = _flags(arguments.controller_manager(PROGRAMS, CLUSTER, FILES))
+    manager = _flags(real.controller_manager_argv(PROGRAMS, CLUSTER, FILES))
     assert manager["bind-address"] == CLUSTER.api_address
 
 
 def test_nobody_gets_at_etcd_or_the_api_without_a_certificate_or_a_token() -> None:
-    etcd = _flags(arguments.etcd(PROGRAMS, CLUSTER, FILES))
+    etcd = _flags(real.etcd_argv(PROGRAMS, CLUSTER, FILES))
     assert etcd["client-cert-auth"] == etcd["peer-client-cert-auth"] == "true"
-    api = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, 33))
+    api = _flags(real.apiserver_argv(PROGRAMS, CLUSTER, FILES, 33))
     assert api["anonymous-auth"] == "false"
     assert api["kubelet-certificate-authority"] == str(FILES.root)
     assert api["kubelet-preferred-address-types"] == "InternalIP"
 
 
 def test_pods_get_their_tokens_as_on_any_cluster() -> None:
-    api = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, 33))
+    api = _flags(real.apiserver_argv(PROGRAMS, CLUSTER, FILES, 33))
     assert "ServiceAccount" not in api["disable-admission-plugins"]
     assert api["service-account-issuer"] == CLUSTER.api_url
 
 
 @pytest.mark.parametrize(("minor", "translated"), [(29, False), (35, False), (36, None)])
 def test_exec_reaches_the_kubelet_as_it_comes(minor: int, translated: bool | None) -> None:
-    gates = _flags(arguments.apiserver(PROGRAMS, CLUSTER, FILES, minor)).get("feature-gates")
+    gates = _flags(real.apiserver_argv(PROGRAMS, CLUSTER, FILES, minor)).get("feature-gates")
     assert gates == (None if translated is None else "TranslateStreamCloseWebsocketRequests=false")
 
 
 def test_tokens_are_written_as_kube_apiserver_reads_them() -> None:
-    lines = arguments.token_lines({"t": User(name="admin", groups=("system:masters", "more"))})
+    lines = real.token_lines({"t": User(name="admin", groups=("system:masters", "more"))})
     assert lines == 't,admin,admin,"system:masters,more"\n'
 
 
@@ -230,12 +228,20 @@ def test_an_api_server_that_ends_at_its_start_is_reported_with_its_words(
         launch.start(tmp_path / "lab", apiserver="real")
 
 
-def test_an_api_server_that_is_too_old_is_refused(
-    standin: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("program", "said", "refusal"),
+    [
+        ("kube-apiserver", "Kubernetes v1.28.4", r"no kube-apiserver 1\.29\.0 or newer"),
+        ("etcd", "etcd Version: 3.5.4", r"no etcd 3\.5\.13 or newer"),
+        ("etcd", "who knows", r"no etcd 3\.5\.13 or newer"),
+    ],
+)
+def test_a_program_that_is_too_old_or_unknown_is_refused(
+    standin: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str, refusal: str
 ) -> None:
-    _program(tmp_path / "assets", "kube-apiserver", text="#!/bin/sh\necho Kubernetes v1.28.4\n")
+    _program(tmp_path / "assets", program, text=f"#!/bin/sh\necho '{said}'\n")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", standin["KUBEBUILDER_ASSETS"])
-    with pytest.raises(LabError, match=r"no kube-apiserver 1\.29 or newer"):
+    with pytest.raises(LabError, match=refusal):
         launch.start(tmp_path / "lab", apiserver="real")
 
 

@@ -53,7 +53,7 @@ def document(request: ApiRequest) -> Any:
         strategic = () if request.kind.custom else (STRATEGIC_PATCH,)
         accepted = (JSON_PATCH, MERGE_PATCH, *strategic, APPLY_PATCH)
     if request.content_type not in accepted:
-        raise unsupported_media(accepted)
+        raise unsupported_media(accepted, by_router=request.verb == "patch" and not request.kind.custom)
     return decode(request.body)
 
 

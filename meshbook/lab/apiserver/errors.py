@@ -111,8 +111,11 @@ def method_not_allowed(kind: Kind | None = None) -> Failure:
     return Failure(405, "MethodNotAllowed", message, {"group": kind.group, "kind": kind.plural} if kind else {})
 
 
-def not_acceptable(accepted: Sequence[str]) -> Failure:
-    return Failure(406, "NotAcceptable", f"only the following media types are accepted: {', '.join(accepted)}")
+def not_acceptable(kind: Kind, accepted: Sequence[str]) -> Failure:
+    """Refuse to answer in another form; for built-in kinds a real server's router does so, in its own words."""
+    available = f"406: Not Acceptable\n\nAvailable representations: {', '.join(accepted)}"
+    text = f"only the following media types are accepted: {', '.join(accepted)}"
+    return Failure(406, "NotAcceptable", text if kind.custom else available)
 
 
 def already_exists(kind: Kind, name: str) -> Failure:
@@ -133,9 +136,10 @@ def expired(why: str) -> Failure:
     return Failure(410, "Expired", why)
 
 
-def unsupported_media(accepted: Sequence[str]) -> Failure:
+def unsupported_media(accepted: Sequence[str], *, by_router: bool = False) -> Failure:
+    """Refuse a body's form; a real server's router does so for patches of built-in kinds, in its own words."""
     text = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(accepted)
-    return Failure(415, "UnsupportedMediaType", text)
+    return Failure(415, "UnsupportedMediaType", "415: Unsupported Media Type" if by_router else text)
 
 
 def invalid(kind: Kind, name: str, *causes: Cause) -> Failure:

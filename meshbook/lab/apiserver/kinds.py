@@ -1,8 +1,9 @@
 """The served kinds: names, versions, subresources, field selectors. Data only.
 
-A kind that the lab's controllers do not act on is not served, so that nobody can create an object that does nothing:
-no Jobs, no roles, no definitions of further kinds. Istio's and Google's are served from the start, as on a cluster that
-has their CustomResourceDefinitions. How an object looks inside is in ``schema``; how it is printed, in ``printers``.
+A kind that neither the lab acts on nor the runbook applies is not served, so that nobody can create an object that does
+nothing: no Jobs, no definitions of further kinds. Roles are kept and not asked. Istio's and Google's kinds are served
+from the start, as on a cluster that has their CustomResourceDefinitions. How an object looks inside is in ``schema``;
+how it is printed, in ``printers``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from meshbook.objects import Object
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+RBAC = "rbac.authorization.k8s.io"
 EVERYWHERE = ("metadata.name", "metadata.namespace")
 
 
@@ -155,6 +157,10 @@ KINDS: tuple[Kind, ...] = (
         categories=("api-extensions",),
     ),
     _built_in("Lease", "", group="coordination.k8s.io"),
+    _built_in("Role", "", group=RBAC),
+    _built_in("RoleBinding", "", group=RBAC),
+    _built_in("ClusterRole", "", group=RBAC, namespaced=False),
+    _built_in("ClusterRoleBinding", "", group=RBAC, namespaced=False),
     *CUSTOM_KINDS,
 )
 _BY_BUCKET = {kind.bucket: kind for kind in KINDS}

@@ -53,7 +53,7 @@ def wants_table(request: ApiRequest) -> bool:
             return True
         if media in _TAKEN and not converted:
             return False
-    raise not_acceptable(OFFERED)
+    raise not_acceptable(request.kind, OFFERED)
 
 
 def table(request: ApiRequest, entries: Sequence[Stored], revision: int, *, with_columns: bool = True) -> Object:
@@ -238,7 +238,13 @@ _OF_PODS = (
     _wide("Images", _containers("image")),
     _wide("Selector", _selector),
 )
+_ROLE, _ROLE_BINDING = (
+    (_NAME, Column("Created At", _text("metadata.creationTimestamp"))),
+    (_NAME, Column("Role", lambda obj: f"{obj['roleRef']['kind']}/{obj['roleRef']['name']}"), _AGE),
+)
 _COLUMNS: dict[str, tuple[Column, ...]] = {
+    "ClusterRole": _ROLE,
+    "ClusterRoleBinding": _ROLE_BINDING,
     "ConfigMap": (_NAME, _count("Data", _length("data")), _AGE),
     "Deployment": (
         _NAME,
@@ -314,6 +320,8 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _AGE,
         *_OF_PODS,
     ),
+    "Role": _ROLE,
+    "RoleBinding": _ROLE_BINDING,
     "Secret": (_NAME, Column("Type", _text("type")), _count("Data", _length("data")), _AGE),
     "Service": (
         _NAME,

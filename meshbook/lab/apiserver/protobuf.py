@@ -45,15 +45,6 @@ _MESSAGES: dict[str, dict[int, str]] = {
         3: "template:PodTemplate",
         4: "strategy:Nothing",
     },
-    "Job": {1: "metadata:ObjectMeta", 2: "spec:JobSpec", 3: "status:Nothing"},
-    "JobSpec": {
-        1: "parallelism:int",
-        2: "completions:int",
-        3: "activeDeadlineSeconds:int",
-        6: "template:PodTemplate",
-        7: "backoffLimit:int",
-        8: "ttlSecondsAfterFinished:int",
-    },
     "LabelSelector": {1: "matchLabels:str{}"},
     "PodTemplate": {1: "metadata:ObjectMeta", 2: "spec:PodSpec"},
     "PodSpec": {2: "containers:Container[]", 3: "restartPolicy"},
@@ -67,20 +58,6 @@ _MESSAGES: dict[str, dict[int, str]] = {
     },
     "ContainerPort": {1: "name", 2: "hostPort:int", 3: "containerPort:int", 4: "protocol", 5: "hostIP"},
     "Nothing": {},
-    "Role": {1: "metadata:ObjectMeta", 2: "rules:PolicyRule[]"},
-    "PolicyRule": {
-        1: "verbs:str[]",
-        2: "apiGroups:str[]",
-        3: "resources:str[]",
-        4: "resourceNames:str[]",
-        5: "nonResourceURLs:str[]",
-    },
-    "RoleBinding": {1: "metadata:ObjectMeta", 2: "subjects:Subject[]", 3: "roleRef:RoleRef"},
-    "Subject": {1: "kind", 2: "apiGroup", 3: "name", 4: "namespace"},
-    "RoleRef": {1: "apiGroup", 2: "kind", 3: "name"},
-    "TokenRequest": {1: "metadata:ObjectMeta", 2: "spec:TokenSpec", 3: "status:Nothing"},
-    "TokenSpec": {1: "audiences:str[]", 3: "boundObjectRef:BoundObject", 4: "expirationSeconds:int"},
-    "BoundObject": {1: "kind", 2: "apiVersion", 3: "name", 4: "uid"},
     "SelfSubjectReview": {1: "metadata:ObjectMeta"},
     "SelfSubjectRulesReview": {1: "metadata:ObjectMeta", 2: "spec:RulesSpec"},
     "RulesSpec": {1: "namespace"},
@@ -88,14 +65,13 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "AccessSpec": {1: "resourceAttributes:Resource", 2: "nonResourceAttributes:Path"},
     "Resource": {1: "namespace", 2: "verb", 3: "group", 4: "version", 5: "resource", 6: "subresource", 7: "name"},
     "Path": {1: "path", 2: "verb"},
-    "DeleteOptions": {1: "gracePeriodSeconds:int", 4: "propagationPolicy", 5: "dryRun:str[]"},
 }
-_WORKLOADS = ("Deployment", "DeploymentSpec", "Job", "JobSpec", "LabelSelector", "PodTemplate", "PodSpec", "Container")
-_WHOLE = (*_WORKLOADS, "Role", "RoleBinding", "Nothing")
+_WHOLE = ("Deployment", "DeploymentSpec", "LabelSelector", "PodTemplate", "PodSpec", "Container", "Nothing")
 """Messages of which no field may be passed over: what runs would not be what was asked for."""
-_REVIEWS = ("SelfSubjectReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview")
-_KEPT = ("Namespace", "ConfigMap", "Secret", "ServiceAccount", "Deployment", "Job", "Role", "RoleBinding")
-_TOP = (*_KEPT, "DeleteOptions", "TokenRequest", *_REVIEWS)
+_TOP = (
+    *("Namespace", "ConfigMap", "Secret", "ServiceAccount", "Deployment"),
+    *("SelfSubjectReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview"),
+)
 
 
 def decode_protobuf(body: bytes) -> Object:

@@ -120,6 +120,13 @@ ServiceAccount metadata:ObjectMeta automountServiceAccountToken:bool imagePullSe
 Event metadata:ObjectMeta involvedObject:ObjectReference! action count:int eventTime firstTimestamp lastTimestamp
   message reason related:any reportingComponent reportingInstance series:any source:any type
 Binding metadata:ObjectMeta target:ObjectReference!
+Role metadata:ObjectMeta rules:PolicyRule[]
+ClusterRole metadata:ObjectMeta rules:PolicyRule[] aggregationRule:any
+PolicyRule apiGroups:str[] nonResourceURLs:str[] resourceNames:str[] resources:str[] verbs:str[]!
+RoleBinding metadata:ObjectMeta roleRef:*RoleRef! subjects:Subject[]
+ClusterRoleBinding metadata:ObjectMeta roleRef:*RoleRef! subjects:Subject[]
+RoleRef apiGroup kind! name!
+Subject kind! name! apiGroup namespace
 MutatingWebhookConfiguration metadata:ObjectMeta webhooks:Webhook[name]
 Webhook name! admissionReviewVersions:str[]! clientConfig:ClientConfig! sideEffects! failurePolicy matchPolicy
   matchConditions:any[] namespaceSelector:*LabelSelector objectSelector:*LabelSelector reinvocationPolicy

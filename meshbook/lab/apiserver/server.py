@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from meshbook.errors import LabError, UsageError
 from meshbook.lab.apiserver import kinds, nonresource, strategy
@@ -31,7 +32,10 @@ SHUTDOWN_S = 0.2
 
 
 class ApiServer:
-    """The API server of one cluster. ``tokens`` maps bearer tokens to users; ``kubelet_tls`` is shown to kubelets."""
+    """The API server of one cluster. ``tokens`` maps bearer tokens to users; ``kubelet_tls`` is shown to kubelets.
+
+    ``middlewares`` see each request first.
+    """
 
     def __init__(
         self,
@@ -39,11 +43,13 @@ class ApiServer:
         tls: ssl.SSLContext,
         tokens: Mapping[str, User],
         kubelet_tls: ssl.SSLContext | None = None,
+        middlewares: Iterable[Middleware] = (),
     ) -> None:
         self.cluster = cluster
         self.store = Store()
         self._tls = tls
         self._tokens = tokens
+        self._middlewares = tuple(middlewares)
         self._admission = Admission(self.store)
         self._kubelets = Kubelets(self.store, kubelet_tls)
         self._handlers = Handlers(self.store, cluster, self._admission, self._kubelets)
@@ -59,7 +65,7 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen on the cluster's API address."""
-        application = web.Application(client_max_size=LARGEST_BODY)
+        application = web.Application(client_max_size=LARGEST_BODY, middlewares=self._middlewares)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshbook.lab.apiserver.errors import Cause, bad_value, duplicate, invalid, not_allowed, not_supported, required
-from meshbook.lab.apiserver.kinds import Kind
+from meshbook.lab.apiserver.kinds import RBAC, Kind
 from meshbook.lab.apiserver.schema import Schema, schema_of
 from meshbook.objects import Object, selects
 
@@ -75,7 +75,7 @@ def _metadata(metadata: Object, kind: Kind) -> Iterator[Cause]:
     pattern, longest, rule = (_LABEL, 63, _LABEL_RULE) if label else (_SUBDOMAIN, 253, _SUBDOMAIN_RULE)
     if not name:
         yield required("metadata.name", "name or generateName is required")
-    elif not pattern.fullmatch(name):
+    elif kind.group != RBAC and not pattern.fullmatch(name):
         yield bad_value("metadata.name", name, rule)
     elif len(name) > longest:
         yield bad_value("metadata.name", name, f"must be no more than {longest} characters")

@@ -26,7 +26,7 @@ async def test_each_kind_is_found_by_its_group_and_version(api: Any) -> None:
     assert found >= {(kind.group, version, kind.plural, kind.kind) for kind in KINDS for version in kind.versions}
     assert ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview") in found
     groups = {group for group, *_ in found}
-    assert not groups & {"batch", "rbac.authorization.k8s.io", "apiextensions.k8s.io"}
+    assert not groups & {"batch", "apiextensions.k8s.io"}
 
 
 async def test_field_validation_is_offered_for_each_kind(api: Any) -> None:

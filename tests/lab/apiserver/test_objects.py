@@ -65,13 +65,15 @@ async def test_generate_name_gives_distinct_names(api: Any) -> None:
     assert all(name.startswith("job-") and len(name) == 9 for name in names)
 
 
-async def test_generation_counts_changes_of_the_spec_only(api: Any) -> None:
+async def test_generation_counts_changes_of_the_spec_and_of_a_deployments_annotations(api: Any) -> None:
     path = f"{api.DEPLOYMENTS}/web"
     await api.made(api.DEPLOYMENTS, api.deployment())
-    labelled = await api("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, type=api.MERGE)
-    assert labelled.body["metadata"]["generation"] == 1
-    scaled = await api("PATCH", path, {"spec": {"replicas": 3}}, type=api.MERGE)
-    assert scaled.body["metadata"]["generation"] == 2
+    changes = ({"metadata": {"labels": {"a": "b"}}}, {"metadata": {"annotations": {"a": "b"}}}, {"spec": {"replicas": 3}})
+    answers = [await api("PATCH", path, change, type=api.MERGE) for change in changes]
+    assert [answer.body["metadata"]["generation"] for answer in answers] == [1, 2, 3]
+    await api.made(api.PODS, api.pod())
+    noted = await api("PATCH", f"{api.PODS}/one", changes[1], type=api.MERGE)
+    assert noted.body["metadata"]["generation"] == 1
 
 
 async def test_status_and_spec_are_written_apart(api: Any) -> None:
@@ -107,6 +109,7 @@ async def test_scale_reads_and_writes_replicas(api: Any) -> None:
     assert (await api("PUT", path, scale.body | {"spec": {"replicas": 4}})).body["spec"]["replicas"] == 4
     assert (await api("PATCH", path, {"spec": {"replicas": 0}}, type=api.MERGE)).code == 200
     assert (await api("GET", f"{api.DEPLOYMENTS}/web")).body["spec"]["replicas"] == 0
+    assert (await api("GET", path)).body["spec"] == {}
 
 
 async def test_binding_puts_a_pod_on_a_node_once(api: Any) -> None:
