@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import urllib.parse
 from collections.abc import Callable
 from datetime import datetime

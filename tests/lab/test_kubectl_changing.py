@@ -13,22 +13,6 @@ from kubectl_desk import APP, Desk
 
 pytestmark = pytest.mark.envoy
 
-DEFINITION = """
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: widgets.example.org}
-spec:
-  group: example.org
-  scope: Namespaced
-  names: {kind: Widget, plural: widgets, shortNames: [wd]}
-  versions:
-    - name: v1
-      served: true
-      storage: true
-      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-      additionalPrinterColumns: [{name: Size, type: integer, jsonPath: .spec.size}]
-"""
-
 
 def test_apply_says_created_configured_unchanged_and_takes_removed_fields_away(each_desk: Desk) -> None:
     each_desk.app()
@@ -70,20 +54,14 @@ def test_a_deployment_can_be_made_without_a_file(each_desk: Desk) -> None:
     ]
 
 
-def test_a_rollout_restarts_and_is_undone(desk: Desk) -> None:
+def test_a_rollout_restarts(desk: Desk) -> None:
     desk.app()
     assert desk("set env deployment/app A=c").lines == ["deployment.apps/app env updated"]
     desk.rolled_out()
-    assert desk("rollout history deployment app").lines[1:4] == [
-        "REVISION  CHANGE-CAUSE",
-        "1         <none>",
-        "2         <none>",
-    ]
-    assert desk("rollout undo deployment app").lines == ["deployment.apps/app rolled back"]
-    desk.rolled_out()
-    assert "value: b" in desk("get deployment app -o yaml").out
+    before = desk.pod()
     assert desk("rollout restart deployment app").lines == ["deployment.apps/app restarted"]
     desk.rolled_out()
+    assert desk.pod() != before
 
 
 def test_an_orphaning_delete_leaves_pods_that_the_next_deployment_takes_over(desk: Desk) -> None:
@@ -101,14 +79,3 @@ def test_a_delete_ends_everything_below(desk: Desk, options: str) -> None:
     desk.app()
     assert desk(f"delete deployment app {options}").code == 0
     desk.until("get pods,replicasets -o name", r"^\s*$")
-
-
-def test_a_definition_that_a_user_applies_is_served(each_desk: Desk) -> None:
-    each_desk.write(DEFINITION, "definition.yaml")
-    each_desk.write("apiVersion: example.org/v1\nkind: Widget\nmetadata: {name: one}\nspec: {size: 3}\n", "widget.yaml")
-    assert each_desk("apply -f definition.yaml").code == 0
-    assert each_desk("wait crd/widgets.example.org --for=condition=Established --timeout=5s").code == 0
-    assert each_desk("apply -f widget.yaml").lines == ["widget.example.org/one created"]
-    assert [line.split() for line in each_desk("get wd").lines] == [["NAME", "SIZE"], ["one", "3"]]
-    assert each_desk("delete crd widgets.example.org").code == 0
-    assert each_desk("get widgets").code == 1

@@ -68,12 +68,13 @@ async def test_generate_name_gives_distinct_names(api: Any) -> None:
 async def test_generation_counts_changes_of_the_spec_and_of_a_deployments_annotations(api: Any) -> None:
     path = f"{api.DEPLOYMENTS}/web"
     await api.made(api.DEPLOYMENTS, api.deployment())
-    changes = ({"metadata": {"labels": {"a": "b"}}}, {"metadata": {"annotations": {"a": "b"}}}, {"spec": {"replicas": 3}})
+    labelled, noted = ({"metadata": {what: {"a": "b"}}} for what in ("labels", "annotations"))
+    changes = (labelled, noted, {"spec": {"replicas": 3}})
     answers = [await api("PATCH", path, change, type=api.MERGE) for change in changes]
     assert [answer.body["metadata"]["generation"] for answer in answers] == [1, 2, 3]
     await api.made(api.PODS, api.pod())
-    noted = await api("PATCH", f"{api.PODS}/one", changes[1], type=api.MERGE)
-    assert noted.body["metadata"]["generation"] == 1
+    answer = await api("PATCH", f"{api.PODS}/one", noted, type=api.MERGE)
+    assert answer.body["metadata"]["generation"] == 1
 
 
 async def test_status_and_spec_are_written_apart(api: Any) -> None:
