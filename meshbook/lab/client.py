@@ -92,6 +92,14 @@ MULTI_CLUSTER_INGRESSES = _resource("networking.gke.io/v1", "MultiClusterIngress
 BACKEND_CONFIGS = _resource("cloud.google.com/v1", "BackendConfig")
 
 
+_KNOWN = {(found.api_version, found.kind): found for found in list(globals().values()) if isinstance(found, Resource)}
+
+
+def resource_of(obj: Object) -> Resource:
+    """Return the resource above that an object belongs to; KeyError where it is of another kind."""
+    return _KNOWN[obj["apiVersion"], obj["kind"]]
+
+
 def key_of(obj: Object) -> Key:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 

@@ -82,16 +82,8 @@ def state(root: Path) -> LabState | None:
         found = json.loads((root / STATE_NAME).read_text())
     except (OSError, ValueError):
         return None
-    lab = LabState(
-        root=root,
-        pid=found["pid"],
-        start_ticks=found["start_ticks"],
-        kubeconfig=Path(found["kubeconfig"]),
-        contexts=tuple(found["contexts"]),
-        fleet_url=found["fleet_url"],
-        control_url=found.get("control_url", ""),
-        ready_s=found["ready_s"],
-    )
+    paths = {"root": root, "kubeconfig": Path(found["kubeconfig"])}
+    lab = LabState(**{**found, **paths, "contexts": tuple(found["contexts"])})
     return lab if lab.alive else None
 
 

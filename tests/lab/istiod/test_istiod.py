@@ -58,9 +58,9 @@ class ControlPlanes:
 
     async def add_remote_secret(self) -> None:
         objects = prerequisites.of_cluster(self.topology, self.topology.clusters[0], self.authority.root_pem, TOKENS)
-        for resource, obj in objects:
-            if resource is api.SECRETS:
-                await self.clients["cluster1"].create(resource, obj)
+        for obj in objects:
+            if obj["kind"] == "Secret":
+                await self.clients["cluster1"].create(api.SECRETS, obj)
 
     async def add_service(self, cluster: str, name: str, port: int, **fields: Any) -> None:
         ports = [{"name": "http", "port": port, "targetPort": port}]
