@@ -176,7 +176,7 @@ def test_a_share_that_is_not_proved_to_be_unchanged_is_inconclusive() -> None:
 
 
 def plan(*checks: Check) -> Plan:
-    fixed = {"mode": "scale-to-zero", "context": "cluster1", "application": "web", "about": "", "undone": ""}
+    fixed = {"mode": "scale-to-zero", "context": "cluster1", "application": "web", "about": "", "restored_by": ""}
     return Plan(**fixed, changes=(), checks=checks)
 
 
