@@ -97,30 +97,34 @@ Outcome = Literal["restored", "was already restored"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restored:
-    """What was done to restore one object."""
+class Location:
+    """An object of a cluster, or a whole cluster: that has no namespace."""
 
     context: str
     namespace: str
     kind: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.context}: {self.kind} {self.name}" + (f" in {self.namespace}" if self.namespace else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored(Location):
+    """What was done to restore one object."""
+
     outcome: Outcome
     state: str = ""
     """How it is now: ``2 replicas``."""
 
     def __str__(self) -> str:
-        where = f" in {self.namespace}" if self.namespace else ""
-        return f"{self.context}: {self.kind} {self.name}{where} {self.outcome}" + (f", {self.state}" * bool(self.state))
+        return f"{super().__str__()} {self.outcome}" + (f", {self.state}" if self.state else "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PendingRollback:
+class PendingRollback(Location):
     """One object that carries the record of an outage now, of a run that was interrupted or is still going on."""
 
-    context: str
-    namespace: str
-    kind: str
-    name: str
     mode: str
     run: str
     since: str
@@ -131,11 +135,9 @@ class PendingRollback:
     """When its run renewed its Lease last, by that run's clock, ISO 8601; empty where there is none."""
 
     def __str__(self) -> str:
-        where = f" in {self.namespace}" if self.namespace else ""
         whose = f", by run {self.run}" if self.run else ""
         lease = f", lease renewed at {self.lease_renewed}" if self.lease_renewed else ""
-        what = f"{self.context}: {self.kind} {self.name}{where}: {self.mode} since {self.since}"
-        return f"{what}{whose}{lease}; {self.restore}"
+        return f"{super().__str__()}: {self.mode} since {self.since}{whose}{lease}; {self.restore}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from meshbook.clusters import Cluster, Fleet, Kubeconfig
@@ -96,17 +95,27 @@ def roll_back(
     failures: dict[str, MeshbookError] = {}
     waiting = []
     for target in targets:
-        with _failing(target, failures):
+        try:
             waiting.append((target, *_request_restore(target)))
+        except MeshbookError as error:
+            failures[str(target)] = error
     requested()
     deadline, done = time.monotonic() + timeout_s, []
     for target, found, restored in waiting:
-        with _failing(target, failures):
+        try:
             target.wait_until_restored(found, max(LAST_LOOK_S, deadline - time.monotonic()))
             target.clear_record(annotations_of(found).get(RUN))
             done.append(restored)
-    _raise(failures, len(done))
-    return done
+        except MeshbookError as error:
+            failures[str(target)] = error
+    if not failures:
+        return done
+    first, *more = failures.values()
+    if not more:
+        raise first
+    told = {target: str(error).removeprefix(f"{target}: ") for target, error in failures.items()}
+    count = f"{len(failures)} of {len(failures) + len(done)} objects were not restored"
+    raise OutageError(count, **told, hint="mend what is said of each, then meshbook restore") from first
 
 
 def _request_restore(target: Target) -> tuple[Object, Restored]:
@@ -120,28 +129,6 @@ def _request_restore(target: Target) -> tuple[Object, Restored]:
         target.request_restore(found)
     outcome: Outcome = "restored" if down else "was already restored"
     return found, Restored(**target.where, outcome=outcome, state=target.state(found))
-
-
-@contextmanager
-def _failing(target: Target, failures: dict[str, MeshbookError]) -> Iterator[None]:
-    try:
-        yield
-    except MeshbookError as error:
-        failures[str(target)] = error
-
-
-def _raise(failures: dict[str, MeshbookError], done: int) -> None:
-    if not failures:
-        return
-    first, *more = failures.values()
-    if not more:
-        raise first
-    told = {target: str(error).removeprefix(f"{target}: ") for target, error in failures.items()}
-    raise OutageError(
-        f"{len(failures)} of {len(failures) + done} objects were not restored",
-        **told,
-        hint="mend what is said of each, then meshbook restore",
-    ) from first
 
 
 def _names(namespaces: str | Iterable[str]) -> tuple[str, ...]:
