@@ -101,8 +101,8 @@ def _listener(frontend: Frontend) -> Json:
         route = listeners.direct_response(404, NOT_READY_BODY)
     else:
         retry = {"retry_on": "connect-failure", "num_retries": 1}
-        way = {"cluster": backend.name, "timeout": "30s", "retry_policy": retry}
-        route = {"match": {"prefix": "/"}, "route": way}
+        action = {"cluster": backend.name, "timeout": "30s", "retry_policy": retry}
+        route = {"match": {"prefix": "/"}, "route": action}
     # Google's balancer says 502 where Envoy would say 503 of its own accord.
     unhealthy = {"response_flag_filter": {"flags": UNHEALTHY_FLAGS}}
     mapper = {"filter": unhealthy, "status_code": 502, "body": {"inline_string": UNHEALTHY_BODY}}

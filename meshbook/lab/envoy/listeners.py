@@ -30,7 +30,7 @@ def outbound(ip: str, folder: ProxyFolder) -> Json:
 
 
 def inbound(ip: str, ports: Sequence[tuple[int, Sequence[str]]], folder: ProxyFolder) -> Json:
-    """Return the mutual TLS port: for each (target port, server names) a way to the pod's own program."""
+    """Return the mutual TLS port: for each (target port, server names) a route to the pod's own program."""
     chains = [_inbound_chain(port, names, folder) for port, names in ports]
     return listener("inbound", ip, PROXY_INBOUND_PORT, chains, inspect_tls=True, traffic_direction="INBOUND")
 
@@ -72,8 +72,8 @@ def health(ip: str, also: Addresses = ()) -> Json:
 
 def metrics(ip: str) -> Json:
     """Return Envoy's own metrics at ``/stats/prometheus``, and nothing else of the admin interface."""
-    way = {"match": {"path": METRICS_PATH}, "route": {"cluster": clusters.ADMIN_CLUSTER}}
-    manager = http_manager("metrics", access_log=[], route_config=one_route("metrics", way))
+    route = {"match": {"path": METRICS_PATH}, "route": {"cluster": clusters.ADMIN_CLUSTER}}
+    manager = http_manager("metrics", access_log=[], route_config=one_route("metrics", route))
     return listener("metrics", ip, PROXY_METRICS_PORT, [{"filters": [manager]}])
 
 
@@ -140,12 +140,12 @@ def retry_policy(retries: int) -> Json:
 
 
 def _inbound_chain(port: int, names: Sequence[str], folder: ProxyFolder) -> Json:
-    way = {"match": {"prefix": "/"}, "route": {"cluster": clusters.inbound_name(port), "timeout": "0s"}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": clusters.inbound_name(port), "timeout": "0s"}}
     return {
         "name": f"inbound-{port}",
         "filter_chain_match": {"server_names": sorted(names)},
         "transport_socket": server_tls(folder),
-        "filters": [http_manager("inbound", route_config=one_route(f"inbound-{port}", way))],
+        "filters": [http_manager("inbound", route_config=one_route(f"inbound-{port}", route))],
     }
 
 

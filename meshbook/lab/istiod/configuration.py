@@ -29,7 +29,7 @@ from meshbook.lab.istiod.registry import (
     load_balancer_addresses,
     speaks_http2,
 )
-from meshbook.lab.istiod.virtualservices import MESH, Entry
+from meshbook.lab.istiod.virtualservices import MESH
 from meshbook.lab.topology import PROXY_HEALTH_PORT
 from meshbook.objects import Object
 
@@ -75,28 +75,27 @@ def _outbound_clusters(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> list[Js
 
 
 def _sidecar(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
-    targets = _own_targets(proxy, mesh)
-    wanted = [listeners.outbound(proxy.address, folder), listeners.health(proxy.address)]
-    wanted.append(listeners.metrics(proxy.address))
-    if targets:
-        ports = [(port, names) for port, (_, names) in sorted(targets.items())]
-        wanted.append(listeners.inbound(proxy.address, ports, folder))
-    unknown = listeners.direct_response(502, UNKNOWN_HOST)
+    served = sorted(_own_ports(proxy, mesh).items())
+    inbound = [(port, names) for port, (_, names) in served]
+    name, unknown = listeners.OUTBOUND, listeners.direct_response(502, UNKNOWN_HOST)
     return Resources(
-        listeners=wanted,
+        listeners=[
+            listeners.outbound(proxy.address, folder),
+            listeners.health(proxy.address),
+            listeners.metrics(proxy.address),
+            *([listeners.inbound(proxy.address, inbound, folder)] if inbound else []),
+        ],
         clusters=[
             *_outbound_clusters(proxy, mesh, folder),
-            *(clusters.inbound(proxy.address, port, http2=http2) for port, (http2, _) in sorted(targets.items())),
+            *(clusters.inbound(proxy.address, port, http2=http2) for port, (http2, _) in served),
             clusters.admin(proxy.address),
         ],
-        routes={
-            listeners.OUTBOUND: listeners.routes(listeners.OUTBOUND, _names_in_reach(proxy, mesh), otherwise=unknown)
-        },
+        routes={name: listeners.routes(name, _resolvable_hosts(proxy, mesh), otherwise=unknown)},
     )
 
 
-def _own_targets(proxy: Proxy, mesh: Mesh) -> dict[int, tuple[bool, list[str]]]:
-    """Return (HTTP/2?, server names) by target port, for all services that select this pod.
+def _own_ports(proxy: Proxy, mesh: Mesh) -> dict[int, tuple[bool, list[str]]]:
+    """Return (HTTP/2?, server names) by the pod's port, for all services that select this pod.
 
     Where two services disagree on a port's protocol, HTTP/1.1 is the safer word.
     """
@@ -114,7 +113,7 @@ def _own_targets(proxy: Proxy, mesh: Mesh) -> dict[int, tuple[bool, list[str]]]:
     return found
 
 
-def _names_in_reach(proxy: Proxy, mesh: Mesh) -> list[Json]:
+def _resolvable_hosts(proxy: Proxy, mesh: Mesh) -> list[Json]:
     """Return a virtual host per service and port; only services that this very cluster has can be resolved by name."""
     of_mesh = [one for one in virtualservices.by_age(mesh.virtual_services) if MESH in one.gateways]
     hosts = []
@@ -122,11 +121,11 @@ def _names_in_reach(proxy: Proxy, mesh: Mesh) -> list[Json]:
         rule = next((one for one in of_mesh if service.host in one.hosts), None)
         for port in service.instances:
             if rule is None:
-                ways = [virtualservices.route_to(clusters.outbound_name(service.host, port))]
+                routes = [virtualservices.route_to(clusters.outbound_name(service.host, port))]
             else:
-                ways = virtualservices.routes(rule, Entry(gateway=MESH, port=port), mesh.services)
+                routes = virtualservices.routes(rule, MESH, port, mesh.services)
             domains = _domains(service, port, proxy.namespace)
-            hosts.append({"name": f"{service.host}:{port}", "domains": domains, "routes": ways})
+            hosts.append({"name": f"{service.host}:{port}", "domains": domains, "routes": routes})
     return hosts
 
 
@@ -163,15 +162,11 @@ def _gateway(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
             )
             for service, port, name, policy in _service_ports(mesh, proxy.namespace)
         ]
-    nothing = listeners.direct_response(404)
-    http_ports = sorted({server.port for server in servers if server.http})
-    by_port = {port: [one for one in servers if one.http and one.port == port] for port in http_ports}
-    routes = {
-        f"gateway-{port}": listeners.routes(
-            f"gateway-{port}", _virtual_hosts(found, mesh), otherwise=nothing, any_port=True
-        )
-        for port, found in by_port.items()
-    }
+    routes = {}
+    for port in sorted({server.port for server in servers if server.http}):
+        name = f"gateway-{port}"
+        hosts = _virtual_hosts([one for one in servers if one.http and one.port == port], mesh)
+        routes[name] = listeners.routes(name, hosts, otherwise=listeners.direct_response(404), any_port=True)
     return Resources(listeners=_gateway_listeners(proxy, mesh, servers, folder), clusters=wanted, routes=routes)
 
 
@@ -220,14 +215,13 @@ def _virtual_hosts(servers: Sequence[_Server], mesh: Mesh) -> list[Json]:
     found: dict[str, list[Json]] = defaultdict(list)
     for one in virtualservices.by_age(mesh.virtual_services):
         for server in (server for server in servers if server.gateway in one.gateways):
-            entry = Entry(gateway=server.gateway, port=server.port)
             allowed = [host for pattern in server.hosts if (host := _allowed(pattern, one.namespace, server))]
             # Of two hosts that agree, the narrower one counts.
             narrow = {host for host in one.hosts if any(host_covers(wide, host) for wide in allowed)}
             narrow |= {host for host in allowed if any(host_covers(wide, host) for wide in one.hosts)}
             for domain in sorted(narrow):
-                found[domain] += virtualservices.routes(one, entry, mesh.services)
-    return [{"name": domain, "domains": [domain], "routes": ways} for domain, ways in sorted(found.items())]
+                found[domain] += virtualservices.routes(one, server.gateway, server.port, mesh.services)
+    return [{"name": domain, "domains": [domain], "routes": routes} for domain, routes in sorted(found.items())]
 
 
 def _allowed(pattern: str, namespace: str, server: _Server) -> str:

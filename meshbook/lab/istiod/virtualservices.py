@@ -24,14 +24,6 @@ DEFAULT_RETRIES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """Where a request comes in: a gateway (``namespace/name``) or ``mesh``, and a port."""
-
-    gateway: str
-    port: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class VirtualService:
     """What matters of one VirtualService object."""
 
@@ -70,13 +62,16 @@ def by_age(objects: Sequence[Object]) -> list[VirtualService]:
     return sorted(found, key=lambda one: one.age)
 
 
-def routes(virtual_service: VirtualService, entry: Entry, services: Mapping[str, MeshService]) -> list[Json]:
-    """Return the routes for requests that come in at ``entry``; rules with unknown conditions never match."""
+def routes(virtual_service: VirtualService, gateway: str, port: int, services: Mapping[str, MeshService]) -> list[Json]:
+    """Return the routes for requests that come in at a port of a gateway (or of ``mesh``).
+
+    A rule with conditions that are not understood never matches.
+    """
     namespace, found = virtual_service.namespace, list[Json]()
     for rule in virtual_service.rules:
-        destination = _destination(rule.get("route") or [], namespace, entry, services)
+        destination = _destination(rule.get("route") or [], namespace, port, services)
         if destination and not rule.keys() - RULE_KEYS:
-            matches = [match for match in rule.get("match") or [{}] if _applies(match, namespace, entry)]
+            matches = [match for match in rule.get("match") or [{}] if _applies(match, namespace, gateway, port)]
             action = destination | _options(rule)
             found += [{"match": _match(match), "route": action} for match in matches]
     return found
@@ -91,11 +86,11 @@ def _qualified(gateway: str, namespace: str) -> str:
     return gateway if gateway == MESH or "/" in gateway else f"{namespace}/{gateway}"
 
 
-def _applies(match: Mapping[str, Any], namespace: str, entry: Entry) -> bool:
-    if match.keys() - MATCH_KEYS or match.get("port", entry.port) != entry.port:
+def _applies(match: Mapping[str, Any], namespace: str, gateway: str, port: int) -> bool:
+    if match.keys() - MATCH_KEYS or match.get("port", port) != port:
         return False
     gateways = [_qualified(name, namespace) for name in match.get("gateways") or []]
-    return not gateways or entry.gateway in gateways
+    return not gateways or gateway in gateways
 
 
 def _options(rule: Mapping[str, Any]) -> Json:
@@ -132,15 +127,15 @@ def _string(condition: Mapping[str, str]) -> Json:
 
 
 def _destination(
-    weighted: Sequence[Mapping[str, Any]], namespace: str, entry: Entry, services: Mapping[str, MeshService]
+    weighted: Sequence[Mapping[str, Any]], namespace: str, entry: int, services: Mapping[str, MeshService]
 ) -> Json:
-    """Return where a rule sends requests; nothing when it says nowhere."""
+    """Return where a rule sends requests that came in by port ``entry``; nothing when it says nowhere."""
 
     def cluster(destination: Mapping[str, Any]) -> str:
         host = full_host(destination["host"], namespace)
         ports = list(services[host].instances) if host in services else []
         # Without a port: the service's only one, else the one by which the request came in.
-        port = (destination.get("port") or {}).get("number") or (ports[0] if len(ports) == 1 else entry.port)
+        port = (destination.get("port") or {}).get("number") or (ports[0] if len(ports) == 1 else entry)
         return outbound_name(host, port, destination.get("subset", ""))
 
     if len(weighted) == 1:
