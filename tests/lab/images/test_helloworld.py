@@ -96,13 +96,16 @@ def test_a_connection_is_kept_and_a_reply_is_one_segment(app: App) -> None:
 
 
 def test_an_idle_app_leaves_at_sigterm_within_a_second(app: App) -> None:
-    connection = app.connect()
-    connection.request("GET", "/hello")
-    connection.getresponse().read()
     start = time.monotonic()
     assert app.end() == 0
     assert time.monotonic() - start < 1
-    connection.close()
+
+
+def test_who_waits_for_an_answer_when_it_leaves_gets_it() -> None:
+    with running(burn_ms=100) as app, ExitStack() as stack:
+        calls = [_send(stack, app, "/hello") for _ in range(4)]
+        assert app.end() == 0
+        assert all(raw.recv(65536).startswith(b"HTTP/1.1 200 ") for raw in calls)
 
 
 def test_while_leaving_it_still_answers_and_asks_not_to_come_back(app: App) -> None:

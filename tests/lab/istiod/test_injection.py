@@ -57,31 +57,24 @@ def test_labels_and_annotations_say_what_was_done() -> None:
     assert metadata["annotations"]["kubectl.kubernetes.io/default-container"] == "helloworld"
 
 
-def test_what_the_pod_says_itself_counts() -> None:
+def test_what_the_pod_says_itself_counts_and_injecting_twice_changes_nothing_more() -> None:
     labels = {"service.istio.io/canonical-name": "mine"}
-    assert inject(pod(labels=labels))["metadata"]["labels"]["service.istio.io/canonical-name"] == "mine"
+    once = inject(pod(labels=labels))
+    assert once["metadata"]["labels"]["service.istio.io/canonical-name"] == "mine"
+    assert inject(once) == once
 
 
-def test_the_original_is_left_alone() -> None:
-    original = pod()
-    before = json.dumps(original)
-    inject(original)
-    assert json.dumps(original) == before
+REFUSALS = [
+    pod(labels={"sidecar.istio.io/inject": "false"}),
+    pod(annotations={"sidecar.istio.io/inject": "false"}),
+    pod() | {"spec": pod()["spec"] | {"hostNetwork": True}},
+]
 
 
-@pytest.mark.parametrize(
-    "refusal",
-    [{"labels": {"sidecar.istio.io/inject": "false"}}, {"annotations": {"sidecar.istio.io/inject": "false"}}],
-)
-def test_a_pod_that_refuses_stays_as_it_is(refusal: dict[str, Any]) -> None:
-    assert inject(pod(**refusal)) == pod(**refusal)
-
-
-def test_system_namespaces_and_host_network_are_left_alone() -> None:
-    assert inject(pod(), namespace="kube-system") == pod()
-    original = pod()
-    original["spec"]["hostNetwork"] = True
+@pytest.mark.parametrize("original", REFUSALS, ids=["by-label", "by-annotation", "host-network"])
+def test_a_pod_that_refuses_stays_as_it_is(original: dict[str, Any]) -> None:
     assert inject(original) == original
+    assert inject(pod(), namespace="kube-system") == pod()
 
 
 def test_a_gateways_auto_image_becomes_the_proxy() -> None:
@@ -99,10 +92,6 @@ def test_a_gateways_auto_image_becomes_the_proxy() -> None:
 def test_a_gateways_own_image_stays() -> None:
     (proxy,) = inject(gateway_pod(image="example/proxy:1"))["spec"]["containers"]
     assert proxy["image"] == "example/proxy:1"
-
-
-def test_injecting_twice_changes_nothing_more() -> None:
-    assert inject(inject(pod())) == inject(pod())
 
 
 def asked(original: dict[str, Any]) -> dict[str, Any]:

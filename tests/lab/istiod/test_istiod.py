@@ -135,12 +135,20 @@ async def planes(tmp_path: Path) -> AsyncIterator[ControlPlanes]:
             yield started
 
 
-async def test_a_pod_with_a_sidecar_is_configured_with_certificate_and_all(planes: ControlPlanes) -> None:
+async def test_a_sidecar_is_configured_though_a_remote_secret_is_no_kubeconfig(
+    planes: ControlPlanes,
+) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "bad", "namespace": "istio-system", "labels": {"istio/multiCluster": "true"}},
+        "data": {"cluster9": base64.b64encode(b"{}").decode()},
+    }
+    await planes.clients["cluster1"].create(api.SECRETS, secret)
     await planes.add_service("cluster1", "sleep", 80, selector={"app": "sleep"})
     await planes.add_pod("cluster1", "sleep", 0)
     await eventually(lambda: planes.file("sleep", "lds.json") is not None, True)
-    folder = planes.topology.proxy_folder("cluster1", "sample", "sleep")
-    (root,) = folder.glob("root-*.pem")
+    (root,) = planes.topology.proxy_folder("cluster1", "sample", "sleep").glob("root-*.pem")
     assert root.read_text() == planes.authority.root_pem
     names = [one["name"] for one in planes.file("sleep", "lds.json")["resources"]]
     assert names == ["outbound", "health", "metrics", "inbound"]
@@ -169,18 +177,6 @@ async def test_endpoints_come_from_the_other_cluster_once_its_secret_is_there(pl
     await planes.clients["cluster1"].delete(api.SECRETS, "istio-remote-secret-cluster2", namespace="istio-system")
     await planes.clients["cluster1"].delete(api.ENDPOINT_SLICES, "helloworld-v1", namespace="sample")
     await eventually(planes.addresses, [])
-
-
-async def test_a_remote_secret_that_is_no_kubeconfig_does_no_harm(planes: ControlPlanes) -> None:
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "bad", "namespace": "istio-system", "labels": {"istio/multiCluster": "true"}},
-        "data": {"cluster9": base64.b64encode(b"{}").decode()},
-    }
-    await planes.clients["cluster1"].create(api.SECRETS, secret)
-    await planes.add_pod("cluster1", "sleep", 0)
-    await eventually(lambda: planes.file("sleep", "lds.json") is not None, True)
 
 
 async def test_every_namespace_gets_the_root_certificate_and_gets_it_back(planes: ControlPlanes) -> None:
