@@ -37,22 +37,11 @@ STREAMS_TRANSLATED = "TranslateStreamCloseWebsocketRequests"
 FIRST_ETCD, FIRST_ETCD_OF_WATCH_LISTS = (3, 5, 0), (3, 5, 13)
 FIRST_MINOR_OF_WATCH_LISTS = 34
 """From 1.34 on lists are streamed, for which etcd must tell of its progress."""
-ADMISSION_LEFT_OUT = ("TaintNodesByCondition",)
+ADMISSION_LEFT_OUT = "TaintNodesByCondition"
 """The lab's only node is ready as soon as it is there."""
 LEFT_TO_MANAGER = (
-    "deployment",
-    "replicaset",
-    "endpoint",
-    "endpointslice",
-    "garbagecollector",
-    "namespace",
-    "serviceaccount",
-    "root-ca-cert-publisher",
-    "horizontalpodautoscaling",
-    "disruption",
-    "job",
-    "ttl-after-finished",
-    "clusterrole-aggregation",
+    "deployment,replicaset,endpoint,endpointslice,garbagecollector,namespace,"
+    "serviceaccount,root-ca-cert-publisher,horizontalpodautoscaling,disruption,job,ttl-after-finished,clusterrole-aggregation"
 )
 """Controllers of kube-controller-manager that stand in for the lab's, by the names that all versions know."""
 
@@ -61,13 +50,8 @@ REQUEST_TIMEOUT_S = 2.0
 POLL_S = 0.1
 LOG_LINES = 12
 MANAGER = "meshbook-lab"
-DEFINITIONS = Resource(
-    group="apiextensions.k8s.io",
-    version="v1",
-    plural="customresourcedefinitions",
-    kind="CustomResourceDefinition",
-    namespaced=False,
-)
+_HEAD = {"group": "apiextensions.k8s.io", "version": "v1", "plural": "customresourcedefinitions"}
+DEFINITIONS = Resource(**_HEAD, kind="CustomResourceDefinition", namespaced=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,25 +76,20 @@ def find(environment: Mapping[str, str]) -> Programs:
 
     A kube-scheduler counts only beside a kube-controller-manager, as no cluster has the one without the other.
     """
-    found = {name: _which(name, environment) for name in ("kube-apiserver", "etcd")}
-    missing = [name for name, path in found.items() if not path]
-    if missing:
+    folders = [folder for folder in (environment.get(ASSETS), environment.get("PATH")) if folder]
+
+    def path_of(name: str) -> str:
+        return next((path for folder in folders if (path := shutil.which(name, path=folder))), "")
+
+    apiserver, etcd, manager = map(path_of, ("kube-apiserver", "etcd", "kube-controller-manager"))
+    if not (apiserver and etcd):
+        missing = " and ".join([*([] if apiserver else ["kube-apiserver"]), *([] if etcd else ["etcd"])])
         raise LabError(
-            f"a real API server needs {' and '.join(missing)}, in ${ASSETS} or on PATH",
+            f"a real API server needs {missing}, in ${ASSETS} or on PATH",
             hint="setup-envtest use -p env, or the conda packages kubernetes-server and etcd; or --apiserver emulated",
         )
-    manager = _which("kube-controller-manager", environment)
-    return Programs(
-        apiserver=found["kube-apiserver"],
-        etcd=found["etcd"],
-        controller_manager=manager,
-        scheduler=_which("kube-scheduler", environment) if manager else "",
-    )
-
-
-def _which(name: str, environment: Mapping[str, str]) -> str:
-    folders = [folder for folder in (environment.get(ASSETS), environment.get("PATH")) if folder]
-    return next((path for folder in folders if (path := shutil.which(name, path=folder))), "")
+    scheduler = path_of("kube-scheduler") if manager else ""
+    return Programs(apiserver=apiserver, etcd=etcd, controller_manager=manager, scheduler=scheduler)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,17 +112,13 @@ class Files:
     def kubeconfig(self) -> Path:
         return self.folder / "kubeconfig"
 
-    @property
-    def data(self) -> Path:
-        return self.folder / "etcd"
-
 
 def etcd_argv(programs: Programs, cluster: ClusterTopology, files: Files) -> list[str]:
     """Return how etcd is started: mutual TLS, and no fsync, since the data goes with the lab."""
     client, peer = (f"https://{cluster.etcd_address}:{port}" for port in (ETCD_PORT, ETCD_PEER_PORT))
     flags: dict[str, object] = {
         "name": cluster.name,
-        "data-dir": files.data,
+        "data-dir": files.folder / "etcd",
         "listen-client-urls": client,
         "advertise-client-urls": client,
         "listen-peer-urls": peer,
@@ -181,7 +156,7 @@ def apiserver_argv(programs: Programs, cluster: ClusterTopology, files: Files, m
         "kubelet-client-certificate": files.kubelet_client,
         "kubelet-client-key": files.kubelet_client,
         "kubelet-preferred-address-types": "InternalIP",
-        "disable-admission-plugins": ",".join(ADMISSION_LEFT_OUT),
+        "disable-admission-plugins": ADMISSION_LEFT_OUT,
     }
     if minor < FIRST_MINOR_PASSING_STREAMS:
         flags["feature-gates"] = f"{STREAMS_TRANSLATED}=false"
@@ -191,7 +166,7 @@ def apiserver_argv(programs: Programs, cluster: ClusterTopology, files: Files, m
 def controller_manager_argv(programs: Programs, cluster: ClusterTopology, files: Files) -> list[str]:
     """Return how kube-controller-manager is started, with just the controllers that a mesh needs."""
     own = {"root-ca-file": files.root, "use-service-account-credentials": "false"}
-    flags = _client_flags(cluster, files) | {"controllers": ",".join(LEFT_TO_MANAGER)} | own
+    flags = _client_flags(cluster, files) | {"controllers": LEFT_TO_MANAGER} | own
     return _argv(programs.controller_manager, flags)
 
 
@@ -261,12 +236,10 @@ class RealApiServer:
         await self._spawn("kube-apiserver", apiserver_argv(self._programs, self.cluster, files, minor), files)
         await self._until("kube-apiserver", self._is_ready)
         await self._define_kinds()
-        for path, argv in (
-            (self._programs.controller_manager, controller_manager_argv(self._programs, self.cluster, files)),
-            (self._programs.scheduler, scheduler_argv(self._programs, self.cluster, files)),
-        ):
-            if path:
-                await self._spawn(Path(path).name, argv, files)
+        for argv_of in (controller_manager_argv, scheduler_argv):
+            program, *flags = argv_of(self._programs, self.cluster, files)
+            if program:
+                await self._spawn(Path(program).name, [program, *flags], files)
 
     async def stop(self) -> None:
         """Kill everything: what etcd holds is of no use without the lab."""

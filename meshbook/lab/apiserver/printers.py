@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from meshbook.lab.apiserver.errors import not_acceptable
@@ -75,28 +77,41 @@ def _embedded(obj: Object, include: str) -> Object | None:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
 
 
+@cache
 def columns_of(kind: Kind) -> tuple[Column, ...]:
-    if not kind.custom:
-        return _COLUMNS[kind.kind]
-    shown = {"date": "string"}
-    return (_NAME, *(Column(c.name, _custom(c.path, c.type), shown.get(c.type, c.type)) for c in kind.columns))
+    if kind.custom:
+        shown = {"date": "string"}
+        return (_NAME, *(Column(c.name, _custom(c.path, c.type), shown.get(c.type, c.type)) for c in kind.columns))
+    parts = enumerate(_COLUMNS[kind.kind].split(" | "))
+    columns = [_column(text, wide=bool(wide)) for wide, part in parts for text in part.split(";")]
+    return tuple(columns if kind.kind == "Event" else [_NAME, *columns])
 
 
-def elapsed(since: str, now: datetime | None = None) -> str:
+def _column(text: str, *, wide: bool) -> Column:
+    name, _, what = text.strip().partition("=")
+    if what.startswith("@"):
+        return Column(name, _CELLS[what[1:]], wide=wide)
+    if found := _FUNCTION.fullmatch(what):
+        return Column(name, _length(found[2]) if found[1] == "len" else _number(found[2]), "integer", wide)
+    path, _, absent = what.partition("/")
+    return Column(name, lambda obj: value_at(obj, path) or absent, wide=wide)
+
+
+_NAME = Column("Name", lambda obj: obj["metadata"]["name"])
+_FUNCTION = re.compile(r"(len|int)\(([\w.]+)\)")
+
+
+def elapsed(since: str) -> str:
     """Return the time since a time of the API as kubectl prints ages: ``5s``, ``4h59m``, ``3d2h``."""
     if not since:
         return "<unknown>"
-    seconds = max(0, int(((now or datetime.now(UTC)) - moment_of(since)).total_seconds()))
+    seconds = max(0, int((datetime.now(UTC) - moment_of(since)).total_seconds()))
     if seconds < 2 * MINUTE:
         return f"{seconds}s"
     size, unit, finer, letter, detailed = next(row[1:] for row in _AGES if seconds >= row[0])
     whole, rest = divmod(seconds, size)
     fine = rest // finer if whole < detailed else 0
     return f"{whole}{unit}" + (f"{fine}{letter}" if fine else "")
-
-
-def _text(path: str, absent: str = "") -> Cell:
-    return lambda obj: value_at(obj, path) or absent
 
 
 def _number(path: str) -> Cell:
@@ -223,114 +238,61 @@ def _involved(event: Object) -> str:
     return f"{reference.get('kind', '').lower()}/{reference.get('name', '')}"
 
 
-def _wide(name: str, cell: Cell) -> Column:
-    return Column(name, cell, wide=True)
-
-
-def _count(name: str, cell: Cell) -> Column:
-    return Column(name, cell, "integer")
-
-
-_NAME = Column("Name", _text("metadata.name"))
-_AGE = Column("Age", lambda obj: elapsed(obj["metadata"].get("creationTimestamp", "")))
-_OF_PODS = (
-    _wide("Containers", _containers("name")),
-    _wide("Images", _containers("image")),
-    _wide("Selector", _selector),
-)
-_ROLE, _ROLE_BINDING = (
-    (_NAME, Column("Created At", _text("metadata.creationTimestamp"))),
-    (_NAME, Column("Role", lambda obj: f"{obj['roleRef']['kind']}/{obj['roleRef']['name']}"), _AGE),
-)
-_COLUMNS: dict[str, tuple[Column, ...]] = {
+_CELLS: dict[str, Cell] = {
+    "age": lambda obj: elapsed(obj["metadata"].get("creationTimestamp", "")),
+    "containers": _containers("name"),
+    "endpoints": _endpoints,
+    "external": _external,
+    "images": _containers("image"),
+    "involved": _involved,
+    "last_seen": _last_seen,
+    "node_address": _node_address,
+    "node_status": _node_status,
+    "none": lambda _: "<none>",
+    "pod_ready": _pod_ready,
+    "pod_status": _pod_status,
+    "ports": _ports,
+    "ready_of_wanted": _ready_of_wanted,
+    "restarts": _restarts,
+    "role": lambda obj: f"{obj['roleRef']['kind']}/{obj['roleRef']['name']}",
+    "scale_target": _scale_target,
+    "selector": _selector,
+    "slice_endpoints": _slice_endpoints,
+    "slice_ports": _slice_ports,
+    "targets": _targets,
+}
+_OF_PODS = "| Containers=@containers; Images=@images; Selector=@selector"
+_ROLE, _ROLE_BINDING = "Created At=metadata.creationTimestamp", "Role=@role; Age=@age"
+_COLUMNS = {
     "ClusterRole": _ROLE,
     "ClusterRoleBinding": _ROLE_BINDING,
-    "ConfigMap": (_NAME, _count("Data", _length("data")), _AGE),
-    "Deployment": (
-        _NAME,
-        Column("Ready", _ready_of_wanted),
-        _count("Up-to-date", _number("status.updatedReplicas")),
-        _count("Available", _number("status.availableReplicas")),
-        _AGE,
-        *_OF_PODS,
-    ),
-    "Endpoints": (_NAME, Column("Endpoints", _endpoints), _AGE),
-    "EndpointSlice": (
-        _NAME,
-        Column("AddressType", _text("addressType")),
-        Column("Ports", _slice_ports),
-        Column("Endpoints", _slice_endpoints),
-        _AGE,
-    ),
-    "Event": (
-        Column("Last Seen", _last_seen),
-        Column("Type", _text("type")),
-        Column("Reason", _text("reason")),
-        Column("Object", _involved),
-        Column("Message", _text("message")),
-        _wide("Name", _text("metadata.name")),
-    ),
-    "HorizontalPodAutoscaler": (
-        _NAME,
-        Column("Reference", _scale_target),
-        Column("Targets", _targets),
-        Column("MinPods", _text("spec.minReplicas")),
-        _count("MaxPods", _number("spec.maxReplicas")),
-        _count("Replicas", _number("status.currentReplicas")),
-        _AGE,
-    ),
-    "Lease": (_NAME, Column("Holder", _text("spec.holderIdentity")), _AGE),
-    "MutatingWebhookConfiguration": (_NAME, _count("Webhooks", _length("webhooks")), _AGE),
-    "Namespace": (_NAME, Column("Status", _text("status.phase")), _AGE),
-    "Node": (
-        _NAME,
-        Column("Status", _node_status),
-        Column("Roles", lambda _: "<none>"),
-        _AGE,
-        Column("Version", _text("status.nodeInfo.kubeletVersion")),
-        _wide("Internal-IP", _node_address),
-        _wide("External-IP", lambda _: "<none>"),
-        _wide("OS-Image", _text("status.nodeInfo.osImage", "<unknown>")),
-        _wide("Kernel-Version", _text("status.nodeInfo.kernelVersion", "<unknown>")),
-        _wide("Container-Runtime", _text("status.nodeInfo.containerRuntimeVersion", "<unknown>")),
-    ),
-    "Pod": (
-        _NAME,
-        Column("Ready", _pod_ready),
-        Column("Status", _pod_status),
-        Column("Restarts", _restarts),
-        _AGE,
-        _wide("IP", _text("status.podIP", "<none>")),
-        _wide("Node", _text("spec.nodeName", "<none>")),
-        _wide("Nominated Node", lambda _: "<none>"),
-        _wide("Readiness Gates", lambda _: "<none>"),
-    ),
-    "PodDisruptionBudget": (
-        _NAME,
-        Column("Min Available", _text("spec.minAvailable", "N/A")),
-        Column("Max Unavailable", _text("spec.maxUnavailable", "N/A")),
-        _count("Allowed Disruptions", _number("status.disruptionsAllowed")),
-        _AGE,
-    ),
-    "ReplicaSet": (
-        _NAME,
-        _count("Desired", _number("spec.replicas")),
-        _count("Current", _number("status.replicas")),
-        _count("Ready", _number("status.readyReplicas")),
-        _AGE,
-        *_OF_PODS,
-    ),
+    "ConfigMap": "Data=len(data); Age=@age",
+    "Deployment": "Ready=@ready_of_wanted; Up-to-date=int(status.updatedReplicas); "
+    f"Available=int(status.availableReplicas); Age=@age {_OF_PODS}",
+    "Endpoints": "Endpoints=@endpoints; Age=@age",
+    "EndpointSlice": "AddressType=addressType; Ports=@slice_ports; Endpoints=@slice_endpoints; Age=@age",
+    "Event": "Last Seen=@last_seen; Type=type; Reason=reason; Object=@involved; Message=message | Name=metadata.name",
+    "HorizontalPodAutoscaler": "Reference=@scale_target; Targets=@targets; MinPods=spec.minReplicas; "
+    "MaxPods=int(spec.maxReplicas); Replicas=int(status.currentReplicas); Age=@age",
+    "Lease": "Holder=spec.holderIdentity; Age=@age",
+    "MutatingWebhookConfiguration": "Webhooks=len(webhooks); Age=@age",
+    "Namespace": "Status=status.phase; Age=@age",
+    "Node": "Status=@node_status; Roles=@none; Age=@age; Version=status.nodeInfo.kubeletVersion | "
+    "Internal-IP=@node_address; External-IP=@none; OS-Image=status.nodeInfo.osImage/<unknown>; "
+    "Kernel-Version=status.nodeInfo.kernelVersion/<unknown>; "
+    "Container-Runtime=status.nodeInfo.containerRuntimeVersion/<unknown>",
+    "Pod": "Ready=@pod_ready; Status=@pod_status; Restarts=@restarts; Age=@age | "
+    "IP=status.podIP/<none>; Node=spec.nodeName/<none>; Nominated Node=@none; Readiness Gates=@none",
+    "PodDisruptionBudget": "Min Available=spec.minAvailable/N/A; Max Unavailable=spec.maxUnavailable/N/A; "
+    "Allowed Disruptions=int(status.disruptionsAllowed); Age=@age",
+    "ReplicaSet": "Desired=int(spec.replicas); Current=int(status.replicas); Ready=int(status.readyReplicas); "
+    f"Age=@age {_OF_PODS}",
     "Role": _ROLE,
     "RoleBinding": _ROLE_BINDING,
-    "Secret": (_NAME, Column("Type", _text("type")), _count("Data", _length("data")), _AGE),
-    "Service": (
-        _NAME,
-        Column("Type", _text("spec.type")),
-        Column("Cluster-IP", _text("spec.clusterIP", "<none>")),
-        Column("External-IP", _external),
-        Column("Port(s)", _ports),
-        _AGE,
-        _wide("Selector", _selector),
-    ),
-    "ServiceAccount": (_NAME, _count("Secrets", _length("secrets")), _AGE),
+    "Secret": "Type=type; Data=len(data); Age=@age",
+    "Service": "Type=spec.type; Cluster-IP=spec.clusterIP/<none>; External-IP=@external; Port(s)=@ports; Age=@age "
+    "| Selector=@selector",
+    "ServiceAccount": "Secrets=len(secrets); Age=@age",
 }
+"""Per kind, after its name: ``Title=path``, with ``/text`` for what is absent; ``int(path)`` and ``len(field)`` are
+numbers, ``@cell`` is one of the above; what stands behind ``|`` is shown by ``-o wide`` only."""

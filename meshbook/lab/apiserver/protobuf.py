@@ -1,14 +1,14 @@
 """Bodies in Kubernetes' protobuf form, which kubectl's ``create`` and ``auth`` commands send whatever a server prefers.
 
-Only the kinds below, read only; answers are always JSON. Other kinds, and fields that would be passed over, are refused
-as an unknown media type; the same object as a file (``kubectl create -f``) comes in JSON.
+Only the kinds below, read only; answers are always JSON. Other kinds, and fields of workloads that would be passed
+over, are refused as an unknown media type; the same object as a file (``kubectl create -f``) comes in JSON.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from meshbook.lab.apiserver.errors import Failure, bad_request
@@ -17,82 +17,61 @@ from meshbook.objects import Object
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\x00"
 
-# Per message: number → name[:type]. Types: a message of this table, int, bool, time, bytes; ``{}`` map, ``[]`` list.
-_MESSAGES: dict[str, dict[int, str]] = {
-    "Unknown": {1: "typeMeta:TypeMeta", 2: "raw:raw"},
-    "TypeMeta": {1: "apiVersion", 2: "kind"},
-    "ObjectMeta": {
-        1: "name",
-        2: "generateName",
-        3: "namespace",
-        5: "uid",
-        6: "resourceVersion",
-        8: "creationTimestamp:time",
-        11: "labels:str{}",
-        12: "annotations:str{}",
-        14: "finalizers:str[]",
-    },
-    "Namespace": {1: "metadata:ObjectMeta", 2: "spec:NamespaceSpec", 3: "status:NamespaceStatus"},
-    "NamespaceSpec": {1: "finalizers:str[]"},
-    "NamespaceStatus": {1: "phase"},
-    "ConfigMap": {1: "metadata:ObjectMeta", 2: "data:str{}", 3: "binaryData:bytes{}", 4: "immutable:bool"},
-    "Secret": {1: "metadata:ObjectMeta", 2: "data:bytes{}", 3: "type", 4: "stringData:str{}", 5: "immutable:bool"},
-    "ServiceAccount": {1: "metadata:ObjectMeta", 4: "automountServiceAccountToken:bool"},
-    "Deployment": {1: "metadata:ObjectMeta", 2: "spec:DeploymentSpec", 3: "status:Nothing"},
-    "DeploymentSpec": {
-        1: "replicas:int",
-        2: "selector:LabelSelector",
-        3: "template:PodTemplate",
-        4: "strategy:Nothing",
-    },
-    "LabelSelector": {1: "matchLabels:str{}"},
-    "PodTemplate": {1: "metadata:ObjectMeta", 2: "spec:PodSpec"},
-    "PodSpec": {2: "containers:Container[]", 3: "restartPolicy"},
-    "Container": {
-        1: "name",
-        2: "image",
-        3: "command:str[]",
-        4: "args:str[]",
-        6: "ports:ContainerPort[]",
-        8: "resources:Nothing",
-    },
-    "ContainerPort": {1: "name", 2: "hostPort:int", 3: "containerPort:int", 4: "protocol", 5: "hostIP"},
-    "Nothing": {},
-    "SelfSubjectReview": {1: "metadata:ObjectMeta"},
-    "SelfSubjectRulesReview": {1: "metadata:ObjectMeta", 2: "spec:RulesSpec"},
-    "RulesSpec": {1: "namespace"},
-    "SelfSubjectAccessReview": {1: "metadata:ObjectMeta", 2: "spec:AccessSpec"},
-    "AccessSpec": {1: "resourceAttributes:Resource", 2: "nonResourceAttributes:Path"},
-    "Resource": {1: "namespace", 2: "verb", 3: "group", 4: "version", 5: "resource", 6: "subresource", 7: "name"},
-    "Path": {1: "path", 2: "verb"},
-}
-_WHOLE = ("Deployment", "DeploymentSpec", "LabelSelector", "PodTemplate", "PodSpec", "Container", "Nothing")
-"""Messages of which no field may be passed over: what runs would not be what was asked for."""
-_TOP = (
-    *("Namespace", "ConfigMap", "Secret", "ServiceAccount", "Deployment"),
-    *("SelfSubjectReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview"),
-)
+_MESSAGES = """
+Unknown 1=typeMeta:TypeMeta 2=raw:raw
+TypeMeta 1=apiVersion 2=kind
+ObjectMeta 1=name 2=generateName 3=namespace 11=labels:str{} 12=annotations:str{} 14=finalizers:str[]
+Namespace 1=metadata:ObjectMeta
+ConfigMap 1=metadata:ObjectMeta 2=data:str{} 3=binaryData:bytes{} 4=immutable:bool
+Secret 1=metadata:ObjectMeta 2=data:bytes{} 3=type 4=stringData:str{} 5=immutable:bool
+ServiceAccount 1=metadata:ObjectMeta 4=automountServiceAccountToken:bool
+Deployment! 1=metadata:ObjectMeta 2=spec:DeploymentSpec 3=status:Nothing
+DeploymentSpec! 1=replicas:int 2=selector:LabelSelector 3=template:PodTemplate 4=strategy:Nothing
+LabelSelector! 1=matchLabels:str{}
+PodTemplate! 1=metadata:ObjectMeta 2=spec:PodSpec
+PodSpec! 2=containers:Container[] 3=restartPolicy
+Container! 1=name 2=image 3=command:str[] 4=args:str[] 6=ports:ContainerPort[] 8=resources:Nothing
+ContainerPort! 1=name 2=hostPort:int 3=containerPort:int 4=protocol 5=hostIP
+Nothing!
+SelfSubjectReview 1=metadata:ObjectMeta
+SelfSubjectRulesReview 1=metadata:ObjectMeta 2=spec:RulesSpec
+RulesSpec 1=namespace
+SelfSubjectAccessReview 1=metadata:ObjectMeta 2=spec:AccessSpec
+AccessSpec 1=resourceAttributes:Resource 2=nonResourceAttributes:Path
+Resource 1=namespace 2=verb 3=group 4=version 5=resource 6=subresource 7=name
+Path 1=path 2=verb
+"""
+"""Per message: numbers, names and types of its fields, text where there is no type. ``!`` marks messages of which no
+field may be passed over: what runs would not be what was asked for."""
+
+
+@cache
+def _fields(message: str) -> tuple[dict[int, str], bool]:
+    """Return number → ``name:type`` of a message, and whether it is read whole."""
+    lines = (line.split() for line in _MESSAGES.strip().splitlines())
+    name, *fields = next(words for words in lines if words[0].rstrip("!") == message)
+    pairs = (field.split("=") for field in fields)
+    return {int(number): field for number, field in pairs}, name.endswith("!")
 
 
 def decode_protobuf(body: bytes) -> Object:
     """Return the object in ``body`` as JSON would show it."""
-    if not body.startswith(MAGIC):
-        raise bad_request("the body does not start as Kubernetes' protobuf does")
     try:
         envelope = _message(body[len(MAGIC) :], "Unknown")
         head: Object = envelope["typeMeta"]
-        if head["kind"] not in _TOP:
-            raise _unread(head["kind"])
         return head | _message(envelope.get("raw", b""), head["kind"])
+    except StopIteration:
+        raise _unread(head["kind"]) from None
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise bad_request(f"the protobuf body cannot be read: {error}") from error
 
 
 def _message(data: bytes, name: str) -> Object:
     decoded: Object = {}
+    fields, whole = _fields(name)
     for number, value in _entries(data):
-        field, _, kind = _MESSAGES[name].get(number, "").partition(":")
-        if not field and name in _WHOLE and _says_something(value):
+        field, _, kind = fields.get(number, "").partition(":")
+        if not field and whole and _says_something(value):
             raise _unread(f"field {number} of {name}")
         if not field:
             continue
@@ -107,7 +86,7 @@ def _message(data: bytes, name: str) -> Object:
 
 
 def _says_something(value: Any) -> bool:
-    """Say whether a field is set: messages that hold nothing but empty ones are sent for each struct."""
+    """Tell whether a field is set: messages that hold nothing but empty ones are sent for each struct."""
     if not isinstance(value, bytes):
         return bool(value)
     try:
@@ -128,9 +107,6 @@ def _value(value: Any, kind: str) -> Any:
         return base64.b64encode(value).decode()
     if kind in ("int", "bool"):
         return bool(value) if kind == "bool" else value
-    if kind == "time":
-        seconds = dict(_entries(value)).get(1)
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
     return value if kind == "raw" else _message(value, kind)
 
 
