@@ -105,7 +105,7 @@ class Container:
         while not self._stopping.is_set():
             begun = time.monotonic()
             end = await self._run_once()
-            if end is None or self._policy not in ("Always", "OnFailure" if end["exitCode"] else ""):
+            if end is None or self._policy == "Never" or (self._policy == "OnFailure" and end["exitCode"] == 0):
                 return
             calm = time.monotonic() - begun >= timing.calm_s
             in_a_row = 1 if calm or self._blameless else in_a_row + 1

@@ -35,8 +35,10 @@ class Pod:
         self._started_at = timestamp()
         self.address = node.addresses.take()
         self._context = PodContext(node=node, object=obj, address=self.address)
-        self.init = [self._container(spec, "OnFailure") for spec in obj["spec"].get("initContainers") or ()]
-        self.containers = [self._container(spec, "Always") for spec in obj["spec"]["containers"]]
+        policy = obj["spec"].get("restartPolicy", "Always")
+        once = "OnFailure" if policy == "Always" else policy  # an init container that succeeds has done its work
+        self.init = [self._container(spec, once) for spec in obj["spec"].get("initContainers") or ()]
+        self.containers = [self._container(spec, policy) for spec in obj["spec"]["containers"]]
         self.update(obj)
 
     @property
@@ -180,15 +182,12 @@ class Pod:
             except ApiError:
                 await happens_within(self._gone, self._node.timing.report_retry_s)
 
-    def _container(self, spec: Object, default_policy: str) -> Container:
-        policy = self.object["spec"].get("restartPolicy", "Always")
-
+    def _container(self, spec: Object, policy: str) -> Container:
         def changed(before: Object, after: Object) -> None:
             self._changed.set()
             self._record(status.events(before, after))
 
-        restarts = default_policy if policy == "Always" else policy
-        return Container(spec, self._context, policy=restarts, changed=changed)
+        return Container(spec, self._context, policy=policy, changed=changed)
 
     def _record(self, events: Iterable[PodEvent]) -> None:
         for event in events:
