@@ -16,7 +16,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from meshbook.lab.launch import LabState, start_ticks
 from meshbook.lab.loopback import claim_block, lowest_port, require_file_watches
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import Programs, RealApiServer, find
-from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
+from meshbook.lab.topology import ClusterTopology, LabFolder, LabTopology, two_clouds
 from meshbook.objects import SYSTEM_NAMESPACE
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def _context(root: Path, programs: Programs | None, *, fast: bool) -> AsyncIterator[LabContext]:
-    with _locked(root):
+    with _locked(LabFolder(root=root)):
         require_file_watches(FILE_WATCHES)
         block, claim = claim_block()
         with claim:
@@ -131,12 +131,14 @@ async def _context(root: Path, programs: Programs | None, *, fast: bool) -> Asyn
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Any:
-    with (root / "lock").open("w") as lock:
+def _locked(folder: LabFolder) -> Iterator[None]:
+    with folder.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise LabError(f"another lab runs in {root}", hint="meshbook lab status, meshbook lab down") from error
+            raise LabError(
+                f"another lab runs in {folder.root}", hint="meshbook lab status, meshbook lab down"
+            ) from error
         yield
 
 

@@ -21,19 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from meshbook.errors import LabError
-from meshbook.lab.topology import FLEET_EXTENSION
+from meshbook.lab.topology import FLEET_EXTENSION, LabFolder
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.02
-
-STATE_NAME = "lab.json"
-LOG_NAME = "lab.log"
-CONTROL_TOKEN_NAME, FAULT_LOG_NAME = "control-token", "faults.jsonl"
-_SECRETS = ("kubeconfig", "fleet-token", CONTROL_TOKEN_NAME)
-_FOLDERS = ("pki", "pods", "proxies", "edge", "control-planes")
-OWN_NAMES = (STATE_NAME, LOG_NAME, FAULT_LOG_NAME, "lock", *_SECRETS, *_FOLDERS)
-"""All that a lab makes in its folder, and so all that is ever removed from it."""
 
 APISERVERS = ("emulated", "real")
 """Whose API servers a lab runs on: its own, or kube-apiserver and etcd as they are installed here."""
@@ -79,7 +71,7 @@ def start_ticks(pid: int) -> int:
 def state(root: Path) -> LabState | None:
     """Return the lab that runs in ``root``, or None."""
     try:
-        found = json.loads((root / STATE_NAME).read_text())
+        found = json.loads(LabFolder(root=root).state_file.read_text())
     except (OSError, ValueError):
         return None
     paths = {"root": root, "kubeconfig": Path(found["kubeconfig"])}
@@ -146,8 +138,7 @@ def shell_environment(kubeconfig: Path, contexts: Sequence[str]) -> dict[str, st
 
 def remove_files(root: Path) -> None:
     """Remove what a lab makes in its folder, and the folder when nothing else is in it."""
-    for name in OWN_NAMES:
-        path = root / name
+    for path in LabFolder(root=root).everything:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -164,7 +155,7 @@ def _spawn(root: Path, apiserver: str, *, fast: bool, lifeline: bool) -> subproc
     options: dict[str, Any] = {"stdin": subprocess.PIPE if lifeline else subprocess.DEVNULL}
     argv = [sys.executable, "-m", "meshbook.lab", str(root), f"--apiserver={apiserver}"]
     argv += [flag for flag, given in (("--fast", fast), ("--lifeline", lifeline)) if given]
-    with (root / LOG_NAME).open("ab") as log:
+    with LabFolder(root=root).log.open("ab") as log:
         return subprocess.Popen(
             argv, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True, **options
         )
@@ -210,6 +201,6 @@ def _end(lab: LabState, timeout_s: float) -> None:
 
 def _log_tail(root: Path, lines: int = 15) -> str:
     try:
-        return "\n".join((root / LOG_NAME).read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(LabFolder(root=root).log.read_text(errors="replace").splitlines()[-lines:])
     except OSError:
         return ""

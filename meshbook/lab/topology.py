@@ -6,7 +6,7 @@ Every other room asks this one for an address, a port or a path, so that no two 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 API_PORT = 6443
@@ -105,40 +105,29 @@ class ClusterTopology:
         return f"{SHOWN_NET}{self.block}.{10 * self.index + 2}.0/24"
 
     def load_balancer_address(self, number: int) -> str:
-        """Return the ``number``-th (from 0) address for Services of type LoadBalancer."""
-        if not 0 <= number <= 99:
-            raise ValueError(f"cluster {self.name} has 100 load balancer addresses, not number {number}")
-        return self._machine(100 + number)
+        """Return the ``number``-th (from 0) of 100 addresses for Services of type LoadBalancer."""
+        return self._machine(_nth(number, 100, first=100))
 
     def pod_address(self, number: int) -> str:
-        """Return the ``number``-th (from 0) pod address."""
-        if not 0 <= number <= 249:
-            raise ValueError(f"cluster {self.name} has 250 pod addresses, not number {number}")
-        return f"127.{self.block}.{10 * self.index + 1}.{1 + number}"
+        """Return the ``number``-th (from 0) of 250 pod addresses."""
+        return f"127.{self.block}.{10 * self.index + 1}.{_nth(number, 250, first=1)}"
 
     def cluster_ip(self, number: int) -> str:
-        """Return the ``number``-th (from 0) Service address; allocated, answered by nobody."""
-        if not 0 <= number <= 249:
-            raise ValueError(f"cluster {self.name} has 250 service addresses, not number {number}")
-        return f"127.{self.block}.{10 * self.index + 2}.{1 + number}"
+        """Return the ``number``-th (from 0) of 250 Service addresses; allocated, answered by nobody."""
+        return f"127.{self.block}.{10 * self.index + 2}.{_nth(number, 250, first=1)}"
+
+
+def _nth(number: int, count: int, *, first: int) -> int:
+    if not 0 <= number < count:
+        raise ValueError(f"there are {count} addresses of this kind, not number {number}")
+    return first + number
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabTopology:
-    """A whole lab: its folder, its block of addresses and its clusters."""
+class LabFolder:
+    """Where a lab keeps its files."""
 
     root: Path
-    block: int
-    lowest_port: int = 1024
-    """Lowest port that this user may bind (``net.ipv4.ip_unprivileged_port_start``; 0 for root)."""
-    clusters: tuple[ClusterTopology, ...] = field(default=())
-    fast: bool = False
-    """Whether the sample application answers at no cost, instead of burning CPU for each call as the real one does."""
-
-    @property
-    def container_environment(self) -> dict[str, str]:
-        """What every container of the lab finds in its environment, unless its own ``env`` says otherwise."""
-        return {"BURN_MS": "0"} if self.fast else {}
 
     @property
     def kubeconfig(self) -> Path:
@@ -150,6 +139,15 @@ class LabTopology:
         return self.root / "lab.json"
 
     @property
+    def log(self) -> Path:
+        return self.root / "lab.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the lab that runs in this folder."""
+        return self.root / "lock"
+
+    @property
     def pki(self) -> Path:
         return self.root / "pki"
 
@@ -159,25 +157,8 @@ class LabTopology:
         return self.pki / "root.pem"
 
     @property
-    def fleet_address(self) -> str:
-        return f"127.{self.block}.0.1"
-
-    @property
-    def fleet_url(self) -> str:
-        return f"http://{self.fleet_address}:{FLEET_PORT}"
-
-    @property
     def fleet_token_file(self) -> Path:
         return self.root / "fleet-token"
-
-    @property
-    def control_address(self) -> str:
-        """Address where faults are asked for, on ``CONTROL_PORT``; part of no cluster."""
-        return f"127.{self.block}.0.4"
-
-    @property
-    def control_url(self) -> str:
-        return f"http://{self.control_address}:{CONTROL_PORT}"
 
     @property
     def control_token_file(self) -> Path:
@@ -193,21 +174,6 @@ class LabTopology:
         """Folder of the global load balancer's Envoy."""
         return self.root / "edge"
 
-    @property
-    def edge_address(self) -> str:
-        """Admin address of the global load balancer's Envoy (its VIPs are ``vip``)."""
-        return f"127.{self.block}.0.2"
-
-    def vip(self, number: int) -> str:
-        """Return the ``number``-th (from 0) address of the global load balancer."""
-        if not 0 <= number <= 99:
-            raise ValueError(f"a lab has 100 VIPs, not number {number}")
-        return f"127.{self.block}.0.{100 + number}"
-
-    def bindable(self, port: int) -> int:
-        """Return ``port``, or ``port + 8000`` where this user may not bind ``port`` (80 → 8080, 443 → 8443)."""
-        return port if port >= self.lowest_port else port + 8000
-
     def control_plane_folder(self, cluster: str) -> Path:
         """Folder of one cluster's real control plane: data, tokens and logs."""
         return self.root / "control-planes" / cluster
@@ -219,6 +185,60 @@ class LabTopology:
     def pod_folder(self, cluster: str, namespace: str, pod: str) -> Path:
         """Folder of one pod: container logs."""
         return self.root / "pods" / cluster / namespace / pod
+
+    @property
+    def everything(self) -> list[Path]:
+        """All that a lab makes in its folder, and so all that is ever removed from it."""
+        files = [self.kubeconfig, self.state_file, self.log, self.lock, self.fleet_token_file, self.control_token_file]
+        folders = [self.root / name for name in ("control-planes", "proxies", "pods")]
+        return [*files, self.fault_log, self.pki, self.edge, *folders]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabTopology(LabFolder):
+    """A whole lab: its folder, its block of addresses and its clusters."""
+
+    block: int
+    lowest_port: int = 1024
+    """Lowest port that this user may bind (``net.ipv4.ip_unprivileged_port_start``; 0 for root)."""
+    clusters: tuple[ClusterTopology, ...] = ()
+    fast: bool = False
+    """Whether the sample application answers at no cost, instead of burning CPU for each call as the real one does."""
+
+    @property
+    def container_environment(self) -> dict[str, str]:
+        """What every container of the lab finds in its environment, unless its own ``env`` says otherwise."""
+        return {"BURN_MS": "0"} if self.fast else {}
+
+    @property
+    def fleet_address(self) -> str:
+        return f"127.{self.block}.0.1"
+
+    @property
+    def fleet_url(self) -> str:
+        return f"http://{self.fleet_address}:{FLEET_PORT}"
+
+    @property
+    def edge_address(self) -> str:
+        """Admin address of the global load balancer's Envoy (its VIPs are ``vip``)."""
+        return f"127.{self.block}.0.2"
+
+    @property
+    def control_address(self) -> str:
+        """Address where faults are asked for, on ``CONTROL_PORT``; part of no cluster."""
+        return f"127.{self.block}.0.4"
+
+    @property
+    def control_url(self) -> str:
+        return f"http://{self.control_address}:{CONTROL_PORT}"
+
+    def vip(self, number: int) -> str:
+        """Return the ``number``-th (from 0) of 100 addresses of the global load balancer."""
+        return f"127.{self.block}.0.{_nth(number, 100, first=100)}"
+
+    def bindable(self, port: int) -> int:
+        """Return ``port``, or ``port + 8000`` where this user may not bind ``port`` (80 → 8080, 443 → 8443)."""
+        return port if port >= self.lowest_port else port + 8000
 
     def cluster(self, name: str) -> ClusterTopology:
         for cluster in self.clusters:

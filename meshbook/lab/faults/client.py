@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from meshbook.errors import LabError
 from meshbook.lab import launch
 from meshbook.lab.faults.spec import FaultRecord, FaultSpec
+from meshbook.lab.topology import LabFolder
 
 TIMEOUT_S = 30.0
 POLL_S = 0.02
@@ -36,7 +37,7 @@ class FaultClient:
         lab = launch.state(root)
         if lab is None:
             raise LabError(f"no lab is up in {root}", hint="meshbook lab up")
-        return cls(lab.control_url, (root / launch.CONTROL_TOKEN_NAME).read_text())
+        return cls(lab.control_url, LabFolder(root=root).control_token_file.read_text())
 
     def begin(self, spec: FaultSpec) -> FaultRecord:
         """Break something; return when it is broken."""

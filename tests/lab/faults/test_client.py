@@ -16,6 +16,7 @@ import pytest
 from meshbook.errors import LabError
 from meshbook.lab import launch
 from meshbook.lab.faults import FaultClient, FaultSpec
+from meshbook.lab.topology import LabFolder
 
 pytestmark = pytest.mark.envoy
 
@@ -66,7 +67,7 @@ def test_without_the_token_nothing_is_broken(lab: launch.LabState) -> None:
     stranger = FaultClient(lab.control_url, "guess")
     with pytest.raises(LabError, match="token"):
         stranger.begin(FaultSpec(kind="cluster-down", context="cluster1"))
-    assert stat.S_IMODE((lab.root / launch.CONTROL_TOKEN_NAME).stat().st_mode) == 0o600
+    assert stat.S_IMODE(LabFolder(root=lab.root).control_token_file.stat().st_mode) == 0o600
 
 
 def test_a_fault_with_a_duration_ends_although_its_caller_was_killed(lab: launch.LabState, faults: FaultClient) -> None:
