@@ -60,6 +60,8 @@ def test_a_watch_ends_at_its_time_out(api: Any) -> None:
 
 def test_a_watch_from_a_forgotten_version_is_gone(api: Any) -> None:
     event = next(api.events(f"{api.core}/configmaps?watch=true&timeoutSeconds=5&resourceVersion=1"))
+    if event["type"] == "ADDED":
+        pytest.skip(f"{api.context} is too young to have forgotten its first version: etcd compacts every five minutes")
     assert event["type"] == "ERROR"
     status = event["object"]
     assert (status["kind"], status["code"], status["reason"]) == ("Status", 410, "Expired")

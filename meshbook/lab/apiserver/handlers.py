@@ -25,7 +25,6 @@ from meshbook.lab.apiserver.decoding import (
     patched,
 )
 from meshbook.lab.apiserver.errors import (
-    Cause,
     Failure,
     already_exists,
     bad_request,
@@ -191,7 +190,7 @@ class Handlers:
                 obj = decoded(request, admitted, from_webhook=True)
                 self._fill(request, obj, before)
             check(kind, obj, before)
-        obj = strategy.with_generation(kind, obj, before)
+        obj = strategy.with_generation(kind, request.subresource, obj, before)
         if tracked and kind.kind not in UNTRACKED:
             manager = Manager(name=request.manager, operation="Update", subresource=request.subresource)
             obj = updated(before, obj, schema_of(kind.schema), manager, timestamp())
@@ -347,12 +346,8 @@ def _check_version_and_uid(request: ApiRequest, obj: Object, before: Stored) -> 
     if given.get("resourceVersion") not in (None, "", there["resourceVersion"]):
         raise stale(request.kind, request.name)
     if request.kind.custom and request.verb == "update" and not given.get("resourceVersion"):
-        message = "Invalid value: 0x0: must be specified for an update"
-        raise invalid(
-            request.kind,
-            request.name,
-            Cause(field="metadata.resourceVersion", reason="FieldValueInvalid", message=message),
-        )
+        cause = bad_value("metadata.resourceVersion", 0, "must be specified for an update")
+        raise invalid(request.kind, request.name, cause)
 
 
 def _check_preconditions(request: ApiRequest, wanted: Object, before: Stored) -> None:

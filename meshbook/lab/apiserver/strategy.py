@@ -58,8 +58,9 @@ def for_update(kind: Kind, subresource: str, obj: Object, old: Object) -> Object
     """Return the object that results when ``obj`` is written over ``old`` through ``subresource``."""
     if subresource in ("status", "finalize"):
         part = "spec" if subresource == "finalize" else "status"
-        managed = {name: value for name, value in obj["metadata"].items() if name == "managedFields"}
-        return old | {"metadata": old["metadata"] | managed, part: obj.get(part, {})}
+        kept = ("managedFields",) if kind.custom else ("annotations", "managedFields")
+        written = {name: value for name, value in obj["metadata"].items() if name in kept}
+        return old | {"metadata": old["metadata"] | written, part: obj.get(part, {})}
     new = {name: value for name, value in obj.items() if name != "status" or "status" not in kind.subresources}
     if "status" in kind.subresources and "status" in old:
         new["status"] = old["status"]
@@ -90,12 +91,12 @@ def _addresses_kept(new: Object, old: Object) -> Object:
     return new | kept
 
 
-def with_generation(kind: Kind, obj: Object, old: Object | None) -> Object:
+def with_generation(kind: Kind, subresource: str, obj: Object, old: Object | None) -> Object:
     """Return ``obj`` with its generation one higher when more than metadata and status changed.
 
     Annotations of a Deployment count too, since its ReplicaSets take them over.
     """
-    if old is None or not kind.generations:
+    if old is None or not kind.generations or subresource == "status":
         return obj
     counted = [{name: value for name, value in one.items() if name not in ("metadata", "status")} for one in (obj, old)]
     if kind.kind == "Deployment":

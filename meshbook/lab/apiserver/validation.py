@@ -76,7 +76,7 @@ def _metadata(metadata: Object, kind: Kind) -> Iterator[Cause]:
     if not name:
         yield required("metadata.name", "name or generateName is required")
     elif kind.group != RBAC and not pattern.fullmatch(name):
-        yield bad_value("metadata.name", name, rule)
+        yield bad_value("metadata.name", name, "must not contain dots" if _SUBDOMAIN.fullmatch(name) else rule)
     elif len(name) > longest:
         yield bad_value("metadata.name", name, f"must be no more than {longest} characters")
     yield from _labels(metadata.get("labels", {}), "metadata.labels")

@@ -178,7 +178,8 @@ def _new_replica_set(rollout: Rollout, mark: str, number: int) -> Object:
 def _numbered(deployment: Object, number: int) -> Actions:
     if revision(deployment) == number:
         return []
-    return [Patch(resource=DEPLOYMENTS, of=deployment, patch={"metadata": {"annotations": {REVISION: str(number)}}})]
+    patch = {"metadata": {"annotations": {REVISION: str(number)}}}
+    return [Patch(resource=DEPLOYMENTS, of=deployment, patch=patch, subresource="status")]  # leaves the generation
 
 
 def _resize(deployment: Object, replica_set: Object, to: int, number: int = 0) -> Actions:
