@@ -46,13 +46,6 @@ def test_get_prints_the_columns_of_a_real_cluster(each_desk: Desk) -> None:
     assert each_desk("get deploy -o custom-columns=N:.metadata.name --no-headers").out == "app\n"
 
 
-def test_field_selectors_narrow_and_wrong_ones_are_refused(desk: Desk) -> None:
-    desk.app()
-    assert desk("get pods --field-selector status.phase=Running -o name").lines == [f"pod/{desk.pod()}"]
-    assert desk("get pods --field-selector status.phase=Failed -o name").lines == []
-    assert "field label not supported: status.nonsense" in desk("get pods --field-selector status.nonsense=1").err
-
-
 def test_a_watch_shows_a_pod_from_birth_to_end(desk: Desk) -> None:
     desk.app()
     born = f"kubectl -n {desk.namespace} scale deployment app --replicas=2"

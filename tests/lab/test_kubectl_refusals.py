@@ -46,41 +46,6 @@ def test_what_the_lab_does_not_do_is_said(desk: Desk, arguments: str, why: str) 
     assert why in done.err
 
 
-MISTAKES = {
-    "an unknown field": (
-        ("  replicas: 1", "  replcas: 1"),
-        'Error from server (BadRequest): error when creating "app.yaml": Deployment in version "v1" cannot be handled '
-        'as a Deployment: strict decoding error: unknown field "spec.replcas"',
-    ),
-    "a missing field": (
-        (", image: curlimages/curl", ""),
-        'The Deployment "app" is invalid: spec.template.spec.containers[0].image: Required value',
-    ),
-    "a wrong type": (
-        ("replicas: 1", "replicas: one"),
-        'Deployment in version "v1" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct '
-        "field DeploymentSpec.spec.replicas of type int32",
-    ),
-    "a bad label value": (
-        ("labels: {app: app}, ann", "labels: {app: 'a b'}, ann"),
-        'The Deployment "app" is invalid: metadata.labels: Invalid value: "a b": a valid label must be an empty string',
-    ),
-    "an unknown version": (("apps/v1", "apps/v9"), 'no matches for kind "Deployment" in version "apps/v9"'),
-    "an unknown kind": (
-        ("kind: Deployment", "kind: Deploymnt"),
-        'no matches for kind "Deploymnt" in version "apps/v1"',
-    ),
-}
-
-
-@pytest.mark.parametrize(("mistake", "error"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_in_a_file_is_answered_as_by_a_real_cluster(desk: Desk, mistake: tuple[str, str], error: str) -> None:
-    desk.write(APP.replace(*mistake))
-    done = desk("create -f app.yaml")
-    assert done.code == 1
-    assert error in done.err
-
-
 def test_a_mistake_in_a_change_is_answered_as_by_a_real_cluster(each_desk: Desk) -> None:
     each_desk.app()
     each_desk.write(APP.replace("app: app}}", "app: other}}").replace("{labels: {app: app}}", "{labels: {app: other}}"))
@@ -90,26 +55,6 @@ def test_a_mistake_in_a_change_is_answered_as_by_a_real_cluster(each_desk: Desk)
     assert 'strict decoding error: unknown field "spec.replcas"' in each_desk("apply -f app.yaml").err
     wrong = each_desk("""patch deployment app -p '{"spec":{"replicas":"x"}}'""")
     assert wrong.err.startswith("The request is invalid: patch: Invalid value: ")
-
-
-def test_names_that_are_taken_or_not_there_are_told(desk: Desk) -> None:
-    desk.app()
-    taken = desk("create -f app.yaml").err
-    assert (
-        taken
-        == 'Error from server (AlreadyExists): error when creating "app.yaml": deployments.apps "app" already exists\n'
-    )
-    assert desk("get deployment none").err == 'Error from server (NotFound): deployments.apps "none" not found\n'
-    assert desk("get nonsense").err == 'error: the server doesn\'t have a resource type "nonsense"\n'
-
-
-def test_a_stale_replacement_is_refused(desk: Desk) -> None:
-    desk.app()
-    desk("get deployment app -o yaml", after="> live.yaml")
-    assert desk("annotate deployment app a=b").code == 0
-    assert 'Operation cannot be fulfilled on deployments.apps "app": the object has been modified' in (
-        desk("replace -f live.yaml").err
-    )
 
 
 def test_a_viewer_sees_and_may_not_touch(each_desk: Desk) -> None:

@@ -5,14 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 
-async def test_a_deleted_object_is_gone_at_once(api: Any) -> None:
-    made = await api.made(api.CONFIG_MAPS, api.config_map())
-    answer = await api("DELETE", f"{api.CONFIG_MAPS}/settings")
-    assert (answer.code, answer.body["status"]) == (200, "Success")
-    assert answer.body["details"]["uid"] == made["metadata"]["uid"]
-    assert (await api("GET", f"{api.CONFIG_MAPS}/settings")).code == 404
-
-
 async def test_a_pod_on_a_node_is_kept_until_its_grace_is_over(api: Any) -> None:
     await api.made(api.PODS, api.pod(nodeName="node-1", terminationGracePeriodSeconds=7))
     marked = await api("DELETE", f"{api.PODS}/one")
@@ -52,20 +44,6 @@ async def test_propagation_leaves_the_collector_its_finalizer(api: Any) -> None:
     assert (await api("DELETE", path, {"propagationPolicy": "Background"})).body["status"] == "Success"
 
 
-async def test_a_uid_precondition_protects_a_successor(api: Any) -> None:
-    await api.made(api.CONFIG_MAPS, api.config_map())
-    answer = await api("DELETE", f"{api.CONFIG_MAPS}/settings", {"preconditions": {"uid": "another"}})
-    assert (answer.code, answer.reason) == (409, "Conflict")
-
-
-async def test_a_collection_is_deleted_by_selector(api: Any) -> None:
-    await api.made(api.PODS, api.pod("one"))
-    await api.made(api.PODS, api.pod("two"))
-    answer = await api("DELETE", api.PODS, labelSelector="app=one")
-    assert [item["metadata"]["name"] for item in answer.body["items"]] == ["one"]
-    assert [item["metadata"]["name"] for item in (await api("GET", api.PODS)).body["items"]] == ["two"]
-
-
 async def test_a_namespace_terminates_in_two_steps(api: Any) -> None:
     await api.made("/api/v1/namespaces", {"metadata": {"name": "sample"}})
     marked = await api("DELETE", "/api/v1/namespaces/sample")
@@ -77,8 +55,3 @@ async def test_a_namespace_terminates_in_two_steps(api: Any) -> None:
     emptied = (await api("GET", "/api/v1/namespaces/sample")).body | {"spec": {"finalizers": []}}
     assert (await api("PUT", "/api/v1/namespaces/sample/finalize", emptied)).code == 200
     assert (await api("GET", "/api/v1/namespaces/sample")).code == 404
-
-
-async def test_built_in_namespaces_stay(api: Any) -> None:
-    answer = await api("DELETE", "/api/v1/namespaces/kube-system")
-    assert (answer.code, answer.reason) == (403, "Forbidden")

@@ -43,31 +43,6 @@ async def test_a_field_that_cannot_be_selected_is_refused(api: Any) -> None:
     assert (answer.code, answer.message) == (400, "field label not supported: spec.color")
 
 
-async def test_a_watch_tells_of_changes_since_a_list(api: Any) -> None:
-    await api.made(api.CONFIG_MAPS, api.config_map("old"))
-    version = (await api("GET", api.CONFIG_MAPS)).version
-    async with api.watching(api.CONFIG_MAPS, resourceVersion=version) as watcher:
-        await api.made(api.CONFIG_MAPS, api.config_map("new"))
-        await api("PATCH", f"{api.CONFIG_MAPS}/new", {"data": {"a": "b"}}, type=api.MERGE)
-        await api("DELETE", f"{api.CONFIG_MAPS}/new")
-        assert await watcher.names(3) == [("ADDED", "new"), ("MODIFIED", "new"), ("DELETED", "new")]
-
-
-async def test_a_watch_from_nowhere_begins_with_what_is_there(api: Any) -> None:
-    await api.made(api.CONFIG_MAPS, api.config_map("old"))
-    async with api.watching(api.CONFIG_MAPS) as watcher:
-        assert await watcher.names(1) == [("ADDED", "old")]
-
-
-async def test_an_object_enters_and_leaves_a_selection(api: Any) -> None:
-    await api.made(api.PODS, api.pod())
-    version = (await api("GET", api.PODS)).version
-    async with api.watching(api.PODS, resourceVersion=version, labelSelector="go=yes") as watcher:
-        for value in ("yes", "no"):
-            await api("PATCH", f"{api.PODS}/one", {"metadata": {"labels": {"go": value}}}, type=api.MERGE)
-        assert await watcher.names(2) == [("ADDED", "one"), ("DELETED", "one")]
-
-
 async def test_resource_versions_only_grow(api: Any) -> None:
     async with api.watching(api.CONFIG_MAPS, resourceVersion="0") as watcher:
         for i in range(5):

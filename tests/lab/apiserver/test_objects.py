@@ -17,24 +17,6 @@ async def test_a_created_object_has_identity_and_is_found_again(api: Any) -> Non
     assert found.body == made
 
 
-async def test_a_second_object_of_the_same_name_is_refused(api: Any) -> None:
-    await api.made(api.DEPLOYMENTS, api.deployment())
-    again = await api("POST", api.DEPLOYMENTS, api.deployment())
-    assert (again.code, again.reason) == (409, "AlreadyExists")
-    assert again.message == 'deployments.apps "web" already exists'
-    assert again.body["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
-
-
-async def test_an_absent_object_is_not_found(api: Any) -> None:
-    answer = await api("GET", f"{api.DEPLOYMENTS}/nobody")
-    assert (answer.code, answer.message) == (404, 'deployments.apps "nobody" not found')
-
-
-async def test_a_namespace_that_is_absent_takes_no_objects(api: Any) -> None:
-    answer = await api("POST", "/api/v1/namespaces/nowhere/configmaps", api.config_map())
-    assert (answer.code, answer.message) == (404, 'namespaces "nowhere" not found')
-
-
 async def test_a_stale_replacement_conflicts(api: Any) -> None:
     first = await api.made(api.CONFIG_MAPS, api.config_map(a="1"))
     await api("PUT", f"{api.CONFIG_MAPS}/settings", first | {"data": {"a": "2"}})
@@ -43,38 +25,11 @@ async def test_a_stale_replacement_conflicts(api: Any) -> None:
     assert "the object has been modified" in late.message
 
 
-async def test_a_custom_resource_is_replaced_only_with_its_version(api: Any) -> None:
-    path = "/apis/networking.gke.io/v1/namespaces/default/multiclusteringresses"
-    body = {"apiVersion": "networking.gke.io/v1", "kind": "MultiClusterIngress", "metadata": {"name": "gw"}, "spec": {}}
-    await api.made(path, body)
-    answer = await api("PUT", f"{path}/gw", body)
-    assert (answer.code, answer.reason) == (422, "Invalid")
-    assert "metadata.resourceVersion" in answer.message
-
-
-async def test_a_write_without_change_leaves_the_version(api: Any) -> None:
-    made = await api.made(api.DEPLOYMENTS, api.deployment())
-    again = await api("PUT", f"{api.DEPLOYMENTS}/web", api.deployment())
-    assert again.version == made["metadata"]["resourceVersion"]
-
-
 async def test_generate_name_gives_distinct_names(api: Any) -> None:
     body = {"metadata": {"generateName": "job-"}}
     names = {(await api.made(api.CONFIG_MAPS, body))["metadata"]["name"] for _ in range(3)}
     assert len(names) == 3
     assert all(name.startswith("job-") and len(name) == 9 for name in names)
-
-
-async def test_generation_counts_changes_of_the_spec_and_of_a_deployments_annotations(api: Any) -> None:
-    path = f"{api.DEPLOYMENTS}/web"
-    await api.made(api.DEPLOYMENTS, api.deployment())
-    labelled, noted = ({"metadata": {what: {"a": "b"}}} for what in ("labels", "annotations"))
-    changes = (labelled, noted, {"spec": {"replicas": 3}})
-    answers = [await api("PATCH", path, change, type=api.MERGE) for change in changes]
-    assert [answer.body["metadata"]["generation"] for answer in answers] == [1, 2, 3]
-    await api.made(api.PODS, api.pod())
-    answer = await api("PATCH", f"{api.PODS}/one", noted, type=api.MERGE)
-    assert answer.body["metadata"]["generation"] == 1
 
 
 async def test_status_and_spec_are_written_apart(api: Any) -> None:
@@ -86,16 +41,6 @@ async def test_status_and_spec_are_written_apart(api: Any) -> None:
     assert (answer.body["spec"]["replicas"], answer.body["status"]) == (1, {"readyReplicas": 1})
     answer = await api("PATCH", path, {"status": {"readyReplicas": 5}, "spec": {"replicas": 2}}, type=api.MERGE)
     assert (answer.body["spec"]["replicas"], answer.body["status"]) == (2, {"readyReplicas": 1})
-
-
-async def test_dry_run_answers_and_keeps_nothing(api: Any) -> None:
-    answer = await api("POST", api.DEPLOYMENTS, api.deployment(), dryRun="All")
-    assert (answer.code, answer.body["spec"]["replicas"]) == (201, 1)
-    assert (await api("GET", f"{api.DEPLOYMENTS}/web")).code == 404
-    await api.made(api.DEPLOYMENTS, api.deployment())
-    await api("PATCH", f"{api.DEPLOYMENTS}/web", {"spec": {"replicas": 5}}, type=api.MERGE, dryRun="All")
-    await api("DELETE", f"{api.DEPLOYMENTS}/web", dryRun="All")
-    assert (await api("GET", f"{api.DEPLOYMENTS}/web")).body["spec"]["replicas"] == 1
 
 
 async def test_scale_reads_and_writes_replicas(api: Any) -> None:

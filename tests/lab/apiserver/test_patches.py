@@ -27,16 +27,6 @@ async def test_json_patch_changes_and_tests(api: Any) -> None:
     assert refused.code == 422
 
 
-async def test_merge_patch_replaces_lists_and_removes_by_null(api: Any) -> None:
-    await api.made(api.DEPLOYMENTS, api.deployment())
-    only = {"name": "other", "image": "x:1"}
-    body = _with_containers(only) | {"metadata": {"annotations": {"a": "b"}}}
-    done = await api("PATCH", f"{api.DEPLOYMENTS}/web", body, type=api.MERGE)
-    assert [c["name"] for c in done.body["spec"]["template"]["spec"]["containers"]] == ["other"]
-    done = await api("PATCH", f"{api.DEPLOYMENTS}/web", {"metadata": {"annotations": {"a": None}}}, type=api.MERGE)
-    assert not done.body["metadata"].get("annotations")
-
-
 async def test_strategic_merge_matches_containers_by_name(api: Any) -> None:
     await api.made(api.DEPLOYMENTS, api.deployment())
     path = f"{api.DEPLOYMENTS}/web"
@@ -66,23 +56,8 @@ async def test_custom_resources_refuse_strategic_merge(api: Any) -> None:
     assert "application/merge-patch+json" in refused.message
 
 
-async def test_a_patch_may_insist_on_a_version(api: Any) -> None:
-    await api.made(api.CONFIG_MAPS, api.config_map())
-    body = {"metadata": {"resourceVersion": "1"}, "data": {"a": "b"}}
-    assert (await api("PATCH", f"{api.CONFIG_MAPS}/settings", body, type=api.MERGE)).code == 409
-
-
 async def _apply(api: Any, body: Json, manager: str, **query: str) -> Any:
     return await api("PATCH", f"{api.DEPLOYMENTS}/web", body, type=api.APPLY, fieldManager=manager, **query)
-
-
-async def test_apply_creates_then_changes_then_rests(api: Any) -> None:
-    first = await _apply(api, api.deployment(replicas=1), "one")
-    assert first.code == 201
-    second = await _apply(api, api.deployment(replicas=2), "one")
-    assert (second.code, second.body["spec"]["replicas"]) == (200, 2)
-    third = await _apply(api, api.deployment(replicas=2), "one")
-    assert third.version == second.version
 
 
 async def test_apply_meets_an_owner_and_may_force(api: Any) -> None:
@@ -128,14 +103,6 @@ async def test_apply_leaves_what_others_added(api: Any) -> None:
     await api("PATCH", f"{api.DEPLOYMENTS}/web", {"metadata": {"annotations": {"x": "y"}}}, type=api.MERGE)
     done = await _apply(api, api.deployment(), "one")
     assert done.body["metadata"]["annotations"] == {"x": "y"}
-
-
-async def test_apply_takes_yaml_and_wants_a_manager(api: Any) -> None:
-    text = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  since: '2024-01-01'\n"
-    path = f"{api.CONFIG_MAPS}/settings"
-    assert (await api("PATCH", path, text, type=api.APPLY)).code == 422
-    done = await api("PATCH", path, text, type=api.APPLY, fieldManager="one")
-    assert (done.code, done.body["data"]) == (201, {"since": "2024-01-01"})
 
 
 @pytest.mark.parametrize("kind", ["ports", "env"])
