@@ -20,7 +20,7 @@ _STATE_S = 1.0
 
 
 class Injector:
-    """Starts one target and takes it away; a context manager."""
+    """Starts one target and takes it down; a context manager."""
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -44,7 +44,7 @@ class Injector:
 
     def refused(self, seconds: float) -> Fault:
         """Close the listener for ``seconds``."""
-        return self._fault("refused", seconds, lambda: self._order("refuse"), lambda: self._order("admit"))
+        return self._fault("refused", seconds, lambda: self._tell("refuse"), lambda: self._tell("admit"))
 
     def _fault(self, kind: str, seconds: float, take: object, give: object) -> Fault:
         assert callable(take)
@@ -68,7 +68,7 @@ class Injector:
     def _state(self) -> str:
         return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
-    def _order(self, word: str) -> Edge:
+    def _tell(self, word: str) -> Edge:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()

@@ -39,12 +39,12 @@ def measure(
     faults: list[Fault] = []
     with Injector() as target:
         pods = cast(Fleet, [LocalPod("pod", shell)])
-        take_away = target.frozen if kind == "frozen" else target.refused
+        inject = target.frozen if kind == "frozen" else target.refused
         with probes.watch(pods, target.url, target.url, rate_per_s=rate_per_s) as watch:
             time.sleep(3.0)
             for length_s in lengths_s:
                 time.sleep(_CALM_S + random.random())
-                faults.append(take_away(length_s))
+                faults.append(inject(length_s))
             time.sleep(_CALM_S)
     return calibrate(watch.frame, faults), watch.sends.assign(kind=kind)
 
@@ -84,7 +84,7 @@ def main() -> int:
     columns = ["kind", "source", "scheduled", "sent", "dropped", "lost", "late", "late_p99_ms", "late_max_ms"]
     lines = (
         table.to_string(index=False, float_format=lambda value: f"{value:g}"),
-        f"within: {within} of {len(results)}; wider than two beats + 50 ms ({limit:g} ms): {wide} of {len(results)}",
+        f"within: {within} of {len(results)}; wider than two intervals + 50 ms ({limit:g} ms): {wide}",
         sends[columns].to_string(index=False),
     )
     sys.stdout.write("\n\n".join(lines) + "\n")

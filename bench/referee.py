@@ -2,7 +2,7 @@
 
 ``service_model`` knows the truth; this holds ``meshbook.analysis`` against it. Held true in every world:
 
-- every time for which the whole service was away lies within what a window, or the time between two, leaves possible;
+- every time for which the whole service was down lies within what a window, or the time between two, leaves possible;
 - no window claims more than the time from the first begin to the last end of what it shows (two outages without a good
   answer between them are one to any caller), or any time at all where nothing was wrong;
 - its edges lie around the true ones.
@@ -55,7 +55,7 @@ def untruths(one: World, stream: Stream) -> Iterator[Untruth]:
 
 
 def _too_short(one: World, possible: Sequence[Gap], stream: Stream) -> Iterator[tuple[float, str]]:
-    """Yield by how much each time away sticks out of all that is said to be possible."""
+    """Yield by how much each outage sticks out of all that is said to be possible."""
     for trouble in one.troubles:
         if trouble.is_whole:
             start, end = EPOCH + trouble.start, EPOCH + trouble.end
@@ -69,7 +69,7 @@ def _too_much(one: World, found: Iterable[Window], stream: Stream) -> Iterator[t
     slack = stream.clock_error
     for window in found:
         if not shown_by(one, window, slack):
-            yield window.low, "a window claims time, and nothing was away"
+            yield window.low, "a window claims time, and nothing was down"
             continue
         shown = shown_by(one, window, slack + stream.prompt)
         first, last = EPOCH + shown[0].start, EPOCH + max(each.end for each in shown)
@@ -109,8 +109,8 @@ def widths(one: World, stream: Stream) -> Iterator[dict[str, object]]:
             "kind": trouble.kind,
             "rate up to": pace,
             "service": "slow" if slow else "quick",
-            "beats over": (width - 0.05) / one.beat,
-            "extra ms": 1000 * (width - 2 * one.beat),
+            "intervals over": (width - 0.05) / one.interval,
+            "extra ms": 1000 * (width - 2 * one.interval),
         }
 
 

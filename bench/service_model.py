@@ -27,7 +27,7 @@ _DATA_AGAIN_S = (0.2, 0.6, 1.4, 3.0, 6.2, 12.6)
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """The service, or one of its two sides, is away from ``start`` to ``end``, seconds after the world's begin."""
+    """The service, or one of its two sides, is down from ``start`` to ``end``, seconds after the world's begin."""
 
     kind: str
     start: float
@@ -91,7 +91,7 @@ class World:
     """For how long a proxy holds requests of the first side before another one answers them; 0: it does not."""
 
     @property
-    def beat(self) -> float:
+    def interval(self) -> float:
         return 1 / self.rate
 
 
@@ -105,12 +105,12 @@ class _Caller:
         self.dice = random.Random(self.world.seed)
 
     def sends(self) -> Iterator[tuple[int, float]]:
-        """Yield number and true time of each request that leaves; beats that fall into a pause do so late or not."""
-        phase = self.dice.random() * self.world.beat
+        """Yield number and true time of each request that leaves; sends that fall into a pause do so late or not."""
+        phase = self.dice.random() * self.world.interval
         for number in range(1, int(self.world.seconds * self.world.rate) + 1):
-            due = phase + (number - 1) * self.world.beat
+            due = phase + (number - 1) * self.world.interval
             at = self.awake(due + (self.dice.expovariate(1 / self.world.late) if self.world.late else 0.0))
-            if at < due + self.world.beat * 1.5:
+            if at < due + self.world.interval * 1.5:
                 yield number, at
 
     def awake(self, moment: float) -> float:
@@ -220,10 +220,10 @@ def world(seed: int, kinds: Sequence[str] = KINDS, *, clean: bool = False) -> Wo
     )
 
 
-def _roughness(dice: random.Random, beat: float) -> dict[str, float]:
+def _roughness(dice: random.Random, interval: float) -> dict[str, float]:
     return {
-        "late": dice.choice((0.0, 0.001, 0.01, 0.3 * beat)),
-        "vague": dice.choice((0.0, 0.002, 0.02, beat)),
+        "late": dice.choice((0.0, 0.001, 0.01, 0.3 * interval)),
+        "vague": dice.choice((0.0, 0.002, 0.02, interval)),
         "clock_error": dice.choice((0.0, 0.001, 0.05)),
         "drops": dice.choice((0.0, 0.0, 0.02, 0.1)),
     }

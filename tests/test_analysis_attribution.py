@@ -1,4 +1,4 @@
-"""Promises of the layers: access logs of real meshes are read, tries are counted only where the log counts them."""
+"""Promises of the attribution: access logs of real meshes are read, tries counted only where the log counts them."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_lines_before_and_after_the_outage_and_of_other_services_do_not_count() 
     assert row(analysis.attribute(evidence(lines)), "clients' sidecars")["requests"] == 1
 
 
-def test_silent_proxies_leave_it_unknown_and_say_why() -> None:
+def test_proxies_without_a_log_leave_it_unknown_and_say_why() -> None:
     found = row(analysis.attribute(evidence(tables.empty(tables.ACCESS))), "clients' sidecars")
     assert found["did"].startswith("not known")
     assert "accessLogFile" in found["known_by"]
@@ -178,8 +178,8 @@ def test_the_load_balancer_is_not_credited_while_its_gateways_are_well() -> None
     assert row(analysis.attribute(evidence(access())), "global load balancer")["did"] == "not known"
 
 
-def test_a_silent_cluster_leaves_open_whether_the_load_balancer_moved_traffic() -> None:
-    half = LoadBalancer(health_check="port 15021, /", gateways={"cluster1": (2, 2)}, silent=("cluster2",))
+def test_an_unreachable_cluster_leaves_open_whether_the_load_balancer_moved_traffic() -> None:
+    half = LoadBalancer(health_check="port 15021, /", gateways={"cluster1": (2, 2)}, unreachable=("cluster2",))
     did = row(analysis.attribute(evidence(access(), half)), "global load balancer")["did"]
     assert did.startswith("may have moved traffic")
     assert did.endswith("cluster2 not known, its API server was unreachable")
@@ -193,7 +193,7 @@ def test_an_east_west_gateway_tells_of_connections() -> None:
 def test_a_cluster_without_gateways_or_health_check_is_looked_at_without_an_error(bare_fleet: Fleet) -> None:
     found = load_balancer(bare_fleet, "nowhere", health_check(bare_fleet["cluster2"], "nowhere"))
     assert found.gateways == {"cluster1": (0, 0), "cluster2": (0, 0)}
-    assert found.silent == ()
+    assert found.unreachable == ()
     assert found.health_check == ""
 
 
@@ -203,7 +203,7 @@ def test_a_pod_whose_log_cannot_be_had_is_named_as_unread(bare_fleet: Fleet) -> 
     pod = {"metadata": {"name": "web-1", "namespace": "sample"}, "spec": {"containers": containers}}
     bare_fleet["cluster1"].create("Pod", pod)
     logs = access_logs(bare_fleet, ["sample"], NOON, datetime.now(UTC))
-    assert (logs.pods, logs.silent, logs.unread) == (0, (), ("cluster1/sample/web-1",))
+    assert (logs.pods, logs.empty, logs.unread) == (0, (), ("cluster1/sample/web-1",))
     assert "no proxy could be asked" in logs.words
     assert logs.frame.empty
 
@@ -229,7 +229,7 @@ def test_a_namespace_that_may_not_be_read_leaves_the_logs_of_the_others(
     fleet = Fleet.connect(["one"], kubeconfig({"one": scripted.url}))
     logs = access_logs(fleet, ["sample", "istio-system"], NOON, datetime.now(UTC))
     assert (len(logs.frame), logs.pods) == (1, 2)
-    assert (logs.silent, logs.unread) == (("one/sample/b",), ("one/istio-system",))
+    assert (logs.empty, logs.unread) == (("one/sample/b",), ("one/istio-system",))
 
 
 def test_what_could_not_be_read_is_told_beside_what_was() -> None:

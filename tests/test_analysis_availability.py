@@ -15,7 +15,7 @@ from meshbook.analysis import Fault
 from meshbook.errors import UsageError
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
-BEAT_S, USUAL_S, TIMEOUT_S = 0.1, 0.005, 1.0
+INTERVAL_S, USUAL_S, TIMEOUT_S = 0.1, 0.005, 1.0
 
 
 def at(seconds: float) -> datetime:
@@ -51,8 +51,8 @@ def frame(
     return tables.from_rows(rows, tables.ANSWERS)
 
 
-def beats(seconds: float = 20.0, *, phase_s: float = 0.0) -> list[float]:
-    return [phase_s + number * BEAT_S for number in range(round(seconds / BEAT_S))]
+def schedule(seconds: float = 20.0, *, phase_s: float = 0.0) -> list[float]:
+    return [phase_s + number * INTERVAL_S for number in range(round(seconds / INTERVAL_S))]
 
 
 def refused(start: float, end: float, sends: Sequence[float]) -> list[Sent]:
@@ -90,16 +90,16 @@ LENGTHS = [0.05, 0.2, 1.0, 1.05, 3.0, 10.0]
 def test_length_and_edges_of_an_outage_lie_in_the_ranges_and_these_are_narrow(fault: object, length_s: float) -> None:
     assert callable(fault)
     for phase_s in PHASES:
-        told = frame(fault(5.0, 5.0 + length_s, beats(phase_s=phase_s)))
+        told = frame(fault(5.0, 5.0 + length_s, schedule(phase_s=phase_s)))
         found = only(analysis.calibrate(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
         assert found["within"], f"phase {phase_s}: {found.to_dict()}"
-        assert found["width_ms"] <= 2 * BEAT_S * 1000 + 50
+        assert found["width_ms"] <= 2 * INTERVAL_S * 1000 + 50
 
 
 @pytest.mark.parametrize("fault", [refused, frozen])
-def test_the_truth_lies_within_when_beats_are_missing_and_time_stamps_are_vague(fault: object) -> None:
+def test_the_truth_lies_within_when_sends_are_missing_and_time_stamps_are_vague(fault: object) -> None:
     assert callable(fault)
-    sends = [send + 0.03 * math.sin(40 * send) for number, send in enumerate(beats()) if number % 7]
+    sends = [send + 0.03 * math.sin(40 * send) for number, send in enumerate(schedule()) if number % 7]
     for length_s in LENGTHS:
         told = frame(fault(5.0, 5.0 + length_s, sends), error_ms=20)
         told["time"] += pd.to_timedelta([20 * (-1) ** number for number in range(len(told))], unit="ms")
@@ -108,7 +108,9 @@ def test_the_truth_lies_within_when_beats_are_missing_and_time_stamps_are_vague(
 
 
 def test_an_outage_of_one_version_behind_a_balancer_is_a_window_for_each_request_it_cost() -> None:
-    told = [Sent(send, 0.001, "http_503") if 5 < send < 6 and n % 2 else Sent(send) for n, send in enumerate(beats())]
+    told = [
+        Sent(send, 0.001, "http_503") if 5 < send < 6 and n % 2 else Sent(send) for n, send in enumerate(schedule())
+    ]
     found = analysis.outage_windows(frame(told))
     assert found["failed"].tolist() == [1] * 5
     assert (found["low_ms"] == 0).all()
@@ -119,40 +121,42 @@ def test_an_outage_of_one_version_behind_a_balancer_is_a_window_for_each_request
 
 
 def test_one_good_and_prompt_answer_ends_a_window_and_none_keeps_it_one() -> None:
-    apart = frame(refused(5.0, 5.5, beats()))
+    apart = frame(refused(5.0, 5.5, schedule()))
     apart.loc[52, ["error", "version"]] = ["", "v1"]
     found = analysis.outage_windows(apart)
     assert found["number"].tolist() == [1, 2]
     assert found["failed"].tolist() == [2, 2]
-    assert analysis.outage_windows(frame(refused(5.0, 5.5, beats())))["failed"].tolist() == [5]
+    assert analysis.outage_windows(frame(refused(5.0, 5.5, schedule())))["failed"].tolist() == [5]
 
 
 def test_a_window_counts_what_was_sent_failed_and_slow() -> None:
-    found = only(analysis.outage_windows(frame(frozen(5.01, 7.96, beats()), error_ms=3)))
+    found = only(analysis.outage_windows(frame(frozen(5.01, 7.96, schedule()), error_ms=3)))
     assert (found["kind"], found["failed"], found["slow"], found["sent"]) == ("failed", 19, 10, 29)
     assert found["last_good"] == at(4.997)
 
 
 def test_a_slow_request_that_others_overtake_proves_no_outage() -> None:
-    told = [Sent(send, 0.9 if send == 5.0 else USUAL_S) for send in beats()]
+    told = [Sent(send, 0.9 if send == 5.0 else USUAL_S) for send in schedule()]
     found = only(analysis.outage_windows(frame(told)))
     assert (found["kind"], found["low_ms"]) == ("slow", 0)
     assert found["high_ms"] == pytest.approx(205, abs=1)
 
 
-def test_a_service_that_is_always_slow_is_not_away() -> None:
-    told = frame([Sent(send, 0.3) for send in beats()])
+def test_a_service_that_is_always_slow_is_not_down() -> None:
+    told = frame([Sent(send, 0.3) for send in schedule()])
     assert analysis.outage_windows(told).empty
 
 
 def test_a_version_far_away_is_not_slow_beside_a_near_one() -> None:
-    told = frame([Sent(send, 0.18 if n % 2 else USUAL_S) for n, send in enumerate(beats())])
+    told = frame([Sent(send, 0.18 if n % 2 else USUAL_S) for n, send in enumerate(schedule())])
     told["version"] = ["v1", "v2"] * (len(told) // 2)
     assert analysis.outage_windows(told).empty
 
 
 def test_sources_are_measured_each_on_its_own() -> None:
-    both = pd.concat([frame(refused(5.0, 6.0, beats()), source="a"), frame([Sent(s) for s in beats()], source="b")])
+    both = pd.concat(
+        [frame(refused(5.0, 6.0, schedule()), source="a"), frame([Sent(s) for s in schedule()], source="b")]
+    )
     assert analysis.outage_windows(both)["source"].tolist() == ["a"]
     assert downtime(both)["windows"].tolist() == [1, 0]
 
@@ -161,35 +165,35 @@ def test_sources_are_measured_each_on_its_own() -> None:
 
 
 def test_none_seen_is_reported_as_below_what_the_sends_leave_open() -> None:
-    found = only(downtime(frame([Sent(send) for send in beats()])))
+    found = only(downtime(frame([Sent(send) for send in schedule()])))
     assert (found["windows"], found["sent"], found["failed"], found["low_ms"]) == (0, 178, 0, 0)
-    assert found["high_ms"] == pytest.approx(1000 * (BEAT_S + USUAL_S), abs=0.2)
+    assert found["high_ms"] == pytest.approx(1000 * (INTERVAL_S + USUAL_S), abs=0.2)
 
 
 def test_late_dropped_and_lost_requests_and_slow_answers_widen_what_may_be_unseen() -> None:
-    told = [Sent(send, error="dropped" if 5 < send < 5.25 else "") for send in beats()]
+    told = [Sent(send, error="dropped" if 5 < send < 5.25 else "") for send in schedule()]
     assert only(downtime(frame(told)))["high_ms"] == pytest.approx(305, abs=0.2)
-    slow = frame([Sent(send, 0.03) for send in beats()])
+    slow = frame([Sent(send, 0.03) for send in schedule()])
     assert only(downtime(slow))["high_ms"] == pytest.approx(130, abs=0.2)
 
 
 def test_a_freeze_too_short_to_notice_is_shorter_than_what_is_said_to_be_unseen() -> None:
-    told = frame(frozen(5.01, 5.06, beats()))
+    told = frame(frozen(5.01, 5.06, schedule()))
     assert analysis.outage_windows(told).empty
     assert only(downtime(told))["high_ms"] >= 50
 
 
 def test_an_outage_without_an_end_or_a_begin_has_no_upper_bound() -> None:
-    never_back = only(analysis.outage_windows(frame(refused(5.0, 99.0, beats()))))
+    never_back = only(analysis.outage_windows(frame(refused(5.0, 99.0, schedule()))))
     assert pd.isna(never_back["high_ms"])
     assert pd.isna(never_back["first_good"])
     assert never_back["low_ms"] > 14_000
-    never_there = only(analysis.outage_windows(frame(refused(0.0, 5.0, beats()))))
+    never_there = only(analysis.outage_windows(frame(refused(0.0, 5.0, schedule()))))
     assert pd.isna(never_there["last_good"])
 
 
 def test_lost_rows_say_nothing_for_good_or_ill() -> None:
-    told = frame([Sent(send, error="lost" if 5 < send < 6 else "") for send in beats()])
+    told = frame([Sent(send, error="lost" if 5 < send < 6 else "") for send in schedule()])
     assert analysis.outage_windows(told).empty
     assert only(downtime(told))["high_ms"] > 1000
 
@@ -206,7 +210,9 @@ def test_nothing_at_all_gives_empty_tables() -> None:
 
 
 def test_an_outage_in_pieces_is_unavailable_for_the_pieces_and_degraded_from_the_first_to_the_last() -> None:
-    torn = [Sent(send, 0.001, "refused") if 5 < send < 10 and n % 4 else Sent(send) for n, send in enumerate(beats())]
+    torn = [
+        Sent(send, 0.001, "refused") if 5 < send < 10 and n % 4 else Sent(send) for n, send in enumerate(schedule())
+    ]
     found = only(downtime(frame(torn)))
     assert found["windows"] == 13
     assert 2000 < found["low_ms"] < found["high_ms"] <= found["degraded_high_ms"]
@@ -214,22 +220,22 @@ def test_an_outage_in_pieces_is_unavailable_for_the_pieces_and_degraded_from_the
 
 
 def test_an_outage_in_one_piece_is_degraded_for_as_long_as_it_is_unavailable() -> None:
-    found = only(downtime(frame(refused(5.0, 8.0, beats()))))
+    found = only(downtime(frame(refused(5.0, 8.0, schedule()))))
     assert (found["windows"], found["failed"]) == (1, 30)
     assert (found["low_ms"], found["high_ms"]) == (found["degraded_low_ms"], found["degraded_high_ms"])
 
 
 def test_late_answers_alone_are_no_window_and_what_lies_outside_the_time_is_not_told() -> None:
-    late = only(downtime(frame([Sent(send, 0.9 if send == 5.0 else USUAL_S) for send in beats()])))
+    late = only(downtime(frame([Sent(send, 0.9 if send == 5.0 else USUAL_S) for send in schedule()])))
     assert (late["windows"], late["low_ms"]) == (0, 0)
     assert late["high_ms"] == pytest.approx(205, abs=1)
-    before = only(downtime(frame(refused(0.0, 0.5, beats()))))
+    before = only(downtime(frame(refused(0.0, 0.5, schedule()))))
     assert (before["windows"], before["failed"]) == (0, 0)
 
 
 def test_where_most_requests_were_lost_the_length_is_unknown() -> None:
-    told = frame([Sent(send, error="lost" if send > 4 else "") for send in beats()])
-    told["scheduled"] = [at(send) for send in beats()]
+    told = frame([Sent(send, error="lost" if send > 4 else "") for send in schedule()])
+    told["scheduled"] = [at(send) for send in schedule()]
     assert pd.isna(only(downtime(told))["low_ms"])
 
 
@@ -238,7 +244,7 @@ def test_where_most_requests_were_lost_the_length_is_unknown() -> None:
 
 def test_a_clock_error_widens_the_edges_and_not_the_length() -> None:
     plain, vague = (
-        only(analysis.outage_windows(frame(refused(5.0, 6.0, beats()), clock_ms=clock_ms))) for clock_ms in (0, 50)
+        only(analysis.outage_windows(frame(refused(5.0, 6.0, schedule()), clock_ms=clock_ms))) for clock_ms in (0, 50)
     )
     assert vague["high_ms"] == plain["high_ms"]
     assert vague["low_ms"] == plain["low_ms"]
@@ -248,7 +254,7 @@ def test_a_clock_error_widens_the_edges_and_not_the_length() -> None:
 
 
 def test_rows_of_a_closed_loop_are_taken_as_stamped_late_rather_than_early() -> None:
-    told = frame(refused(5.0, 6.0, beats()))
+    told = frame(refused(5.0, 6.0, schedule()))
     told["time_error_ms"] = float("nan")
     found = only(analysis.outage_windows(told))
     assert found["last_good"] == at(4.85)
@@ -259,7 +265,7 @@ def test_rows_of_a_closed_loop_are_taken_as_stamped_late_rather_than_early() -> 
 
 
 def test_a_measurement_that_is_wrong_is_found_out() -> None:
-    told = frame(refused(5.0, 6.0, beats()))
+    told = frame(refused(5.0, 6.0, schedule()))
     longer = only(analysis.calibrate(told, [Fault(name="f", start=at(4.7), end=at(6.0))]))
     assert not longer["within"]
     assert longer["off_ms"] == pytest.approx(200, abs=1)
@@ -269,12 +275,14 @@ def test_a_measurement_that_is_wrong_is_found_out() -> None:
 
 
 def test_edges_count_even_where_the_length_is_right() -> None:
-    shifted = only(analysis.calibrate(frame(refused(5.0, 6.0, beats())), [Fault(name="f", start=at(5.3), end=at(6.3))]))
+    shifted = only(
+        analysis.calibrate(frame(refused(5.0, 6.0, schedule())), [Fault(name="f", start=at(5.3), end=at(6.3))])
+    )
     assert not shifted["within"]
 
 
 def test_a_truth_that_is_itself_unsure_is_granted_that_much() -> None:
-    told = frame(refused(5.0, 6.0, beats()))
+    told = frame(refused(5.0, 6.0, schedule()))
     fault = Fault(name="f", start=at(4.89), end=at(6.0), error_ms=20)
     assert only(analysis.calibrate(told, [fault]))["within"]
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from meshbook import analysis, tables
-from meshbook.analysis import Verdict, share_bounds, share_interval
+from meshbook.analysis import share_bounds, share_interval
 from meshbook.errors import UsageError
-from meshbook.verdict import worst
+from meshbook.verdict import Verdict, worst
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 START, GONE, END = (NOON + timedelta(seconds=seconds) for seconds in (10, 12, 20))

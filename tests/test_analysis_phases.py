@@ -19,7 +19,6 @@ from meshbook.analysis import (
     phases,
     pod_states,
     ready_endpoints,
-    replica_counts,
     share_difference,
     unchanged_from,
 )
@@ -73,8 +72,6 @@ def test_what_objects_show_is_told_in_names_and_words() -> None:
         {"metadata": {"name": "c", "deletionTimestamp": "now"}, "status": {}},
     ]
     assert pod_states(pods) == ("a: ready", "b: not ready", "c: terminating")
-    counts = replica_counts([{"metadata": {"name": "web"}, "spec": {"replicas": 2}, "status": {}}])
-    assert counts == ("web: wanted 2, ready 0",)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_the_referee_finds_out_who_expects_faster_answers_than_the_service_gives
 
 @pytest.mark.parametrize("kind", ["frozen", "refused"])
 @pytest.mark.parametrize("rate", [10.0, 20.0, 50.0, 100.0])
-def test_the_range_of_a_quick_service_is_no_wider_than_two_beats_and_50_ms(kind: str, rate: float) -> None:
+def test_the_range_of_a_quick_service_is_no_wider_than_two_intervals_and_50_ms(kind: str, rate: float) -> None:
     for seconds in (0.3, 1.0, 3.0):
         some = one(trouble(kind, seconds), rate=rate)
         ((_, stream),) = measured([some])
@@ -69,7 +69,7 @@ def test_a_sender_that_stood_still_does_not_claim_that_the_service_did() -> None
     assert told(busy)["low_ms"].max() == 0.0
 
 
-def test_requests_that_a_proxy_holds_and_answers_elsewhere_are_late_and_not_away() -> None:
+def test_requests_that_a_proxy_holds_and_answers_elsewhere_are_late_and_not_down() -> None:
     held = [row if n % 160 < 110 else row | {"time_total_ms": 400.0} for n, row in enumerate(rows(one()))]
     found = analysis.outage_windows(tables.from_rows(held, tables.ANSWERS))
     assert not found.empty

@@ -141,7 +141,7 @@ def test_a_timeline_tells_every_phase_in_words_and_what_was_not_seen() -> None:
         "scale-to-zero at cluster1",
         "unavailable for 120 to 340 ms",
         "endpoints gone\n50–300 ms",
-        "outage: seconds from its request",
+        "outage: seconds since it was requested",
     ):
         assert text in told
     assert "first failure\nnone in 30 requests" in told

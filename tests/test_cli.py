@@ -18,8 +18,8 @@ import pytest
 from meshbook.cli.run import restore
 
 VERDICT = (
-    "from meshbook import analysis, notebook\n"
-    'notebook.leave_verdict(analysis.Verdict(claim="all is well", outcome="{outcome}", reason="looked", n=3))'
+    "from meshbook import notebook, verdict\n"
+    'notebook.leave_verdict(verdict.Verdict(claim="all is well", outcome="{outcome}", reason="looked", n=3))'
 )
 Meshbook = Callable[..., subprocess.CompletedProcess[str]]
 

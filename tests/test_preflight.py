@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from meshbook import gkehub, preflight
-from meshbook.analysis import Verdict
 from meshbook.errors import ClusterError, FleetError
+from meshbook.verdict import Verdict
 
 Objects = dict[str, list[dict[str, Any]]]
 

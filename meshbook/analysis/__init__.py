@@ -34,7 +34,6 @@ from meshbook.analysis.observations import (
     changes,
     pod_states,
     ready_endpoints,
-    replica_counts,
 )
 from meshbook.analysis.phases import (
     ENDPOINTS_GONE,
@@ -46,7 +45,6 @@ from meshbook.analysis.phases import (
     phases,
     phases_to_display,
 )
-from meshbook.verdict import Outcome, Verdict
 
 __all__ = [
     "ENDPOINTS_GONE",
@@ -64,11 +62,9 @@ __all__ = [
     "Gap",
     "LoadBalancer",
     "Observation",
-    "Outcome",
     "Stream",
     "Subject",
     "TrialRecord",
-    "Verdict",
     "Window",
     "all_answered",
     "answers_from_both",
@@ -84,7 +80,6 @@ __all__ = [
     "phases_to_display",
     "pod_states",
     "ready_endpoints",
-    "replica_counts",
     "returns_to_both",
     "share_bounds",
     "share_difference",

@@ -55,12 +55,12 @@ _FLAGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class AccessLogs:
-    """What the proxies told: ACCESS, and what could not be had."""
+    """What the proxies logged: ACCESS, and what could not be had."""
 
     frame: pd.DataFrame
     pods: int
     """Proxies whose log was read."""
-    silent: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
     """Proxies that printed no line that can be read as an access log."""
     unread: tuple[str, ...] = ()
     """Proxies and namespaces that could not be asked."""
@@ -90,7 +90,7 @@ class LoadBalancer:
     """``port 15021, /healthz/ready``; empty where no BackendConfig says so."""
     gateways: Mapping[str, tuple[int, int]]
     """By context: gateway pods that were ready in the middle of the outage, and all of them."""
-    silent: tuple[str, ...] = ()
+    unreachable: tuple[str, ...] = ()
     """Contexts whose API server did not say."""
 
 
@@ -187,11 +187,13 @@ def _proxies(lines: pd.DataFrame, logs: AccessLogs) -> Iterator[dict[str, Any]]:
 
 def _counted(lines: pd.DataFrame) -> dict[str, Any]:
     good = (lines["code"] == 200).fillna(False).astype(bool)
-    told = bool(lines["attempts"].notna().all())
+    counted = bool(lines["attempts"].notna().all())
     retried = int((good & (lines["attempts"] > 1).fillna(False).astype(bool)).sum())
     bad = lines[~good]
-    counts: dict[str, Any] = {"at_once": int(good.sum()) - retried, "by_retry": retried} if told else {}
-    words = [f"{counts['at_once']} answered at once, {retried} by a retry" if told else f"{int(good.sum())} answered"]
+    counts: dict[str, Any] = {"at_once": int(good.sum()) - retried, "by_retry": retried} if counted else {}
+    words = [
+        f"{counts['at_once']} answered at once, {retried} by a retry" if counted else f"{int(good.sum())} answered"
+    ]
     words += [f"{len(bad)} not saved ({_flag_words(bad['flags'].tolist())})"] if len(bad) else []
     return {
         "requests": len(lines),
@@ -224,9 +226,9 @@ def _balancer(balancer: LoadBalancer | None) -> dict[str, Any]:
         return row | {"did": "not known", "known_by": "its backends were not looked at"}
     known = [f"{context} {up} of {n}" for context, (up, n) in balancer.gateways.items()]
     ready = ", ".join(
-        [*known, *(f"{context} not known, its API server was unreachable" for context in balancer.silent)]
+        [*known, *(f"{context} not known, its API server was unreachable" for context in balancer.unreachable)]
     )
-    all_up = not balancer.silent and all(up == n and n for up, n in balancer.gateways.values())
+    all_up = not balancer.unreachable and all(up == n and n for up, n in balancer.gateways.values())
     word = "had no reason to move traffic" if all_up else "may have moved traffic"
     check = balancer.health_check or "an unknown port"
     return row | {

@@ -64,7 +64,7 @@ class Estimate:
         return len(self.window.requests) - self.failed if self.window else 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Stream:
     """The requests of one source and path, and what follows from them."""
 

@@ -77,6 +77,11 @@ class _Share:
         names = ("source", "version", "answers", "n", "share %", "low %", "high %")
         return dict(zip(names, (self.source, self.version, self.k, self.n, share, low, high), strict=True))
 
+    def measured_in(self, verdict: Verdict, answers: pd.DataFrame) -> Verdict:
+        """Return ``verdict`` with this share as what was measured."""
+        estimate, low, high = self.numbers
+        return replace(verdict, n=len(tables.good(answers)), estimate=estimate, low=low, high=high, unit="%")
+
 
 def answers_from_both(frame: pd.DataFrame, versions: Sequence[str], *, sources: Sequence[str] = ()) -> Verdict:
     """Claim: every source gets good answers from every one of ``versions``.
@@ -99,19 +104,14 @@ def answers_from_both(frame: pd.DataFrame, versions: Sequence[str], *, sources: 
     missing = [share for share in shares if not share.k]
     proven = [share for share in missing if share.sent >= enough]
     weakest = min(shares, key=lambda share: (share.value, -share.n))
-    estimate, low, high = weakest.numbers
-    return Verdict(
+    verdict = Verdict(
         claim=claim,
         outcome="fail" if proven else "inconclusive" if missing else "pass",
         reason=_who_is_missing(answers, proven or missing, enough) + _explained(answers, names),
-        n=len(tables.good(answers)),
-        estimate=estimate,
-        low=low,
-        high=high,
         limit="above 0 %",
-        unit="%",
         details=details,
     )
+    return weakest.measured_in(verdict, answers)
 
 
 def _who_is_missing(answers: pd.DataFrame, missing: Sequence[_Share], enough: int) -> str:
@@ -146,19 +146,14 @@ def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, toleranc
         return verdict
     decide = between(share - tolerance, share + tolerance)
     worst = min(shares, key=lambda found: (WORST_FIRST.index(decide(found.k, found.n)), -abs(found.value - share)))
-    estimate, low, high = worst.numbers
-    return Verdict(
+    verdict = Verdict(
         claim=claim,
         outcome=decide(worst.k, worst.n),
         reason=_where_it_lies(worst, decide) + _explained(answers),
-        n=len(tables.good(answers)),
-        estimate=estimate,
-        low=low,
-        high=high,
         limit=f"{100 * (share - tolerance):g} to {100 * (share + tolerance):g} %",
-        unit="%",
         details=details,
     )
+    return worst.measured_in(verdict, answers)
 
 
 def _where_it_lies(worst: _Share, decide: Decide) -> str:
@@ -250,8 +245,8 @@ def _no_survivor(answered: pd.DataFrame, since: datetime, survivor: str) -> Agai
     error_ms = tables.stamp_errors_ms(answered)[0] + tables.clock_errors_ms(answered)
     later = answered[answered["time"] - pd.to_timedelta(error_ms, unit="ms") > since]
     counts = later["version"].value_counts()
-    if ghosts := ", ".join(f"{count} from {version}" for version, count in counts.items() if version != survivor):
-        return "fail", f"It was not down: after it had gone, answers still came ({ghosts})."
+    if others := ", ".join(f"{count} from {version}" for version, count in counts.items() if version != survivor):
+        return "fail", f"It was not down: after it had gone, answers still came ({others})."
     return None if len(later) else ("inconclusive", f"No answer of {survivor} is known from after it had gone.")
 
 

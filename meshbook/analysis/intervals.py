@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from scipy.stats import binomtest
 
@@ -22,6 +23,7 @@ Count = tuple[int, int]
 """k of n."""
 
 
+@lru_cache(maxsize=10_000)
 def share_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the Wilson interval of the share behind ``k`` of ``n``."""
     if n == 0:

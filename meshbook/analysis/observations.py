@@ -13,7 +13,7 @@ from typing import Literal
 
 from meshbook.objects import Object, is_deleting, is_ready
 
-Subject = Literal["endpoints", "pods", "replicas", "api"]
+Subject = Literal["endpoints", "pods", "api"]
 
 REACHABLE, UNREACHABLE = ("reachable",), ("unreachable",)
 """States of the subject ``api``."""
@@ -27,7 +27,7 @@ class Observation:
     context: str
     subject: Subject
     state: tuple[str, ...]
-    """What it was like: names of ready endpoints; ``name: ready`` of pods; counts of replicas."""
+    """What it was like: names of ready endpoints; ``name: ready`` of pods."""
     answered: datetime
     asked: datetime | None = None
     """When it was asked for; None for a watch's news."""
@@ -64,17 +64,6 @@ def pod_states(pods: Iterable[Object]) -> tuple[str, ...]:
         return TERMINATING if is_deleting(pod) else READY if is_ready(pod) else NOT_READY
 
     return tuple(sorted(f"{pod['metadata']['name']}: {state(pod)}" for pod in pods))
-
-
-def replica_counts(deployments: Iterable[Object]) -> tuple[str, ...]:
-    """Return ``name: wanted n, ready n`` for each Deployment."""
-    return tuple(
-        sorted(
-            f"{found['metadata']['name']}: wanted {(found.get('spec') or {}).get('replicas', 1)}, "
-            f"ready {(found.get('status') or {}).get('readyReplicas', 0)}"
-            for found in deployments
-        )
-    )
 
 
 def changes(observations: Iterable[Observation]) -> list[Change]:

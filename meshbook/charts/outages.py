@@ -65,7 +65,7 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     panels["all"].set_title("\n".join(headline), loc="left", fontsize=9.5, linespacing=1.4)
     styles = styles_of_sources(sources)
     for part in _PARTS:
-        _draw_phases(panels[part], phases[phases["part"] == part], styles, f"{part}: seconds from its request")
+        _draw_phases(panels[part], phases[phases["part"] == part], styles, f"{part}: seconds since it was requested")
     handles = [
         Line2D([], [], color=style.colour, marker=style.marker, linewidth=3, alpha=0.8, label=name)
         for name, style in {"API server": _SERVER, **styles}.items()
@@ -97,7 +97,7 @@ def _draw_answers(axes: Axes, sent: pd.DataFrame, lanes: Sequence[tuple[str, str
         labels.append(f"{source}   {name}" if lane == 0 or lanes[lane - 1][0] != source else name)
     axes.set_yticks(range(len(lanes)), labels)
     axes.set_ylim(len(lanes) - 0.4, -1.5)
-    plain(axes, "seconds from the request to scale down or cut off; each tick is one request")
+    plain(axes, "seconds since the outage was requested; each tick is one HTTP request")
 
 
 def _shade_parts(axes: Axes, phases: pd.DataFrame, zero: pd.Timestamp) -> None:

@@ -114,7 +114,7 @@ def access_logs(fleet: Fleet, namespaces: Sequence[str], since: datetime, until:
     return AccessLogs(
         frame=frame[frame["time"].between(since, until)].sort_values("time", ignore_index=True),
         pods=len(read),
-        silent=tuple(name for name, rows in read.items() if not rows),
+        empty=tuple(name for name, rows in read.items() if not rows),
         unread=tuple(name for name, rows in parts if rows is None),
     )
 
@@ -172,5 +172,5 @@ def load_balancer(fleet: Fleet, namespace: str, checked: str) -> LoadBalancer:
         gateways = fleet.each(ready)
     except GatheredError as error:
         gateways = {name: found for name, found in error.results.items() if isinstance(found, tuple)}
-    silent = tuple(cluster.name for cluster in fleet if cluster.name not in gateways)
-    return LoadBalancer(health_check=checked, gateways=gateways, silent=silent)
+    unreachable = tuple(cluster.name for cluster in fleet if cluster.name not in gateways)
+    return LoadBalancer(health_check=checked, gateways=gateways, unreachable=unreachable)

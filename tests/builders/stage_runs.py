@@ -25,8 +25,8 @@ weights: dict[str, int] = {}  # weight per version
 """
 
 VERDICT = """\
-from meshbook import analysis, notebook
-notebook.leave_verdict(analysis.Verdict(claim="both answer", outcome="{outcome}", reason="10 of 20", n=20))
+from meshbook import notebook, verdict
+notebook.leave_verdict(verdict.Verdict(claim="both answer", outcome="{outcome}", reason="10 of 20", n=20))
 """
 
 
