@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,6 @@ def _listens(address: tuple[str, int]) -> bool:
         return trial.connect_ex(address) == 0
 
 
-def _api_answers(lab: launch.LabState) -> bool:
-    return _listens(_api_address(lab))
-
-
 def _wait_until_gone(root: Path) -> None:
     deadline = time.monotonic() + GONE_WITHIN_S
     while left := _marked(root):
@@ -53,27 +50,50 @@ def _wait_until_gone(root: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[launch.LabState]:
+    """A lab that is up and that no test ends."""
+    root = tmp_path_factory.mktemp("labs") / "up"
+    yield launch.start(root)
+    launch.stop(root)
+
+
 @pytest.fixture
-def lab_root(tmp_path: Path):
+def lab_root(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "lab"
     yield root
     launch.stop(root)
 
 
-def test_up_gives_two_contexts_and_a_private_kubeconfig(lab_root: Path) -> None:
-    lab = launch.start(lab_root)
-    assert lab.contexts == ("cluster1", "cluster2")
-    assert stat.S_IMODE(lab.kubeconfig.stat().st_mode) == 0o600
-    assert _api_answers(lab)
-    assert launch.state(lab_root) == lab
-    envoys = [line for line in _marked(lab_root) if "envoy" in line]
+def test_up_gives_two_contexts_and_a_private_kubeconfig(up: launch.LabState) -> None:
+    assert up.contexts == ("cluster1", "cluster2")
+    assert stat.S_IMODE(up.kubeconfig.stat().st_mode) == 0o600
+    assert _listens(_api_address(up))
+    assert launch.state(up.root) == up
+    envoys = [line for line in _marked(up.root) if "envoy" in line]
     assert len(envoys) == 3, "two east-west gateways and one load balancer"
-    assert _marked(lab_root, also="BURN_MS=0") == []
 
 
-def test_pods_of_a_fast_lab_are_told_to_burn_nothing(lab_root: Path) -> None:
-    launch.start(lab_root, fast=True)
-    assert len(_marked(lab_root, also="BURN_MS=0")) == 2, "the two east-west gateways are its pods"
+def test_a_second_lab_in_one_folder_is_refused_and_the_first_goes_on(up: launch.LabState) -> None:
+    with pytest.raises(LabError, match="up already"):
+        launch.start(up.root)
+    assert _listens(_api_address(up))
+
+
+def test_labs_run_side_by_side_and_a_run_s_lab_ends_with_its_block(up: launch.LabState) -> None:
+    with launch.running_lab() as other:
+        assert other.fleet_url != up.fleet_url
+        assert _listens(_api_address(other))
+        assert _listens(_api_address(up))
+    assert _marked(other.root) == []
+    assert not other.root.exists()
+    assert _listens(_api_address(up))
+
+
+def test_pods_of_a_fast_lab_are_told_to_burn_nothing(up: launch.LabState) -> None:
+    assert _marked(up.root, also="BURN_MS=0") == []
+    with launch.running_lab(fast=True) as fast:
+        assert len(_marked(fast.root, also="BURN_MS=0")) == 2, "the two east-west gateways are its pods"
 
 
 def test_down_leaves_no_process_no_port_and_no_file(lab_root: Path) -> None:
@@ -89,36 +109,19 @@ def test_down_says_that_no_lab_was_up(tmp_path: Path) -> None:
     assert not launch.stop(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_no_process_survives_a_signal_to_the_lab(lab_root: Path, number: signal.Signals) -> None:
     lab = launch.start(lab_root)
     address = _api_address(lab)
-    assert _listens(address)
     os.kill(lab.pid, number)
     _wait_until_gone(lab_root)
     assert launch.state(lab_root) is None
     assert not _listens(address)
 
 
-def test_a_lab_starts_again_in_the_folder_of_one_that_was_killed(lab_root: Path) -> None:
-    os.kill(launch.start(lab_root).pid, signal.SIGKILL)
+def test_no_process_survives_a_lab_that_is_killed_and_another_starts_in_its_folder(lab_root: Path) -> None:
+    lab = launch.start(lab_root)
+    os.kill(lab.pid, signal.SIGKILL)
     _wait_until_gone(lab_root)
-    assert _api_answers(launch.start(lab_root))
-
-
-def test_a_second_lab_in_one_folder_is_refused_and_the_first_goes_on(lab_root: Path) -> None:
-    lab = launch.start(lab_root)
-    with pytest.raises(LabError, match="up already"):
-        launch.start(lab_root)
-    assert _api_answers(lab)
-
-
-def test_labs_run_side_by_side_and_a_run_s_lab_ends_with_its_block(lab_root: Path) -> None:
-    lab = launch.start(lab_root)
-    with launch.running_lab() as other:
-        assert other.fleet_url != lab.fleet_url
-        assert _api_answers(other)
-        assert _api_answers(lab)
-    assert _marked(other.root) == []
-    assert not other.root.exists()
-    assert _api_answers(lab)
+    assert launch.state(lab_root) is None
+    assert _listens(_api_address(launch.start(lab_root)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshbook.lab.client import DEPLOYMENTS, EVENTS, HPAS, NODES, PODS, REPLICA_SETS, SERVICES, event
+from meshbook.lab.client import DEPLOYMENTS, EVENTS, HPAS, NODES, PODS, SERVICES, event
 from meshbook.lab.controllers import Create, Delete, Patch, collect, difference
 from meshbook.lab.topology import two_clouds
 from meshbook.objects import condition
@@ -86,37 +86,9 @@ def test_load_balancers_get_different_addresses_and_keep_them(play: Any) -> None
     assert addresses(play) == [None, given[1]]
 
 
-def family(play: Any, *finalizers: str) -> tuple[Object, Object]:
-    deleting = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": list(finalizers)}
-    owner = play.add(REPLICA_SETS, {"metadata": {"name": "owner", **(deleting if finalizers else {})}, "spec": {}})
-    reference = {"kind": "ReplicaSet", "name": "owner", "uid": owner["metadata"]["uid"], "blockOwnerDeletion": True}
-    child = play.add(PODS, {"metadata": {"name": "child", "ownerReferences": [reference]}, "spec": {}})
-    return owner, child
-
-
-def test_a_foreground_deletion_waits_for_the_dependents(play: Any) -> None:
-    owner, child = family(play, "foregroundDeletion")
-    (delete,) = collect(play.cache, REPLICA_SETS, owner, [])
-    assert isinstance(delete, Delete)
-    assert delete.of is child
-    play.remove(PODS, "child")
-    (patch,) = collect(play.cache, REPLICA_SETS, owner, [])
-    assert isinstance(patch, Patch)
-    assert patch.patch["metadata"]["finalizers"] is None
-
-
-def test_an_orphaning_deletion_detaches_the_dependents_first(play: Any) -> None:
-    owner, child = family(play, "orphan")
-    detach, release = collect(play.cache, REPLICA_SETS, owner, [])
-    assert isinstance(detach, Patch)
-    assert isinstance(release, Patch)
-    assert (detach.of, detach.patch["metadata"]["ownerReferences"]) == (child, None)
-    assert release.of is owner
-
-
 def test_the_last_owner_that_goes_takes_the_dependent_along_one_of_two_does_not(play: Any) -> None:
-    _, child = family(play)
-    (gone,) = child["metadata"]["ownerReferences"]
+    gone = {"kind": "ReplicaSet", "name": "gone", "uid": "gone"}
+    child = play.add(PODS, {"metadata": {"name": "child", "ownerReferences": [gone]}, "spec": {}})
     (delete,) = collect(play.cache, PODS, child, [gone])
     assert isinstance(delete, Delete)
     child["metadata"]["ownerReferences"].append({"kind": "Deployment", "name": "other", "uid": "other"})

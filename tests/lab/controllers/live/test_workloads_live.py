@@ -12,7 +12,6 @@ from meshbook.lab.client import (
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     ENDPOINTS,
-    HPAS,
     NAMESPACES,
     PODS,
     REPLICA_SETS,
@@ -71,22 +70,6 @@ async def test_no_superfluous_pod_is_ever_made(living: Any) -> None:
     assert len(made) == 12
 
 
-async def test_a_restart_replaces_every_pod(living: Any) -> None:
-    await living.apply(DEPLOYMENTS, deployment())
-    await living.until_there(DEPLOYMENTS, "helloworld", available(2))
-    before = {pod["metadata"]["name"] for pod in await living.all(PODS)}
-    stamp = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}
-    await living.client.merge_patch(DEPLOYMENTS, "helloworld", {"spec": {"template": stamp}}, namespace="sample")
-
-    def rolled(found: Object) -> bool:
-        return available(2)(found) and found["status"].get("updatedReplicas") == 2
-
-    await living.until_there(DEPLOYMENTS, "helloworld", rolled)
-    now = {pod["metadata"]["name"] for pod in await living.all(PODS) if not pod["metadata"].get("deletionTimestamp")}
-    assert len(now) == 2
-    assert not now & before
-
-
 async def test_a_deleted_pod_leaves_the_ready_endpoints_at_once_and_is_shown_as_terminating(living: Any) -> None:
     living.kubelet.linger_s = 1.0
     await living.apply(SERVICES, service())
@@ -107,23 +90,6 @@ async def test_a_deleted_pod_leaves_the_ready_endpoints_at_once_and_is_shown_as_
 
 def addresses(endpoints: Object) -> list[str]:
     return [one["ip"] for subset in endpoints.get("subsets", []) for one in subset.get("addresses", [])]
-
-
-async def test_a_service_of_type_load_balancer_gets_an_address_of_the_cluster(living: Any) -> None:
-    await living.apply(SERVICES, service(type="LoadBalancer"))
-    found = await living.until_there(SERVICES, "helloworld", lambda one: one["status"]["loadBalancer"].get("ingress"))
-    assert found["status"]["loadBalancer"]["ingress"][0]["ip"] == living.cluster.load_balancer_address(0)
-
-
-async def test_an_autoscaler_keeps_its_bounds_and_leaves_zero_alone(living: Any) -> None:
-    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "helloworld"}
-    hpa = {"scaleTargetRef": reference, "minReplicas": 3, "maxReplicas": 5}
-    await living.apply(DEPLOYMENTS, deployment())
-    await living.apply(HPAS, {"metadata": {"name": "helloworld"}, "spec": hpa})
-    await living.until_there(DEPLOYMENTS, "helloworld", available(3))
-    await living.until_there(HPAS, "helloworld", lambda found: found.get("status", {}).get("currentReplicas") == 3)
-    await living.scale(DEPLOYMENTS, "helloworld", 0)
-    await living.until_there(DEPLOYMENTS, "helloworld", available(0))
 
 
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])
