@@ -56,7 +56,7 @@ class Admission:
             return
         for configuration in self._store.list(CONFIGURATIONS):
             for webhook in configuration.object.get("webhooks", ()):
-                rules = any(_rule_matches(rule, request) for rule in webhook.get("rules", ()))
+                rules = any(_matches(rule, request, before is None) for rule in webhook.get("rules", ()))
                 if rules and self._selected(webhook, request, obj, before):
                     yield webhook
 
@@ -98,13 +98,12 @@ class Admission:
         return self._trust[bundle]
 
 
-def _rule_matches(rule: Object, request: ApiRequest) -> bool:
+def _matches(rule: Object, request: ApiRequest, created: bool) -> bool:
     kind = request.kind
     resource = f"{kind.plural}/{request.subresource}" if request.subresource else kind.plural
     names = {resource, "*/*", f"{kind.plural}/*"} | (set() if request.subresource else {"*"})
-    operation = "CREATE" if request.verb == "create" else "UPDATE"
     return (
-        bool({operation, "*"} & set(rule.get("operations", ())))
+        bool({"CREATE" if created else "UPDATE", "*"} & set(rule.get("operations", ())))
         and bool({kind.group, "*"} & set(rule.get("apiGroups", ())))
         and bool({*kind.versions, "*"} & set(rule.get("apiVersions", ())))
         and bool(names & set(rule.get("resources", ())))

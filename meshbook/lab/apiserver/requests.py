@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from multidict import MultiMapping
 
@@ -74,6 +75,11 @@ class ApiRequest:
         return self.kind.version_string(self.version)
 
     @property
+    def action(self) -> Action:
+        names = {"verb": self.verb, "namespace": self.namespace, "name": self.name, "subresource": self.subresource}
+        return Action(group=self.kind.group, resource=self.kind.plural, **names)
+
+    @property
     def content_type(self) -> str:
         return self.headers.get("Content-Type", "application/json").partition(";")[0].strip()
 
@@ -129,19 +135,17 @@ def value_at(obj: Object, path: str) -> str:
     return str(found).lower() if isinstance(found, bool) else str(found)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The resource that a path names."""
-
-    kind: Kind
-    version: str
-    namespace: str = ""
-    name: str = ""
-    subresource: str = ""
+def resource_request(
+    method: str, path: str, *, query: MultiMapping[str], headers: Mapping[str, str], user: User, body: bytes
+) -> ApiRequest:
+    """Return what is asked of which resource: 404 for a path that is not served, 405 for a method it does not have."""
+    parts = _target(path)
+    verb = _verb(method, parts["kind"], parts["name"], parts["subresource"], query.get("watch", "") in _TRUE)
+    return ApiRequest(verb=verb, **parts, query=query, headers=headers, user=user, body=body)
 
 
-def target_of(path: str) -> Target:
-    """Return what ``/api/v1/…`` or ``/apis/GROUP/VERSION/…`` names; 404 for anything that is not served."""
+def _target(path: str) -> dict[str, Any]:
+    """Return what ``/api/v1/…`` or ``/apis/GROUP/VERSION/…`` names."""
     match path.strip("/").split("/"):
         case ["api", "v1" as version, *rest] if rest:
             group = ""
@@ -161,20 +165,19 @@ def target_of(path: str) -> Target:
         raise unknown_resource(f"{plural}/{'/'.join(rest[2:])} of {where}")
     if kind.namespaced != bool(namespace) and (name or namespace):
         raise unknown_resource(f"{plural} {'within' if namespace else 'without'} a namespace")
-    return Target(kind=kind, version=version, namespace=namespace, name=name, subresource=subresource)
+    return {"kind": kind, "version": version, "namespace": namespace, "name": name, "subresource": subresource}
 
 
-def verb_of(method: str, target: Target, query: Mapping[str, str]) -> str:
-    """Return the API verb of an HTTP method on ``target``."""
+def _verb(method: str, kind: Kind, name: str, subresource: str, watching: bool) -> str:
     if method in ("GET", "HEAD"):
-        return "get" if target.name else ("watch" if query.get("watch", "") in _TRUE else "list")
-    if method == "POST" and (not target.name or target.subresource in _ACTING):
+        return "get" if name else "watch" if watching else "list"
+    if method == "POST" and (not name or subresource in _ACTING):
         return "create"
-    if method == "DELETE" and not target.subresource:
-        return "delete" if target.name else "deletecollection"
-    if method in ("PUT", "PATCH") and target.name and target.subresource not in (*_ACTING, "log"):
+    if method == "DELETE" and not subresource:
+        return "delete" if name else "deletecollection"
+    if method in ("PUT", "PATCH") and name and subresource not in (*_ACTING, "log"):
         return {"PUT": "update", "PATCH": "patch"}[method]
-    raise method_not_allowed(target.kind)
+    raise method_not_allowed(kind)
 
 
 def authenticate(headers: Mapping[str, str], tokens: Mapping[str, User]) -> User:

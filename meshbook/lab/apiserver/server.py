@@ -19,7 +19,7 @@ from meshbook.lab.apiserver import kinds, nonresource, strategy
 from meshbook.lab.apiserver.admission import Admission
 from meshbook.lab.apiserver.errors import Failure, bad_request, internal, method_not_allowed
 from meshbook.lab.apiserver.handlers import Handlers, answer
-from meshbook.lab.apiserver.requests import Action, ApiRequest, User, authenticate, authorize, target_of, verb_of
+from meshbook.lab.apiserver.requests import User, authenticate, authorize, resource_request
 from meshbook.lab.apiserver.store import Store, encode
 from meshbook.lab.apiserver.streams import Kubelets
 from meshbook.lab.topology import API_PORT, ClusterTopology
@@ -120,30 +120,7 @@ class ApiServer:
             if http.method not in ("GET", "HEAD"):
                 raise method_not_allowed()
             return web.Response(body=found[0], headers={"Content-Type": found[1]})
-        return await self._handlers.handle(await self._authorized(http, path, user), http)
-
-    async def _authorized(self, http: web.Request, path: str, user: User) -> ApiRequest:
-        """Return what is asked of which resource, if ``user`` may."""
-        target = target_of(path)
-        request = ApiRequest(
-            verb=verb_of(http.method, target, http.query),
-            kind=target.kind,
-            version=target.version,
-            namespace=target.namespace,
-            name=target.name,
-            subresource=target.subresource,
-            query=http.query,
-            user=user,
-            headers=http.headers,
-            body=await http.read(),
-        )
-        action = Action(
-            verb=request.verb,
-            group=request.kind.group,
-            resource=request.kind.plural,
-            subresource=request.subresource,
-            namespace=request.namespace,
-            name=request.name,
-        )
-        authorize(user, action)
-        return request
+        body = await http.read()
+        request = resource_request(http.method, path, query=http.query, headers=http.headers, user=user, body=body)
+        authorize(user, request.action)
+        return await self._handlers.handle(request, http)

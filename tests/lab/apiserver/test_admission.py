@@ -77,6 +77,14 @@ async def test_a_webhook_changes_what_its_rules_and_selectors_match(api: Any, ho
     assert len(hook.reviews) == 1
 
 
+async def test_an_apply_that_creates_is_a_creation_to_webhooks(api: Any, hook: Hook) -> None:
+    await api.made(CONFIGURATIONS, hook.configuration())
+    made = await api("PATCH", f"{SAMPLE}/one", api.pod(), type=api.APPLY, fieldManager="one")
+    assert made.body["metadata"]["annotations"] == {"seen": "yes"}
+    await api("PATCH", f"{SAMPLE}/one", api.pod(), type=api.APPLY, fieldManager="one")
+    assert len(hook.reviews) == 1
+
+
 async def test_an_object_selector_spares_objects(api: Any, hook: Hook) -> None:
     selector = {"matchExpressions": [{"key": "sidecar", "operator": "NotIn", "values": ["false"]}]}
     await api.made(CONFIGURATIONS, hook.configuration(objectSelector=selector))
