@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +215,7 @@ def test_permissions_are_asked_of_the_cluster_itself(bare_fleet: Fleet) -> None:
 def proxy(background: Any) -> Iterator[tuple[str, list[str]]]:
     """An HTTP proxy that wants a login: its address, and the logins with which it was asked for a tunnel."""
     logins: list[str] = []
+    tunnels: list[asyncio.Task[Any] | None] = []
 
     async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
@@ -222,6 +223,7 @@ def proxy(background: Any) -> Iterator[tuple[str, list[str]]]:
         sink.close()
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tunnels.append(asyncio.current_task())
         first, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         logins.extend(line.split(" ")[-1] for line in headers if line.lower().startswith("proxy-authorization"))
         host, port = first.split(" ")[1].split(":")
@@ -232,6 +234,11 @@ def proxy(background: Any) -> Iterator[tuple[str, list[str]]]:
     server = background.run(asyncio.start_server(tunnel, "127.0.0.1", 0))
     yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", logins
     server.close()
+    background.run(asyncio.wait_for(_ended(tunnels), 5))
+
+
+async def _ended(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+    await asyncio.gather(*filter(None, tasks), return_exceptions=True)
 
 
 def test_requests_and_commands_go_through_the_kubeconfigs_proxy_with_its_login(

@@ -240,7 +240,9 @@ def _configuration(kubeconfig: Kubeconfig, context: str) -> Any:
         load(config_file=kubeconfig.path, context=context, client_configuration=configuration, persist_config=False)
     except (kubernetes.config.ConfigException, OSError, ValueError, TypeError) as error:
         raise UsageError(f"context {context!r} of {kubeconfig.path} cannot be used: {error}") from error
-    if is_loopback(configuration.host) and not kubeconfig.cluster(context).get("proxy-url"):
+    if proxy := kubeconfig.cluster(context).get("proxy-url"):
+        configuration.proxy = proxy  # which older clients do not read
+    elif is_loopback(configuration.host):
         configuration.proxy = None  # as kubectl: a company's proxy cannot reach this machine's loopback
     if login := urllib3.util.parse_url(configuration.proxy or "").auth:
         configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=unquote(login))
