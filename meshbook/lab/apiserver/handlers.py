@@ -116,7 +116,7 @@ class Handlers:
             raise expired(f"The resourceVersion for the provided list is too old: {asked}")
         if request.query.get("continue"):
             raise expired("The provided continue parameter is too old: lists come whole, start again")
-        entries = self._store.select(request.kind.bucket, request.namespace, request.selection())
+        entries = self._store.list(request.kind.bucket, request.namespace, request.selection())
         if wants_table(request):
             return encode(table(request, entries, revision))
         return _list_body(request, entries, revision)
@@ -249,7 +249,7 @@ class Handlers:
         if "deletecollection" not in request.kind.verbs:
             raise method_not_allowed(request.kind)
         options = delete_options(request)
-        entries = self._store.select(request.kind.bucket, request.namespace, request.selection())
+        entries = self._store.list(request.kind.bucket, request.namespace, request.selection())
         after = [self._deleted(request, before, options)[0] for before in entries]
         return _list_body(request, after, self._store.revision)
 

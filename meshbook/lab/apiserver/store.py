@@ -7,7 +7,6 @@ namespaces and resourceVersions. No I/O and no waiting: who waits subscribes a c
 
 from __future__ import annotations
 
-import builtins
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ FIRST_REVISION = 100
 
 Key = tuple[str, str]
 Wake = Callable[[], None]
+Selected = Callable[[Object], bool]
 
 
 class AlreadyStored(Exception):
@@ -103,13 +103,10 @@ class Store:
     def get(self, bucket: str, namespace: str, name: str) -> Stored | None:
         return self._objects[bucket].get((namespace, name))
 
-    def list(self, bucket: str, namespace: str = "") -> list[Stored]:
-        """Return the objects of a kind, in all namespaces or in one, ordered by namespace and name."""
-        entries = self._objects[bucket]
-        return [entries[key] for key in sorted(entries) if not namespace or key[0] == namespace]
-
-    def select(self, bucket: str, namespace: str, selected: Callable[[Object], bool]) -> builtins.list[Stored]:
-        return [entry for entry in self.list(bucket, namespace) if selected(entry.object)]
+    def list(self, bucket: str, namespace: str = "", selected: Selected = lambda _: True) -> list[Stored]:
+        """Return the selected objects of a kind, in all namespaces or in one, ordered by namespace and name."""
+        entries = sorted(self._objects[bucket].items())
+        return [entry for (where, _), entry in entries if namespace in ("", where) and selected(entry.object)]
 
     def create(self, bucket: str, obj: Object) -> Stored:
         if self._key(obj) in self._objects[bucket]:

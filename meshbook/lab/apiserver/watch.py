@@ -43,7 +43,7 @@ class Watch:
         if since and not initial:
             self.cursor = since
             return self.news()
-        entries = self.store.select(request.kind.bucket, request.namespace, self._selected)
+        entries = self.store.list(request.kind.bucket, request.namespace, self._selected)
         existing = b"".join(_event("ADDED", self._body(stored)) for stored in entries)
         return existing + (self.bookmark(INITIAL_EVENTS_END) if initial else b"")
 

@@ -16,7 +16,7 @@ from meshbook.objects import Object, micro_timestamp, timestamp
 
 log = logging.getLogger(__name__)
 
-VERSION = "v1.32.0-meshbook"
+VERSION = "v1.36.0-meshbook"
 LAB_LABEL = "meshbook.io/lab"
 """By this label of its nodes anyone can tell, over the API, that a cluster is a lab and no service to anybody."""
 

@@ -130,7 +130,7 @@ def _port(port: int | str, container: Object, kind: str) -> int:
 
 
 async def _answers(http: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> bool:
-    headers = {"User-Agent": "kube-probe/1.32", "Connection": "close", **headers}
+    headers = {"User-Agent": "kube-probe/1.36", "Connection": "close", **headers}
     async with http.get(url, headers=headers, allow_redirects=False, ssl=False) as response:
         return 200 <= response.status < 400
 
