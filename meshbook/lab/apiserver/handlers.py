@@ -97,6 +97,7 @@ class Handlers:
                 return answer(self._delete(request))
             case _, "deletecollection":
                 return answer(self._delete_collection(request))
+        wants_table(request)  # who takes no form of answer that there is, is refused before anything is written
         stored, created = await self._write(request)
         return answer(_one(request, stored), 201 if created else 200, request.warnings)
 

@@ -178,3 +178,5 @@ async def test_bodies_that_do_not_fit_are_refused(api: Any, body: bytes, content
 async def test_answers_other_than_json_are_not_offered(api: Any) -> None:
     answer = await api("GET", api.PODS, headers={"Accept": "application/cbor"})
     assert (answer.code, answer.reason) == (406, "NotAcceptable")
+    answer = await api("POST", api.CONFIG_MAPS, api.config_map(), headers={"Accept": "application/cbor"})
+    assert (answer.code, (await api("GET", f"{api.CONFIG_MAPS}/settings")).code) == (406, 404)
