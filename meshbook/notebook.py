@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 VERDICT_TYPE = "application/vnd.meshbook.verdict.v1+json"
 ROWS_TYPE = "application/vnd.meshbook.rows.v1+json"
-
 
 Claim = dict[str, Any]
 """One ``Verdict`` as JSON data."""
@@ -72,9 +71,8 @@ def manifests_folder(given: str = "") -> Path:
 
     Relative where that is possible, so that a message which names it names no more of this machine than it must.
     """
-    places = [Path(given).expanduser()] if given else [Path(__file__).parents[1] / "manifests"]
-    places += [] if given else [above / "manifests" for above in (Path.cwd(), *Path.cwd().parents)]
-    for place in places:
+    above = [folder / "manifests" for folder in (Path(__file__).parents[1], Path.cwd(), *Path.cwd().parents)]
+    for place in [Path(given).expanduser()] if given else above:
         if (place / "connectivity").is_dir():
             return Path(os.path.relpath(place)) if place.is_absolute() else place
     raise UsageError(
@@ -161,24 +159,13 @@ class Marks:
 def marks_of(notebook: Mapping[str, Any]) -> Marks:
     """Read the marks of an executed notebook, given as JSON data."""
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-    rows = {data["name"]: data["csv"] for cell in cells for data in _data(cell, ROWS_TYPE)}
-    verdicts = list(_data(cells[-1], VERDICT_TYPE)) if cells else []
+    outputs = [(cell, output) for cell in cells for output in cell.get("outputs", [])]
+    data = [(cell, output.get("data", {})) for cell, output in outputs]
+    verdicts = [found[VERDICT_TYPE] for cell, found in data if VERDICT_TYPE in found and cell is cells[-1]]
     verdict = verdicts[-1] if verdicts else None
-    ran = all(cell.get("execution_count") is not None or _is_skipped(cell) for cell in cells)
-    raised = [(cell, output["ename"]) for cell in cells for output in _errors(cell)]
+    skipped = [cell for cell in cells if "skip-execution" in cell["metadata"].get("tags", [])]
+    ran = all(cell.get("execution_count") is not None or cell in skipped for cell in cells)
+    raised = [(cell, output["ename"]) for cell, output in outputs if output["output_type"] == "error"]
     expected = [(cells[-1], RunError.__name__)] if verdict and verdict["outcome"] != PASS else []
+    rows = {found[ROWS_TYPE]["name"]: found[ROWS_TYPE]["csv"] for _, found in data if ROWS_TYPE in found}
     return Marks(verdict=verdict, complete=ran and raised == expected, rows=rows)
-
-
-def _is_skipped(cell: Mapping[str, Any]) -> bool:
-    return "skip-execution" in cell["metadata"].get("tags", [])
-
-
-def _errors(cell: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from (output for output in cell.get("outputs", []) if output["output_type"] == "error")
-
-
-def _data(cell: Mapping[str, Any], kind: str) -> Iterator[dict[str, Any]]:
-    for output in cell.get("outputs", []):
-        if kind in output.get("data", {}):
-            yield output["data"][kind]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,8 +28,7 @@ from meshbook.lab.loopback import claim_block
 MANIFESTS = Path(__file__).parents[1] / "manifests" / "scratch"
 CALM_S = 1.8
 """Seconds before and after a pause: longer than a lie about it."""
-BUSYBOX = pytest.param(("busybox", "sh"), marks=pytest.mark.skipif(not shutil.which("busybox"), reason="no busybox"))
-SHELLS = pytest.mark.parametrize("shell", [("/bin/sh",), BUSYBOX], ids=["sh", "busybox"])
+SCRIPT = ["/bin/sh", "-c", PAUSE_SCRIPT]
 
 
 def container() -> dict[str, Any]:
@@ -75,14 +73,13 @@ def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
 
 
 @pytest.fixture
-def workload(shell: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workload]:
+def workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workload]:
     monkeypatch.chdir(tmp_path)
     block, claim = claim_block()
     address = f"127.{block}.0.9"
-    own = {"POD_IP": address, "HOSTNAME": "pod-1", "LONGEST_S": "1"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    argv = [*shell, *container()["command"][1:]]
-    with claim, subprocess.Popen(argv, env={**environment(), **own, "PATH": path}, start_new_session=True) as process:
+    own = {"POD_IP": address, "HOSTNAME": "pod-1", "LONGEST_S": "1", "PATH": path}
+    with claim, subprocess.Popen(container()["command"], env=environment() | own, start_new_session=True) as process:
         try:
             running = Workload(process, f"http://{address}:5000/")
             assert eventually(running.answers)
@@ -92,47 +89,33 @@ def workload(shell: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyP
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def paused(shell: tuple[str, ...], length_s: float) -> Fault:
-    pausing = ProcessPause(length_s)
-    LocalPod("pod", shell).exec_interactive("pod", ["/bin/sh", "-c", PAUSE_SCRIPT], pausing, timeout_s=20)
-    return pausing.fault("stopped")
-
-
-def measured(workload: Workload, shell: tuple[str, ...]) -> tuple[pd.DataFrame, Fault]:
+def measured(workload: Workload) -> tuple[pd.DataFrame, Fault]:
+    pausing = ProcessPause(0.4)
     with probes.watch(outside=workload.url, rate_per_s=20) as watch:
         time.sleep(CALM_S)
-        fault = paused(shell, 0.4)
+        LocalPod("pod", ("/bin/sh",)).exec_interactive("pod", SCRIPT, pausing, timeout_s=20)
         time.sleep(CALM_S)
-        return watch.stop(), fault
+        return watch.stop(), pausing.fault("stopped")
 
 
-@SHELLS
-def test_the_truth_of_a_pause_lies_in_what_is_measured_of_it(workload: Workload, shell: tuple[str, ...]) -> None:
-    answers, fault = measured(workload, shell)
+def test_the_truth_of_a_pause_and_no_lie_about_it_lies_in_what_is_measured_of_it(workload: Workload) -> None:
+    answers, fault = measured(workload)
     assert 0.3 < fault.seconds < 0.7
     assert fault.error_ms < 100
     assert analysis.measures_truly(analysis.calibrate(answers, [fault])).outcome == "pass"
-
-
-@pytest.mark.parametrize("shell", [("/bin/sh",)], ids=["sh"])
-def test_a_stamp_that_lies_by_a_second_fails(workload: Workload, shell: tuple[str, ...]) -> None:
-    answers, fault = measured(workload, shell)
     for lie in (timedelta(seconds=1), timedelta(seconds=-1)):
         told = replace(fault, start=fault.start + lie, end=fault.end + lie)
         assert analysis.measures_truly(analysis.calibrate(answers, [told])).outcome == "fail"
 
 
-def talk(shell: tuple[str, ...], *, until: str) -> subprocess.Popen[str]:
-    """Start the script, tell it to stop the server, and return when it has said ``until``."""
-    argv = [*shell, "-c", PAUSE_SCRIPT]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+def stopping() -> subprocess.Popen[str]:
+    """Start the script, tell it to stop the server, and return when it has."""
+    process = subprocess.Popen(SCRIPT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("stop\n")
-    for line in process.stdout:
-        if line.strip() == until:
-            return process
-    raise AssertionError(f"the script ended without {until}")
+    assert [process.stdout.readline().strip() for _ in range(2)] == ["ready", "stopped"]
+    return process
 
 
 def close(process: subprocess.Popen[str]) -> None:
@@ -142,10 +125,9 @@ def close(process: subprocess.Popen[str]) -> None:
             pipe.close()
 
 
-@SHELLS
 @pytest.mark.parametrize("ending", ["end of input", "SIGTERM", "SIGHUP"])
-def test_the_server_goes_on_however_the_script_ends(workload: Workload, shell: tuple[str, ...], ending: str) -> None:
-    script = talk(shell, until="stopped")
+def test_the_server_goes_on_however_the_script_ends(workload: Workload, ending: str) -> None:
+    script = stopping()
     assert workload.state == "T"
     assert script.stdin is not None
     script.stdin.close() if ending == "end of input" else script.send_signal(signal.Signals[ending])
@@ -153,20 +135,16 @@ def test_the_server_goes_on_however_the_script_ends(workload: Workload, shell: t
     assert workload.answers()
 
 
-@SHELLS
-def test_a_script_that_is_killed_leaves_the_server_stopped_for_a_bounded_time(
-    workload: Workload, shell: tuple[str, ...]
-) -> None:
-    script = talk(shell, until="stopped")
+def test_a_script_that_is_killed_leaves_the_server_stopped_for_a_bounded_time(workload: Workload) -> None:
+    script = stopping()
     script.kill()
     close(script)
     assert workload.state == "T"
     assert eventually(workload.answers)
 
 
-@SHELLS
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_the_end_of_the_shell_is_that_of_the_server(workload: Workload, shell: tuple[str, ...], stopped: bool) -> None:
+def test_the_end_of_the_shell_is_that_of_the_server(workload: Workload, stopped: bool) -> None:
     if stopped:
         os.kill(workload.pid, signal.SIGSTOP)
     workload.shell.terminate()
@@ -174,14 +152,13 @@ def test_the_end_of_the_shell_is_that_of_the_server(workload: Workload, shell: t
     assert eventually(lambda: workload.state in ("", "Z"))
 
 
-@SHELLS
-def test_a_server_that_ends_takes_the_shell_with_it(workload: Workload, shell: tuple[str, ...]) -> None:
+def test_a_server_that_ends_takes_the_shell_with_it(workload: Workload) -> None:
     os.kill(workload.pid, signal.SIGKILL)
     assert workload.shell.wait(5) != 0
 
 
 def test_without_a_server_there_is_nothing_to_stop(tmp_path: Path) -> None:
-    done = subprocess.run(["/bin/sh", "-c", PAUSE_SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=5)
+    done = subprocess.run(SCRIPT, cwd=tmp_path, capture_output=True, text=True, timeout=5)
     assert (done.returncode, done.stdout) == (3, "")
 
 
