@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 PATIENCE_S = 120
 """For what a cluster does in its own time: pulling an image, starting a pod."""
-IMAGE = "docker.io/curlimages/curl:8.8.0"
+IMAGE = "docker.io/curlimages/curl:8.11.1"
 POD = "contract"
 SCRIPT = "echo first; echo second >&2; echo third; exec sleep 1000000"
 
