@@ -74,7 +74,7 @@ class ExecError(ClusterError):
 
 
 class GatheredError(ClusterError):
-    """Work on several clusters side by side failed in at least one; the others were left to finish.
+    """Work on several clusters at once failed in at least one; the others were left to finish.
 
     ``errors`` and ``results`` are keyed by context.
     """
@@ -85,8 +85,8 @@ class GatheredError(ClusterError):
         count = len(errors) + len(results)
         lines = [f"{len(errors)} of {count} clusters failed"]
         for context, error in errors.items():
-            told = str(error).removeprefix(f"{context}: ").replace("\n", "\n  ")
-            lines.append(f"{context}: {told}")
+            text = str(error).removeprefix(f"{context}: ").replace("\n", "\n  ")
+            lines.append(f"{context}: {text}")
         super().__init__("\n".join(lines))
 
 

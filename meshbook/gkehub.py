@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -185,22 +187,19 @@ class _FleetApi:
             raise UsageError(f"the fleet API at {address.endpoint} would get a token unencrypted", hint="https://…")
         options = {"api_endpoint": address.endpoint} if address.endpoint else {}
         credentials = _credentials(address.token_file)
-        try:
+        with self._errors_of("log in to Google Cloud"):
             self._client = self._v1.GkeHubClient(transport="rest", client_options=options, credentials=credentials)
-        except self._no_login as error:
-            raise self._error("log in to Google Cloud", error) from error
         if loopback:  # a proxy cannot reach this machine, and must not see the token
             for transport in (self._client.transport, self._client.transport.operations_client._transport):
                 transport._session.trust_env = False
 
     def _read(self, project: str) -> Any:
         name = f"projects/{project}/locations/global/features/{FEATURE}"
-        try:
-            return self._client.get_feature(name=name, timeout=_REQUEST_S)
-        except self._not_found:
-            return None
-        except self._foreign as error:
-            raise self._error("read the fleet's ingress feature", error) from error
+        with self._errors_of("read the fleet's ingress feature"):
+            try:
+                return self._client.get_feature(name=name, timeout=_REQUEST_S)
+            except self._not_found:
+                return None
 
     def config_membership(self, project: str) -> str | None:
         """Return the feature's config membership; None when the feature is not enabled."""
@@ -210,10 +209,8 @@ class _FleetApi:
     def memberships(self, project: str) -> list[str]:
         """Return the resource names of the fleet's memberships in all locations."""
         parent = f"projects/{project}/locations/-"
-        try:
+        with self._errors_of("list the fleet's memberships"):
             return [str(found.name) for found in self._client.list_memberships(parent=parent, timeout=_REQUEST_S)]
-        except self._foreign as error:
-            raise self._error("list the fleet's memberships", error) from error
 
     def wait_until_active(self, project: str, timeout_s: float) -> None:
         """Wait for a change that an earlier call, or somebody else, has begun."""
@@ -235,19 +232,21 @@ class _FleetApi:
         if enabled:
             mask = {"paths": ["spec.multiclusteringress.config_membership"]}
             call, where = self._client.update_feature, {"name": f"{parent}/features/{FEATURE}", "update_mask": mask}
-        try:
-            call(**where, resource=feature, timeout=_REQUEST_S).result(timeout=timeout_s, polling=self._poll)
-        except TimeoutError as error:
-            message = f"the fleet did not finish enabling its ingress feature within {timeout_s:g} s"
-            raise FleetError(message, hint="run this step again: it goes on where the fleet is") from error
-        except self._foreign as error:
-            raise self._error("enable the fleet's ingress feature", error) from error
+        with self._errors_of("enable the fleet's ingress feature"):
+            try:
+                call(**where, resource=feature, timeout=_REQUEST_S).result(timeout=timeout_s, polling=self._poll)
+            except TimeoutError as error:
+                message = f"the fleet did not finish enabling its ingress feature within {timeout_s:g} s"
+                raise FleetError(message, hint="run this step again: it goes on where the fleet is") from error
 
-    def _error(self, task: str, error: Exception) -> FleetError:
-        code = getattr(error, "code", None)
-        hint = "gcloud auth application-default login" if isinstance(error, self._no_login) else ""
-        hint = hint or (_APIS if code == 403 else "")
-        return FleetError(f"cannot {task}", saw=_redacted(error), hint=hint)
+    @contextmanager
+    def _errors_of(self, task: str) -> Iterator[None]:
+        try:
+            yield
+        except self._foreign as error:
+            hint = "gcloud auth application-default login" if isinstance(error, self._no_login) else ""
+            hint = hint or (_APIS if getattr(error, "code", None) == 403 else "")
+            raise FleetError(f"cannot {task}", saw=_redacted(error), hint=hint) from error
 
 
 def _credentials(token_file: str) -> Any:

@@ -1,4 +1,4 @@
-"""Work on several clusters side by side: threads that are gathered, and that stop when the caller is interrupted.
+"""Work on several clusters at once: threads that are gathered, and that stop when the caller is interrupted.
 
 Every pause of a wait goes through ``pause``, so a wait in a thread ends soon after Ctrl-C in the main one.
 """

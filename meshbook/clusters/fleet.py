@@ -1,4 +1,4 @@
-"""Several clusters as one: the same work on each, side by side, and all outcomes gathered.
+"""Several clusters as one: the same work on each, at once, and all outcomes gathered.
 
 What one cluster can do is in ``cluster``; how the threads end is in ``concurrency``.
 """
@@ -65,7 +65,7 @@ class Fleet:
         raise UsageError(f"no cluster {name!r} in this fleet", hint=f"one of {known}")
 
     def each(self, task: Callable[[Cluster], T]) -> dict[str, T]:
-        """Do ``task`` on every cluster side by side; return the results by context.
+        """Do ``task`` on every cluster at once; return the results by context.
 
         Every cluster is left to finish; GatheredError then tells which failed, and holds the results of the others.
         """
