@@ -1,6 +1,6 @@
 """What a lab consists of: clusters, addresses, ports, folders. Frozen data; binds and writes nothing.
 
-Every other room asks this one for an address, a port or a path, so that no two rooms can disagree. One lab owns one
+Every other package asks here for an address, a port or a path, so that no two can disagree. One lab owns one
 /16 of the loopback network, ``127.<block>.0.0/16``; labs with different blocks run side by side.
 """
 
