@@ -170,16 +170,16 @@ def _state(fleet: Fleet) -> dict[str, Any]:
 
 def _span(fleet: Fleet, argv: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Run once undisturbed; return when it changes the first thing and when all is restored, with a second around."""
-    begun, away = time.monotonic(), []
+    begun, down = time.monotonic(), []
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runner:
         while runner.poll() is None:
             if any(_recorded(fleet)):
-                away.append(time.monotonic() - begun)
+                down.append(time.monotonic() - begun)
             time.sleep(0.1)
         code = runner.wait()
-    if code not in (0, 1) or not away:  # 1: so short an outage may prove too little
-        raise SystemExit(f"the undisturbed run ended with exit code {code}, or took nothing away")
-    return max(0.0, away[0] - 1.0), away[-1] + 1.0
+    if code not in (0, 1) or not down:  # 1: so short an outage may prove too little
+        raise SystemExit(f"the undisturbed run ended with exit code {code}, or took nothing down")
+    return max(0.0, down[0] - 1.0), down[-1] + 1.0
 
 
 def _meshbook(environment: dict[str, str], *words: str) -> str:

@@ -1,7 +1,7 @@
-"""The service that a benchmark takes away: answers as the sample does, refuses and admits on order. Loopback only.
+"""The service that a benchmark takes down: answers as the sample does, refuses and admits when told to. Loopback only.
 
 Standard library only; a process of its own, so that it can be frozen. One thread and little work for a connection: when
-it wakes up, those whose callers have given up must not keep it from answering, or it would be away for longer in truth
+it wakes up, those whose callers have given up must not keep it from answering, or it would be down for longer in truth
 than it was frozen. It tells its port on its first line; then each line of stdin, ``refuse`` or ``admit``, closes or
 opens its listener and is answered by the Unix times right before and right after. It ends with its stdin.
 """

@@ -1,4 +1,4 @@
-"""Kubernetes objects as plain dicts: one reading of selectors, readiness and times for both houses."""
+"""Kubernetes objects as plain dicts: one reading of selectors, readiness and times for helpers and lab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises of the tables that rooms hand to each other."""
+"""Promises of the tables that packages hand to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a folder of executed notebooks into one ``Report``. The only room of this package that reads files."""
+"""Read a folder of executed notebooks into one ``Report``. The only module of this package that reads files."""
 
 from __future__ import annotations
 

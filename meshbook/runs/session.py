@@ -1,6 +1,6 @@
 """One run: its folder, its notebooks one after the other, and ``run.json``, which says how it went.
 
-The parent owns clean-up: when a notebook that takes workloads away did not end by itself, ``restore`` is called from
+The parent owns clean-up: when a notebook that takes workloads down did not end by itself, ``restore`` is called from
 here, since a kernel's own ``finally`` cannot be relied on.
 """
 
@@ -45,7 +45,7 @@ class Watcher(Protocol):
 
 
 Restore = Callable[[Mapping[str, Any]], Sequence[str]]
-"""Brings back what a notebook with these parameter values may have taken away; returns one line for each."""
+"""Restores what a notebook with these parameter values may have left down; returns one line for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class Session:
         seconds = round(time.monotonic() - began, 2)
         self._watcher.notebook_ended(step.name, outcome, seconds)
         if outcome.state in ("error", "interrupted") and _disrupts(copy.latest):
-            self._bring_back(step)
+            self._restore_after(step)
         message = self._redactor.text(outcome.message)
         return Ended(notebook=step.name, state=outcome.state, seconds=seconds, error=outcome.error, message=message)
 
@@ -165,7 +165,7 @@ class Session:
             return Outcome(state="error", error=type(error).__name__, message=str(error))
         return outcome
 
-    def _bring_back(self, step: Step) -> None:
+    def _restore_after(self, step: Step) -> None:
         try:
             lines = list(self._restore(step.values()))
         except (MeshbookError, KeyboardInterrupt) as error:
