@@ -43,10 +43,12 @@ def _listens(address: tuple[str, int]) -> bool:
         return trial.connect_ex(address) == 0
 
 
-def _wait_until_gone(root: Path) -> None:
+def _wait_until_gone(lab: launch.LabState) -> None:
+    """Wait for the end of the lab's own process, and of all that carry its mark."""
     deadline = time.monotonic() + GONE_WITHIN_S
-    while left := _marked(root):
-        assert time.monotonic() < deadline, f"still there after {GONE_WITHIN_S:g} s: {left}"
+    while lab.alive or _marked(lab.root):
+        left = _marked(lab.root)
+        assert time.monotonic() < deadline, f"after {GONE_WITHIN_S:g} s: lab alive {lab.alive}, still there {left}"
         time.sleep(0.05)
 
 
@@ -114,7 +116,7 @@ def test_no_process_survives_a_signal_to_the_lab(lab_root: Path, number: signal.
     lab = launch.start(lab_root)
     address = _api_address(lab)
     os.kill(lab.pid, number)
-    _wait_until_gone(lab_root)
+    _wait_until_gone(lab)
     assert launch.state(lab_root) is None
     assert not _listens(address)
 
@@ -122,6 +124,6 @@ def test_no_process_survives_a_signal_to_the_lab(lab_root: Path, number: signal.
 def test_no_process_survives_a_lab_that_is_killed_and_another_starts_in_its_folder(lab_root: Path) -> None:
     lab = launch.start(lab_root)
     os.kill(lab.pid, signal.SIGKILL)
-    _wait_until_gone(lab_root)
+    _wait_until_gone(lab)
     assert launch.state(lab_root) is None
     assert _listens(_api_address(launch.start(lab_root)))
