@@ -187,16 +187,22 @@ def _summary_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def to_display(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a SUMMARY for people: times as ranges, and in words where nothing was seen or known."""
+    """Return a SUMMARY for people: times as ranges, and in words where nothing was seen or known.
+
+    Of one trial each there is no median and no count of trials.
+    """
     table = tables.conform(table, tables.SUMMARY)
     shown = table[["mode", "context", "source"]].rename(columns={"context": "at", "source": "seen by"})
-    return pd.concat([shown, pd.DataFrame([_cells(row) for _, row in table.iterrows()])], axis=1)
+    shown = pd.concat([shown, pd.DataFrame([_cells(row) for _, row in table.iterrows()])], axis=1)
+    if (table["n"] > 1).any():
+        return shown
+    return shown.drop(columns=["trials", "outage seen", "unavailable: median"], errors="ignore")
 
 
 def _cells(row: Any) -> dict[str, str]:
     n, seen = int(row["n"]), int(row["seen"])
     if not n:
-        return {"trials": "0", "outage seen": "not known"}
+        return {"trials": "0", "unavailable: range": "not known"}
     degraded = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True) if seen else ""
     return {
         "trials": str(n),
