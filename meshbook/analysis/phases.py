@@ -173,7 +173,7 @@ def _seen(part: str, phase: str, context: str, found: Iterable[Change]) -> Row |
     change = next(iter(found), None)
     if change is None:
         return None
-    detail = f"{', '.join(change.after) or 'none'} ({change.seen_by})"
+    detail = ", ".join(change.after) or "none"
     return _row(part, phase, _api(context), detail, (change.not_before, change.not_after))
 
 

@@ -65,7 +65,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabStat
     claim = "scale-to-zero at cluster1 is ready to start (a dry run: nothing was done)"
     assert outcome.outcomes("03_failover") == {claim: "pass"}
     assert list(outcome.notebooks) == ["00_preflight", "03_failover"]
-    assert "change  cluster1: Deployment helloworld-v1 in sample: 1 → 0 replicas\n" in outcome.said
+    assert "cluster1: Deployment helloworld-v1 in sample: 1 → 0 replicas\n" in outcome.said
     assert fleet["cluster1"].get("Deployment", "helloworld-v1", "sample") == before
     assert "1 → 0 replicas" in (outcome.folder / "03_failover.html").read_text()
 
