@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from meshbook.clusters import Cluster, Fleet, Object
+from meshbook.lab import launch
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority, fleet_kubeconfig
@@ -229,6 +230,13 @@ class Hands:
 @pytest.fixture
 def hands() -> type[Hands]:
     return Hands
+
+
+@pytest.fixture(scope="session")
+def shared_lab() -> Iterator[launch.LabState]:
+    """One lab for all tests that keep to namespaces of their own, or leave it as they found it."""
+    with launch.running_lab(fast=True) as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ import pytest
 import websocket
 from kubernetes import config
 
-from meshbook.lab import launch
-
 Json = dict[str, Any]
 
 PATIENCE_S = 120
@@ -220,8 +218,8 @@ def clusters(request: pytest.FixtureRequest) -> Iterator[Clusters]:
         assert len(contexts) == 2, "--contexts takes two names"
         yield Clusters(kubeconfig=os.environ.get("KUBECONFIG") or None, contexts=contexts)
         return
-    with launch.running_lab(fast=True) as lab:
-        yield Clusters(kubeconfig=str(lab.kubeconfig), contexts=lab.contexts)
+    lab = request.getfixturevalue("shared_lab")
+    yield Clusters(kubeconfig=str(lab.kubeconfig), contexts=lab.contexts)
 
 
 @pytest.fixture(scope="session")
@@ -266,9 +264,16 @@ def _tidy_up(api: Api) -> None:
         api.ask("DELETE", f"/api/v1/namespaces/{namespace}")
 
 
-@pytest.fixture(params=[0, 1], ids=["first", "second"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Ask each of two clusters; of a lab, whose API servers are one program, the first alone."""
+    if "api" in metafunc.fixturenames:
+        both = bool(metafunc.config.getoption("contexts"))
+        metafunc.parametrize("api", [0, 1] if both else [0], ids=["first", "second"][: both + 1], indirect=True)
+
+
+@pytest.fixture
 def api(request: pytest.FixtureRequest, apis: dict[str, Api]) -> Api:
-    """Return one of the two API servers; each test is run on both."""
+    """Return one of the two API servers."""
     return list(apis.values())[request.param]
 
 

@@ -148,7 +148,9 @@ def test_logs_come_whole_or_in_part(api: Any, pod: str, until: Until) -> None:
     answer = api.ask("GET", path)
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert sorted(answer.text.splitlines()) == ["first", "second", "third"]
-    assert len(api.ask("GET", f"{path}?tailLines=1").text.splitlines()) == 1
+    for query, lines in (("tailLines=0", 0), ("tailLines=1", 1), ("tailLines=99", 3), ("sinceSeconds=600", 3)):
+        assert len(api.ask("GET", f"{path}?{query}").text.splitlines()) == lines, query
+    assert api.ask("GET", f"{path}?sinceTime=2100-01-01T00:00:00Z").text == ""
     assert api.ask("GET", f"{path}?limitBytes=3").text == answer.text[:3]
     stamped = api.ask("GET", f"{path}?timestamps=true").text.splitlines()
     times = [datetime.fromisoformat(line.partition(" ")[0][:19]) for line in stamped]
@@ -233,7 +235,7 @@ def test_a_deleted_pod_has_its_grace_and_goes(api: Any, pod: str, until: Until) 
     until(lambda: api.ask("GET", path).code == 404, 60)
 
 
-def test_a_pod_deleted_without_grace_is_gone_at_once(api: Any, pod: str, until: Until) -> None:
+def test_a_pod_deleted_without_grace_is_gone_at_once_and_its_name_is_free(api: Any, pod: str, until: Until) -> None:
     image = api.get(f"{api.core}/pods/{pod}")["spec"]["containers"][0]["image"]
     main = {"name": "main", "image": image, "command": ["sleep", "1000000"]}
     path = f"{api.core}/pods/killed"
@@ -241,3 +243,5 @@ def test_a_pod_deleted_without_grace_is_gone_at_once(api: Any, pod: str, until: 
     until(lambda: api.get(path)["status"]["phase"] == "Running")
     assert api.ask("DELETE", f"{path}?gracePeriodSeconds=0").code == 200
     assert api.ask("GET", path).code == 404
+    api.make(f"{api.core}/pods", {"metadata": {"name": "killed"}, "spec": {"containers": [main]}})
+    until(lambda: api.get(path)["status"]["phase"] == "Running")

@@ -123,14 +123,6 @@ def _shell(lab: launch.LabState, folder: Path, name: str) -> Shell:
 
 
 @pytest.fixture(scope="session")
-def shared_lab() -> Iterator[launch.LabState]:
-    """One lab for tests that keep to namespaces of their own."""
-    _program(VERSIONS[0])
-    with launch.running_lab(fast=True) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="session")
 def shell(shared_lab: launch.LabState, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """The kubectl on PATH."""
     return _shell(shared_lab, tmp_path_factory.mktemp("shell"), VERSIONS[0])

@@ -210,7 +210,7 @@ def applied(request: ApiRequest, body: object, live: Object | None) -> Object:
         wanted = decoded(request, body)
     except Misfit as error:
         what = f"{request.namespace}/{request.name}; {request.api_version}, Kind={request.kind.kind}"
-        raise bad_request(f"failed to create typed patch object ({what}): {error.why}") from error
+        raise Failure(500, "", f"failed to create typed patch object ({what}): {error.why}") from error
     if wanted["metadata"].pop("managedFields", None):
         raise bad_request("metadata.managedFields must be nil")
     if not request.subresource:

@@ -66,7 +66,7 @@ class Failure(LabError):
     def status(self) -> Object:
         """Return the Status object."""
         body: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
-        body |= {"message": self.message, "reason": self.reason}
+        body |= {"message": self.message} | ({"reason": self.reason} if self.reason else {})
         return body | ({"details": self.details} if self.details else {}) | {"code": self.code}
 
 
