@@ -57,7 +57,7 @@ ANSWERS = _declared(
     "answers",
     ("time", "datetime64[us, UTC]", "when the request was sent; missing when the probe's record of it was lost"),
     ("seq", "Int64", "number of the request within its source, from 1"),
-    ("source", "string", "who asked: the context's name, or 'outside' for the external client"),
+    ("source", "string", "who asked: the context's name, or 'external client' for this machine"),
     ("path", "string", "which way: 'mesh' (service name inside the mesh) or 'vip' (from the internet)"),
     ("url", "string", "what was asked for"),
     ("version", "string", "version that answered; empty unless the answer is good"),

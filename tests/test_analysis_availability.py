@@ -32,7 +32,7 @@ class Sent:
 
 
 def frame(
-    requests: Sequence[Sent], *, source: str = "outside", error_ms: float = 0, clock_ms: float = 0
+    requests: Sequence[Sent], *, source: str = "external client", error_ms: float = 0, clock_ms: float = 0
 ) -> pd.DataFrame:
     rows = [
         {

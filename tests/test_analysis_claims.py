@@ -23,7 +23,9 @@ Told = Sequence[str]
 """Answers in order: a version, the kind of an error, or nothing for no request at all."""
 
 
-def answers(told: Told, source: str = "outside", *, rate: float = 10, error_ms: float | None = None) -> pd.DataFrame:
+def answers(
+    told: Told, source: str = "external client", *, rate: float = 10, error_ms: float | None = None
+) -> pd.DataFrame:
     """Rows as an open loop leaves them from noon on."""
     rows = []
     for number, word in enumerate(told):
@@ -49,7 +51,7 @@ def both(first: Told, second: Told) -> pd.DataFrame:
 
 
 def outage(
-    *spans: tuple[float, Told], source: str = "outside", rate: float = 10, error_ms: float | None = None
+    *spans: tuple[float, Told], source: str = "external client", rate: float = 10, error_ms: float | None = None
 ) -> pd.DataFrame:
     """Each span of ``seconds`` repeats its pattern."""
     told: list[str] = []
@@ -371,7 +373,8 @@ def test_an_outage_that_may_lie_in_a_part_of_a_window_is_not_left_out() -> None:
 @pytest.mark.parametrize("rate", [3, 10])
 def test_a_failed_claim_says_how_often_was_asked_so_that_overload_can_be_suspected(rate: float) -> None:
     frame = pd.concat(
-        outage((10, BOTH), (5, ["timeout"]), (15, BOTH), source=source, rate=rate) for source in ("cluster1", "outside")
+        outage((10, BOTH), (5, ["timeout"]), (15, BOTH), source=source, rate=rate)
+        for source in ("cluster1", "external client")
     )
     for verdict in (survival(frame), analysis.interrupted_at_most(frame, START, END, max_gap_s=1)):
         assert verdict.outcome == "fail"
@@ -407,7 +410,7 @@ def test_a_source_that_fell_silent_has_not_seen_the_return() -> None:
 
 
 def calibration(
-    *within: bool, seen: bool = True, width_ms: float | None = 210.0, source: str = "outside"
+    *within: bool, seen: bool = True, width_ms: float | None = 210.0, source: str = "external client"
 ) -> pd.DataFrame:
     row = {"fault": "frozen", "source": source, "path": "mesh", "seen": seen, "width_ms": width_ms}
     rows = [row | {"within": good, "off_ms": 0 if good else 12.5} for good in within]
@@ -433,7 +436,7 @@ def test_one_truth_outside_its_range_fails_the_measurement_and_says_by_how_much(
     ("frame", "words"),
     [
         pytest.param(calibration(), "No outage of known length", id="nothing was tried"),
-        pytest.param(calibration(*TRUE, seen=False), "outside noticed none of them", id="nothing was noticed"),
+        pytest.param(calibration(*TRUE, seen=False), "external client noticed none of them", id="nothing was noticed"),
         pytest.param(calibration(True, seen=False), "too short to be noticed", id="one too short"),
         pytest.param(calibration(*TRUE, width_ms=None), "20 ranges have no upper end", id="every range is open"),
         pytest.param(

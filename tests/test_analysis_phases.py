@@ -167,7 +167,7 @@ def told(frame: pd.DataFrame, phase: str, place: str = "") -> Any:
 
 
 def test_every_phase_of_an_outage_is_told_with_its_range() -> None:
-    frame = phases(record(rows("outside", outside)))
+    frame = phases(record(rows("external client", outside)))
     expected = {
         "request accepted": (0.0, 0.05),
         "last answer of the stopped side": (0.1985, 0.2215),
@@ -187,20 +187,20 @@ def test_every_phase_of_an_outage_is_told_with_its_range() -> None:
 
 
 def test_no_effect_is_earlier_than_its_order() -> None:
-    frame = phases(record(rows("outside", outside)))
+    frame = phases(record(rows("external client", outside)))
     assert told(frame, "endpoints gone", "cluster1")["low_s"] == 0.0
     assert (frame["low_s"].dropna() >= 0).all()
 
 
 def test_a_cluster_that_nothing_happened_to_is_said_to_be_unchanged() -> None:
-    row = told(phases(record(rows("outside", outside))), "endpoints gone", "cluster2")
+    row = told(phases(record(rows("external client", outside))), "endpoints gone", "cluster2")
     assert pd.isna(row["not_after"])
     assert row["detail"] == "unchanged all the time"
 
 
 def test_pods_that_were_replaced_are_gone_even_if_their_number_never_changed() -> None:
     replaced = [seen("endpoints", "a + b", "b", 10.1, 10.2), seen("endpoints", "b", "c + d", 10.3, 10.4)]
-    row = told(phases(record(rows("outside", outside), replaced)), "endpoints gone", "cluster1")
+    row = told(phases(record(rows("external client", outside), replaced)), "endpoints gone", "cluster1")
     assert row["high_s"] == pytest.approx(0.4)
 
 
@@ -222,7 +222,7 @@ def test_of_a_cluster_whose_api_server_was_silent_nothing_is_called_unchanged() 
 
 
 def test_without_a_failure_none_is_made_up() -> None:
-    frame = phases(record(rows("outside", lambda second: "v2" if 10.3 < second < 21 else "both")))
+    frame = phases(record(rows("external client", lambda second: "v2" if 10.3 < second < 21 else "both")))
     row = told(frame, "first failure")
     assert pd.isna(row["not_after"])
     assert row["detail"] == "none in 100 requests"
@@ -231,16 +231,18 @@ def test_without_a_failure_none_is_made_up() -> None:
 def test_each_source_misses_the_versions_that_it_missed() -> None:
     """A link is cut: cluster1 misses v2, cluster2 misses v1, and outside misses nobody."""
     answers = rows("cluster1", lambda second: "v1" if 10 < second < 21 else "both")
-    answers += rows("cluster2", lambda second: "v2" if 10 < second < 21 else "both") + rows("outside", lambda _: "both")
+    answers += rows("cluster2", lambda second: "v2" if 10 < second < 21 else "both") + rows(
+        "external client", lambda _: "both"
+    )
     frame = phases(record(answers, []))
     assert told(frame, "survivor answers", "cluster1")["detail"] == "v1 by pod-v1"
     assert told(frame, "survivor answers", "cluster2")["detail"] == "v2 by pod-v2"
-    assert told(frame, "last answer of the stopped side", "outside")["detail"] == "no version went down for it"
+    assert told(frame, "last answer of the stopped side", "external client")["detail"] == "no version went down for it"
 
 
 def test_a_survivor_that_never_settles_is_not_called_stable() -> None:
     flapping = rows(
-        "outside", lambda second: ("v2" if int(second * 10) % 3 else "timeout") if 10 < second < 20 else "both"
+        "external client", lambda second: ("v2" if int(second * 10) % 3 else "timeout") if 10 < second < 20 else "both"
     )
     row = told(phases(record(flapping)), "only the survivor answers")
     assert pd.isna(row["not_after"])
@@ -248,14 +250,14 @@ def test_a_survivor_that_never_settles_is_not_called_stable() -> None:
 
 
 def test_a_side_that_does_not_come_back_is_not_called_back() -> None:
-    frame = phases(record(rows("outside", lambda second: "v2" if second > 10.3 else "both"), []))
+    frame = phases(record(rows("external client", lambda second: "v2" if second > 10.3 else "both"), []))
     assert told(frame, "first answer again")["detail"] == "none from v1"
     assert told(frame, "share unchanged")["detail"].startswith("not proved: 49 of 99 before, 0 of 101 after")
     assert told(frame, "replicas ready")["detail"] == "unchanged"
 
 
 def test_rows_without_stated_errors_get_wide_ones() -> None:
-    bare = [{**row, "time_error_ms": None, "clock_error_ms": None} for row in rows("outside", outside)]
+    bare = [{**row, "time_error_ms": None, "clock_error_ms": None} for row in rows("external client", outside)]
     row = told(phases(record(bare)), "first failure")
     assert row["high_s"] - row["low_s"] == pytest.approx(0.07)
 

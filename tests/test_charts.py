@@ -17,7 +17,7 @@ from meshbook import charts, tables
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
 
-def answers(told: Sequence[str], source: str = "outside") -> pd.DataFrame:
+def answers(told: Sequence[str], source: str = "external client") -> pd.DataFrame:
     rows = []
     for number, word in enumerate(told):
         good, lost = word.startswith("v"), word in tables.NOT_MEASURED
@@ -112,9 +112,9 @@ def phases_of(*told: tuple[str, str, str, float | None, float | None]) -> pd.Dat
 PHASES = phases_of(
     ("outage", "request accepted", "API server of cluster1", 0.0, 0.02),
     ("outage", "endpoints gone", "API server of cluster1", 0.05, 0.3),
-    ("outage", "first failure", "outside", None, None),
+    ("outage", "first failure", "external client", None, None),
     ("restore", "restore request accepted", "API server of cluster1", 0.0, 0.01),
-    ("restore", "first answer again", "outside", 0.4, 0.5),
+    ("restore", "first answer again", "external client", 0.4, 0.5),
 )
 
 
@@ -151,7 +151,7 @@ def test_a_timeline_tells_every_phase_in_words_and_what_was_not_seen() -> None:
 def test_the_downtime_tells_seen_unseen_unknown_and_open_ends_apart() -> None:
     figure = charts.downtime_by_step(
         trials_of(
-            ("outside", 120, 340, 1),
+            ("external client", 120, 340, 1),
             ("cluster1", 0, 90, 0),
             ("cluster2", None, None, 0),
             ("cluster3", 500, None, 2),

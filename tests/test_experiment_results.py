@@ -22,7 +22,7 @@ LIMITS = Limits(max_gap_s=1.0)
 # tables
 def test_an_outage_is_a_range_that_holds_its_true_length_and_only_those_who_saw_it_have_one() -> None:
     frame = Results([trial(BROKEN)]).downtime.set_index("source")
-    broken, calm = frame.loc["outside"], frame.loc["cluster1"]
+    broken, calm = frame.loc["external client"], frame.loc["cluster1"]
     assert (broken["failed"], broken["windows"]) == (15, 1)
     assert 1300 <= broken["low_ms"] <= 1500 <= broken["high_ms"] <= 1700
     assert (calm["failed"], calm["windows"], calm["low_ms"]) == (0, 0, 0.0)
@@ -32,7 +32,7 @@ def test_an_outage_is_a_range_that_holds_its_true_length_and_only_those_who_saw_
 def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
     torn = [
         {**row, "error": "timeout", "version": "", "instance": ""} if 110 < row["seq"] < 190 and row["seq"] % 2 else row
-        for row in answers("outside")
+        for row in answers("external client")
     ]
     one = trial(torn)
     row = one.downtime[0]
@@ -43,7 +43,7 @@ def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
 
 
 def test_a_failure_before_the_request_is_not_the_outages() -> None:
-    row = trial(answers("outside", (3.0, 4.0))).downtime[0]
+    row = trial(answers("external client", (3.0, 4.0))).downtime[0]
     assert (row["failed"], row["windows"]) == (0, 0)
 
 
@@ -55,7 +55,14 @@ def test_requests_that_were_lost_make_an_outage_unknown_and_not_absent() -> None
 
 
 def trials_of(*ranges: tuple[float, float | None], windows: int = 1) -> pd.DataFrame:
-    fixed = {"mode": "pods-deleted", "context": "cluster1", "source": "outside", "path": "vip", "sent": 50, "failed": 5}
+    fixed = {
+        "mode": "pods-deleted",
+        "context": "cluster1",
+        "source": "external client",
+        "path": "vip",
+        "sent": 50,
+        "failed": 5,
+    }
     rows = [
         {**fixed, "trial": number, "low_ms": low, "high_ms": high, "windows": windows}
         for number, (low, high) in enumerate(ranges, start=1)
@@ -79,7 +86,7 @@ def test_median_and_range_of_ranges_are_ranges(ranges: Any, windows: int, median
 
 
 def test_who_did_not_watch_to_the_end_is_told_so() -> None:
-    one = trial([*answers("outside"), *(row for row in answers("cluster1") if row["time"] < at(15))])
+    one = trial([*answers("external client"), *(row for row in answers("cluster1") if row["time"] < at(15))])
     assert "did not watch from before to after" in one.headline[0]
     shown = experiment.to_display(Results([one]).summary).set_index("seen by")
     assert shown.loc["cluster1", "unavailable: range"] == "none seen, but not watched from before to after"
@@ -96,7 +103,7 @@ def test_nothing_done_makes_empty_tables() -> None:
 def test_the_headline_says_what_each_source_noticed() -> None:
     lines = trial(BROKEN).headline
     assert lines[0].startswith("cluster1: none of 153 requests failed; detection limit")
-    assert lines[1].startswith("outside: unavailable for 1")
+    assert lines[1].startswith("external client: unavailable for 1")
     assert "15 of 153 requests failed" in lines[1]
     assert lines[-1].startswith("share unchanged ")
 
@@ -131,19 +138,19 @@ def test_table_and_claim_give_the_same_numbers_of_the_same_requests() -> None:
 
 
 def test_an_outage_after_all_was_ready_again_counts_too() -> None:
-    late = trial([*answers("outside", (21.0, 23.0)), *answers("cluster1")])
-    assert Results([late]).downtime.set_index("source").loc["outside", "failed"] == 20
-    assert outcomes(experiment.claims(Results([late]), [], LIMITS))["seen by outside"] == "fail"
+    late = trial([*answers("external client", (21.0, 23.0)), *answers("cluster1")])
+    assert Results([late]).downtime.set_index("source").loc["external client", "failed"] == 20
+    assert outcomes(experiment.claims(Results([late]), [], LIMITS))["seen by external client"] == "fail"
 
 
 def test_one_bad_outage_of_several_fails_the_claim_of_the_source_that_saw_it() -> None:
     found = outcomes(experiment.claims(Results([trial(CALM), trial(BROKEN, number=2)]), [], LIMITS))
-    assert found["seen by outside"] == "fail"
+    assert found["seen by external client"] == "fail"
     assert found["seen by cluster1"] == "pass"
 
 
 def test_a_side_that_went_on_answering_was_not_down() -> None:
-    found = experiment.claims(Results([trial(answers("outside", ghost=True))]), [], LIMITS)
+    found = experiment.claims(Results([trial(answers("external client", ghost=True))]), [], LIMITS)
     carried = next(verdict for verdict in found if "carries the service" in verdict.claim)
     assert carried.outcome == "fail"
     assert "answers still came" in carried.reason
@@ -152,11 +159,11 @@ def test_a_side_that_went_on_answering_was_not_down() -> None:
 def test_modes_that_need_not_be_survived_are_measured_only() -> None:
     found = outcomes(experiment.claims(Results([trial(BROKEN, mode="readiness-lost")]), [], LIMITS))
     assert set(found.values()) == {"pass"}
-    assert "seen by outside" not in found
+    assert "seen by external client" not in found
 
 
 def test_pods_that_ask_from_a_cluster_that_is_down_are_not_held_against_it() -> None:
-    one = trial([*answers("outside"), *answers("cluster1")[:120]], mode="cluster-down")
+    one = trial([*answers("external client"), *answers("cluster1")[:120]], mode="cluster-down")
     found = outcomes(experiment.claims(Results([one]), [], Limits(must_survive=("cluster-down",))))
     assert found["every source gets answers again from v1 and v2"] == "pass"
     assert not [claim for claim in found if claim == "seen by cluster1"]
@@ -170,7 +177,7 @@ def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
 
 
 def test_a_share_that_is_not_proved_to_be_unchanged_is_inconclusive() -> None:
-    short = [row for row in answers("outside") if row["time"] < at(21)]
+    short = [row for row in answers("external client") if row["time"] < at(21)]
     found = outcomes(experiment.claims(Results([trial(short)]), [], LIMITS))
     assert [outcome for claim, outcome in found.items() if "unchanged" in claim] == ["inconclusive"]
 
@@ -189,7 +196,14 @@ def test_a_dry_run_says_whether_it_is_ready_to_start() -> None:
 
 
 def test_a_calibration_that_misses_the_truth_fails() -> None:
-    row = {"fault": "stopped", "source": "outside", "path": "vip", "true_ms": 300.0, "width_ms": 200.0, "off_ms": 0.0}
+    row = {
+        "fault": "stopped",
+        "source": "external client",
+        "path": "vip",
+        "true_ms": 300.0,
+        "width_ms": 200.0,
+        "off_ms": 0.0,
+    }
     row |= {"seen": True, "low_ms": 200.0, "high_ms": 400.0}
     fine = tables.from_rows([row | {"within": True}], tables.CALIBRATION)
     wrong = tables.from_rows([row | {"within": True}, row | {"within": False, "off_ms": 40.0}], tables.CALIBRATION)

@@ -59,7 +59,7 @@ def test_one_curl_sends_every_request_on_a_connection_of_its_own_and_no_trace_of
     assert server.asked == [("/hello", "close")] * 10
     assert frame["error"].tolist() == [""] * 10
     assert frame["seq"].tolist() == list(range(1, 11))
-    assert set(frame["source"]) == {"outside"}
+    assert set(frame["source"]) == {"external client"}
     assert frame["time"].is_monotonic_increasing
     assert frame["time"].between(before, after).all()
     assert (frame["time_total_ms"] >= frame["time_connect_ms"]).all()

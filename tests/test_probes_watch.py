@@ -38,10 +38,10 @@ def test_a_pod_and_this_machine_send_on_one_schedule_and_say_how_late_they_were(
             time.sleep(0.5)
         frame = watch.frame
     assert_whole(frame, watch)
-    assert set(zip(frame["source"], frame["path"], strict=True)) == {("outside", "vip"), ("pod", "mesh")}
+    assert set(zip(frame["source"], frame["path"], strict=True)) == {("external client", "vip"), ("pod", "mesh")}
     assert (frame["error"] == "").all()
     assert (frame["version"] == "v1").all()
-    both = [rows_of(frame, source)["scheduled"].tolist() for source in ("outside", "pod")]
+    both = [rows_of(frame, source)["scheduled"].tolist() for source in ("external client", "pod")]
     assert both[0] == both[1]
     late = (frame["time"] - frame["scheduled"]).dt.total_seconds() * 1000
     assert late.to_list() == pytest.approx(frame["late_ms"].to_list(), abs=0.01)
@@ -55,7 +55,7 @@ def test_requests_leave_on_schedule_while_all_earlier_ones_hang(shell: list[str]
             time.sleep(0.6)
         frame = watch.frame
     assert_whole(frame, watch)
-    for source in ("outside", "pod"):
+    for source in ("external client", "pod"):
         rows = rows_of(frame, source)
         assert len(rows) > 10
         assert (rows["error"] == "timeout").mean() > 0.8

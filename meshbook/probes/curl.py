@@ -30,7 +30,7 @@ from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ExecError, UsageError
 from meshbook.objects import PROXY_CONTAINER, Object
 
-OUTSIDE = "outside"
+OUTSIDE = "external client"
 """Source of requests that this machine sends."""
 
 MESH, VIP = "mesh", "vip"
@@ -282,7 +282,7 @@ def container_of(pod: Object) -> str:
 
 
 def curl_from_here(url: str, requests: int = 10, *, path: str = VIP, timeout_s: float = 5.0) -> pd.DataFrame:
-    """Send ``requests`` from this machine, one after the other, and return ANSWERS with the source ``outside``.
+    """Send ``requests`` from this machine, one after the other, and return ANSWERS with the source ``external client``.
 
     ``timeout_s`` bounds each request. A curl that outlives the sum of its own time-outs is killed, and what it had not
     yet told is ``lost``.

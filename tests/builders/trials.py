@@ -29,7 +29,7 @@ def answers(source: str, failing: tuple[float, float] = (0, 0), ghost: bool = Fa
             "scheduled": at(second),
             "seq": seq,
             "source": source,
-            "path": "vip" if source == "outside" else "mesh",
+            "path": "vip" if source == "external client" else "mesh",
             "version": "" if failed else version,
             "instance": "" if failed else f"web-{version}",
             "error": "http_503" if failed else "",
@@ -64,5 +64,5 @@ def trial(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", number: i
     )
 
 
-CALM = [*answers("outside"), *answers("cluster1")]
-BROKEN = [*answers("outside", (12.0, 13.5)), *answers("cluster1")]
+CALM = [*answers("external client"), *answers("cluster1")]
+BROKEN = [*answers("external client", (12.0, 13.5)), *answers("cluster1")]

@@ -94,7 +94,7 @@ def test_known_pauses_of_the_scratch_workload_lie_in_what_is_measured_by_every_p
     before = [str(state) for state in target.fleet.deployments(target.namespace)]
     found = experiment.calibrate(target, LoadProfile(rate_per_s=10.0), [0.3, 1.0])
     ways = {(row.source, row.path) for row in found.itertuples()}
-    assert ways == {("outside", "vip"), ("cluster1", "mesh"), ("cluster2", "mesh")}
+    assert ways == {("external client", "vip"), ("cluster1", "mesh"), ("cluster2", "mesh")}
     assert bool(found["seen"].all())
     assert analysis.measures_truly(found).outcome == "pass", found.to_string()
     assert left(target) == []
