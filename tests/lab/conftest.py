@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kubectl_desk import Desk
 
 from meshbook.lab import launch
 
@@ -122,14 +121,8 @@ def _shell(lab: launch.LabState, folder: Path, name: str) -> Shell:
     return Shell(name, lab, home, programs)
 
 
-@pytest.fixture(scope="session")
-def shell(shared_lab: launch.LabState, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """The kubectl on PATH."""
-    return _shell(shared_lab, tmp_path_factory.mktemp("shell"), VERSIONS[0])
-
-
 @pytest.fixture(scope="session", params=VERSIONS)
-def each_shell(
+def shell(
     request: pytest.FixtureRequest, shared_lab: launch.LabState, tmp_path_factory: pytest.TempPathFactory
 ) -> Shell:
     """Each kubectl that is installed."""
@@ -142,15 +135,3 @@ def fresh_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     _program(request.param)
     with launch.running_lab(fast=True) as lab:
         yield _shell(lab, tmp_path_factory.mktemp("shell"), request.param)
-
-
-@pytest.fixture
-def desk(shell: Shell, tmp_path: Path) -> Desk:
-    """A namespace of the test's own, for the kubectl on PATH."""
-    return Desk(shell, tmp_path)
-
-
-@pytest.fixture
-def each_desk(each_shell: Shell, tmp_path: Path) -> Desk:
-    """A namespace of the test's own, for each kubectl that is installed."""
-    return Desk(each_shell, tmp_path)
