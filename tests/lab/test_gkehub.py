@@ -1,15 +1,12 @@
-"""The fleet API: as data with a clock of its own, as Google's client library meets it, and as gcloud does."""
+"""The fleet API: as data with a clock of its own, and as Google's library meets it; gcloud meets it in the article."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,14 +15,11 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import gkehub_v1
 
-from meshbook.lab import pki
 from meshbook.lab.gkehub import OPERATION, Fleet, FleetServer, GoogleError, Json
-from meshbook.lab.launch import shell_environment
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import PROJECT, LabTopology, two_clouds
 
 TOKEN = "fleet-secret"
-Run = Callable[..., Awaitable["subprocess.CompletedProcess[str]"]]
 PARENT = f"projects/{PROJECT}/locations/global"
 NAME = f"{PARENT}/features/multiclusteringress"
 ON_PREM, GKE = (cluster.membership for cluster in two_clouds(Path("/lab"), 64).clusters)
@@ -205,40 +199,3 @@ async def test_service_usage_says_that_the_api_is_enabled(topology: LabTopology)
     _, operation = await asyncio.to_thread(call, f"{service}:enable", "POST", "{}")
     assert found["state"] == "ENABLED"
     assert operation["done"]
-
-
-@pytest.fixture
-def gcloud(topology: LabTopology, tmp_path: Path) -> Run:
-    """Google's own command line, as a user has it who has said ``eval "$(meshbook lab env)"``."""
-    if not shutil.which("gcloud"):
-        pytest.skip("gcloud is not installed")
-    topology.fleet_token_file.write_text(TOKEN)
-    tokens = {cluster.name: "token" for cluster in topology.clusters}
-    topology.kubeconfig.write_text(pki.fleet_kubeconfig(topology, "root", tokens))
-    environment = shell_environment(topology.kubeconfig, ("cluster1", "cluster2"))
-    environment |= {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-
-    async def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        argv = ["gcloud", "container", "hub", *arguments, "--quiet"]
-        options = {"env": environment, "capture_output": True, "text": True, "timeout": 60}
-        return await asyncio.to_thread(subprocess.run, argv, **options)
-
-    return run
-
-
-async def test_gcloud_lists_the_memberships_of_the_article(gcloud: Run) -> None:
-    listed = await gcloud("memberships", "list", "--format=value(name.basename(),name.segment(3))")
-    assert listed.stdout == "nifc-anthosbm-cls\tglobal\nnifc-anthosgke-cls\tus-central1\n"
-
-
-async def test_gcloud_enables_the_feature_and_takes_it_away(gcloud: Run, topology: LabTopology) -> None:
-    async def features() -> list[Json]:
-        _, answer = await asyncio.to_thread(call, f"{topology.fleet_url}/v1/{PARENT}/features")
-        return answer["resources"]
-
-    enabled = await gcloud("ingress", "enable", f"--config-membership={GKE}")
-    assert (enabled.returncode, "done" in enabled.stderr) == (0, True)
-    (feature,) = await features()
-    assert feature["spec"]["multiclusteringress"]["configMembership"] == GKE
-    assert (await gcloud("ingress", "disable")).returncode == 0
-    assert await features() == []

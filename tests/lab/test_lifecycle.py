@@ -13,6 +13,7 @@ import yaml
 
 from meshbook.errors import LabError
 from meshbook.lab import launch
+from meshbook.lab.faults import FaultClient, FaultSpec
 
 pytestmark = pytest.mark.envoy
 
@@ -49,7 +50,7 @@ def _wait_until_gone(lab: launch.LabState) -> None:
     while lab.alive or _marked(lab.root):
         left = _marked(lab.root)
         assert time.monotonic() < deadline, f"after {GONE_WITHIN_S:g} s: lab alive {lab.alive}, still there {left}"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +58,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[launch.LabState]:
     """A lab that is up and that no test ends."""
     root = tmp_path_factory.mktemp("labs") / "up"
     yield launch.start(root)
-    launch.stop(root)
-
-
-@pytest.fixture
-def lab_root(tmp_path: Path) -> Iterator[Path]:
-    root = tmp_path / "lab"
-    yield root
     launch.stop(root)
 
 
@@ -83,47 +77,44 @@ def test_a_second_lab_in_one_folder_is_refused_and_the_first_goes_on(up: launch.
 
 
 def test_labs_run_side_by_side_and_a_run_s_lab_ends_with_its_block(up: launch.LabState) -> None:
-    with launch.running_lab() as other:
+    with launch.running_lab(fast=True) as other:
         assert other.fleet_url != up.fleet_url
         assert _listens(_api_address(other))
-        assert _listens(_api_address(up))
+        assert len(_marked(other.root, also="BURN_MS=0")) == 2, "pods of a fast lab burn nothing: its two gateways"
     assert _marked(other.root) == []
     assert not other.root.exists()
     assert _listens(_api_address(up))
-
-
-def test_pods_of_a_fast_lab_are_told_to_burn_nothing(up: launch.LabState) -> None:
     assert _marked(up.root, also="BURN_MS=0") == []
-    with launch.running_lab(fast=True) as fast:
-        assert len(_marked(fast.root, also="BURN_MS=0")) == 2, "the two east-west gateways are its pods"
 
 
-def test_down_leaves_no_process_no_port_and_no_file(lab_root: Path) -> None:
-    address = _api_address(launch.start(lab_root))
-    assert launch.stop(lab_root)
-    assert not _listens(address)
-    assert _marked(lab_root) == []
-    assert not lab_root.exists()
-    assert launch.state(lab_root) is None
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which one lab after the other is started."""
+    root = tmp_path_factory.mktemp("labs") / "again"
+    yield root
+    launch.stop(root)
 
 
-def test_down_says_that_no_lab_was_up(tmp_path: Path) -> None:
-    assert not launch.stop(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_no_process_survives_a_signal_to_the_lab(lab_root: Path, number: signal.Signals) -> None:
-    lab = launch.start(lab_root)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_no_process_survives_a_signal_to_the_lab_and_another_starts_in_its_folder(
+    again: Path, number: signal.Signals
+) -> None:
+    lab = launch.start(again)
     address = _api_address(lab)
     os.kill(lab.pid, number)
     _wait_until_gone(lab)
-    assert launch.state(lab_root) is None
+    assert launch.state(again) is None
     assert not _listens(address)
 
 
-def test_no_process_survives_a_lab_that_is_killed_and_another_starts_in_its_folder(lab_root: Path) -> None:
-    lab = launch.start(lab_root)
-    os.kill(lab.pid, signal.SIGKILL)
-    _wait_until_gone(lab)
-    assert launch.state(lab_root) is None
-    assert _listens(_api_address(launch.start(lab_root)))
+def test_down_leaves_no_process_no_port_and_no_file_although_a_cluster_is_down(again: Path) -> None:
+    address = _api_address(launch.start(again))
+    FaultClient.of(again).begin(FaultSpec(kind="cluster-down", context="cluster2"))
+    begun = time.monotonic()
+    assert launch.stop(again)
+    assert time.monotonic() - begun < 5
+    assert not _listens(address)
+    assert _marked(again) == []
+    assert not again.exists()
+    assert launch.state(again) is None
+    assert not launch.stop(again)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
-import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from meshbook import gkehub, probes
+from meshbook.clusters import Fleet
 from meshbook.errors import LabError
 from meshbook.lab import launch
 from meshbook.lab import realapiserver as real
-from meshbook.lab.apiserver import CUSTOM_KINDS, Kind, User
+from meshbook.lab.apiserver import CUSTOM_KINDS, User
 from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, ApiError, Client
 from meshbook.lab.controllers import controllers
 from meshbook.lab.realapiserver import Files, Programs, definition_of, find
@@ -28,7 +30,7 @@ from meshbook.objects import Object
 
 STANDIN = Path(__file__).with_name("standin_apiserver.py")
 REAL = {name: os.environ[name] for name in ("KUBEBUILDER_ASSETS", "PATH") if name in os.environ}
-RUN_TIMEOUT_S = 200
+MANIFESTS = Path(__file__).parents[2] / "manifests"
 CLUSTER, OTHER = two_clouds(Path("/lab"), 64, real_api=True).clusters
 PROGRAMS = Programs(apiserver="/bin/kube-apiserver", etcd="/bin/etcd")
 FILES = Files(
@@ -105,27 +107,17 @@ def test_beside_a_controller_manager_only_what_it_lacks_is_ours(path: str, own: 
     assert programs.own_controllers == frozenset(own)
 
 
-def test_everything_listens_on_the_cluster_s_own_loopback_addresses() -> None:
+def test_everything_listens_on_the_cluster_s_own_loopback_addresses_and_wants_certificates_or_tokens() -> None:
     etcd = _flags(real.etcd_argv(PROGRAMS, CLUSTER, FILES))
     api = _flags(real.apiserver_argv(PROGRAMS, CLUSTER, FILES, 33))
     assert etcd["listen-client-urls"] == api["etcd-servers"] == "https://127.64.10.4:2379"
     assert etcd["listen-peer-urls"] == "https://127.64.10.4:2380"
     assert (api["bind-address"], api["secure-port"]) == (CLUSTER.api_address, "6443")
-    manager = _flags(real.controller_manager_argv(PROGRAMS, CLUSTER, FILES))
-    assert manager["bind-address"] == CLUSTER.api_address
-
-
-def test_nobody_gets_at_etcd_or_the_api_without_a_certificate_or_a_token() -> None:
-    etcd = _flags(real.etcd_argv(PROGRAMS, CLUSTER, FILES))
+    assert _flags(real.controller_manager_argv(PROGRAMS, CLUSTER, FILES))["bind-address"] == CLUSTER.api_address
     assert etcd["client-cert-auth"] == etcd["peer-client-cert-auth"] == "true"
-    api = _flags(real.apiserver_argv(PROGRAMS, CLUSTER, FILES, 33))
     assert api["anonymous-auth"] == "false"
     assert api["kubelet-certificate-authority"] == str(FILES.root)
     assert api["kubelet-preferred-address-types"] == "InternalIP"
-
-
-def test_pods_get_their_tokens_as_on_any_cluster() -> None:
-    api = _flags(real.apiserver_argv(PROGRAMS, CLUSTER, FILES, 33))
     assert "ServiceAccount" not in api["disable-admission-plugins"]
     assert api["service-account-issuer"] == CLUSTER.api_url
 
@@ -141,26 +133,17 @@ def test_tokens_are_written_as_kube_apiserver_reads_them() -> None:
     assert lines == 't,admin,admin,"system:masters,more"\n'
 
 
-def test_addresses_in_the_api_are_none_that_a_real_server_refuses() -> None:
+def test_addresses_in_the_api_are_none_that_a_real_server_refuses_and_lead_back_to_those_that_answer() -> None:
     for address in (CLUSTER.shown(CLUSTER.pod_address(7)), CLUSTER.service_range.removesuffix("/24")):
         ip = ipaddress.IPv4Address(address)
         assert not any((ip.is_loopback, ip.is_unspecified, ip.is_link_local, ip.is_multicast))
-
-
-def test_a_shown_address_leads_back_to_the_one_that_answers() -> None:
     assert CLUSTER.shown("127.64.11.8") == "240.64.11.8"
-    assert reachable("240.64.11.8") == "127.64.11.8"
-    assert reachable("127.64.11.8") == "127.64.11.8"
-    assert reachable("203.0.113.9") == "203.0.113.9"
-
-
-def test_over_the_emulated_api_addresses_are_shown_as_they_are() -> None:
+    assert [reachable(one) for one in ("240.64.11.8", "127.64.11.8", "203.0.113.9")] == [
+        *("127.64.11.8", "127.64.11.8", "203.0.113.9")
+    ]
+    assert not ipaddress.ip_network(CLUSTER.service_range).overlaps(ipaddress.ip_network(OTHER.service_range))
     emulated = two_clouds(Path("/lab"), 64).clusters[0]
     assert emulated.shown("127.64.11.8") == "127.64.11.8"
-
-
-def test_service_addresses_of_two_clusters_do_not_overlap() -> None:
-    assert not ipaddress.ip_network(CLUSTER.service_range).overlaps(ipaddress.ip_network(OTHER.service_range))
 
 
 def test_controllers_that_are_ours_beside_a_manager_exist() -> None:
@@ -168,44 +151,57 @@ def test_controllers_that_are_ours_beside_a_manager_exist() -> None:
     assert own <= set(controllers(CLUSTER, "root"))
 
 
-@pytest.mark.parametrize("kind", CUSTOM_KINDS, ids=lambda kind: kind.plural)
-def test_definitions_keep_what_their_schema_does_not_name(kind: Kind) -> None:
-    definition = definition_of(kind)
-    names = definition["spec"]["names"]
-    assert definition["metadata"]["name"] == f"{names['plural']}.{definition['spec']['group']}"
-    assert [version["storage"] for version in definition["spec"]["versions"]].count(True) == 1
-    for version in definition["spec"]["versions"]:
-        properties = version["schema"]["openAPIV3Schema"]["properties"]
-        assert all(properties[name]["x-kubernetes-preserve-unknown-fields"] for name in ("spec", "status"))
-        assert all(column["jsonPath"].startswith(".") for column in version.get("additionalPrinterColumns", ()))
+def test_definitions_keep_what_their_schema_does_not_name() -> None:
+    for kind in CUSTOM_KINDS:
+        definition = definition_of(kind)
+        names = definition["spec"]["names"]
+        assert definition["metadata"]["name"] == f"{names['plural']}.{definition['spec']['group']}"
+        assert [version["storage"] for version in definition["spec"]["versions"]].count(True) == 1
+        for version in definition["spec"]["versions"]:
+            properties = version["schema"]["openAPIV3Schema"]["properties"]
+            assert all(properties[name]["x-kubernetes-preserve-unknown-fields"] for name in ("spec", "status"))
+            assert all(column["jsonPath"].startswith(".") for column in version.get("additionalPrinterColumns", ()))
 
 
 @pytest.mark.envoy
-@pytest.mark.timeout(240)
-async def test_the_runbook_passes_where_endpoints_on_loopback_are_refused(lab: launch.LabState, tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "meshbook", "run", "0", "1", "2", "--kubeconfig", str(lab.kubeconfig)]
-    argv += ["--out", str(tmp_path / "out"), "--run-id", "run"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    outcomes = json.loads((tmp_path / "out" / "run" / "verdicts.json").read_text())["notebooks"]
-    assert [one["state"] for one in outcomes] == ["pass"] * 3
+async def test_stages_1_and_2_go_through_where_endpoints_on_loopback_are_refused(lab: launch.LabState) -> None:
+    contexts = yaml.safe_load(lab.kubeconfig.read_text())["contexts"]
+    names = ["cluster1", "cluster2", "cluster1-viewer", "cluster2-viewer"]
+    assert [context["name"] for context in contexts] == names
+    await asyncio.to_thread(_set_up_and_ask, lab.kubeconfig)
     client = await Client.connect(lab.kubeconfig, "cluster1")
     try:
         slices, _ = await client.list(ENDPOINT_SLICES, "sample")
         shown = {address for one in slices for endpoint in one["endpoints"] for address in endpoint["addresses"]}
-        assert shown
         assert {address.split(".")[0] for address in shown} == {"240"}
         with pytest.raises(ApiError, match="loopback"):
             await client.create(ENDPOINTS, _endpoints("127.0.0.1"))
     finally:
         await client.close()
-
-
-@pytest.mark.envoy
-def test_down_leaves_no_process_and_no_file(lab: launch.LabState) -> None:
     assert launch.stop(lab.root)
     assert not lab.root.exists()
     assert _marked(lab.root) == []
+
+
+def _set_up_and_ask(kubeconfig: Path) -> None:
+    """Do what the notebooks of stages 1 and 2 do: both versions answer in the mesh, and at the VIP."""
+    with contextlib.closing(Fleet.connect(["cluster1", "cluster2"], kubeconfig)) as fleet:
+        config = fleet["cluster2"]
+        gkehub.enable_ingress("us-central1/nifc-anthosgke-cls", config)
+        for namespace in ("sample", "gateway"):
+            fleet.create_namespace(namespace, revision="asm-1175-9")
+        for cluster, other in zip(fleet, ("v2", "v1"), strict=True):
+            cluster.apply(MANIFESTS / "connectivity", "sample", f"version!={other}")
+        fleet.apply(MANIFESTS / "gateway", "gateway")
+        fleet.apply(MANIFESTS / "routing", "sample")
+        config.apply(MANIFESTS / "multicluster", "gateway")
+        for namespace in ("sample", "gateway"):
+            fleet.wait_for_rollout(namespace, timeout_s=30)
+        url, versions = "http://helloworld.sample:5000/hello", ("v1", "v2")
+        probes.wait_for_versions(fleet, url, versions, namespace="sample", timeout_s=30)
+        vip = gkehub.wait_for_vip(config, "gateway", "istio-ingressgateway", timeout_s=30)
+        probes.wait_for_first_answer(f"http://{vip}/hello", 30)
+        assert set(probes.curl_from_here(f"http://{vip}/hello", requests=10)["version"]) == set(versions)
 
 
 @pytest.mark.envoy
@@ -268,9 +264,3 @@ def _eventually(holds: Callable[[], bool], within_s: float = 15.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def test_the_kubeconfig_is_the_same_as_over_emulated_servers(lab: launch.LabState) -> None:
-    contexts = yaml.safe_load(lab.kubeconfig.read_text())["contexts"]
-    names = ["cluster1", "cluster2", "cluster1-viewer", "cluster2-viewer"]
-    assert [context["name"] for context in contexts] == names
