@@ -125,14 +125,6 @@ def leave_verdict(*verdicts: Verdict) -> None:
         raise RunError(f"{len(missed)} of {len(claims)} claims did not pass\n{reasons}")
 
 
-def measured(claim: Claim) -> str:
-    """Return what a claim measured as text: ``50 % (30 to 70)``, or only a range, ``0 to 0.14 s``, or nothing."""
-    estimate, low, high, unit = (claim[name] for name in ("estimate", "low", "high", "unit"))
-    found = "" if estimate is None else f"{estimate:g} {unit}".strip()
-    ends = "" if low is None or high is None else f"{low:g} to {high:g}"
-    return f"{found} ({ends})" if found and ends else found or f"{ends} {unit if ends else ''}".strip()
-
-
 def _show(bundle: Mapping[str, Any]) -> None:
     from IPython.display import display
 

@@ -35,6 +35,14 @@ def worst(outcomes: Iterable[str], otherwise: State = INCONCLUSIVE) -> State:
     return next((state for state in WORST_FIRST if state in present), otherwise)
 
 
+def measured(claim: Mapping[str, Any]) -> str:
+    """Return what a claim measured as text: ``50 % (30 to 70)``, or only a range, ``0 to 0.14 s``, or nothing."""
+    estimate, low, high, unit = (claim[name] for name in ("estimate", "low", "high", "unit"))
+    found = "" if estimate is None else f"{estimate:g} {unit}".strip()
+    ends = "" if low is None or high is None else f"{low:g} to {high:g}"
+    return f"{found} ({ends})" if found and ends else found or f"{ends} {unit if ends else ''}".strip()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """One claim judged. ``estimate``, ``low`` and ``high`` are in ``unit`` and not finer than what was measured."""
@@ -57,10 +65,7 @@ class Verdict:
     @property
     def numbers(self) -> str:
         """Estimate, interval, limit and n in one line, as far as there are any."""
-        found = "" if self.estimate is None else f"{self.estimate:g}"
-        ends = "" if self.low is None or self.high is None else f"{self.low:g} to {self.high:g}"
-        measured = f"{found} ({ends}) {self.unit}" if found and ends else f"{found or ends} {self.unit}"
-        parts = (measured.strip() if found or ends else "", self.limit and f"limit {self.limit}", f"n = {self.n}")
+        parts = (measured(vars(self)), self.limit and f"limit {self.limit}", f"n = {self.n}")
         return ", ".join(part for part in parts if part)
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from meshbook import report, runs, settings
 from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE
 from meshbook.errors import MeshbookError, UsageError
-from meshbook.notebook import measured
+from meshbook.verdict import measured
 
 _WIDTH = 78
 _BROKEN = ("error", "interrupted")

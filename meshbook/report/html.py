@@ -13,8 +13,9 @@ from typing import Any
 
 import jinja2
 
-from meshbook.notebook import measured, without_slow_imports
+from meshbook.notebook import without_slow_imports
 from meshbook.report.collect import Report
+from meshbook.verdict import measured
 
 
 def pages(report: Report, files: Iterable[str]) -> dict[str, str]:

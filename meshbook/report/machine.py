@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from meshbook.notebook import measured
 from meshbook.report.collect import Report, Stage
-from meshbook.verdict import FAIL, INCONCLUSIVE, PASS
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, measured
 
 
 def verdicts(report: Report) -> str:
