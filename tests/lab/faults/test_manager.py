@@ -8,10 +8,10 @@ import socket
 from typing import Any
 
 import pytest
+from node import app, is_ready
 
 from meshbook.errors import LabError
 from meshbook.lab.faults import FaultSpec
-from meshbook.objects import condition
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: helloworld\r\nConnection: close\r\n\r\n"
 
@@ -38,10 +38,6 @@ def _spec(kind: str, for_s: float | None = None) -> FaultSpec:
     return FaultSpec(kind=kind, context="cluster1", selector="app=helloworld", for_s=for_s)
 
 
-def _ready(pod: Any) -> bool:
-    return condition({"status": pod.reported}, "Ready")["status"] == "True"
-
-
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -53,32 +49,32 @@ def _ready(pod: Any) -> bool:
     ],
 )
 async def test_a_fault_is_on_when_begin_returns_and_off_when_end_returns(
-    world: Any, web: Any, kind: str, expected: str
+    clusters: Any, hello: Any, kind: str, expected: str
 ) -> None:
     for _ in range(2):
-        record = await world.faults.begin(_spec(kind, 60))
-        assert await _state(web) == expected
-        assert kind != "unready" or not _ready(web)
-        ended = await world.faults.end(record.id)
-        assert await _state(web) == "answers"
-        assert world.faults.active() == []
+        record = await clusters.faults.begin(_spec(kind, 60))
+        assert await _state(hello) == expected
+        assert kind != "unready" or not is_ready(hello)
+        ended = await clusters.faults.end(record.id)
+        assert await _state(hello) == "answers"
+        assert clusters.faults.active() == []
         assert ended.why_ended == "asked"
-        await world.until(lambda: _ready(web))
+        await clusters.until(lambda: is_ready(hello))
 
 
-async def test_a_fault_with_a_duration_ends_by_itself_and_in_time(world: Any, web: Any) -> None:
-    record = await world.faults.begin(_spec("freeze", 0.2))
-    await world.until(lambda: not world.faults.active())
-    ended = world.faults.find(record.id)
+async def test_a_fault_with_a_duration_ends_by_itself_and_in_time(clusters: Any, hello: Any) -> None:
+    record = await clusters.faults.begin(_spec("freeze", 0.2))
+    await clusters.until(lambda: not clusters.faults.active())
+    ended = clusters.faults.find(record.id)
     assert ended.why_ended == "duration"
     assert 0.2 <= ended.shortest_s <= ended.longest_s < 0.8
-    assert await _state(web) == "answers"
+    assert await _state(hello) == "answers"
 
 
-async def test_the_log_tells_start_and_end(world: Any, web: Any) -> None:
-    record = await world.faults.begin(_spec("freeze", 60))
-    await world.faults.end(record.id)
-    began, ended = map(json.loads, world.topology.fault_log.read_text().splitlines())
+async def test_the_log_tells_start_and_end(clusters: Any, hello: Any) -> None:
+    record = await clusters.faults.begin(_spec("freeze", 60))
+    await clusters.faults.end(record.id)
+    began, ended = map(json.loads, clusters.topology.fault_log.read_text().splitlines())
     assert (began["event"], ended["event"]) == ("began", "ended")
     assert began["ended"] is None
     moments = [
@@ -89,50 +85,49 @@ async def test_the_log_tells_start_and_end(world: Any, web: Any) -> None:
 
 
 async def test_a_frozen_application_loses_its_readiness_and_a_cluster_that_is_down_does_not(
-    world: Any, web: Any
+    clusters: Any, hello: Any
 ) -> None:
-    frozen = await world.faults.begin(_spec("freeze", 60))
-    await world.until(lambda: not _ready(web))
-    await world.faults.end(frozen.id)
-    await world.until(lambda: _ready(web))
-    down = await world.faults.begin(_spec("cluster-down", 60))
-    assert world.silent == {"cluster1": True}
+    frozen = await clusters.faults.begin(_spec("freeze", 60))
+    await clusters.until(lambda: not is_ready(hello))
+    await clusters.faults.end(frozen.id)
+    await clusters.until(lambda: is_ready(hello))
+    down = await clusters.faults.begin(_spec("cluster-down", 60))
+    assert clusters.silent == {"cluster1": True}
     await asyncio.sleep(0.3)
-    assert _ready(web)
-    await world.faults.end(down.id)
-    assert world.silent == {"cluster1": False}
+    assert is_ready(hello)
+    await clusters.faults.end(down.id)
+    assert clusters.silent == {"cluster1": False}
 
 
-async def test_a_kill_without_a_duration_holds_nothing_back(world: Any, web: Any) -> None:
-    record = await world.faults.begin(_spec("kill"))
+async def test_a_kill_without_a_duration_holds_nothing_back(clusters: Any, hello: Any) -> None:
+    record = await clusters.faults.begin(_spec("kill"))
     assert not record.is_on
-    assert await _state(web) == "answers"
-    assert web.container("").status["restartCount"] == 1
+    assert await _state(hello) == "answers"
+    assert hello.container("").status["restartCount"] == 1
 
 
-async def test_a_link_is_cut_at_the_gateways_of_the_side_that_requests_go_to(world: Any) -> None:
+async def test_a_link_is_cut_at_the_gateways_of_the_side_that_requests_go_to(clusters: Any) -> None:
     """A stand-in for the gateway's Envoy: what counts is which process is stopped."""
     gateways = {}
-    for cluster in world.topology.clusters:
-        container = {"name": "app", "image": "curlimages/curl", "command": ["sleep", "100"]}
-        gateways[cluster.name] = await world.start(cluster, "gateway", container, {"istio": "eastwestgateway"})
+    for name in clusters.nodes:
+        gateways[name] = await clusters.start(name, "gateway", app(), istio="eastwestgateway")
     for direction, expected in (("in", {"cluster1"}), ("out", {"cluster2"}), ("both", {"cluster1", "cluster2"})):
-        record = await world.faults.begin(FaultSpec(kind="link-cut", context="cluster1", direction=direction))
+        record = await clusters.faults.begin(FaultSpec(kind="link-cut", context="cluster1", direction=direction))
         stopped = {name for name, pod in gateways.items() if pod.container("").process.is_stopped}
-        await world.faults.end(record.id)
+        await clusters.faults.end(record.id)
         assert stopped == expected
 
 
-async def test_what_is_broken_cannot_be_broken_twice(world: Any, web: Any) -> None:
-    first = await world.faults.begin(_spec("freeze", 60))
+async def test_what_is_broken_cannot_be_broken_twice(clusters: Any, hello: Any) -> None:
+    first = await clusters.faults.begin(_spec("freeze", 60))
     for kind in ("refuse", "cluster-down"):
         with pytest.raises(LabError, match="broken already by fault-1"):
-            await world.faults.begin(_spec(kind))
-    await world.faults.end(first.id)
-    whole = await world.faults.begin(_spec("cluster-down"))
+            await clusters.faults.begin(_spec(kind))
+    await clusters.faults.end(first.id)
+    whole = await clusters.faults.begin(_spec("cluster-down"))
     with pytest.raises(LabError, match="broken already"):
-        await world.faults.begin(_spec("freeze"))
-    assert (await world.faults.end_all())[0].id == whole.id
+        await clusters.faults.begin(_spec("freeze"))
+    assert (await clusters.faults.end_all())[0].id == whole.id
 
 
 @pytest.mark.parametrize(
@@ -144,29 +139,35 @@ async def test_what_is_broken_cannot_be_broken_twice(world: Any, web: Any) -> No
         (FaultSpec(kind="link-cut", context="cluster1"), "no east-west gateway"),
     ],
 )
-async def test_a_fault_with_nothing_to_break_is_refused(world: Any, web: Any, spec: FaultSpec, complaint: str) -> None:
+async def test_a_fault_with_nothing_to_break_is_refused(
+    clusters: Any, hello: Any, spec: FaultSpec, complaint: str
+) -> None:
     with pytest.raises(LabError, match=complaint):
-        await world.faults.begin(spec)
-    assert world.faults.active() == []
+        await clusters.faults.begin(spec)
+    assert clusters.faults.active() == []
 
 
-async def test_a_fault_is_renewed_by_who_still_wants_it(world: Any, web: Any) -> None:
-    record = await world.faults.begin(_spec("freeze", 0.2))
-    world.faults.renew(record.id, 60)
+async def test_a_fault_is_renewed_by_who_still_wants_it(clusters: Any, hello: Any) -> None:
+    record = await clusters.faults.begin(_spec("freeze", 0.2))
+    clusters.faults.renew(record.id, 60)
     await asyncio.sleep(0.3)
-    assert world.faults.active() == [record]
-    await world.faults.end(record.id)
+    assert clusters.faults.active() == [record]
+    await clusters.faults.end(record.id)
     with pytest.raises(LabError, match="has ended"):
-        world.faults.renew(record.id, 1)
+        clusters.faults.renew(record.id, 1)
 
 
-async def test_a_pod_that_ends_while_it_is_broken_does_not_hinder_the_end_of_the_fault(world: Any, web: Any) -> None:
+async def test_a_pod_that_ends_while_it_is_broken_does_not_hinder_the_end_of_the_fault(
+    clusters: Any, hello: Any
+) -> None:
     for count, kind in enumerate(("freeze", "kill", "refuse", "unready"), start=1):
-        record = await world.faults.begin(_spec(kind, 60))
-        web.container("").kill_process()
-        ended = await world.faults.end(record.id)
+        record = await clusters.faults.begin(_spec(kind, 60))
+        hello.container("").kill_process()
+        ended = await clusters.faults.end(record.id)
         assert ended.why_ended == "asked", kind
-        await world.until(lambda count=count: web.container("").status["restartCount"] == count and _ready(web))
-    record = await world.faults.begin(_spec("freeze", 60))
-    web.vanish()
-    assert (await world.faults.end(record.id)).why_ended == "asked"
+        await clusters.until(
+            lambda count=count: hello.container("").status["restartCount"] == count and is_ready(hello)
+        )
+    record = await clusters.faults.begin(_spec("freeze", 60))
+    hello.vanish()
+    assert (await clusters.faults.end(record.id)).why_ended == "asked"

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from node import app, pod
 
 from meshbook.lab.kubelet import KubeletServer, marked
 from meshbook.lab.pki import Authority
@@ -69,11 +70,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-async def caller(node: Any, specs: Any, authority: Authority) -> AsyncIterator[Caller]:
-    pod, _ = await node.start_ready(specs.pod(specs.app(TALKER)))
+async def caller(node: Any, authority: Authority) -> AsyncIterator[Caller]:
+    running, _ = await node.start_ready(pod(app(TALKER)))
     address = node.cluster.node_address
     tls = authority.server_context("kubelet", [address], require_client=True)
-    caller = Caller(f"https://{address}:10250", node.context.http, authority.client_context("apiserver"), pod)
+    caller = Caller(f"https://{address}:10250", node.context.http, authority.client_context("apiserver"), running)
     server = KubeletServer(address, tls, lambda: caller.pods)
     await server.start()
     yield caller
@@ -180,11 +181,11 @@ async def test_a_log_ends_at_its_limit_and_is_refused_where_it_cannot_be_asked_f
         assert (await caller.get("containerLogs", **{name: value}))[0] == 400, name
 
 
-async def test_a_long_line_and_one_without_an_end_are_kept(caller: Caller, node: Any, specs: Any) -> None:
+async def test_a_long_line_and_one_without_an_end_are_kept(caller: Caller, node: Any) -> None:
     script = "head -c 100000 /dev/zero | tr '\\0' x; echo; printf last; exec sleep 0"
-    pod, _ = node.start(specs.pod(specs.app(script), name="long", uid="uid-2", restartPolicy="Never"))
-    caller.pods.append(pod)
-    await node.until(lambda: "terminated" in pod.container("").status["state"])
+    running, _ = node.start(pod(app(script), name="long", uid="uid-2", restartPolicy="Never"))
+    caller.pods.append(running)
+    await node.until(lambda: "terminated" in running.container("").status["state"])
     assert await caller.get("containerLogs", pod="long") == (200, "x" * 100000 + "\nlast\n")
 
 
