@@ -7,7 +7,6 @@ loop would send one request per time-out to the frozen service; an open one send
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,12 +23,10 @@ from meshbook import probes
 from meshbook.clusters import Fleet
 
 
-def measure(rate_per_s: float, seconds: float, shell: list[str], *, frozen: bool) -> pd.DataFrame:
+def measure(rate_per_s: float, seconds: float, *, frozen: bool) -> pd.DataFrame:
     """Return SENDS of a watch over a target that answers, or is frozen from the first request to the end."""
     with Injector() as target:
-        with probes.watch(
-            cast(Fleet, [LocalPod("pod", shell)]), target.url, target.url, rate_per_s=rate_per_s
-        ) as watch:
+        with probes.watch(cast(Fleet, [LocalPod("pod")]), target.url, target.url, rate_per_s=rate_per_s) as watch:
             if frozen:
                 target.frozen(seconds)
             else:
@@ -41,13 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
     parser.add_argument("--rates", nargs="+", type=float, default=[10, 50, 100, 200], metavar="R")
-    parser.add_argument("--shell", default="busybox sh" if shutil.which("busybox") else "/bin/sh")
     given = parser.parse_args()
-    found = [
-        measure(rate, given.seconds, given.shell.split(), frozen=frozen)
-        for rate in given.rates
-        for frozen in (False, True)
-    ]
+    found = [measure(rate, given.seconds, frozen=frozen) for rate in given.rates for frozen in (False, True)]
     table = pd.concat(found, ignore_index=True)
     columns = ["rate", "service", *(name for name in table.columns if name not in ("rate", "service", "path"))]
     sys.stdout.write(table[columns].to_string(index=False) + "\n")

@@ -1,15 +1,14 @@
 """How true the outage windows are: outages of known length, frozen and refused, against what the watch reports.
 
-Two targets on loopback, one frozen and one refusing, are watched at the same time, each from here and by the script
-that pods run. Prints one line for each kind, length and source: how many of how many outages lay within the reported
-range, how far the worst lay outside, and how wide the ranges were. ``--times 20`` takes a quarter of an hour.
+Two targets on loopback, one frozen and one refusing, are watched at the same time, each from here and as from a pod.
+Prints one line for each kind, length and source: how many of how many outages lay within the reported range, how far
+the worst lay outside, and how wide the ranges were. ``--times 20`` takes a quarter of an hour.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,13 +31,11 @@ _CALM_S = 1.5
 """Seconds between two outages: longer than a request's time-out."""
 
 
-def measure(
-    kind: str, lengths_s: list[float], rate_per_s: float, shell: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure(kind: str, lengths_s: list[float], rate_per_s: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Give one target an outage of each of ``lengths_s`` and return CALIBRATION, and SENDS of the watch."""
     faults: list[Fault] = []
     with Injector() as target:
-        pods = cast(Fleet, [LocalPod("pod", shell)])
+        pods = cast(Fleet, [LocalPod("pod")])
         inject = target.frozen if kind == "frozen" else target.refused
         with probes.watch(pods, target.url, target.url, rate_per_s=rate_per_s) as watch:
             time.sleep(3.0)
@@ -69,12 +66,11 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="requests per second and source")
     parser.add_argument("--kinds", nargs="+", choices=["frozen", "refused"], default=["frozen", "refused"])
     parser.add_argument("--lengths", nargs="+", type=float, default=list(LENGTHS_S), metavar="S")
-    parser.add_argument("--shell", default="busybox sh" if shutil.which("busybox") else "/bin/sh")
     given = parser.parse_args()
     lengths = [length for length in given.lengths for _ in range(given.times)]
     random.shuffle(lengths)
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda kind: measure(kind, lengths, given.rate, given.shell.split()), given.kinds))
+        found = list(pool.map(lambda kind: measure(kind, lengths, given.rate), given.kinds))
     results = pd.concat([calibration for calibration, _ in found], ignore_index=True)
     results[["kind", "length_s"]] = results["fault"].str.extract(r"(\w+) ([\d.]+) s")
     results["length_s"] = results["length_s"].astype(float)

@@ -143,7 +143,9 @@ def test_what_is_no_plain_url_is_refused_before_anything_starts(url: str) -> Non
         probes.Ask(url=url, requests=1)
 
 
-@pytest.mark.parametrize("wrong", [{"requests": 0}, {"requests": 1, "timeout_s": 0}, {"requests": 1, "rate_per_s": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"requests": 0}, {"requests": 1, "timeout_s": 0}, {"requests": 1, "connect_timeout_s": -1}]
+)
 def test_an_ask_that_cannot_be_carried_out_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         probes.Ask(url=URL, **wrong)

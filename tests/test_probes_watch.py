@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import threading
 import time
 from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 from localpod import LocalPod
-from watched_service import HELLO, PACE, assert_whole, fleet, service
+from watched_service import PACE, assert_whole, fleet, service
 
 from meshbook import probes, tables
 from meshbook.errors import UsageError
-from meshbook.probes import Exchange, compare, pod_protocol
-
-SHELLS = [
-    pytest.param(["/bin/sh"], id="sh"),
-    pytest.param(
-        ["busybox", "sh"],
-        id="busybox",
-        marks=pytest.mark.skipif(shutil.which("busybox") is None, reason="there is no busybox here"),
-    ),
-]
+from meshbook.probes import Exchange, compare
 
 
 def rows_of(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return frame[frame["source"] == source]
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_pod_and_this_machine_send_on_one_schedule_and_say_how_late_they_were(shell: list[str]) -> None:
+def test_a_pod_and_this_machine_send_on_one_schedule_and_say_how_late_they_were() -> None:
     with service() as url:
-        with probes.watch(fleet(LocalPod("pod", shell)), url, url, **PACE) as watch:
+        with probes.watch(fleet(LocalPod("pod")), url, url, **PACE) as watch:
             time.sleep(0.5)
         frame = watch.frame
     assert_whole(frame, watch)
@@ -48,10 +35,9 @@ def test_a_pod_and_this_machine_send_on_one_schedule_and_say_how_late_they_were(
     assert watch.sends["sent"].tolist() == watch.sends["scheduled"].tolist()
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_requests_leave_on_schedule_while_all_earlier_ones_hang(shell: list[str]) -> None:
+def test_requests_leave_on_schedule_while_all_earlier_ones_hang() -> None:
     with service(answers=False) as url:
-        with probes.watch(fleet(LocalPod("pod", shell)), url, url, **PACE) as watch:
+        with probes.watch(fleet(LocalPod("pod")), url, url, **PACE) as watch:
             time.sleep(0.6)
         frame = watch.frame
     assert_whole(frame, watch)
@@ -62,42 +48,20 @@ def test_requests_leave_on_schedule_while_all_earlier_ones_hang(shell: list[str]
         assert rows["late_ms"].median() < 100
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_pod_s_request_was_sent_within_the_bounds_that_its_row_gives(shell: list[str]) -> None:
+def test_a_pod_s_request_was_sent_within_the_bounds_that_its_row_gives() -> None:
     """The server's own clock is the witness: on one machine a request arrives in the moment in which it is sent."""
     arrived: list[float] = []
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/hello"
-
-        def serve() -> None:
-            while True:
-                try:
-                    link, _ = listener.accept()
-                except OSError:
-                    return
-                arrived.append(time.time())
-                with link:
-                    link.recv(65536)
-                    link.sendall(HELLO)
-
-        threading.Thread(target=serve, daemon=True).start()
-        with probes.watch(fleet(LocalPod("pod", shell)), inside=url, **PACE) as watch:
+    with service(on_request=lambda _: arrived.append(time.time())) as url:
+        with probes.watch(fleet(LocalPod("pod")), inside=url, **PACE) as watch:
             time.sleep(0.5)
         frame = watch.frame
-        listener.shutdown(socket.SHUT_RDWR)
     good = tables.good(frame)
     slack_s = 0.02
     for row in good.to_dict("records"):
         bound_s = (row["time_error_ms"] + row["clock_error_ms"]) / 1000
         nearest = min(abs(moment - row["time"].timestamp()) for moment in arrived)
         assert nearest <= bound_s + slack_s
-    assert good["time_error_ms"].median() < 25
-
-
-def test_lanes_are_enough_that_none_is_busy_when_its_turn_comes_again() -> None:
-    for rate, timeout_s in ((1, 1.0), (10, 1.0), (200, 1.0), (200, 0.1), (0.5, 5.0)):
-        lanes = pod_protocol.Lanes(gap_us=round(1e6 / rate), timeout_s=timeout_s)
-        assert lanes.count * lanes.gap_s >= timeout_s + 0.15
+    assert good["time_error_ms"].median() < 1
 
 
 def test_a_watch_of_nothing_is_refused() -> None:
@@ -105,8 +69,14 @@ def test_a_watch_of_nothing_is_refused() -> None:
         probes.watch(fleet())
 
 
-def exchange(asked: float, there: float, heard: float, tick_s: float = 0.0) -> Exchange:
-    return Exchange(asked=asked, there=there, heard=heard, tick_s=tick_s)
+@pytest.mark.parametrize("url", ["https://127.0.0.1/hello", "ftp://127.0.0.1/", "http://no-such-name.invalid/"])
+def test_a_watch_refuses_what_it_cannot_ask(url: str) -> None:
+    with pytest.raises(UsageError):
+        probes.watch(outside=url)
+
+
+def exchange(asked: float, there: float, heard: float) -> Exchange:
+    return Exchange(asked=asked, there=there, heard=heard)
 
 
 def test_the_true_offset_lies_within_the_bound_however_lopsided_the_way() -> None:
@@ -117,9 +87,8 @@ def test_the_true_offset_lies_within_the_bound_however_lopsided_the_way() -> Non
         assert clock.bound_s <= (out + back) / 2 + 5e-4
 
 
-def test_the_exchange_with_the_shortest_way_decides_and_ticks_average_out() -> None:
-    readings = [10.0013 + n * 0.0037 for n in range(40)]
-    clock = compare([exchange(at, int(at * 100) / 100, at + 0.0002, 0.01) for at in readings])
+def test_the_exchange_with_the_shortest_way_decides() -> None:
+    clock = compare([exchange(n, n + 0.0001, n + 0.0002 + 0.1 * (n % 3 > 0)) for n in range(9)])
     assert abs(clock.offset_s) <= clock.bound_s < 0.002
     assert clock.round_trip_s == pytest.approx(0.0002)
 
@@ -131,10 +100,11 @@ def test_a_clock_that_was_set_meanwhile_gets_a_bound_that_covers_both() -> None:
 
 
 def test_clocks_are_told_for_each_pod_and_carried_in_its_rows() -> None:
-    with service() as url, probes.watch(fleet(LocalPod("pod")), inside=url, **PACE) as watch:
+    with service() as url, probes.watch(fleet(LocalPod("pod")), url, url, **PACE) as watch:
         time.sleep(0.2)
-    clock = watch.clocks.iloc[0]
+    (clock,) = watch.clocks.to_dict("records")
     assert (clock["source"], clock["exchanges"] >= 8) == ("pod", True)
-    assert (watch.frame["clock_error_ms"].dropna() == clock["bound_ms"]).all()
     assert clock["bound_ms"] < 50
+    for source, bound_ms in (("pod", clock["bound_ms"]), ("outside", 0)):
+        assert (rows_of(watch.frame, source)["clock_error_ms"].dropna() == bound_ms).all()
     assert watch.frame["time"].dropna().between(datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC)).all()

@@ -30,6 +30,7 @@ STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
 _PODS = Resource(api_version="v1", kind="Pod", plural="pods", namespaced=True)
 _LOOK_S = 0.25
 """Seconds of silence after which deadline and interruption are looked at."""
+_KEPT = 1 << 16
 _CLOSING_S = 2.0
 """Seconds that a server may take to close after it has told the exit code."""
 _SLACK_S = 2.0
@@ -146,6 +147,8 @@ class Execution:
     def _take(self, channel: int, data: bytes) -> None:
         if channel in self._received:
             self._received[channel] += data
+        if self.stdin:
+            del self._received[STDOUT][:-_KEPT]  # whoever talks with a command has had its lines
         if channel == STDOUT and self.on_line:
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:

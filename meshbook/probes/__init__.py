@@ -2,9 +2,8 @@
 
 - ``curl``: the article's loop: one curl for many requests, from the sleep pods and from here.
 - ``waits``: until an address answers, and until every client has seen every version.
-- ``open_loop``: requests on one schedule from everywhere at once. This machine sends by the program ``sender``, a pod
-  by ``pod_session`` and the script in ``pod_protocol``; ``schedule`` says when, ``clock_sync`` how far a pod's clock is
-  off.
+- ``open_loop``: requests on one schedule from everywhere at once. ``session`` runs the program ``sender`` here and in
+  a pod of each cluster, ``clock_sync`` tells how far a pod's clock is off.
 
 Whether the rows are good news, and how long a service was unavailable, is for ``analysis``.
 """
@@ -13,8 +12,8 @@ from __future__ import annotations
 
 from meshbook.probes.clock_sync import Exchange, compare
 from meshbook.probes.curl import MESH, OUTSIDE, VIP, Ask, command, curl_from_here, curl_from_pods, curl_program, parse
-from meshbook.probes.open_loop import Watch, route, watch
-from meshbook.probes.schedule import Schedule
+from meshbook.probes.open_loop import Watch, watch
+from meshbook.probes.session import run_here
 from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_versions
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "Ask",
     "Exchange",
     "FirstAnswer",
-    "Schedule",
     "Settled",
     "Watch",
     "command",
@@ -33,7 +31,7 @@ __all__ = [
     "curl_from_pods",
     "curl_program",
     "parse",
-    "route",
+    "run_here",
     "wait_for_first_answer",
     "wait_for_versions",
     "watch",

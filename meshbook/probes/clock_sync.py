@@ -15,12 +15,11 @@ DRIFT = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One question and its answer, in seconds; ``there`` was read off the other clock, which counts in ``tick_s``."""
+    """One question and its answer, in seconds; ``there`` was read off the other clock."""
 
     asked: float
     there: float
     heard: float
-    tick_s: float
 
     @property
     def low(self) -> float:
@@ -28,7 +27,7 @@ class Exchange:
 
     @property
     def high(self) -> float:
-        return self.there + self.tick_s - self.asked
+        return self.there - self.asked
 
     @property
     def round_trip_s(self) -> float:
@@ -52,7 +51,7 @@ class Clock:
 def compare(exchanges: Sequence[Exchange]) -> Clock:
     """Return what ``exchanges`` (at least one) prove together, drift between them included.
 
-    Each bounds the offset from both sides; what all of them allow is the answer, which is finer than a tick. Where they
+    Each bounds the offset from both sides; what all of them allow is the answer. Where they
     contradict each other by more than drift explains, a clock was set meanwhile, and the bound covers both.
     """
     best = min(exchanges, key=lambda each: each.high - each.low)

@@ -57,7 +57,6 @@ _NAMES = {
 }
 _NAMES |= {60: "tls"}
 _DETAIL_LENGTH = 200
-_DAY_S = 86_400
 _DAMAGED: dict[str, object] = {"error": tables.GARBLED, "detail": "the probe's record of this transfer is damaged"}
 
 
@@ -70,8 +69,6 @@ class Ask:
     timeout_s: float = 5.0
     """Longest time of one transfer; one that takes longer is an error row, not a delay of the rest."""
     connect_timeout_s: float = 2.0
-    rate_per_s: float = 0.0
-    """Transfers started per second at most; 0 for each as soon as the one before it ended."""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:
@@ -84,23 +81,17 @@ class Ask:
             raise UsageError(f"not a URL to ask: {self.url!r}", hint="http://name:port/path, without user and fragment")
         if self.requests < 1:
             raise UsageError(f"at least one request is needed, not {self.requests}")
-        if not self.timeout_s > 0 or not self.connect_timeout_s > 0 or not self.rate_per_s >= 0:
-            raise UsageError("time-outs are above 0 s, and the rate is not below 0 per s")
+        if not self.timeout_s > 0 or not self.connect_timeout_s > 0:
+            raise UsageError("time-outs are above 0 s")
 
     @property
     def numbers(self) -> range:
         return range(1, self.requests + 1)
 
     @property
-    def per_day(self) -> int:
-        """The rate as curl is told it: the finest that it can count, and never less than asked for."""
-        return max(1, math.ceil(self.rate_per_s * _DAY_S - 1e-6))
-
-    @property
     def longest_s(self) -> float:
         """Upper bound of the time that all transfers take together."""
-        pause = 1 / self.rate_per_s if self.rate_per_s else 0.0
-        return len(self.numbers) * (max(self.timeout_s, pause) + 0.05) + 5
+        return self.requests * (self.timeout_s + 0.05) + 5
 
 
 def command(ask: Ask, *, direct: bool = False) -> list[str]:
@@ -112,10 +103,9 @@ def command(ask: Ask, *, direct: bool = False) -> list[str]:
     escaped = re.sub(r"([\[\]{}])", r"\\\1", ask.url)
     counter = f"#{ask.nonce}-[1-{ask.requests}:1]"
     limits = ["--max-time", f"{ask.timeout_s:g}", "--connect-timeout", f"{min(ask.connect_timeout_s, ask.timeout_s):g}"]
-    rate = ["--rate", f"{ask.per_day}/d"] if ask.rate_per_s else []
     shape = ["-q", "--silent", "--no-buffer", "--http1.1", "--header", "Connection: close", "--write-out", _FORMAT]
     past_proxies = ["--noproxy", "*"] if direct else []
-    return ["curl", *shape, *limits, *rate, *past_proxies, escaped + counter]
+    return ["curl", *shape, *limits, *past_proxies, escaped + counter]
 
 
 def parse(

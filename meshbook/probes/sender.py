@@ -1,12 +1,15 @@
-"""A program of its own that sends plain HTTP requests from this machine on schedule: ``python -I sender.py CONFIG``.
+"""The program that sends plain HTTP requests on schedule, the same from this machine and from inside a pod.
 
-Apart from the notebook's process, so that nothing which that does delays a request, and with the standard library only,
-so that it starts in a moment. One thread and non-blocking sockets: a request leaves on its beat whatever earlier ones
-do, each on a connection of its own. A beat whose successor is due as well is left out, never made up for in a burst.
+``session`` gives this text to a Python (3.8 or newer) at its stdin, with a last line that calls ``main``: nothing is
+installed, and nothing that the caller does delays a request. Standard library only, one thread, non-blocking sockets,
+no child. A request leaves on its tick whatever earlier ones do, each on a connection of its own. A tick whose successor
+is due as well is left out, never made up for in a burst.
 
-CONFIG is JSON: ``address`` (host, port), ``request`` (the text to send), ``gap_us``, ``timeout_s``, ``requests``,
-``begin`` (Unix time of the first). Each request that ended is a line of JSON on stdout; ``streams`` reads them. The end
-of stdin stops the sending. No name is looked up here, and nothing is judged.
+It tells lines of JSON: ``ready`` (the address that it connects to) or ``refused`` (why it cannot); then an answer to
+each question for its clock, and one line for each request that ended or was ``dropped``. It hears lines of JSON:
+``clock`` (a question), ``first`` with ``begin`` (send from this number on; request 1 is due at that time of its own
+clock), ``last`` (no request after this one), and empty ones. A caller that is silent for ``silence_s`` is gone, and
+then it ends at once, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -16,37 +19,35 @@ import json
 import os
 import resource
 import selectors
+import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
-REFUSED, CUT, TIMEOUT, NO_ANSWER, RESET = 7, 18, 28, 52, 56
+REFUSED, CUT, TIMEOUT, NO_ANSWER, RESET, TOO_LONG = 7, 18, 28, 52, 56, 63
 """What curl's exit codes say."""
 _SPARE_FILES = 32
+_LONGEST_WAIT_S = 60.0
 _TURN_S = 0.02
 """Seconds that one turn of the loop may take beside its wait before it counts as a standstill."""
-_PIECE = 65536
+_PIECE = 1 << 16
+_LONGEST_ANSWER = 1 << 20
+_BODY_TOLD = 4096
 
 
-@dataclass(kw_only=True)
 class Transfer:
-    """One request on its way."""
+    """One request on its way; ``sent`` is Unix time right before its connection was asked for, the rest monotonic."""
 
-    number: int
-    link: socket.socket
-    sent: float
-    """Unix time right before the connection was asked for."""
-    begun: float
-    """The same moment by the monotonic clock."""
-    error_s: float
-    """How much later the kernel may have been told."""
-    deadline: float
-    """When it is given up, by the monotonic clock."""
-    connected: float = 0.0
-    first_byte: float = 0.0
-    received: bytearray = field(default_factory=bytearray)
+    def __init__(self, number: int, link: socket.socket, timeout_s: float) -> None:
+        self.number, self.link = number, link
+        self.sent, self.begun = time.time(), time.monotonic()
+        self.deadline = self.begun + timeout_s
+        self.error_s = 0.0  # how much later than ``sent`` the kernel may have been told
+        self.connected = self.first_byte = 0.0
+        self.received = bytearray()
 
     @property
     def whole(self) -> bool:
@@ -95,24 +96,43 @@ def unchunked(data: bytes) -> bytes:
     return body
 
 
+def route(url: str, direct: bool) -> tuple[int, tuple[Any, ...], bytes]:
+    """Return family and address to connect to (the environment's proxy, unless ``direct``), and what to send there."""
+    parts = urlsplit(url)
+    proxy = "" if direct or proxy_bypass(parts.hostname or "") else getproxies().get("http", "")
+    there = urlsplit(proxy if "//" in proxy else "//" + proxy) if proxy else parts
+    target = url if proxy else urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    head = (
+        f"GET {target} HTTP/1.1",
+        f"Host: {parts.netloc}",
+        "User-Agent: meshbook",
+        "Accept: */*",
+        "Connection: close",
+    )
+    family, _, _, _, address = socket.getaddrinfo(there.hostname, there.port or 80, type=socket.SOCK_STREAM)[0]
+    return family, address, "\r\n".join((*head, "", "")).encode()
+
+
 class Sender:
-    """Sends on schedule until all is sent and ended, or stdin has ended."""
+    """Sends on schedule until all is sent and ended."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.address = (config["address"][0], int(config["address"][1]))
-        self.request = str(config["request"]).encode()
-        self.gap_s, self.timeout_s = float(config["gap_us"]) / 1e6, float(config["timeout_s"])
-        self.requests = int(config["requests"])
-        self.begin: float = time.monotonic() + float(config["begin"]) - time.time()
+        self.family, self.address, self.request = route(config["url"], config["direct"])
+        self.gap_s: float = config["gap_us"] / 1e6
+        self.timeout_s: float = config["timeout_s"]
+        self.silence_s = config["silence_s"]
+        self.number, self.last = 1, int(config["requests"])
+        self.begin = float("inf")
         self.on_way: dict[int, Transfer] = {}
-        self.number = 1
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
+        self.heard = b""
         self.selector = selectors.DefaultSelector()
         self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
 
     def run(self) -> None:
+        tell({"ready": self.address[0]})
         turn = time.monotonic()
-        while self.on_way or self.number <= self.requests:
+        while self.on_way or self.number <= self.last:
             wait = max(0.0, self._next() - time.monotonic())
             ready = self.selector.select(wait)
             before, turn = turn, time.monotonic()
@@ -120,17 +140,17 @@ class Sender:
                 self._forgive(turn - before)
             for key, _ in ready:
                 if key.data is None:
-                    self._listen()
-                else:
+                    self._hear()
+                elif key.data.number in self.on_way:
                     self._go_on(key.data)
             self._send_what_is_due()
             self._give_up_what_is_late()
 
     def _next(self) -> float:
-        """Return when something is to be done at the latest: a beat, or the end of the oldest request's time."""
+        """Return when something is to be done at the latest: a tick, or the end of the oldest request's time."""
         oldest = next(iter(self.on_way.values()), None)
-        deadline = oldest.deadline if oldest else float("inf")
-        return min(self._due(self.number) if self.number <= self.requests else float("inf"), deadline)
+        due = self._due(self.number) if self.number <= self.last else float("inf")
+        return min(due, oldest.deadline if oldest else due, time.monotonic() + _LONGEST_WAIT_S)
 
     def _due(self, number: int) -> float:
         return self.begin + (number - 1) * self.gap_s
@@ -140,28 +160,39 @@ class Sender:
         for transfer in self.on_way.values():
             transfer.deadline += stood_still_s
 
-    def _listen(self) -> None:
-        if not os.read(sys.stdin.fileno(), _PIECE):
-            self.selector.unregister(sys.stdin.fileno())
-            self.requests = 0
+    def _hear(self) -> None:
+        piece = os.read(sys.stdin.fileno(), _PIECE)
+        if not piece:
+            sys.exit("the caller is gone")
+        signal.alarm(self.silence_s)
+        *lines, self.heard = (self.heard + piece).split(b"\n")
+        for words in map(json.loads, lines):
+            if "clock" in words:
+                tell({"clock": words["clock"], "time": time.time()})
+            elif "first" in words:
+                self.number, self.begin = words["first"], time.monotonic() + words["begin"] - time.time()
+            elif "last" in words:
+                self.last = words["last"]
+                for transfer in [each for each in self.on_way.values() if each.number > self.last]:
+                    self._close(transfer)
 
     def _send_what_is_due(self) -> None:
-        while self.number <= self.requests and self._due(self.number) <= time.monotonic():
+        while self.number <= self.last and self._due(self.number) <= time.monotonic():
             number, self.number = self.number, self.number + 1
-            if self._due(number + 1) <= time.monotonic() or len(self.on_way) >= self.most:
-                tell({"number": number, "dropped": True})
+            if self._due(number + 1) <= time.monotonic():
+                tell({"number": number, "dropped": "the sender was too busy to send it in time"})
+            elif len(self.on_way) >= self.most:
+                tell({"number": number, "dropped": f"{len(self.on_way)} requests were on their way"})
             else:
                 self._send(number)
 
     def _send(self, number: int) -> None:
-        link = socket.socket(socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET)
+        link = socket.socket(self.family)
         link.setblocking(False)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sent, begun = time.time(), time.monotonic()
+        self.on_way[number] = transfer = Transfer(number, link, self.timeout_s)
         code = link.connect_ex(self.address)
-        error_s, deadline = time.monotonic() - begun, begun + self.timeout_s
-        transfer = Transfer(number=number, link=link, sent=sent, begun=begun, error_s=error_s, deadline=deadline)
-        self.on_way[number] = transfer
+        transfer.error_s = time.monotonic() - transfer.begun
         self.selector.register(link, selectors.EVENT_WRITE, transfer)
         if code not in (0, errno.EINPROGRESS):
             self._end(transfer, REFUSED, os.strerror(code))
@@ -171,7 +202,8 @@ class Sender:
             if transfer.connected:
                 self._receive(transfer)
                 return
-            if code := transfer.link.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            code = transfer.link.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
                 self._end(transfer, REFUSED, os.strerror(code))
                 return
             transfer.connected = time.monotonic()
@@ -187,10 +219,12 @@ class Sender:
         transfer.first_byte = transfer.first_byte or time.monotonic()
         transfer.received += piece
         if transfer.whole:
-            self._end(transfer, 0, "")
+            self._end(transfer, 0)
+        elif len(transfer.received) > _LONGEST_ANSWER:
+            self._end(transfer, TOO_LONG, f"the answer is longer than {_LONGEST_ANSWER} bytes")
         elif not piece:
             cut = header(bytes(transfer.received), b"content-length") or not answer(bytes(transfer.received))[0]
-            self._end(transfer, (CUT if transfer.received else NO_ANSWER) if cut else 0, "")
+            self._end(transfer, (CUT if transfer.received else NO_ANSWER) if cut else 0)
 
     def _give_up_what_is_late(self) -> None:
         for transfer in list(self.on_way.values()):
@@ -199,11 +233,9 @@ class Sender:
             what = "no answer" if transfer.connected else "no connection"
             self._end(transfer, TIMEOUT, f"{what} within {self.timeout_s:g} s")
 
-    def _end(self, transfer: Transfer, exit_code: int, said: str) -> None:
+    def _end(self, transfer: Transfer, exit_code: int, said: str = "") -> None:
         ended = time.monotonic()
-        del self.on_way[transfer.number]
-        self.selector.unregister(transfer.link)
-        transfer.link.close()
+        self._close(transfer)
         status, body = answer(bytes(transfer.received)) if transfer.received else (0, b"")
         tell(
             {
@@ -215,16 +247,29 @@ class Sender:
                 "total_s": ended - transfer.begun,
                 "code": status,
                 "exit_code": exit_code,
-                "body": body[:4096].decode("utf-8", "replace"),
+                "body": body[:_BODY_TOLD].decode("utf-8", "replace"),
                 "said": said,
             }
         )
 
+    def _close(self, transfer: Transfer) -> None:
+        del self.on_way[transfer.number]
+        self.selector.unregister(transfer.link)
+        transfer.link.close()
 
-def tell(row: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(row) + "\n")
+
+def tell(words: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(words) + "\n")
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    Sender(json.loads(sys.argv[1])).run()
+def main(config: dict[str, Any]) -> None:
+    """Send as ``config`` says: url, direct, gap_us, timeout_s, requests, silence_s."""
+    # The alarm's default is the end of the process: even one that is stuck in a write does not outlive its caller.
+    signal.alarm(config["silence_s"])
+    try:
+        sender = Sender(config)
+    except OSError as error:
+        tell({"refused": f"cannot find {urlsplit(config['url']).hostname} or its proxy: {error.strerror or error}"})
+        return
+    sender.run()

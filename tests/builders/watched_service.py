@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -18,8 +19,14 @@ PACE = {"rate_per_s": 20.0, "timeout_s": 0.2}
 
 
 @contextmanager
-def service(answers: bool = True) -> Iterator[str]:
-    """A real server on a free loopback port, which answers or is silent for ever; yields its URL."""
+def service(
+    answers: bool = True,
+    *,
+    answer: bytes = HELLO,
+    delay_s: float = 0.0,
+    on_request: Callable[[bytes], object] = lambda _: None,
+) -> Iterator[str]:
+    """A real server on a free loopback port, which answers (one at a time) or is silent for ever; yields its URL."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
 
         def serve() -> None:
@@ -29,8 +36,9 @@ def service(answers: bool = True) -> Iterator[str]:
                 except OSError:
                     return
                 with link:
-                    link.recv(65536)
-                    link.sendall(HELLO)
+                    on_request(link.recv(65536))
+                    time.sleep(delay_s)
+                    link.sendall(answer)
 
         if answers:
             threading.Thread(target=serve, daemon=True).start()
