@@ -192,7 +192,7 @@ def test_a_fleet_without_a_prober_is_an_error_at_once_that_says_where_it_comes_f
 
 
 def test_a_pod_whose_python_cannot_send_is_an_error_that_says_what_it_said() -> None:
-    with pytest.raises(MeshbookError, match="pod: the sender ended: .+"):
+    with pytest.raises(MeshbookError, match=r"pod: the sender ended: .+"):
         probes.watch(fleet(LocalPod("pod", python="/bin/sh")), inside="http://127.0.0.1:1/hello")
 
 

@@ -321,7 +321,7 @@ class Cluster(Api):
         container: str = "",
         timeout_s: float = 60,
     ) -> ExecResult:
-        """Run ``command`` in a pod as ``exec`` does, with ``streams`` at its stdin and stdout; the end of it is kept."""
+        """Run ``command`` in a pod as ``exec`` does, with ``streams`` at its stdin and stdout, and keep their end."""
         execution = Execution(
             self,
             pod=pod,
