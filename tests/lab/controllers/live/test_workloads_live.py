@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from meshbook.lab.client import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     ENDPOINTS,
-    NAMESPACES,
     PODS,
-    REPLICA_SETS,
-    SERVICE_ACCOUNTS,
     SERVICES,
 )
 
@@ -44,19 +39,6 @@ def available(count: int) -> Any:
         return seen and status.get("availableReplicas", 0) == status.get("replicas", 0) == count
 
     return holds
-
-
-async def test_a_deployment_becomes_available_and_scales_to_zero_and_back(living: Any) -> None:
-    await living.apply(DEPLOYMENTS, deployment())
-    await living.until_there(DEPLOYMENTS, "helloworld", available(2))
-    await living.scale(DEPLOYMENTS, "helloworld", 0)
-    await living.until_there(DEPLOYMENTS, "helloworld", available(0))
-    await living.scale(DEPLOYMENTS, "helloworld", 1)
-    await living.until_there(DEPLOYMENTS, "helloworld", available(1))
-    (replica_set,) = await living.all(REPLICA_SETS)
-    (pod,) = [pod for pod in await living.all(PODS) if not pod["metadata"].get("deletionTimestamp")]
-    assert pod["metadata"]["name"].startswith(replica_set["metadata"]["name"] + "-")
-    assert len(pod["metadata"]["name"]) == len(replica_set["metadata"]["name"]) + 6
 
 
 async def test_no_superfluous_pod_is_ever_made(living: Any) -> None:
@@ -92,56 +74,11 @@ def addresses(endpoints: Object) -> list[str]:
     return [one["ip"] for subset in endpoints.get("subsets", []) for one in subset.get("addresses", [])]
 
 
-@pytest.mark.parametrize("policy", ["Background", "Foreground"])
-async def test_deleting_a_deployment_takes_everything_with_it(living: Any, policy: str) -> None:
-    await living.apply(DEPLOYMENTS, deployment())
-    await living.until_there(DEPLOYMENTS, "helloworld", available(2))
-    await remove(living, policy)
-    await living.until_gone(DEPLOYMENTS, "helloworld")
-    if policy == "Foreground":
-        assert await living.all(REPLICA_SETS) == await living.all(PODS) == []
-
-    async def empty() -> bool:
-        return await living.all(PODS) == [] and await living.all(REPLICA_SETS) == []
-
-    await living.until(empty)
-
-
-async def remove(living: Any, policy: str) -> None:
-    options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy}
-    await living.client.request("DELETE", DEPLOYMENTS.path("sample", "helloworld"), options)
-
-
-async def test_orphaned_pods_stay_and_are_adopted_by_the_next_deployment(living: Any) -> None:
-    await living.apply(DEPLOYMENTS, deployment())
-    await living.until_there(DEPLOYMENTS, "helloworld", available(2))
-    before = {pod["metadata"]["uid"] for pod in await living.all(PODS)}
-    await remove(living, "Orphan")
-    await living.until_gone(DEPLOYMENTS, "helloworld")
-    (replica_set,) = await living.all(REPLICA_SETS)
-    assert not replica_set["metadata"].get("ownerReferences")
-    await living.apply(DEPLOYMENTS, deployment())
-    await living.until_there(DEPLOYMENTS, "helloworld", available(2))
-    assert {pod["metadata"]["uid"] for pod in await living.all(PODS)} == before
-
-
 async def test_a_deployment_deleted_and_applied_again_at_once_becomes_available(living: Any) -> None:
     for _ in range(3):
         await living.apply(DEPLOYMENTS, deployment())
         await living.until_there(DEPLOYMENTS, "helloworld", available(2))
-        await remove(living, "Background")
-
-
-async def test_a_namespace_is_furnished_and_goes_with_all_that_is_in_it(living: Any) -> None:
-    root = await living.until_there(CONFIG_MAPS, "kube-root-ca.crt", lambda found: found["data"]["ca.crt"])
-    await living.until_there(SERVICE_ACCOUNTS, "default", bool)
-    assert root["data"]["ca.crt"].startswith("-----BEGIN CERTIFICATE")
-    await living.apply(DEPLOYMENTS, deployment())
-    await living.apply(SERVICES, service())
-    await living.until_there(DEPLOYMENTS, "helloworld", available(2))
-    await living.client.delete(NAMESPACES, "sample")
-    await living.until_gone(NAMESPACES, "sample", "")
-    assert await living.all(PODS) == await living.all(ENDPOINT_SLICES) == []
+        await living.client.delete(DEPLOYMENTS, "helloworld", namespace="sample")
 
 
 async def test_what_users_delete_of_ours_comes_back(living: Any) -> None:
