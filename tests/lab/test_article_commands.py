@@ -101,14 +101,12 @@ class Walk:
             last = self.shell(command, cwd=self.folder).out.strip()
             if re.search(seen, last):
                 return last
-            time.sleep(0.2)
+            time.sleep(0.02)
         raise AssertionError(f"{command}: nothing like {seen!r} in {WAIT_S:g} s; last: {last!r}")
 
     def rolled_out(self, context: str, namespace: str) -> None:
-        names = self.shell(f"kubectl --context={context} -n {namespace} get deploy -o name").lines
-        for name in names:
-            done = self.shell(f"kubectl --context={context} -n {namespace} rollout status {name} --timeout=30s")
-            assert done.code == 0, done
+        done = self.shell(f"kubectl --context={context} -n {namespace} rollout status deployment --timeout=30s")
+        assert done.code == 0, done
 
     def all(self) -> None:
         self.step("sample", "./set_sample.sh")
@@ -155,10 +153,10 @@ class Walk:
 def _lay_out(folder: Path) -> None:
     """Put manifests where the article's commands look for them."""
     here = Path(__file__).with_name("article")
-    for name in ("sleep/sleep.yaml", "helloworld/helloworld.yaml", "helloworld/helloworld-gateway.yaml"):
-        target = folder / SAMPLES / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(here / target.name, target)
+    for name in ("sleep", "helloworld"):
+        (folder / SAMPLES / name).mkdir(parents=True)
+        shutil.copy(here / f"{name}.yaml", folder / SAMPLES / name)
+    shutil.copy(REPOSITORY / "manifests/routing/helloworld-gateway.yaml", folder / SAMPLES / "helloworld")
     no_kustomization = shutil.ignore_patterns("kustomization.yaml")
     gateway = folder / "nifc-istio-ingressgateway"
     shutil.copytree(REPOSITORY / "manifests/gateway", gateway, ignore=no_kustomization)
@@ -200,11 +198,30 @@ def test_the_sample_is_set_with_the_lines_of_a_real_cluster(walk: Walk) -> None:
     assert (walk.shown["sample"].code, walk.shown["sample"].err) == (0, "")
 
 
-@pytest.mark.parametrize("cluster", [1, 2])
-def test_the_loop_in_a_pod_reaches_both_clouds(walk: Walk, cluster: int) -> None:
-    answers = _versions(walk.shown[f"loop {cluster}"])
-    assert answers.total() == 20
-    assert set(answers) == {"v1", "v2"}
+def test_gateways_routing_and_ingress_are_applied_as_folders(walk: Walk) -> None:
+    name = "namespace/nifc-istio-gateway"
+    labelled = [f"{name} created", 'label "istio-injection" not found.', f"{name} labeled"]
+    assert walk.shown["namespace"].lines == labelled * 2
+    kinds = {
+        "horizontalpodautoscaler.autoscaling",
+        "deployment.apps",
+        "poddisruptionbudget.policy",
+        "role.rbac.authorization.k8s.io",
+        "rolebinding.rbac.authorization.k8s.io",
+        "serviceaccount",
+    }
+    made = {f"{kind}/istio-ingressgateway created": 2 for kind in kinds}
+    assert Counter(walk.shown["gateway"].lines) == made
+    routed = [
+        "gateway.networking.istio.io/helloworld-gateway created",
+        "virtualservice.networking.istio.io/helloworld created",
+    ]
+    assert walk.shown["routing"].lines == routed * 2
+    assert walk.shown["multicluster"].lines == [
+        "backendconfig.cloud.google.com/ingress-backendconfig created",
+        "multiclusteringress.networking.gke.io/istio-ingressgateway created",
+        "multiclusterservice.networking.gke.io/istio-ingressgateway created",
+    ]
 
 
 def test_gcloud_asks_for_the_membership_by_number(walk: Walk) -> None:
@@ -215,58 +232,21 @@ def test_gcloud_asks_for_the_membership_by_number(walk: Walk) -> None:
     assert shown.code == 0
 
 
-def test_the_gateway_s_namespace_is_made_and_labelled(walk: Walk) -> None:
-    name = "namespace/nifc-istio-gateway"
-    assert walk.shown["namespace"].lines == [
-        *[f"{name} created", 'label "istio-injection" not found.', f"{name} labeled"] * 2
-    ]
+@pytest.mark.parametrize(("loop", "count"), [("loop 1", 20), ("loop 2", 20), ("outside", 10)])
+def test_pods_of_both_clouds_and_the_outside_reach_both_clouds(walk: Walk, loop: str, count: int) -> None:
+    answers = _versions(walk.shown[loop])
+    assert (answers.total(), set(answers)) == (count, {"v1", "v2"})
 
 
-def test_the_gateway_is_applied_as_a_folder(walk: Walk) -> None:
-    kinds = {
-        "horizontalpodautoscaler.autoscaling",
-        "deployment.apps",
-        "poddisruptionbudget.policy",
-        "role.rbac.authorization.k8s.io",
-        "rolebinding.rbac.authorization.k8s.io",
-        "serviceaccount",
-    }
-    counted = Counter(walk.shown["gateway"].lines)
-    assert counted == {f"{kind}/istio-ingressgateway created": 2 for kind in kinds}
-
-
-def test_routing_and_ingress_are_applied(walk: Walk) -> None:
-    assert walk.shown["routing"].lines == [
-        *[
-            "gateway.networking.istio.io/helloworld-gateway created",
-            "virtualservice.networking.istio.io/helloworld created",
-        ]
-        * 2
-    ]
-    assert walk.shown["multicluster"].lines == [
-        "backendconfig.cloud.google.com/ingress-backendconfig created",
-        "multiclusteringress.networking.gke.io/istio-ingressgateway created",
-        "multiclusterservice.networking.gke.io/istio-ingressgateway created",
-    ]
-
-
-def test_the_vip_is_one_address_on_a_line(walk: Walk) -> None:
+def test_the_vip_is_one_address_on_a_line_and_deployments_have_the_columns_of_kubectl(walk: Walk) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+(:\d+)?\n", walk.shown["vip"].out)
-
-
-def test_the_loop_from_outside_reaches_both_clouds(walk: Walk) -> None:
-    answers = _versions(walk.shown["outside"])
-    assert (answers.total(), set(answers)) == (10, {"v1", "v2"})
-
-
-def test_deployments_are_listed_with_the_columns_of_kubectl(walk: Walk) -> None:
     header, *rows = [line.split() for line in walk.shown["deployments"].lines]
     assert header == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
     assert [row[:4] for row in rows] == [["helloworld-v1", "1/1", "1", "1"], ["sleep", "1/1", "1", "1"]]
     assert all(re.fullmatch(r"\d+[sm]\w*", row[4]) for row in rows)
 
 
-def test_the_other_cloud_answers_while_one_is_away(walk: Walk) -> None:
+def test_the_other_cloud_answers_while_one_is_down(walk: Walk) -> None:
     assert walk.shown["stop"].lines == ["deployment.apps/helloworld-v1 scaled"]
     assert _versions(walk.shown["outside, without v1"]) == {"v2": 10}
     assert walk.shown["back"].lines == ["deployment.apps/helloworld-v1 scaled"]
