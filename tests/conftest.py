@@ -8,12 +8,12 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
 
-from meshbook.clusters import Cluster, Fleet, Object
+from meshbook.clusters import Fleet
 from meshbook.lab import launch
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.loopback import claim_block
@@ -166,70 +166,6 @@ def kubeconfig(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
-
-
-class Hands:
-    """Plays the controllers of one cluster: rolls Deployments out, makes and ends their pods, empties namespaces.
-
-    ``slow_s`` delays what it does; with ``fails`` no pod ever becomes ready.
-    """
-
-    def __init__(self, cluster: Cluster, *, fails: bool = False, slow_s: float = 0.0) -> None:
-        self._cluster, self._fails, self._slow_s = cluster, fails, slow_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name=f"hands of {cluster.name}")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-    def _work(self) -> None:
-        while not self._stop.wait(0.01):
-            for deployment in self._cluster.list("Deployment"):
-                if (deployment.get("status") or {}).get("observedGeneration") != deployment["metadata"]["generation"]:
-                    self._stop.wait(self._slow_s)
-                    self._roll_out(deployment)
-            for namespace in self._cluster.list("Namespace"):
-                if namespace["metadata"].get("deletionTimestamp"):
-                    self._stop.wait(self._slow_s)
-                    path = f"/api/v1/namespaces/{namespace['metadata']['name']}/finalize"
-                    self._cluster.connection.request("PUT", path, body=namespace | {"spec": {"finalizers": []}})
-
-    def _roll_out(self, deployment: Object) -> None:
-        name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
-        wanted = deployment["spec"]["replicas"]
-        template = deployment["spec"]["template"]
-        for number in range(5):
-            pod = f"{name}-{number}"
-            there = self._cluster.find("Pod", pod, namespace)
-            if there and number >= wanted:
-                self._cluster.delete_object("Pod", pod, namespace)
-            elif not there and number < wanted:
-                head = {"name": pod, "namespace": namespace, "labels": template["metadata"]["labels"]}
-                self._cluster.create("Pod", {"metadata": head, "spec": template["spec"]})
-                self._report("Pod", pod, namespace, self._pod_status())
-        ready = 0 if self._fails else wanted
-        status = {"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": ready, "availableReplicas": ready}
-        seen = {"observedGeneration": deployment["metadata"]["generation"]}
-        self._report("Deployment", name, namespace, status | seen)
-
-    def _pod_status(self) -> Object:
-        if self._fails:
-            state = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
-            return {"phase": "Pending", "containerStatuses": [{"name": "app", "state": state, "ready": False}]}
-        return {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-
-    def _report(self, kind: str, name: str, namespace: str, status: Object) -> None:
-        self._cluster.patch(kind, name, {"status": status}, namespace=namespace, subresource="status")
-
-
-@pytest.fixture
-def hands() -> type[Hands]:
-    return Hands
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from controllers import Controllers
 
 from meshbook.clusters import Applied, Cluster, Fleet
 from meshbook.errors import ClusterError, ExecError, GatheredError, UsageError, WaitTimeout
@@ -143,22 +144,22 @@ def test_a_namespace_gets_the_meshs_revision_and_loses_the_old_label(bare_fleet:
     assert [record.outcome for record in again] == ["unchanged", "unchanged"]
 
 
-def test_only_namespaces_of_meshbook_are_deleted(bare_fleet: Fleet, hands: Any) -> None:
+def test_only_namespaces_of_meshbook_are_deleted(bare_fleet: Fleet) -> None:
     cluster = bare_fleet["cluster1"]
     cluster.create("Namespace", {"metadata": {"name": "theirs"}})
     with pytest.raises(UsageError, match=r"cluster1: namespace theirs was not made by meshbook"):
         cluster.delete_namespace("theirs")
     cluster.create_namespace("ours")
-    with hands(cluster):
+    with Controllers(cluster):
         assert cluster.delete_namespace("ours", timeout_s=5).outcome == "deleted"
     assert cluster.delete_namespace("ours").outcome == "not found"
 
 
-def test_a_namespace_that_is_still_going_is_made_anew_when_it_has_gone(bare_fleet: Fleet, hands: Any) -> None:
+def test_a_namespace_that_is_still_going_is_made_anew_when_it_has_gone(bare_fleet: Fleet) -> None:
     cluster = bare_fleet["cluster1"]
     cluster.create_namespace("sample")
     cluster.delete_object("Namespace", "sample")
-    with hands(cluster, slow_s=0.1):
+    with Controllers(cluster, slow_s=0.1):
         assert cluster.create_namespace("sample", timeout_s=5).outcome == "created"
     assert "deletionTimestamp" not in cluster.get("Namespace", "sample")["metadata"]
 
@@ -166,9 +167,9 @@ def test_a_namespace_that_is_still_going_is_made_anew_when_it_has_gone(bare_flee
 # deployments
 
 
-def test_a_rollout_is_waited_for_and_shown_as_kubectl_does(cluster: Cluster, write: Write, hands: Any) -> None:
+def test_a_rollout_is_waited_for_and_shown_as_kubectl_does(cluster: Cluster, write: Write) -> None:
     cluster.apply(write(DEPLOYMENT), "sample")
-    with hands(cluster, slow_s=0.05):
+    with Controllers(cluster, slow_s=0.05):
         (state,) = cluster.wait_for_rollout("sample", timeout_s=5)
     assert str(state) == "cluster1: web 2/2 ready, 2 updated, 2 available"
     assert cluster.deployments("sample") == [state]
@@ -183,12 +184,12 @@ def test_scaling_returns_the_former_count(cluster: Cluster, write: Write) -> Non
         cluster.scale("none", 0, "sample")
 
 
-def test_a_rollout_that_gets_stuck_says_what_its_pods_wait_for(cluster: Cluster, write: Write, hands: Any) -> None:
+def test_a_rollout_that_gets_stuck_says_what_its_pods_wait_for(cluster: Cluster, write: Write) -> None:
     cluster.apply(write(DEPLOYMENT), "sample")
     expected = (
-        r"cluster1: rollout in sample not within 0.5 s[\s\S]*web 0/2 ready[\s\S]*web-0 Pending, container app ErrImag"
+        r"cluster1: rollout in sample not within 0.5 s[\s\S]*web 0/2 ready[\s\S]*web-1 Pending, container app ErrImag"
     )
-    with hands(cluster, fails=True), pytest.raises(WaitTimeout, match=expected):
+    with Controllers(cluster, fails=True), pytest.raises(WaitTimeout, match=expected):
         cluster.wait_for_rollout("sample", timeout_s=0.5)
 
 

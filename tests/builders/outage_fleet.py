@@ -1,15 +1,14 @@
-"""What an outage is about: an application behind a Service, an east-west gateway, and what plays their controllers."""
+"""What an outage is about: an application behind a Service, and an east-west gateway."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
-from meshbook.objects import annotations_of, is_deleting, selector_text
+from meshbook.objects import annotations_of
 
 NAMESPACE, SYSTEM = "sample", "istio-system"
 LABELS = {"app": "web", "version": "v1"}
@@ -54,64 +53,6 @@ def furnish(cluster: Cluster) -> None:
 
 def be_a_lab(cluster: Cluster) -> None:
     cluster.create("Node", {"metadata": {"name": "node-1", "labels": {"meshbook.io/lab": "true"}}})
-
-
-class Controllers(threading.Thread):
-    """Plays the controllers of one cluster: as many ready pods as wanted, and the Services' endpoints."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(name=f"controllers of {cluster.name}")
-        self._cluster = cluster
-        self._stopped = threading.Event()
-        self._made = 0
-
-    def run(self) -> None:
-        while not self._stopped.wait(0.01):
-            for found in self._cluster.list("Deployment"):
-                self._roll_out(found)
-            for found in self._cluster.list("Service", NAMESPACE):
-                self._fill(found)
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join(10)
-
-    def _roll_out(self, found: Json) -> None:
-        metadata, spec = found["metadata"], found["spec"]
-        pods = self._pods(metadata["namespace"], spec["selector"])
-        for pod in pods[spec["replicas"] :]:
-            self._cluster.delete_object("Pod", pod["metadata"]["name"], metadata["namespace"])
-        for _ in range(spec["replicas"] - len(pods)):
-            self._made += 1
-            head = {"name": f"{metadata['name']}-{self._made}", "namespace": metadata["namespace"]}
-            head["labels"] = spec["template"]["metadata"]["labels"]
-            self._cluster.create("Pod", {"metadata": head, "spec": spec["template"]["spec"]})
-            ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-            self._report("Pod", head["name"], head["namespace"], ready)
-        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-        status = {**dict.fromkeys(counts, spec["replicas"]), "observedGeneration": metadata["generation"]}
-        if (found.get("status") or {}) != status:
-            self._report("Deployment", metadata["name"], metadata["namespace"], status)
-
-    def _fill(self, found: Json) -> None:
-        name, selector = found["metadata"]["name"], found["spec"].get("selector")
-        pods = self._pods(NAMESPACE, {"matchLabels": selector}) if selector else []
-        endpoints = [{"addresses": [f"10.0.0.{n}"], "conditions": {"ready": True}} for n, _ in enumerate(pods, 1)]
-        head = {"name": f"{name}-1", "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": name}}
-        piece = self._cluster.find("EndpointSlice", head["name"], NAMESPACE)
-        if piece is None:
-            body = {"metadata": head, "addressType": "IPv4", "endpoints": endpoints, "ports": []}
-            self._cluster.create("EndpointSlice", body)
-        elif len(piece.get("endpoints") or []) != len(endpoints):
-            self._cluster.patch("EndpointSlice", head["name"], {"endpoints": endpoints}, namespace=NAMESPACE)
-
-    def _pods(self, namespace: str, selector: Json) -> list[Json]:
-        return [
-            pod for pod in self._cluster.list("Pod", namespace, labels=selector_text(selector)) if not is_deleting(pod)
-        ]
-
-    def _report(self, kind: str, name: str, namespace: str, status: Json) -> None:
-        self._cluster.patch(kind, name, {"status": status}, namespace=namespace, subresource="status")
 
 
 def intent(fleet: Fleet, mode: str = "scale-to-zero", **more: Any) -> outage.Intent:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
-from outage_fleet import NAMESPACE, Controllers, be_a_lab, endpoints, eventually, furnish
+from controllers import Controllers
+from outage_fleet import NAMESPACE, be_a_lab, endpoints, eventually, furnish
 
 from meshbook.clusters import Cluster, Fleet
 
@@ -13,15 +15,13 @@ from meshbook.clusters import Cluster, Fleet
 @pytest.fixture
 def served(bare_fleet: Fleet) -> Iterator[Fleet]:
     """Web and an east-west gateway on both clusters, with controllers. Nothing says that this is a lab."""
-    controllers = [Controllers(cluster) for cluster in bare_fleet]
-    for cluster, controller in zip(bare_fleet, controllers, strict=True):
-        furnish(cluster)
-        controller.start()
-    bare_fleet.wait_for_rollout(NAMESPACE, timeout_s=10)
-    eventually(lambda: all(endpoints(cluster) == 2 for cluster in bare_fleet))
-    yield bare_fleet
-    for controller in controllers:
-        controller.stop()
+    with ExitStack() as stack:
+        for cluster in bare_fleet:
+            furnish(cluster)
+            stack.enter_context(Controllers(cluster))
+        bare_fleet.wait_for_rollout(NAMESPACE, timeout_s=10)
+        eventually(lambda: all(endpoints(cluster) == 2 for cluster in bare_fleet))
+        yield bare_fleet
 
 
 @pytest.fixture
