@@ -44,18 +44,8 @@ _SHAPES = (r"\d{3}", r"\d{1,3}", r"\d+\.\d{6}", r"\d+\.\d{6}", r"\d+\.\d{6}", r"
 _VALUES = re.compile("".join(rf"({shape})\|" for shape in _SHAPES) + "(.*)")
 _FORMAT = "%{stderr}\\n%{url}|" + "".join(f"%{{{name}}}|" for name in _FIELDS) + "%{errormsg}|%{url}\\n"
 _ANSWER = re.compile(r"Hello version: (\S+), instance: (\S+)")
-_NAMES = {
-    5: "dns",
-    6: "dns",
-    7: "refused",
-    18: "cut",
-    28: "timeout",
-    35: "tls",
-    52: "no_answer",
-    55: "reset",
-    56: "reset",
-}
-_NAMES |= {60: "tls"}
+_NAMES = {5: "dns", 6: "dns", 7: "refused", 18: "cut", 28: "timeout", 35: "tls", 52: "no_answer", 55: "reset"}
+_NAMES |= {56: "reset", 60: "tls"}
 _DETAIL_LENGTH = 200
 _DAMAGED: dict[str, object] = {"error": tables.GARBLED, "detail": "the probe's record of this transfer is damaged"}
 
@@ -119,25 +109,14 @@ def parse(
     Records that never came become rows marked ``lost``, damaged ones ``garbled``; ``note`` (what the exec said, say) or
     the text's last line becomes their detail.
     """
-    fixed = {"source": source, "path": path}
-    return tables.from_rows(({**fixed, **row} for row in rows(text, ask, arrivals, note)), tables.ANSWERS)
-
-
-def rows(text: str, ask: Ask, arrivals: Sequence[float] = (), note: str = "") -> list[dict[str, object]]:
-    """Return what ``parse`` reads as plain rows without source and path, as many as ``ask`` asks for."""
-    found = records(text, ask, arrivals)
-    _in_order(found, ask)
-    lost = {"error": tables.LOST, "detail": one_line(note) or last_words(text, ask)}
-    return [{"url": ask.url, "seq": seq, **found.get(seq, lost)} for seq in ask.numbers]
-
-
-def records(text: str, ask: Ask, arrivals: Sequence[float] = ()) -> dict[int, dict[str, object]]:
-    """Return the rows that ``text`` holds by their number; ``time`` is arrival minus total time, a Unix time."""
     found: dict[int, dict[str, object]] = {}
     for seq, row in _records(text, ask, arrivals):
         if found.get(seq, _DAMAGED)["error"] == tables.GARBLED:
             found[seq] = row
-    return found
+    _in_order(found, ask)
+    lost = {"error": tables.LOST, "detail": one_line(note) or _last_words(text, ask)}
+    fixed = {"source": source, "path": path, "url": ask.url}
+    return tables.from_rows(({**fixed, "seq": seq, **found.get(seq, lost)} for seq in ask.numbers), tables.ANSWERS)
 
 
 def _records(text: str, ask: Ask, arrivals: Sequence[float]) -> Iterator[tuple[int, dict[str, object]]]:
@@ -167,59 +146,63 @@ def _in_order(found: dict[int, dict[str, object]], ask: Ask) -> None:
 
 
 def _row(values: re.Match[str], body: str) -> dict[str, object]:
-    connect, first_byte, total = (round(float(values[n]) * 1000, 3) for n in (3, 4, 5))
+    connect_s, first_s, total_s = map(float, values.group(3, 4, 5))
     size, came = int(values[6]), body.encode()
-    ended = Ended(code=int(values[1]), exit_code=int(values[2]), body=came[-size:] if size else b"", said=values[8])
-    return {
-        **ended.row(whole=size <= len(came)),
-        "time_connect_ms": connect or None,
-        "time_starttransfer_ms": first_byte or None,
-        "time_total_ms": total,
-        "remote_ip": values[7],
-    }
+    ended = Ended(
+        code=int(values[1]),
+        exit_code=int(values[2]),
+        connect_s=connect_s,
+        first_s=first_s,
+        total_s=total_s,
+        body=came[-size:].decode("utf-8", "replace") if size else "",
+        said=values[8],
+        remote_ip=values[7],
+    )
+    return ended.row(whole=size <= len(came))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
-    """How one request ended, whoever sent it: HTTP status (0: none), curl's exit code, body, and what curl said."""
+    """How one request ended, whoever sent it: HTTP status (0: none), curl's exit code, lengths (0: not reached)."""
 
     code: int
     exit_code: int
-    body: bytes
-    said: str = ""
+    connect_s: float
+    first_s: float
+    total_s: float
+    body: str
+    said: str
+    remote_ip: str
 
     def row(self, *, whole: bool = True) -> dict[str, object]:
         """Return the columns that tell of the answer; ``whole`` says that no byte of the body was lost on its way."""
-        text = self.body.decode("utf-8", "replace")
-        answer = _ANSWER.fullmatch(text.strip()) if whole else None
-        error = _error(self.code, self.exit_code, answered=answer is not None, whole=whole)
+        answer = _ANSWER.fullmatch(self.body.strip()) if whole else None
+        if self.exit_code:
+            error = _NAMES.get(self.exit_code, f"curl_{self.exit_code}")
+        elif self.code != 200:
+            error = f"http_{self.code}"
+        else:
+            error = "" if answer else "unexpected" if whole else tables.GARBLED
         version, instance = answer.groups() if answer and not error else ("", "")
         return {
             "version": version,
             "instance": instance,
             "code": self.code or None,
             "exit_code": self.exit_code,
+            "time_connect_ms": round(self.connect_s * 1000, 3) or None,
+            "time_starttransfer_ms": round(self.first_s * 1000, 3) or None,
+            "time_total_ms": round(self.total_s * 1000, 3),
+            "remote_ip": self.remote_ip,
             "error": error,
-            "detail": one_line(self.said or (text if error else "")),
+            "detail": one_line(self.said or (self.body if error else "")),
         }
-
-
-def _error(code: int, exit_code: int, *, answered: bool, whole: bool) -> str:
-    """Return the kind of error, empty for none. A body shorter than curl says was damaged on its way here."""
-    if exit_code:
-        return _NAMES.get(exit_code, f"curl_{exit_code}")
-    if code != 200:
-        return f"http_{code}"
-    if answered:
-        return ""
-    return "unexpected" if whole else tables.GARBLED
 
 
 def one_line(text: str) -> str:
     return " ".join(text.split())[:_DETAIL_LENGTH]
 
 
-def last_words(text: str, ask: Ask) -> str:
+def _last_words(text: str, ask: Ask) -> str:
     """Return what came last and is neither record nor answer, such as ``sh: curl: not found``."""
     lines = [line for line in text.splitlines() if line.strip() and ask.nonce not in line and not _ANSWER.search(line)]
     return one_line(lines[-1]) if lines else "no record of this transfer came back"

@@ -84,18 +84,12 @@ class Schedule:
 
 
 class Told(NamedTuple):
-    """What the sender told of one request: Unix time of its sending by the sender's clock, lengths in seconds."""
+    """What the sender told of one request: between ``sent`` and ``error_s`` later it left, by the sender's clock."""
 
     number: int
     sent: float
     error_s: float
-    connect_s: float
-    first_s: float
-    total_s: float
-    code: int
-    exit_code: int
-    body: str
-    said: str
+    ended: Ended
 
 
 @dataclass(kw_only=True)
@@ -106,6 +100,8 @@ class Session:
     first: int | None = None
     """The number from which it sends; None until it was told."""
     exchanges: list[Exchange] = field(default_factory=list)
+    ended: str = ""
+    """Why it ended before its time, if it did."""
     last_words: str = ""
     """What came last that is no word of the sender, such as an error of Python's."""
     _address: str = ""
@@ -142,8 +138,9 @@ class Session:
         try:
             words: dict[str, Any] = json.loads(line)
             if "sent" in words:
-                words["body"] = sys.intern(words["body"])
-                self._told.append(Told(**words))
+                number, sent, error_s = (words.pop(name) for name in ("number", "sent", "error_s"))
+                words |= {"body": sys.intern(words["body"]), "remote_ip": self._address if words["connect_s"] else ""}
+                self._told.append(Told(number, sent, error_s, Ended(**words)))
             elif "dropped" in words:
                 self._dropped[words["number"]] = words["dropped"]
             elif "clock" in words and self._asked is not None:
@@ -209,14 +206,9 @@ class Session:
         return found | {told.number: self._row(told, clock) for told in list(self._told)}
 
     def _row(self, told: Told, clock: Clock) -> Row:
-        ended = Ended(code=told.code, exit_code=told.exit_code, body=told.body.encode(), said=told.said)
         sent = clock.here(told.sent) + told.error_s / 2
         return {
-            **ended.row(),
-            "time_connect_ms": round(told.connect_s * 1000, 3) or None,
-            "time_starttransfer_ms": round(told.first_s * 1000, 3) or None,
-            "time_total_ms": round(told.total_s * 1000, 3),
-            "remote_ip": self._address if told.connect_s else "",
+            **told.ended.row(),
             "time": datetime.fromtimestamp(sent, UTC),
             "late_ms": round((sent - self.schedule.due(told.number)) * 1000, 3),
             "time_error_ms": round(told.error_s * 500, 3),
@@ -242,42 +234,41 @@ class Stream:
     """Set once a sender waits for the word to send and its clock is known."""
     broken: MeshbookError | None = None
     """Why the last sender could not start, or was lost."""
-    _sessions: list[tuple[Session, str]] = field(default_factory=list)
-    """Each with why it ended, empty until it has."""
+    _sessions: list[Session] = field(default_factory=list)
 
     def run(self) -> None:
         """Send until the schedule is over; called in a thread of its own."""
         while time.time() < self.schedule.over:
             session = Session(stream=self)
-            self._sessions.append((session, ""))
+            self._sessions.append(session)
             try:
-                why = self.talk(session)
-                if not why:
+                session.ended = self.talk(session)
+                if not session.ended:
                     return
-                self.broken = ExecError(f"{self.source}: the sender ended: {why}")
+                self.broken = ExecError(f"{self.source}: the sender ended: {session.ended}")
             except MeshbookError as error:
-                why, self.broken = error.message, error
-            self._sessions[-1] = (session, why)
+                session.ended, self.broken = error.message, error
             if time.time() < self.schedule.over:
                 time.sleep(_AGAIN_S)
 
     @property
     def clock(self) -> Clock | None:
         """How far the source's clock is off; None where it is this machine's."""
-        return next((session.clock for session, _ in reversed(list(self._sessions)) if session.clock), None)
+        return next((session.clock for session in reversed(list(self._sessions)) if session.clock), None)
 
     def rows(self) -> dict[int, Row]:
         """Return the requests known to have ended, or not to have been sent, by their number."""
         found: dict[int, Row] = {}
-        for session, _ in list(self._sessions):
+        for session in list(self._sessions):
             found |= session.rows()
         return found
 
     def why_lost(self, number: int) -> str:
         """Return what the session that should have sent request ``number`` said of its end."""
-        sent = [(one, why) for one, why in list(self._sessions) if one.first is not None and one.first <= number]
-        for session, why in (sent or self._sessions)[-1:]:
-            return why or session.last_words or "it was not sent, or had not ended when the watch did"
+        sessions = list(self._sessions)
+        sent = [session for session in sessions if session.first is not None and session.first <= number]
+        for session in (sent or sessions)[-1:]:
+            return session.ended or session.last_words or "it was not sent, or had not ended when the watch did"
         return "no sender was started"
 
 
