@@ -197,8 +197,8 @@ def test_a_pod_whose_python_cannot_send_is_an_error_that_says_what_it_said() -> 
 
 
 @contextmanager
-def alone(url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a sender as by exec, which then sends to ``url`` 1000 times a second."""
+def alone(url: str, files: int = 256) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a sender as by exec, which may open so many files, and then sends to ``url`` 1000 times a second."""
     config = {
         "url": url,
         "direct": True,
@@ -209,6 +209,7 @@ def alone(url: str) -> Iterator[subprocess.Popen[bytes]]:
     }
     program = SENDER.read_text() + f"\nmain(json.loads({json.dumps(config)!r}))\n"
     argv = [sys.executable, "-I", "-S", "-u", "-c", f"import sys; exec(sys.stdin.read({len(program)}))"]
+    argv = ["/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *argv]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -216,10 +217,16 @@ def alone(url: str) -> Iterator[subprocess.Popen[bytes]]:
             process.stdin.write(program.encode())
             assert b"ready" in process.stdout.readline()
             process.stdin.write(json.dumps({"first": 1, "begin": time.time()}).encode() + b"\n")
-            assert b"Hello version" in process.stdout.readline()
             yield process
         finally:
             process.kill()
+
+
+def test_what_is_on_its_way_at_once_has_a_bound() -> None:
+    with service(answers=False) as url, alone(url, files=40) as process:
+        assert process.stdout is not None
+        told = [json.loads(process.stdout.readline()) for _ in range(50)]
+    assert {row["dropped"] for row in told if "dropped" in row} == {"8 requests were on their way"}
 
 
 def test_nothing_goes_on_when_the_caller_has_died() -> None:

@@ -105,6 +105,6 @@ def test_clocks_are_told_for_each_pod_and_carried_in_its_rows() -> None:
     (clock,) = watch.clocks.to_dict("records")
     assert (clock["source"], clock["exchanges"] >= 8) == ("pod", True)
     assert clock["bound_ms"] < 50
-    for source, bound_ms in (("pod", clock["bound_ms"]), ("outside", 0)):
+    for source, bound_ms in (("pod", clock["bound_ms"]), (probes.OUTSIDE, 0)):
         assert (rows_of(watch.frame, source)["clock_error_ms"].dropna() == bound_ms).all()
     assert watch.frame["time"].dropna().between(datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC)).all()
