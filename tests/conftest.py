@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
+from api_servers import api_servers
 
 from meshbook.clusters import Fleet
 from meshbook.lab import launch
-from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.loopback import claim_block
-from meshbook.lab.pki import Authority, fleet_kubeconfig
 from meshbook.lab.topology import two_clouds
 from meshbook.settings import Patience
 
@@ -180,19 +179,11 @@ def bare_fleet(background: Background, tmp_path: Path) -> Iterator[Fleet]:
     """Two of the lab's API servers over TLS with nothing behind them: no controller, no node."""
     block, claim = claim_block()
     topology = two_clouds(tmp_path, block)
-    authority = Authority(topology.pki)
-    tokens = {cluster.name: f"token-of-{cluster.name}" for cluster in topology.clusters}
-    servers = []
-    for cluster in topology.clusters:
-        tls = authority.server_context(cluster.name, [cluster.api_address])
-        servers.append(ApiServer(cluster, tls, {tokens[cluster.name]: User(name="admin")}))
-    for server in servers:
-        background.run(server.start())
-    topology.kubeconfig.write_text(fleet_kubeconfig(topology, authority.root_pem, tokens))
+    servers = api_servers(topology)
+    background.run(servers.__aenter__())
     patience = Patience(poll_s=0.01, slowest_poll_s=0.05, pause_s=0.01, absent_s=0.2, lease_s=1)
     fleet = Fleet.connect([], topology.kubeconfig, patience=patience)
     yield fleet
     fleet.close()
-    for server in servers:
-        background.run(server.stop())
+    background.run(servers.__aexit__(None, None, None))
     claim.close()

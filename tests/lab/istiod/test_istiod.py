@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_servers import api_servers
 
 from meshbook.lab import client as api
-from meshbook.lab import pki, prerequisites
-from meshbook.lab.apiserver import ApiServer, User
+from meshbook.lab import prerequisites
 from meshbook.lab.client import ApiError, Client
 from meshbook.lab.istiod import Debounce, Istiod, deliver
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import LabTopology, two_clouds
 
-TOKENS = {"cluster1": "one", "cluster2": "two"}
 OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
 BOUND_S = 10.0
 
@@ -29,20 +28,15 @@ BOUND_S = 10.0
 class ControlPlanes:
     """Two API servers with istiod on the first, and the objects that controllers and kubelet would make."""
 
-    def __init__(self, topology: LabTopology, authority: Authority) -> None:
+    authority: Authority
+
+    def __init__(self, topology: LabTopology) -> None:
         self.topology = topology
-        self.authority = authority
         self.clients: dict[str, Client] = {}
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
-        text = pki.fleet_kubeconfig(self.topology, self.authority.root_pem, TOKENS)
-        pki.write_private(self.topology.kubeconfig, text)
+        self.authority = await stack.enter_async_context(api_servers(self.topology))
         for cluster in self.topology.clusters:
-            tls = self.authority.server_context(f"{cluster.name}-apiserver", [cluster.api_address])
-            user = User(name="admin", groups=("system:masters",))
-            server = ApiServer(cluster, tls, {TOKENS[cluster.name]: user})
-            await server.start()
-            stack.push_async_callback(server.stop)
             client = await Client.connect(self.topology.kubeconfig, cluster.name)
             self.clients[cluster.name] = client
             stack.push_async_callback(client.close)
@@ -57,7 +51,8 @@ class ControlPlanes:
         stack.push_async_callback(_cancel, running)
 
     async def add_remote_secret(self) -> None:
-        objects = prerequisites.of_cluster(self.topology, self.topology.clusters[0], self.authority.root_pem, TOKENS)
+        tokens = {name: f"token-of-{name}" for name in self.clients}
+        objects = prerequisites.of_cluster(self.topology, self.topology.clusters[0], self.authority.root_pem, tokens)
         for obj in objects:
             if obj["kind"] == "Secret":
                 await self.clients["cluster1"].create(api.SECRETS, obj)
@@ -130,7 +125,7 @@ async def planes(tmp_path: Path) -> AsyncIterator[ControlPlanes]:
     topology.root.mkdir()
     with claim:
         async with contextlib.AsyncExitStack() as stack:
-            started = ControlPlanes(topology, Authority(topology.pki))
+            started = ControlPlanes(topology)
             await started.start(stack)
             yield started
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_servers import api_servers
 
-from meshbook.lab import pki
-from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Informer, Resource
 from meshbook.lab.controllers import Manager
 from meshbook.lab.loopback import claim_block, lowest_port
-from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 
 Object = dict[str, Any]
@@ -130,22 +128,17 @@ class Living:
 async def living(tmp_path: Path) -> AsyncIterator[Living]:
     block, claim = claim_block()
     topology = two_clouds(tmp_path, block, lowest_port(block))
-    authority, cluster = Authority(topology.pki), topology.cluster("cluster2")
-    tokens = {each.name: "token" for each in topology.clusters}
-    pki.write_private(topology.kubeconfig, pki.fleet_kubeconfig(topology, authority.root_pem, tokens))
-    tls = authority.server_context("apiserver", [cluster.api_address])
-    server = ApiServer(cluster, tls, {"token": User(name="admin", groups=("system:masters",))})
-    await server.start()
-    client = await Client.connect(topology.kubeconfig, cluster.name)
-    living = Living(topology, cluster, client)
-    parts = (Manager(topology, cluster, client).run(), living.kubelet.run())
-    tasks = [asyncio.create_task(part) for part in parts]
-    await living.apply(NAMESPACES, {"metadata": {"name": NAMESPACE}})
-    yield living
-    for task in tasks:
-        assert not task.done(), task.exception()
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await client.close()
-    await server.stop()
-    claim.close()
+    cluster = topology.cluster("cluster2")
+    with claim:
+        async with api_servers(topology):
+            client = await Client.connect(topology.kubeconfig, cluster.name)
+            living = Living(topology, cluster, client)
+            parts = (Manager(topology, cluster, client).run(), living.kubelet.run())
+            tasks = [asyncio.create_task(part) for part in parts]
+            await living.apply(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+            yield living
+            for task in tasks:
+                assert not task.done(), task.exception()
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await client.close()
