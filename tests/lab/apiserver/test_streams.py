@@ -95,21 +95,16 @@ async def _exec(core: Any, *command: str, stdin: str = "", pod: str = "one") -> 
     return await asyncio.wait_for(asyncio.to_thread(run), 10)
 
 
-async def test_the_python_client_sees_output_and_exit_code(kubelet: FakeKubelet, core: Any) -> None:
+async def test_the_python_client_sees_output_and_exit_code_and_its_input_arrives(
+    kubelet: FakeKubelet, core: Any
+) -> None:
     out, code = await _exec(core, "curl", "-sS", "http://x?a=b&c")
     assert out == "ran curl -sS http://x?a=b&c é\n" * 1000
     assert code == 3
-
-
-async def test_standard_input_arrives(kubelet: FakeKubelet, core: Any) -> None:
+    assert kubelet.asked[0].path == "/exec/default/one/app"
+    assert kubelet.asked[0].query.getall("command") == ["curl", "-sS", "http://x?a=b&c"]
+    assert kubelet.asked[0].query["output"] == "1"
     assert await _exec(core, "cat", stdin="hello\n") == ("hello\n", 3)
-
-
-async def test_the_kubelet_is_asked_in_its_own_words(kubelet: FakeKubelet, core: Any) -> None:
-    await _exec(core, "true")
-    asked = kubelet.asked[0]
-    assert asked.path == "/exec/default/one/app"
-    assert dict(asked.query) == {"command": "true", "output": "1"}
 
 
 @pytest.mark.parametrize("protocol", ["v5.channel.k8s.io", "v4.channel.k8s.io"])
@@ -150,15 +145,15 @@ async def test_exec_that_cannot_start_is_refused(api: Any, kubelet: FakeKubelet)
     two = [{"name": name, "image": "x:1"} for name in ("a", "b")]
     await api.made(api.PODS, api.pod("two", nodeName="node-1", containers=two))
     wrong = {
-        "idle/exec?command=x": (400, "does not have a host assigned"),
-        "absent/exec?command=x": (404, 'pods "absent" not found'),
-        "one/exec?command=x&container=none": (400, "container none is not valid for pod one"),
-        "one/exec": (400, "at least 1 command"),
-        "two/exec?command=x": (400, "choose one of: [a b]"),
-        "refused/exec?command=x": (404, ""),
+        "idle/exec?command=x": 400,
+        "absent/exec?command=x": 404,
+        "one/exec?command=x&container=none": 400,
+        "one/exec": 400,
+        "two/exec?command=x": 400,
+        "refused/exec?command=x": 404,
     }
     headers = {"Authorization": f"Bearer {api.token}"}
-    for path, (code, _gist) in wrong.items():
+    for path, code in wrong.items():
         with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
             await api.session.ws_connect(f"{api.PODS}/{path}", protocols=("v4.channel.k8s.io",), headers=headers)
         assert refusal.value.status == code, path

@@ -50,11 +50,6 @@ def test_two_gateway_addresses_share_the_weight(world: Any) -> None:
     assert [weight for _, _, weight, _ in seen(world)] == [2, 1, 1]
 
 
-def test_pods_that_are_not_ready_are_left_out(world: Any) -> None:
-    world.unready = {"helloworld-v2"}
-    assert ports(world) == [15006]
-
-
 def test_a_network_without_gateway_address_cannot_be_reached(world: Any) -> None:
     world.services["cluster2"]["istio-system", "eastwest"]["status"] = {}
     assert ports(world) == [15006]
