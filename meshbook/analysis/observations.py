@@ -1,14 +1,15 @@
 """What was seen of a cluster, moment by moment, and between which two moments it changed. Pure.
 
-A list proves how things were at some moment after it was asked for; an event of a watch proves that they are so by now.
-So a change lies between the asking of the last list that still showed the old state, and the first sight of the new.
+A list proves how things were at some moment between asking and answer. So a change lies between the asking of the last
+list that still showed the old state, and the answer to the first one that showed the new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Literal
 
 from meshbook.objects import Object, is_deleting, is_ready
@@ -28,9 +29,8 @@ class Observation:
     subject: Subject
     state: tuple[str, ...]
     """What it was like: names of ready endpoints; ``name: ready`` of pods."""
+    asked: datetime
     answered: datetime
-    asked: datetime | None = None
-    """When it was asked for; None for a watch's news."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,6 @@ class Change:
     after: tuple[str, ...]
     not_before: datetime
     not_after: datetime
-    seen_by: Literal["watch", "list"]
 
 
 def ready_endpoints(slices: Iterable[Object]) -> tuple[str, ...]:
@@ -76,25 +75,15 @@ def changes(observations: Iterable[Observation]) -> list[Change]:
 
 
 def _of_one(observations: Sequence[Observation]) -> list[Change]:
-    found: list[Change] = []
-    first = observations[0]
-    state, proven, news_at = first.state, first.asked or first.answered, first.answered
-    for one in observations[1:]:
-        if one.state == state:
-            proven = max(proven, one.asked or proven)
-        elif one.asked is not None and one.asked < news_at:  # the answer to a question that was older than the news
-            if found and found[-1].before == one.state and one.asked > found[-1].not_before:
-                found[-1] = replace(found[-1], not_before=one.asked)
-        else:
-            change = Change(
-                context=one.context,
-                subject=one.subject,
-                before=state,
-                after=one.state,
-                not_before=proven,
-                not_after=one.answered,
-                seen_by="list" if one.asked else "watch",
-            )
-            found.append(change)
-            state, news_at, proven = one.state, one.answered, max(proven, one.asked or proven)
-    return found
+    return [
+        Change(
+            context=one.context,
+            subject=one.subject,
+            before=last.state,
+            after=one.state,
+            not_before=last.asked,
+            not_after=one.answered,
+        )
+        for last, one in pairwise(observations)
+        if one.state != last.state
+    ]

@@ -1,14 +1,14 @@
 """One cluster with kubectl's verbs, and the records that they return. Each method is one sentence of the runbook.
 
-Single objects are got, listed, patched and waited for by the inherited ``Api``; how a command's output or a watch is
-read is in ``streams``. Several clusters at once are a ``Fleet``.
+Single objects are got, listed, patched and waited for by the inherited ``Api``; how a command's output is read
+is in ``streams``. Several clusters at once are a ``Fleet``.
 """
 
 from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -336,13 +336,6 @@ class Cluster(Api):
     def list_once(self, scope: Scope, timeout_s: float) -> Object:
         """Return a List object in one page and one try, so that its times mean something."""
         return streams.list_once(self, scope, timeout_s)
-
-    def watch(self, scope: Scope, resource_version: str, length_s: int) -> Iterator[Object]:
-        """Yield the watch events (``type``, ``object``) after ``resource_version`` for ``length_s``.
-
-        ClusterError when it breaks, with code 410 when the API server has forgotten that version: list again.
-        """
-        return streams.watch(self, scope, resource_version, length_s)
 
     def logs(self, pod: str, namespace: str, *, container: str, since: datetime | None = None) -> str:
         """Return what a container has written (since a moment, where given), as ``kubectl logs`` does."""

@@ -1,7 +1,7 @@
-"""Answers that are read as they come: a command in a pod, objects while they change, what containers have written.
+"""Answers that are read as they come: a command in a pod, one list of objects, what containers have written.
 
-One exec, one list or one watch is one request, sent once and never repeated, so that its times mean something; whoever
-watches for long asks again. Requests that must succeed are in ``api``.
+Each is one request, sent once and never repeated, so that its times mean something; whoever observes for long asks
+again. Requests that must succeed are in ``api``.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ _LOOK_S = 0.25
 _KEPT = 1 << 16
 _CLOSING_S = 2.0
 """Seconds that a server may take to close after it has told the exit code."""
-_SLACK_S = 2.0
-"""Seconds that a watch may stay silent beyond the end that it was given."""
 
 
 class ExecStreams(Protocol):
@@ -210,26 +208,6 @@ def list_once(api: Api, scope: Scope, timeout_s: float) -> Object:
     path = api.resource(scope.kind).path(scope.namespace)
     response = api.connection.open_stream(path, query=scope.query(), silence_s=timeout_s)
     return api.connection.decoded(b"".join(_chunks(api, response)))
-
-
-def watch(api: Api, scope: Scope, resource_version: str, length_s: int) -> Iterator[Object]:
-    """Yield the events of one watch, as the API tells them; one that breaks is a ClusterError."""
-    start = {"watch": "true", "resourceVersion": resource_version, "allowWatchBookmarks": "true"}
-    response = api.connection.open_stream(
-        api.resource(scope.kind).path(scope.namespace),
-        query=scope.query(**start, timeoutSeconds=length_s),
-        silence_s=length_s + _SLACK_S,
-    )
-    rest = b""
-    for chunk in _chunks(api, response):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in filter(None, lines):
-            event = api.connection.decoded(line)
-            if event["type"] == "ERROR":
-                status = event["object"]
-                code, reason = int(status.get("code", 0)), str(status.get("reason", ""))
-                raise ClusterError(f"{api.name}: {status.get('message')}", code=code, reason=reason)
-            yield event
 
 
 def logs(api: Api, pod: str, namespace: str, container: str, since: datetime | None, silence_s: float = 10.0) -> str:
