@@ -202,7 +202,7 @@ def alone(url: str, files: int = 256) -> Iterator[subprocess.Popen[bytes]]:
     config = {
         "url": url,
         "direct": True,
-        "gap_us": 1000,
+        "gap_s": 0.001,
         "timeout_s": 0.2,
         "requests": 10_000,
         "silence_s": SILENCE_S,

@@ -131,8 +131,7 @@ def watch(
         raise UsageError(f"a watch sends more than 0 and at most {HIGHEST_RATE:g} requests per s, not {rate_per_s:g}")
     if not 0 < timeout_s <= 60:
         raise UsageError(f"a request gets more than 0 and at most 60 s, not {timeout_s:g}")
-    gap_us = round(1e6 / rate_per_s)
-    schedule = Schedule(gap_us=gap_us, timeout_s=timeout_s, requests=math.ceil(LONGEST_S * 1e6 / gap_us))
+    schedule = Schedule(gap_s=1 / rate_per_s, timeout_s=timeout_s, requests=math.ceil(LONGEST_S * rate_per_s))
     streams: list[Stream] = []
     if outside:
         here = Stream(schedule=schedule, source=OUTSIDE, path=VIP, url=_plain(outside), talk=talk_here)

@@ -118,7 +118,7 @@ class Sender:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.family, self.address, self.request = route(config["url"], config["direct"])
-        self.gap_s: float = config["gap_us"] / 1e6
+        self.gap_s: float = config["gap_s"]
         self.timeout_s: float = config["timeout_s"]
         self.silence_s = config["silence_s"]
         self.number, self.last = 1, int(config["requests"])
@@ -264,7 +264,7 @@ def tell(words: dict[str, object]) -> None:
 
 
 def main(config: dict[str, Any]) -> None:
-    """Send as ``config`` says: url, direct, gap_us, timeout_s, requests, silence_s."""
+    """Send as ``config`` says: url, direct, gap_s, timeout_s, requests, silence_s."""
     # The alarm's default is the end of the process: even one that is stuck in a write does not outlive its caller.
     signal.alarm(config["silence_s"])
     try:

@@ -56,17 +56,13 @@ Row = dict[str, object]
 class Schedule:
     """When all sources send: request n at ``begin + (n - 1) * gap_s``, each with ``timeout_s`` to end."""
 
-    gap_us: int
+    gap_s: float
     timeout_s: float
     requests: int
     begin: float = math.inf
     """Unix time of the first; infinite until every source is ready."""
     end: float = math.inf
     """No request that is scheduled later is sent."""
-
-    @property
-    def gap_s(self) -> float:
-        return self.gap_us / 1e6
 
     def due(self, number: int) -> float:
         return self.begin + (number - 1) * self.gap_s
@@ -130,7 +126,7 @@ class Session:
     @cached_property
     def _program(self) -> str:
         config = {"url": self.stream.url, "direct": self.stream.direct, "silence_s": _SILENCE_S}
-        config |= {name: getattr(self.schedule, name) for name in ("gap_us", "timeout_s", "requests")}
+        config |= {name: getattr(self.schedule, name) for name in ("gap_s", "timeout_s", "requests")}
         return f"{Path(sender.__file__).read_text('utf-8')}\nmain(json.loads({json.dumps(config)!r}))\n"
 
     def on_line(self, line: str, when: datetime) -> None:

@@ -63,24 +63,20 @@ def wait_for_first_answer(
         row = curl_from_here(url, 1, timeout_s=request_timeout_s).iloc[0]
         waited = time.monotonic() - started
         if not row["error"]:
-            return _first(url, row, waited, seen)
+            return FirstAnswer(
+                url=url,
+                version=str(row["version"]),
+                instance=str(row["instance"]),
+                after_s=round(waited, 1),
+                attempts=seen.total() + 1,
+                before=_counted(seen),
+            )
         seen[str(row["error"])] += 1
         if on_look is not None:
             on_look(f"{url}: no good answer for {waited:.0f} s ({_counted(seen)})")
         if waited + poll_s > timeout_s:
             raise _nothing_good(url, timeout_s, row, seen)
         time.sleep(poll_s)
-
-
-def _first(url: str, row: pd.Series[Any], waited: float, seen: Counter[str]) -> FirstAnswer:
-    return FirstAnswer(
-        url=url,
-        version=str(row["version"]),
-        instance=str(row["instance"]),
-        after_s=round(waited, 1),
-        attempts=seen.total() + 1,
-        before=_counted(seen),
-    )
 
 
 def _nothing_good(url: str, timeout_s: float, row: pd.Series[Any], seen: Counter[str]) -> WaitTimeout:
