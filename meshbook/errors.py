@@ -9,7 +9,8 @@
     │   └── GatheredError            work on several clusters at once failed in some of them; carries all outcomes
     ├── WaitTimeout                  a bounded wait ended; says what it last saw
     ├── FleetError                   the fleet (GKE Hub) refused or did not answer
-    ├── OutageError                  part of a cluster could not be taken down safely, or not be restored
+    ├── OutageError                  part of a cluster could not be taken down safely
+    │   └── NotRestoredError         or could not be restored: something may be down still
     ├── RunError                     a notebook stopped, or left no verdict
     └── LabError                     the lab could not start, or broke
 
@@ -99,7 +100,11 @@ class FleetError(MeshbookError):
 
 
 class OutageError(MeshbookError):
-    """Part of a cluster could not be taken down safely, or could not be restored."""
+    """Part of a cluster could not be taken down safely."""
+
+
+class NotRestoredError(OutageError):
+    """Something that was taken down could not be restored, and may be down still."""
 
 
 class RunError(MeshbookError):

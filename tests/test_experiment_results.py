@@ -11,8 +11,8 @@ import pytest
 from trials import BROKEN, CALM, answers, at, trial
 
 from meshbook import charts, experiment, tables
-from meshbook.errors import UsageError
-from meshbook.experiment import Limits, Results
+from meshbook.errors import NotRestoredError, OutageError, UsageError
+from meshbook.experiment import Limits, Results, Step, Trial
 from meshbook.outage import Check, Plan
 from meshbook.verdict import Verdict
 
@@ -180,6 +180,42 @@ def test_a_share_that_is_not_proved_to_be_unchanged_is_inconclusive() -> None:
     short = [row for row in answers("external client") if row["time"] < at(21)]
     found = outcomes(experiment.claims(Results([trial(short)]), [], LIMITS))
     assert [outcome for claim, outcome in found.items() if "unchanged" in claim] == ["inconclusive"]
+
+
+# an experiment of which a part could not be done
+AHEAD = [(Step(mode="scale-to-zero", context="cluster1"), number) for number in (1, 2, 3)]
+
+
+def run_trials(errors: dict[int, Exception], told: list[str]) -> Results:
+    """Run three calm trials, of which some raise instead."""
+
+    def do(step: Step, number: int) -> Trial:
+        if number in errors:
+            raise errors[number]
+        return trial(CALM, number=number)
+
+    return experiment.run_trials(AHEAD, do, told.append)
+
+
+def test_a_trial_that_cannot_start_costs_no_other_its_tables_and_is_told_as_not_done() -> None:
+    told: list[str] = []
+    results = run_trials({2: OutageError("no outage of web: the state before is steady? v2 is silent")}, told)
+    assert sorted(results.downtime["trial"].unique()) == [1, 3]
+    *judged, missing = experiment.claims(results, [], LIMITS)
+    assert {verdict.outcome for verdict in judged} == {"pass"}
+    assert (missing.claim, missing.outcome) == ("every planned outage was done", "inconclusive")
+    assert missing.reason.startswith("1 of 3 were not. scale-to-zero at cluster1, trial 2: no outage of web")
+    assert "trial 2: not done: no outage of web" in "\n".join(told)
+    assert told[-1] == "2 of 3 outages done, all restored"
+
+
+def test_an_experiment_of_which_nothing_was_done_or_something_not_restored_is_an_error() -> None:
+    with pytest.raises(OutageError, match="the first"):
+        run_trials({number: OutageError(word) for number, word in enumerate(("the first", "b", "c"), start=1)}, [])
+    told: list[str] = []
+    with pytest.raises(NotRestoredError):
+        run_trials({2: NotRestoredError("web is down")}, told)
+    assert "trial 3" not in "".join(told)
 
 
 def plan(*checks: Check) -> Plan:

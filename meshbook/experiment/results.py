@@ -109,16 +109,29 @@ def _noticed(row: Mapping[str, Any]) -> str:
     return f"degraded for {whole}: {counts}; unavailable for {span(low, high, seen=True)} in all"
 
 
+@dataclass(frozen=True, kw_only=True)
+class NotDone:
+    """A trial that was refused, or that failed and was restored: nothing of it was measured."""
+
+    trial: str
+    """``scale-to-zero at cluster1, trial 2``."""
+    reason: str
+
+
 @dataclass(frozen=True)
 class Results:
     """All trials of an experiment, and what they come to as tables. Of no trials all tables are empty."""
 
     trials: Sequence[Trial] = ()
+    not_done: Sequence[NotDone] = ()
 
     @property
     def first_trials(self) -> list[Trial]:
-        """The first trial of each step."""
-        return [trial for trial in self.trials if trial.record.trial == 1]
+        """The first trial of each step that was done."""
+        first: dict[tuple[str, str], Trial] = {}
+        for trial in self.trials:
+            first.setdefault((trial.record.mode, trial.record.context), trial)
+        return list(first.values())
 
     @property
     def answers(self) -> pd.DataFrame:
@@ -256,7 +269,18 @@ def claims(
     for source in sorted({str(source) for trial in judged for source in trial.witnessed["source"]}):
         found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
     found.append(_worst(trials, lambda one: analysis.returns_to_both(one.witnessed, one.ready_again, one.versions)))
-    return [*found, _worst(trials, _share_unchanged), *calibrated]
+    found.append(_worst(trials, _share_unchanged))
+    return [*found, *([_all_done(results)] if results.not_done else []), *calibrated]
+
+
+def _all_done(results: Results) -> Verdict:
+    missing, planned = results.not_done, len(results.trials) + len(results.not_done)
+    return Verdict(
+        claim="every planned outage was done",
+        outcome=INCONCLUSIVE,
+        reason=f"{len(missing)} of {planned} were not. {missing[0].trial}: {missing[0].reason}",
+        details=tuple({"outage": one.trial, "not done because": one.reason} for one in missing),
+    )
 
 
 def _is_ready_to_start(plan: Plan) -> Verdict:

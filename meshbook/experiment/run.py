@@ -14,10 +14,10 @@ import pandas as pd
 from meshbook import analysis, outage, probes
 from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
-from meshbook.errors import OutageError, UsageError
+from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import APPLICATION_MODES, LoadProfile, Step, Target, intent, plans
-from meshbook.experiment.results import Results, Trial
+from meshbook.experiment.results import NotDone, Results, Trial
 from meshbook.objects import SYSTEM_NAMESPACE
 from meshbook.outage import Outage, Safeguards
 
@@ -36,8 +36,8 @@ def run(
 ) -> Results:
     """Do every step ``repeats`` times and return what came out of it; ``on_step`` gets one line on where it is.
 
-    Nothing starts while the plan of any step is not ready to start, and one that could not be restored ends the
-    experiment: OutageError. A watchdog that would surely end an outage too early is a UsageError.
+    Nothing starts while the plan of any step is not ready to start: OutageError. Later on see ``run_trials``. A
+    watchdog that would surely end an outage too early is a UsageError.
     """
     if repeats < 1:
         raise UsageError(f"a step is done once at least, not {repeats} times")
@@ -49,13 +49,34 @@ def run(
     for plan in plans(steps, target, safeguards):
         plan.require()
     ahead = [(step, number) for step in steps for number in range(1, repeats + 1)]
+    return run_trials(ahead, lambda step, number: _trial(step, number, target, load, safeguards), on_step)
+
+
+def run_trials(
+    ahead: Sequence[tuple[Step, int]], do: Callable[[Step, int], Trial], on_step: Callable[[str], None]
+) -> Results:
+    """Do one trial after the other and keep what came out of those that were done.
+
+    One that is refused, or fails and is restored, is told as not done, and the next one starts if its own safeguards
+    let it. The error is raised where none was done at all, and at once where something was not restored.
+    """
     trials: list[Trial] = []
-    for step, number in ahead:
-        on_step(f"{len(trials) + 1} of {len(ahead)}: {step}, trial {number}")
-        trials.append(_trial(step, number, target, load, safeguards))
+    errors: dict[str, MeshbookError] = {}
+    for at, (step, number) in enumerate(ahead, start=1):
+        name = f"{step}, trial {number}"
+        on_step(f"{at} of {len(ahead)}: {name}")
+        try:
+            trials.append(do(step, number))
+        except NotRestoredError:
+            raise
+        except MeshbookError as error:
+            errors[name] = error
+            on_step(f"{at} of {len(ahead)}: {name}: not done: {error.message}")
+    if errors and not trials:
+        raise next(iter(errors.values()))
     if trials:
         on_step(f"{len(trials)} of {len(ahead)} outages done, all restored")
-    return Results(trials)
+    return Results(trials, [NotDone(trial=name, reason=error.message) for name, error in errors.items()])
 
 
 def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguards: Safeguards) -> Trial:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import NoReturn
 
-from meshbook.errors import MeshbookError, OutageError
+from meshbook.errors import MeshbookError, NotRestoredError, OutageError
 from meshbook.outage import watchdog
 from meshbook.outage.lease import Lease
 from meshbook.outage.modes import Mode, mode_of
@@ -61,7 +61,7 @@ def _restore(intent: Intent, mode: Mode, going_on: Outage) -> None:
         mode.end(going_on)
         watchdog.end(intent, mode)
     except MeshbookError as error:
-        raise OutageError(
+        raise NotRestoredError(
             f"{intent} was not restored as it was ({going_on.replicas} replicas)",
             hint="meshbook restore, then: it restores all that is still recorded in the cluster",
             saw=error,
