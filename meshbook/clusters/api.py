@@ -14,7 +14,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from meshbook.clusters.concurrency import pause
-from meshbook.clusters.connection import APPLY, MERGE_PATCH, Connection
+from meshbook.clusters.connection import MERGE_PATCH, Connection
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
 from meshbook.objects import Object, is_deleting
 from meshbook.settings import FIELD_MANAGER
@@ -123,6 +123,13 @@ class Api:
                 return None
             raise
 
+    def list_once(self, kind: str, namespace: str, labels: str = "", *, silence_s: float) -> list[Object]:
+        """Return the objects in one page and one try, so that the time of the answer means something."""
+        query = {"labelSelector": labels} if labels else {}
+        answer = self.connection.read_once(self.resource(kind).path(namespace), query=query, silence_s=silence_s)
+        found: list[Object] = self.connection.decoded(answer).get("items") or []
+        return found
+
     def list(self, kind: str, namespace: str = "", *, labels: str = "", fields: str = "") -> list[Object]:
         """Return the objects that the selectors admit, of all namespaces when none is given."""
         query = {"limit": str(_PAGE), "labelSelector": labels, "fieldSelector": fields}
@@ -148,15 +155,6 @@ class Api:
         path = self.resource(kind).path(namespace, name, subresource)
         query = {"fieldManager": FIELD_MANAGER}
         return self.connection.request("PATCH", path, query=query, body=change, content_type=MERGE_PATCH)[1]
-
-    def apply_object(self, found: Object, *, force: bool, dry_run: bool) -> tuple[int, Object]:
-        """Apply one object server-side; return (201 or 200, the object afterwards)."""
-        metadata = found["metadata"]
-        path = self.resource(kind_of(found)).path(metadata.get("namespace", ""), metadata["name"])
-        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": "true" if force else "false"}
-        if dry_run:
-            query["dryRun"] = "All"
-        return self.connection.request("PATCH", path, query=query, body=found, content_type=APPLY)
 
     def delete_object(self, kind: str, name: str, namespace: str = "", *, grace_s: int | None = None) -> bool:
         """Ask for an object's deletion, its dependents following in the background; False when it is not there.

@@ -1,7 +1,7 @@
 """One cluster with kubectl's verbs, and the records that they return. Each method is one sentence of the runbook.
 
-Single objects are got, listed, patched and waited for by the inherited ``Api``; how a command's output is read
-is in ``streams``. Several clusters at once are a ``Fleet``.
+Single objects are got, listed, patched and waited for by the inherited ``Api``; how a command's output is read is
+in ``execution``. Several clusters at once are a ``Fleet``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from meshbook import manifests
-from meshbook.clusters import streams
 from meshbook.clusters.api import Api, kind_of
-from meshbook.clusters.connection import Connection, Kubeconfig
-from meshbook.clusters.streams import ExecResult, ExecStreams, Execution, OnLine, Scope
+from meshbook.clusters.connection import APPLY, Connection, Kubeconfig
+from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
 from meshbook.objects import (
     INJECTION_LABEL,
@@ -29,6 +28,7 @@ from meshbook.objects import (
     is_ready,
     labels_of,
     selector_text,
+    timestamp,
 )
 from meshbook.settings import FIELD_MANAGER, Patience
 
@@ -37,6 +37,7 @@ OWNER_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 
 _VOLATILE = {"resourceVersion", "managedFields", "generation"}
 """Metadata that changes though the object says the same."""
+_LOG_SILENCE_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +154,13 @@ class Cluster(Api):
         return self._record(found, "unchanged" if _intent(before) == _intent(after) else "configured")
 
     def _apply(self, found: Object, *, force: bool, dry_run: bool) -> tuple[int, Object]:
+        """Apply one object server-side; return (201 or 200, the object afterwards)."""
+        metadata = found["metadata"]
+        path = self.resource(kind_of(found)).path(metadata.get("namespace", ""), metadata["name"])
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": str(force).lower()}
+        query |= {"dryRun": "All"} if dry_run else {}
         try:
-            return self.apply_object(found, force=force, dry_run=dry_run)
+            return self.connection.request("PATCH", path, query=query, body=found, content_type=APPLY)
         except ClusterError as error:
             hint = error.hint
             if error.code == 409:
@@ -333,13 +339,11 @@ class Cluster(Api):
         )
         return execution.run(timeout_s)
 
-    def list_once(self, scope: Scope, timeout_s: float) -> Object:
-        """Return a List object in one page and one try, so that its times mean something."""
-        return streams.list_once(self, scope, timeout_s)
-
     def logs(self, pod: str, namespace: str, *, container: str, since: datetime | None = None) -> str:
         """Return what a container has written (since a moment, where given), as ``kubectl logs`` does."""
-        return streams.logs(self, pod, namespace, container, since)
+        query = {"container": container} | ({"sinceTime": timestamp(since)} if since else {})
+        text = self.connection.read_once(PODS.path(namespace, pod, "log"), query=query, silence_s=_LOG_SILENCE_S)
+        return text.decode("utf-8", "replace")
 
 
 def _intent(found: Object) -> Object:

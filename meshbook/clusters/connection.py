@@ -1,7 +1,7 @@
 """A kubeconfig's contexts, and requests to the API server of one: bounded in time and tries, refusals as ClusterError.
 
 Credentials, TLS, proxies and the requests themselves are the official client's (``DynamicClient.request``). What the
-requests mean is in ``api``, what is read while it comes in ``streams``.
+requests mean is in ``api``; what goes on over the WebSocket of a command in ``execution``.
 """
 
 from __future__ import annotations
@@ -151,18 +151,13 @@ class Connection:
             wait_s = min(2 * wait_s, self.patience.longest_pause_s)
         raise AssertionError("attempts is at least 1")
 
-    def open_stream(self, path: str, *, query: Query = (), silence_s: float) -> urllib3.BaseHTTPResponse:
-        """Send one GET, once, and return its answer to be read as it comes; the caller closes it.
-
-        ``silence_s`` bounds the time without a byte. A refusal is a ClusterError; silence is one here, and an
-        ``urllib3`` error where the answer breaks off while it is read.
-        """
+    def read_once(self, path: str, *, query: Query = (), silence_s: float) -> bytes:
+        """Send one GET in one try, so that its times mean something; ``silence_s`` bounds the time without a byte."""
         timeout = (min(silence_s, self.patience.connect_s), silence_s)
         try:
-            response: urllib3.BaseHTTPResponse = self._send("GET", path, timeout, query=query)
+            return bytes(self._send("GET", path, timeout, query=query).data)
         except (DynamicApiError, HTTPError) as error:
             raise self._error("GET", path, error) from error
-        return response
 
     def open_websocket(self, path: str, query: Query) -> Any:
         """Open a WebSocket that speaks one of ``EXEC_PROTOCOLS``; the caller closes it."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from meshbook import analysis, tables
 from meshbook.analysis import REACHABLE, UNREACHABLE, AccessLogs, Change, LoadBalancer, Observation, Subject
-from meshbook.clusters import Cluster, Fleet, Object, Scope
+from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError, GatheredError, UsageError
 from meshbook.objects import PROXY_CONTAINER, is_ready, selector_text
 
@@ -22,8 +22,8 @@ SILENCE_S = 1.0
 GATEWAYS = "istio=ingressgateway"
 
 Rows = list[dict[str, object]]
-Watched = tuple[Subject, Scope, Callable[[Iterable[Object]], tuple[str, ...]]]
-"""One subject of one cluster: what to list, and how to read it."""
+Watched = tuple[Subject, tuple[str, str, str], Callable[[Iterable[Object]], tuple[str, ...]]]
+"""One subject of one cluster: what to list (kind, namespace, labels), and how to read it."""
 
 
 class Observer:
@@ -71,7 +71,7 @@ class Observer:
         for subject, scope, read in watched:
             asked = datetime.now(UTC)
             try:
-                found = _listed(cluster, scope)
+                found = cluster.list_once(*scope, silence_s=SILENCE_S)
             except ClusterError as error:
                 if error.code:
                     raise
@@ -87,18 +87,13 @@ class Observer:
             self._observations.append(seen)
 
 
-def _listed(cluster: Cluster, scope: Scope) -> list[Object]:
-    """List once, by one request, so that its times mean something."""
-    return cluster.list_once(scope, SILENCE_S).get("items") or []
-
-
 def _watched(cluster: Cluster, service: str, namespace: str) -> list[Watched]:
     """Return what to list: the Service's endpoint slices, and the pods behind its selector."""
     selector = cluster.get("Service", service, namespace)["spec"].get("selector")
     if not selector:
         raise UsageError(f"{cluster.name}: Service {service} in {namespace} has no selector, so its pods are unknown")
-    slices = Scope(kind="EndpointSlice", namespace=namespace, labels=f"kubernetes.io/service-name={service}")
-    pods = Scope(kind="Pod", namespace=namespace, labels=selector_text({"matchLabels": selector}))
+    slices = ("EndpointSlice", namespace, f"kubernetes.io/service-name={service}")
+    pods = ("Pod", namespace, selector_text({"matchLabels": selector}))
     return [("endpoints", slices, analysis.ready_endpoints), ("pods", pods, analysis.pod_states)]
 
 
@@ -151,7 +146,7 @@ def health_check(config: Cluster, namespace: str) -> str:
     To be read before an outage: the config cluster may be the one that falls silent.
     """
     try:
-        found = _listed(config, Scope(kind="BackendConfig", namespace=namespace))
+        found = config.list_once("BackendConfig", namespace, silence_s=SILENCE_S)
     except ClusterError:
         return ""
     checks = [one["spec"].get("healthCheck") or {} for one in found]
@@ -165,7 +160,7 @@ def load_balancer(fleet: Fleet, namespace: str, checked: str) -> LoadBalancer:
     """
 
     def ready(cluster: Cluster) -> tuple[int, int]:
-        pods = _listed(cluster, Scope(kind="Pod", namespace=namespace, labels=GATEWAYS))
+        pods = cluster.list_once("Pod", namespace, GATEWAYS, silence_s=SILENCE_S)
         return sum(map(is_ready, pods)), len(pods)
 
     try:

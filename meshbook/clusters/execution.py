@@ -1,33 +1,30 @@
-"""Answers that are read as they come: a command in a pod, one list of objects, what containers have written.
+"""A command in a pod: one exec, sent once and never repeated, read while it runs.
 
-Each is one request, sent once and never repeated, so that its times mean something; whoever observes for long asks
-again. Requests that must succeed are in ``api``.
+Requests that are answered whole are in ``api`` and ``connection``.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import urllib3
 import websocket
 from websocket import ABNF
 
 from meshbook.clusters.api import Api, Resource
 from meshbook.clusters.concurrency import pause
 from meshbook.clusters.connection import status_message
-from meshbook.errors import ClusterError, ExecError
-from meshbook.objects import Object, timestamp
+from meshbook.errors import ExecError
 
 OnLine = Callable[[str, datetime], None]
 """Called with each line of stdout, without its end, and the UTC time at which it was complete here."""
 
 STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
-_PODS = Resource(api_version="v1", kind="Pod", plural="pods", namespaced=True)
+PODS = Resource(api_version="v1", kind="Pod", plural="pods", namespaced=True)
 _LOOK_S = 0.25
 """Seconds of silence after which deadline and interruption are looked at."""
 _KEPT = 1 << 16
@@ -47,17 +44,11 @@ class ExecStreams(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecResult:
-    """A command that ran to its end in a pod. Times are UTC, of this machine's clock."""
+    """What became of a command that ran to its end in a pod."""
 
-    context: str
-    pod: str
-    command: tuple[str, ...]
     exit_code: int
     stdout: str
     stderr: str
-    started: datetime
-    """When the command was asked for; it began a little later."""
-    finished: datetime
 
 
 @dataclass
@@ -83,7 +74,6 @@ class Execution:
 
     def run(self, timeout_s: float) -> ExecResult:
         """Run to the command's end; ExecError, with the output so far, when it cannot start, stalls or is cut off."""
-        started = datetime.now(UTC)
         link = self._open()
         try:
             self._read(link, timeout_s)
@@ -93,23 +83,14 @@ class Execution:
             link.shutdown()
             if self._rest:
                 self._tell(self._rest)  # a last line without an end
-        return ExecResult(
-            context=self.api.name,
-            pod=self.pod,
-            command=tuple(self.argv),
-            exit_code=self._exit_code(),
-            stdout=self._text(STDOUT),
-            stderr=self._text(STDERR),
-            started=started,
-            finished=datetime.now(UTC),
-        )
+        return ExecResult(exit_code=self._exit_code(), stdout=self._text(STDOUT), stderr=self._text(STDERR))
 
     def _open(self) -> Any:
         query = [("command", part) for part in self.argv]
         query += [("container", self.container)] if self.container else []
         query += [("stdout", "true"), ("stderr", "true"), ("stdin", str(bool(self.stdin)).lower()), ("tty", "false")]
         try:
-            return self.api.connection.open_websocket(_PODS.path(self.namespace, self.pod, "exec"), query)
+            return self.api.connection.open_websocket(PODS.path(self.namespace, self.pod, "exec"), query)
         except websocket.WebSocketBadStatusException as error:
             message, _ = status_message(error.resp_body or b"")
             raise self._failed(f"cannot run a command in {self.pod}: {message}", code=error.status_code) from error
@@ -188,39 +169,3 @@ class Execution:
             command=" ".join(self.argv)[:300],
             saw=error,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scope:
-    """Which objects are looked at: of one kind, in one namespace, with these labels."""
-
-    kind: str
-    namespace: str
-    labels: str = ""
-
-    def query(self, **more: object) -> dict[str, str]:
-        labels = {"labelSelector": self.labels} if self.labels else {}
-        return labels | {name: str(value) for name, value in more.items()}
-
-
-def list_once(api: Api, scope: Scope, timeout_s: float) -> Object:
-    """Return the List object of one request, in one page."""
-    path = api.resource(scope.kind).path(scope.namespace)
-    response = api.connection.open_stream(path, query=scope.query(), silence_s=timeout_s)
-    return api.connection.decoded(b"".join(_chunks(api, response)))
-
-
-def logs(api: Api, pod: str, namespace: str, container: str, since: datetime | None, silence_s: float = 10.0) -> str:
-    """Return what a container has written (since a moment, where given)."""
-    query = {"container": container} | ({"sinceTime": timestamp(since)} if since else {})
-    response = api.connection.open_stream(_PODS.path(namespace, pod, "log"), query=query, silence_s=silence_s)
-    return b"".join(_chunks(api, response)).decode("utf-8", "replace")
-
-
-def _chunks(api: Api, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    try:
-        yield from response.stream(2**16)
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise ClusterError(f"the answer of {api.name} broke off", saw=str(error)) from error
-    finally:
-        response.close()
