@@ -16,6 +16,18 @@ pytestmark = pytest.mark.mesh
 URL = "http://helloworld.{}:5000/hello"
 CALLS = 30
 PATIENCE_S = 120
+SENDERS = """
+import glob, os, pathlib
+mine = ("HOSTNAME=" + os.environ["HOSTNAME"]).encode()
+for folder in map(os.path.dirname, glob.glob("/proc/[0-9]*/cmdline")):
+    try:
+        command, environment = (pathlib.Path(folder, name).read_bytes() for name in ("cmdline", "environ"))
+    except OSError:
+        continue
+    if b"sys.stdin.read(" in command and mine in environment and str(os.getpid()) not in folder:
+        print(folder)
+"""
+"""Prints the senders that run in the pod in which it runs; on a lab, all pods share one table of processes."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +42,8 @@ def mesh(clusters: Any, apis: Any) -> Iterator[tuple[Fleet, str]]:
     try:
         for cluster, revision, version in zip(fleet, revisions, ("v1", "v2"), strict=True):
             cluster.create_namespace(name, revision=revision)
-            cluster.apply(sample / "sleep.yaml", namespace=name)
+            for client in ("sleep.yaml", "prober.yaml"):
+                cluster.apply(sample / client, namespace=name)
             for selector in ("service=helloworld", f"version={version}"):
                 cluster.apply(sample / "helloworld.yaml", namespace=name, selector=selector)
         fleet.wait_for_rollout(name, timeout_s=PATIENCE_S)
@@ -94,6 +107,26 @@ def test_both_versions_answer_callers_of_both_clusters(mesh: tuple[Fleet, str]) 
         assert set(answers["version"]) == {"v1", "v2"}
     instances = {one["metadata"]["name"] for cluster in fleet for one in pods(cluster, namespace, "app=helloworld")}
     assert set(frame["instance"]) == instances
+
+
+def test_a_watch_sends_from_the_prober_of_every_cluster_and_leaves_nothing_there(
+    mesh: tuple[Fleet, str], until: Any
+) -> None:
+    fleet, namespace = mesh
+
+    def senders() -> list[str]:
+        found = []
+        for cluster in fleet:
+            pod, where = cluster.ready_pod("app=prober", namespace), {"namespace": namespace, "container": "prober"}
+            found += cluster.exec(pod, ["python3", "-c", SENDERS], **where).stdout.split()
+        return found
+
+    with probes.watch(fleet, inside=URL.format(namespace), rate_per_s=4, namespace=namespace) as watch:
+        until(lambda: len(watch.frame) >= 8)
+        assert len(senders()) == len(fleet.clusters)
+    assert set(watch.frame["source"]) == {cluster.name for cluster in fleet}
+    assert set(watch.frame["error"]) == {""}
+    until(lambda: senders() == [])
 
 
 def test_the_other_cluster_answers_when_one_side_is_gone(mesh: tuple[Fleet, str], until: Any) -> None:
