@@ -87,9 +87,10 @@ def enable_ingress(
     address = _address(config_cluster, endpoint, project)
     membership = Membership.parse(config_membership, address.project)
     api = _FleetApi(address)
-    configured = api.config_membership(membership.project)
+    feature = api.feature(membership.project)
+    configured = str(feature.spec.multiclusteringress.config_membership) if feature is not None else ""
     outcome: Literal["created", "configured", "unchanged"] = "unchanged"
-    if configured is None:
+    if feature is None:
         api.set_config_membership(membership, timeout_s, enabled=False)
         outcome = "created"
     elif configured.partition("/locations/")[2] != membership.resource.partition("/locations/")[2]:
@@ -193,18 +194,14 @@ class _FleetApi:
             for transport in (self._client.transport, self._client.transport.operations_client._transport):
                 transport._session.trust_env = False
 
-    def _read(self, project: str) -> Any:
+    def feature(self, project: str) -> Any:
+        """Return the ingress feature of the fleet; None when it is not enabled."""
         name = f"projects/{project}/locations/global/features/{FEATURE}"
         with self._errors_of("read the fleet's ingress feature"):
             try:
                 return self._client.get_feature(name=name, timeout=_REQUEST_S)
             except self._not_found:
                 return None
-
-    def config_membership(self, project: str) -> str | None:
-        """Return the feature's config membership; None when the feature is not enabled."""
-        feature = self._read(project)
-        return None if feature is None else str(feature.spec.multiclusteringress.config_membership)
 
     def memberships(self, project: str) -> list[str]:
         """Return the resource names of the fleet's memberships in all locations."""
@@ -215,7 +212,7 @@ class _FleetApi:
     def wait_until_active(self, project: str, timeout_s: float) -> None:
         """Wait for a change that an earlier call, or somebody else, has begun."""
         deadline = time.monotonic() + timeout_s
-        while (feature := self._read(project)) and feature.resource_state.state.name in _CHANGING:
+        while (feature := self.feature(project)) and feature.resource_state.state.name in _CHANGING:
             if time.monotonic() > deadline:
                 raise FleetError(
                     f"the fleet's ingress feature is still {feature.resource_state.state.name} after {timeout_s:g} s"

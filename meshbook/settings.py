@@ -77,21 +77,17 @@ def context_names(contexts: Sequence[str] = (), environment: Mapping[str, str] |
     environment = os.environ if environment is None else environment
     if isinstance(contexts, str):
         raise UsageError(f"contexts is a list of names, not the text {contexts!r}", hint=f"[{contexts!r}]")
-    names = tuple(contexts) or _contexts_from(environment) or DEFAULT_CONTEXTS
+    article = {variable: environment.get(variable, "") for variable in CONTEXT_VARIABLES}
+    unset = [variable for variable, name in article.items() if not name]
+    if not contexts and len(unset) == 1:
+        raise UsageError(f"{unset[0]} is not set, but the other one is", hint="set both, or pass contexts=[…]")
+    names = tuple(contexts) or (DEFAULT_CONTEXTS if unset else tuple(article.values()))
     if not all(name and isinstance(name, str) for name in names):
         raise UsageError(f"a context has no name: {list(names)}")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"context named twice: {', '.join(twice)}", hint="name each cluster's context once")
     return names
-
-
-def _contexts_from(environment: Mapping[str, str]) -> tuple[str, ...]:
-    found = tuple(environment.get(variable, "") for variable in CONTEXT_VARIABLES)
-    if any(found) and not all(found):
-        unset = ", ".join(variable for variable, value in zip(CONTEXT_VARIABLES, found, strict=True) if not value)
-        raise UsageError(f"{unset} is not set, but the other one is", hint="set both, or pass contexts=[…]")
-    return found if all(found) else ()
 
 
 @dataclass(frozen=True, kw_only=True)

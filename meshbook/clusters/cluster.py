@@ -39,6 +39,8 @@ _VOLATILE = {"resourceVersion", "managedFields", "generation"}
 """Metadata that changes though the object says the same."""
 _LOG_SILENCE_S = 10.0
 
+Outcome = Literal["created", "configured", "unchanged", "deleted", "not found"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
@@ -49,7 +51,7 @@ class Applied:
     name: str
     namespace: str
     """Empty for kinds that have none."""
-    outcome: Literal["created", "configured", "unchanged", "deleted", "not found"]
+    outcome: Outcome
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -141,17 +143,20 @@ class Cluster(Api):
         for found in objects:
             if found["metadata"].get("namespace") not in made:  # a dry run makes no namespace to try the others in
                 self._apply(found, force=force, dry_run=True)
-        return [self._applied(found, force) for found in objects]
+        records = []
+        for found in objects:
+            before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
+            code, after = self._apply(found, force=force, dry_run=False)
+            outcome: Outcome = "configured"
+            if code == 201 or before is None:
+                outcome = "created"
+            elif _intent(before) == _intent(after):
+                outcome = "unchanged"
+            records.append(self._record(found, outcome))
+        return records
 
     def _placed(self, found: Object, namespace: str) -> Object:
         return manifests.placed(found, namespace, namespaced=self.resource(kind_of(found)).namespaced)
-
-    def _applied(self, found: Object, force: bool) -> Applied:
-        before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
-        code, after = self._apply(found, force=force, dry_run=False)
-        if code == 201 or before is None:
-            return self._record(found, "created")
-        return self._record(found, "unchanged" if _intent(before) == _intent(after) else "configured")
 
     def _apply(self, found: Object, *, force: bool, dry_run: bool) -> tuple[int, Object]:
         """Apply one object server-side; return (201 or 200, the object afterwards)."""
@@ -173,9 +178,7 @@ class Cluster(Api):
                 state="nothing was changed" if dry_run else "objects before it in the manifests are applied",
             ) from error
 
-    def _record(
-        self, found: Object, outcome: Literal["created", "configured", "unchanged", "deleted", "not found"]
-    ) -> Applied:
+    def _record(self, found: Object, outcome: Outcome) -> Applied:
         metadata = found["metadata"]
         where = {"namespace": metadata.get("namespace", ""), "name": metadata["name"]}
         return Applied(context=self.name, kind=found["kind"], outcome=outcome, **where)

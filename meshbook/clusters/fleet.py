@@ -6,6 +6,7 @@ What one cluster can do is in ``cluster``; how the threads end is in ``concurren
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,7 +70,7 @@ class Fleet:
 
         Every cluster is left to finish; GatheredError then tells which failed, and holds the results of the others.
         """
-        return gather({cluster.name: _bound(task, cluster) for cluster in self})
+        return gather({cluster.name: partial(task, cluster) for cluster in self})
 
     def _all(self, task: Callable[[Cluster], list[T]]) -> list[T]:
         return [found for results in self.each(task).values() for found in results]
@@ -99,7 +100,3 @@ class Fleet:
     def wait_for_rollout(self, namespace: str, *, timeout_s: float = 180) -> list[DeploymentState]:
         """Wait on every cluster until the namespace's Deployments are rolled out and available."""
         return self._all(lambda cluster: cluster.wait_for_rollout(namespace, timeout_s=timeout_s))
-
-
-def _bound(task: Callable[[Cluster], T], cluster: Cluster) -> Callable[[], T]:
-    return lambda: task(cluster)

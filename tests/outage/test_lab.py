@@ -41,7 +41,8 @@ def lab() -> Iterator[launch.LabState]:
 
 @pytest.fixture(scope="module")
 def fleet(lab: launch.LabState) -> Iterator[Fleet]:
-    fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig)
+    """A killed run's Lease is watched for a second here: it was to be renewed every two, but never will be."""
+    fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig, patience=Patience(lease_s=1))
     fleet.create_namespace("sample", revision="asm-1175-9")
     for cluster, other in zip(fleet, ("v2", "v1"), strict=True):
         cluster.apply(MANIFESTS, "sample", f"version!={other}")
