@@ -47,10 +47,10 @@ class Lease:
         try:
             self._cluster.create(LEASE, found)
         except ClusterError as error:
-            if error.code not in (403, 404, 409):
-                raise
-            if error.code != 409:  # 409: it was created by a try whose answer was lost
+            if error.code in (403, 404):
                 return
+            if error.code != 409:  # 409: it was created by a try whose answer was lost
+                raise
         self._thread.start()
 
     def release(self) -> None:
@@ -98,10 +98,6 @@ def delete(cluster: Cluster, runs: Iterable[Run]) -> None:
     for namespace, run in runs:
         with contextlib.suppress(ClusterError):
             cluster.delete_object(LEASE, _name(run), namespace)
-
-
-def run_of(lease: Object) -> Run:
-    return lease["metadata"]["namespace"], str(lease["spec"].get("holderIdentity", ""))
 
 
 def _name(run: str) -> str:

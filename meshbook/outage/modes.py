@@ -16,9 +16,17 @@ from typing import ClassVar
 from meshbook.errors import ClusterError, OutageError, UsageError, WaitTimeout
 from meshbook.objects import Object, annotations_of, is_active, is_ready
 from meshbook.outage.lab import OWNER, Lab
+from meshbook.outage.lease import BEATS
 from meshbook.outage.records import RUN, Check, Intent, Outage
-from meshbook.outage.rollback import roll_back
-from meshbook.outage.targets import SELECTOR_KEY, DeploymentTarget, ServiceTarget, Target, leads_to, replicas_of
+from meshbook.outage.targets import (
+    SELECTOR_KEY,
+    DeploymentTarget,
+    ServiceTarget,
+    Target,
+    leads_to,
+    replicas_of,
+    roll_back,
+)
 
 GATEWAY_LABELS = "istio=eastwestgateway"
 ENDPOINTS_S = 3.0
@@ -27,17 +35,14 @@ LOOK_S = 0.1
 """Seconds between two looks for the replacements of deleted pods."""
 LAST_LOOK_S = 5.0
 """Seconds that the last of these may take when the API server does not answer; its news is not waited for longer."""
-LEASE_S = 10.0
-"""A lab restores a cluster this long after the process that took it down is gone."""
-RENEW_S = 2.0
 
 
 class Mode(ABC):
     """One way to take something down. Made for an intent; reads only, until ``begin``."""
 
     about: ClassVar[str]
-    restored_by: ClassVar[str] = ""
-    """Who restores it, where it is not this process by the records; a rollback Job cannot help then."""
+    restored_by: str = ""
+    """Who restores it, where it is not this process by the records; a watchdog cannot help then."""
 
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
@@ -74,7 +79,9 @@ class Mode(ABC):
 
     def end(self, outage: Outage) -> None:
         """Restore what the records of this run tell of, wait until it is ready, clear the records."""
-        mine = [target for target in self.targets if self._is_mine(target.find())]
+        run, found = self.intent.run, {target: target.find() for target in self.targets}
+        # one that was deleted meanwhile may have been recorded: it is told
+        mine = [target for target, now in found.items() if now is None or annotations_of(now).get(RUN) == run]
         if not mine:
             return
 
@@ -84,10 +91,6 @@ class Mode(ABC):
         outage.restore_requested = datetime.now(UTC)
         roll_back(mine, self.intent.timeout_s, requested)
         outage.ready_again = datetime.now(UTC)
-
-    def _is_mine(self, found: Object | None) -> bool:
-        """Tell whether an object carries the record of this run; one that was deleted meanwhile may have."""
-        return found is None or annotations_of(found).get(RUN) == self.intent.run
 
 
 class ScaledToZero(Mode):
@@ -241,11 +244,11 @@ class ClusterDown(Mode):
     """
 
     about = "let the whole cluster fall silent, API server and pods (a lab only)"
-    restored_by = f"at the end however it comes, and by the lab itself when this process is gone for {LEASE_S:g} s"
 
     def __init__(self, intent: Intent) -> None:
         super().__init__(intent)
-        self._lab = Lab(intent.cluster)
+        self._lab, self._lease_s = Lab(intent.cluster), intent.cluster.connection.patience.lease_s
+        self.restored_by = f"at the end however it comes, and by the lab {self._lease_s:g} s after this process is gone"
         self._ended = threading.Event()
 
     def changes(self) -> list[str]:
@@ -258,7 +261,7 @@ class ClusterDown(Mode):
 
     def begin(self, outage: Outage) -> None:
         outage.down_requested = datetime.now(UTC)
-        wanted = {"kind": "cluster-down", "context": self._lab.cluster, "for_s": LEASE_S, "by": OWNER}
+        wanted = {"kind": "cluster-down", "context": self._lab.cluster, "for_s": self._lease_s, "by": OWNER}
         fault = self._lab.ask("POST", "/faults", wanted)["id"]
         outage.down_accepted = outage.down = datetime.now(UTC)
         threading.Thread(target=self._renew, args=(fault,), name=f"lease of {fault}", daemon=True).start()
@@ -273,9 +276,9 @@ class ClusterDown(Mode):
         outage.ready_again = datetime.now(UTC)
 
     def _renew(self, fault: str) -> None:
-        while not self._ended.wait(RENEW_S):
+        while not self._ended.wait(self._lease_s / BEATS):
             try:
-                self._lab.ask("POST", f"/faults/{fault}/renew", {"for_s": LEASE_S})
+                self._lab.ask("POST", f"/faults/{fault}/renew", {"for_s": self._lease_s})
             except OutageError:
                 return  # the lab has ended it, or is gone
 

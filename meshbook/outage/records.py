@@ -65,10 +65,6 @@ class Intent:
     steady: Callable[[], str] | None = None
     """Says what is not as it should be, or ``""``: asked before, and again and again after, until it is content."""
 
-    @property
-    def others(self) -> tuple[Cluster, ...]:
-        return tuple(other for other in self.survivors if other.name != self.cluster.name)
-
     def __str__(self) -> str:
         return f"{self.cluster.name}: {self.deployment} in {self.namespace}"
 
@@ -93,9 +89,6 @@ class Outage:
     """The steady state was proved again; None where nobody asked for that."""
 
 
-Outcome = Literal["restored", "was already restored"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Location:
     """An object of a cluster, or a whole cluster: that has no namespace."""
@@ -113,7 +106,7 @@ class Location:
 class Restored(Location):
     """What was done to restore one object."""
 
-    outcome: Outcome
+    outcome: Literal["restored", "was already restored"]
     state: str = ""
     """How it is now: ``2 replicas``."""
 

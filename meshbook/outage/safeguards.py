@@ -153,7 +153,8 @@ def _survivors(intent: Intent, *, lab: bool) -> list[Check]:
     deployment = intent.cluster.get("Deployment", intent.deployment, intent.namespace)
     app = labels_of(deployment["spec"]["template"]).get("app", intent.deployment)
     down = _side(intent.cluster, [deployment], app)
-    others = [_survivor(other, intent.namespace, app) for other in intent.others]
+    survivors = [other for other in intent.survivors if other.name != intent.cluster.name]
+    others = [_survivor(other, intent.namespace, app) for other in survivors]
     healthy = [side for side in others if side.healthy]
     if not others:
         required = bool(intent.survivors) or not lab

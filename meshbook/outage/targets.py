@@ -1,22 +1,26 @@
 """What an outage changes: a Deployment or a Service. Each kind says here how it is taken down and how it is restored.
 
-A target is recorded before it is changed, and restored by its record alone, by whomever, as often as they like. Which
-targets, and when, is for ``modes`` and ``rollback``.
+A target is recorded before it is changed, and restored by its record alone, by whomever, as often as they like
+(``roll_back``). Which targets, and when, is for ``modes`` and ``session``.
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from meshbook.clusters import Cluster, describe_pod
-from meshbook.errors import ClusterError, OutageError
+from meshbook.errors import ClusterError, MeshbookError, OutageError
 from meshbook.objects import Object, annotations_of, is_active, is_ready, labels_of, selector_text, selects, timestamp
-from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Intent, is_recorded
+from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Intent, Restored, is_recorded
 
 TRIES = 10
 """Times that a record is written or taken off again when the object has changed meanwhile, as by its controller."""
+LAST_LOOK_S = 1.0
+"""Seconds that an object gets at least to be restored, when those before it have used the time up."""
 SELECTOR_KEY = "meshbook.io/down"
 """Key that no pod carries: in a Service's selector it leaves the Service without endpoints."""
 
@@ -88,7 +92,12 @@ class Target(ABC):
         whose = {RUN: intent.run, SINCE: timestamp(), MODE: intent.mode, OF: intent.namespace}
         found = self.read()
         for _ in range(TRIES):
-            self._refuse_second_record(found)
+            if is_recorded(found):
+                raise self._changed_by_others(
+                    "let that run end, or meshbook restore if it is dead",
+                    run=annotations_of(found).get(RUN),
+                    since=annotations_of(found).get(SINCE),
+                )
             if self._annotate(found, whose | self.before(found)):
                 return found
             before, found = found, self.read()
@@ -116,12 +125,6 @@ class Target(ABC):
                 raise
             return False
         return True
-
-    def _refuse_second_record(self, found: Object) -> None:
-        if is_recorded(found):
-            notes = annotations_of(found)
-            hint = "let that run end, or meshbook restore if it is dead"
-            raise self._changed_by_others(hint, run=notes.get(RUN), since=notes.get(SINCE))
 
     def _changed_by_others(self, hint: str, **evidence: object) -> OutageError:
         return OutageError(f"{self} is being changed by someone else", hint=hint, **evidence)
@@ -254,3 +257,50 @@ def json_pointer(key: str) -> str:
 
 KINDS: dict[str, type[Target]] = {one.kind: one for one in (DeploymentTarget, ServiceTarget)}
 """All that an outage may have changed."""
+
+
+def roll_back(
+    targets: Iterable[Target], timeout_s: float, requested: Callable[[], None] = lambda: None
+) -> list[Restored]:
+    """Request every recorded object back, then wait for each and clear its record; ``requested`` is called in between.
+
+    One that fails keeps none of the others down; what failed is raised at the end.
+    """
+    failures: dict[str, MeshbookError] = {}
+    waiting = []
+    for target in targets:
+        try:
+            waiting.append((target, *_request_restore(target)))
+        except MeshbookError as error:
+            failures[str(target)] = error
+    requested()
+    deadline, done = time.monotonic() + timeout_s, []
+    for target, found, restored in waiting:
+        try:
+            target.wait_until_restored(found, max(LAST_LOOK_S, deadline - time.monotonic()))
+            target.clear_record(annotations_of(found).get(RUN))
+            done.append(restored)
+        except MeshbookError as error:
+            failures[str(target)] = error
+    if not failures:
+        return done
+    first, *more = failures.values()
+    if not more:
+        raise first
+    told = {target: str(error).removeprefix(f"{target}: ") for target, error in failures.items()}
+    count = f"{len(failures)} of {len(failures) + len(done)} objects were not restored"
+    raise OutageError(count, **told, hint="mend what is said of each, then meshbook restore") from first
+
+
+def _request_restore(target: Target) -> tuple[Object, Restored]:
+    found = target.find()
+    if found is None:
+        raise OutageError(
+            f"{target} was deleted meanwhile, and what it was like went with it", hint="apply its manifest again"
+        )
+    down = target.is_down(found)
+    if down:
+        target.request_restore(found)
+    return found, Restored(
+        **target.where, outcome="restored" if down else "was already restored", state=target.state(found)
+    )

@@ -25,7 +25,8 @@ LEASE = "coordination.k8s.io/v1/Lease"
 PROGRAM = """
     import sys, time
     from meshbook import Fleet, outage
-    fleet = Fleet.connect([], sys.argv[1])
+    from meshbook.settings import Patience
+    fleet = Fleet.connect([], sys.argv[1], patience=Patience(lease_s=2))
     given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample"}
     with outage.outage(outage.Intent(**given, mode="cluster-down", survivors=tuple(fleet))):
         print("down", flush=True)
@@ -41,8 +42,8 @@ def lab() -> Iterator[launch.LabState]:
 
 @pytest.fixture(scope="module")
 def fleet(lab: launch.LabState) -> Iterator[Fleet]:
-    """A killed run's Lease is watched for a second here: it was to be renewed every two, but never will be."""
-    fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig, patience=Patience(lease_s=1))
+    """Leases of two seconds, here as in a killed run: long enough for a busy machine, and soon run out."""
+    fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig, patience=Patience(lease_s=2))
     fleet.create_namespace("sample", revision="asm-1175-9")
     for cluster, other in zip(fleet, ("v2", "v1"), strict=True):
         cluster.apply(MANIFESTS, "sample", f"version!={other}")

@@ -38,7 +38,6 @@ def test_every_mode_is_restored_and_again_there_is_nothing_to_do(fleet: Fleet, t
     assert (restored.kind, restored.name, restored.namespace) == TARGETS[mode]
     assert shape(target) == before
     assert outage.restore(fleet, NAMESPACE) == []
-    assert outage.restore(target, NAMESPACE) == []
 
 
 def test_what_would_be_restored_can_be_looked_at_first(fleet: Fleet, target: Cluster) -> None:
@@ -49,7 +48,7 @@ def test_what_would_be_restored_can_be_looked_at_first(fleet: Fleet, target: Clu
     assert str(pending).endswith(f", by run {run}; to be restored, 2 replicas")
     assert replicas(target) == 0
     target.scale("web", 3, NAMESPACE)
-    (pending,) = outage.pending_rollbacks(target, [NAMESPACE])
+    (pending,) = outage.pending_rollbacks(fleet, NAMESPACE)
     assert pending.restore == "only the record is left, 3 replicas"
     assert record(target)[outage.RUN] == run
 
@@ -57,7 +56,7 @@ def test_what_would_be_restored_can_be_looked_at_first(fleet: Fleet, target: Clu
 def test_a_count_that_somebody_has_set_since_is_left(fleet: Fleet, target: Cluster) -> None:
     interrupted(intent(fleet))
     target.scale("web", 3, NAMESPACE)
-    (restored,) = outage.restore(target, NAMESPACE, timeout_s=10)
+    (restored,) = outage.restore(fleet, NAMESPACE, timeout_s=10)
     assert str(restored) == "cluster1: Deployment web in sample was already restored, 3 replicas"
     assert (replicas(target), record(target)) == (3, {})
 
@@ -72,7 +71,7 @@ def test_one_that_cannot_be_restored_keeps_no_other_down(fleet: Fleet, target: C
     with pytest.raises(
         GatheredError, match=r"2 of 3 objects were not restored[\s\S]*cannot read its annotation"
     ) as told:
-        outage.restore(target, timeout_s=10)
+        outage.restore(fleet, timeout_s=10)
     assert "many" in str(told.value)
     assert shape(target)["Service web"] == before["Service web"]
     assert (replicas(target), replicas(target, "gateway", SYSTEM)) == (0, 0)
@@ -81,7 +80,7 @@ def test_one_that_cannot_be_restored_keeps_no_other_down(fleet: Fleet, target: C
 def test_what_was_taken_down_for_another_namespace_is_left_alone(fleet: Fleet) -> None:
     interrupted(intent(fleet))
     assert outage.restore(fleet, "elsewhere") == []
-    assert len(outage.restore(fleet, ["elsewhere", NAMESPACE], timeout_s=10)) == 1
+    assert len(outage.restore(fleet, NAMESPACE, timeout_s=10)) == 1
 
 
 def test_a_run_renews_a_lease_of_its_application_for_as_long_as_its_outage(fleet: Fleet, target: Cluster) -> None:
@@ -91,7 +90,7 @@ def test_a_run_renews_a_lease_of_its_application_for_as_long_as_its_outage(fleet
         assert lease["spec"]["holderIdentity"] == wanted.run
         (owner,) = lease["metadata"]["ownerReferences"]
         assert owner["uid"] == target.get("Deployment", "web", NAMESPACE)["metadata"]["uid"]
-        (pending,) = outage.pending_rollbacks(target, NAMESPACE)
+        (pending,) = outage.pending_rollbacks(fleet, NAMESPACE)
         assert pending.lease_renewed
     assert leases(target) == []
 
@@ -100,7 +99,7 @@ def test_what_a_living_run_has_taken_down_is_left_to_it(fleet: Fleet, target: Cl
     wanted = intent(fleet)
     with outage.outage(wanted):
         with pytest.raises(GatheredError, match=f"belongs to run {wanted.run}, which is alive"):
-            outage.restore(target, NAMESPACE)
+            outage.restore(fleet, NAMESPACE)
         with pytest.raises(OutageError, match="which is alive: nothing was restored"):
             must_not_begin(intent(fleet))
         assert replicas(target) == 0
@@ -110,7 +109,7 @@ def test_what_a_living_run_has_taken_down_is_left_to_it(fleet: Fleet, target: Cl
 
 def test_unless_it_is_forced(fleet: Fleet, target: Cluster) -> None:
     with outage.outage(intent(fleet)):
-        (restored,) = outage.restore(target, NAMESPACE, timeout_s=10, force=True)
+        (restored,) = outage.restore(fleet, NAMESPACE, timeout_s=10, force=True)
         assert restored.outcome == "restored"
         assert (replicas(target), leases(target)) == (2, [])
 
@@ -118,7 +117,7 @@ def test_unless_it_is_forced(fleet: Fleet, target: Cluster) -> None:
 def test_what_a_dead_run_left_is_restored_when_its_lease_has_run_out(fleet: Fleet, target: Cluster) -> None:
     interrupted(intent(fleet), lease=True)
     begun = time.monotonic()
-    (restored,) = outage.restore(target, NAMESPACE, timeout_s=10)
+    (restored,) = outage.restore(fleet, NAMESPACE, timeout_s=10)
     assert restored.outcome == "restored"
     assert time.monotonic() - begun >= target.connection.patience.lease_s
     assert leases(target) == []
@@ -127,9 +126,9 @@ def test_what_a_dead_run_left_is_restored_when_its_lease_has_run_out(fleet: Flee
 def test_a_lease_that_is_all_that_a_dead_run_left_is_deleted(fleet: Fleet, target: Cluster) -> None:
     interrupted(intent(fleet), lease=True)
     target.patch("Deployment", "web", {"metadata": {"annotations": {outage.RUN: None}}}, namespace=NAMESPACE)
-    assert outage.restore(target, "elsewhere") == []
+    assert outage.restore(fleet, "elsewhere") == []
     assert len(leases(target)) == 1
-    assert outage.restore(target, NAMESPACE) == []
+    assert outage.restore(fleet, NAMESPACE) == []
     assert leases(target) == []
 
 
@@ -138,7 +137,7 @@ def test_a_run_that_ends_meanwhile_is_not_in_the_way(fleet: Fleet, target: Clust
     ending = threading.Timer(0.2, target.delete_object, [LEASE, f"meshbook-outage-{run}", NAMESPACE])
     ending.start()
     begun = time.monotonic()
-    assert len(outage.restore(target, NAMESPACE, timeout_s=10)) == 1
+    assert len(outage.restore(fleet, NAMESPACE, timeout_s=10)) == 1
     assert time.monotonic() - begun < 5
     ending.join()
 
