@@ -27,7 +27,7 @@ from outage_fleet import (
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import ClusterError, OutageError, WaitTimeout
+from meshbook.errors import ClusterError, NotRestoredError, OutageError, WaitTimeout
 
 PROGRAM = """
     import sys, time
@@ -235,7 +235,9 @@ def test_a_record_whose_answer_was_lost_is_known_for_its_own(
 def test_what_was_deleted_meanwhile_is_told_and_the_rest_is_restored(fleet: Fleet, target: Cluster) -> None:
     target.create("Deployment", deployment("west", SYSTEM, {"istio": "eastwestgateway", "app": "west"}))
     with (
-        pytest.raises(OutageError, match=r"Deployment gateway in istio-system was deleted meanwhile[\s\S]*manifest"),
+        pytest.raises(
+            NotRestoredError, match=r"Deployment gateway in istio-system was deleted meanwhile[\s\S]*manifest"
+        ),
         outage.outage(intent(fleet, "east-west-down")),
     ):
         target.delete_object("Deployment", "gateway", SYSTEM)
