@@ -1,6 +1,6 @@
 """What must hold before an outage starts, and the plan that says so. Reads only.
 
-Consent, whose workload it is, what the mode needs, a survivor that is healthy and has room, and the rollback Job.
+Consent, whose workload it is, what the mode needs, a survivor that is healthy and has room, and the watchdog.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Plan:
 def plan(intent: Intent, mode: Mode | None = None) -> Plan:
     """Return the plan of an outage; nothing is changed. ``mode`` is that of the intent, where it is made already."""
     mode = mode or mode_of(intent)
-    lab, complaint = is_lab(intent.cluster), intent.steady() if intent.steady else ""
+    lab, after_s = is_lab(intent.cluster), intent.safeguards.watchdog_s
+    complaint = intent.steady() if intent.steady else ""
     steady = Check(name="the state before is steady", ok=not complaint, saw=complaint or "as it should be")
-    after_s = intent.safeguards.watchdog_s
     job = f", or by a Job after {after_s:g} s" if after_s else ""
     checks = [
         _consent(intent, lab=lab),

@@ -26,7 +26,7 @@ PROGRAM = """
     import sys, time
     from meshbook import Fleet, outage
     from meshbook.settings import Patience
-    fleet = Fleet.connect([], sys.argv[1], patience=Patience(lease_s=2))
+    fleet = Fleet.connect([], sys.argv[1], patience=Patience(lease_s=4))
     given = {"cluster": fleet["cluster1"], "deployment": "helloworld-v1", "namespace": "sample"}
     with outage.outage(outage.Intent(**given, mode="cluster-down", survivors=tuple(fleet))):
         print("down", flush=True)
@@ -42,7 +42,7 @@ def lab() -> Iterator[launch.LabState]:
 
 @pytest.fixture(scope="module")
 def fleet(lab: launch.LabState) -> Iterator[Fleet]:
-    """Leases of two seconds, here as in a killed run: long enough for a busy machine, and soon run out."""
+    """Short leases, here as in a killed run, that run out soon; long enough for a busy machine all the same."""
     fleet = Fleet.connect(["cluster1", "cluster2"], lab.kubeconfig, patience=Patience(lease_s=2))
     fleet.create_namespace("sample", revision="asm-1175-9")
     for cluster, other in zip(fleet, ("v2", "v1"), strict=True):

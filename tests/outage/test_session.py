@@ -165,16 +165,10 @@ def test_a_workload_that_cannot_be_restored_keeps_its_record_and_says_how_to_go_
     assert record(target)[outage.REPLICAS] == "2"
 
 
-def test_a_deployment_that_is_not_there_is_a_clear_error(fleet: Fleet) -> None:
-    with pytest.raises(ClusterError, match='"web-v9" not found'):
-        must_not_begin(intent(fleet, deployment="web-v9"))
-
-
-@pytest.mark.parametrize("mode", TARGETS)
-def test_the_next_outage_of_the_same_kind_restores_first(fleet: Fleet, target: Cluster, mode: str) -> None:
+def test_the_next_outage_of_the_same_kind_restores_first(fleet: Fleet, target: Cluster) -> None:
     before = shape(target)
-    interrupted(intent(fleet, mode))
-    with outage.outage(intent(fleet, mode)) as going_on:
+    interrupted(intent(fleet))
+    with outage.outage(intent(fleet)) as going_on:
         assert going_on.replicas == 2
     assert shape(target) == before
 
