@@ -107,7 +107,13 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--selector", "-l", default="", metavar="KEY=VALUE", help="pods with these labels")
     parser.add_argument("--container", "-c", default="", metavar="NAME", help="default: all but proxies")
     parser.add_argument("--direction", default="both", help="link-cut: in, out or both (default)")
-    parser.add_argument("--for", dest="duration", default="", metavar="TIME", help="3s, 200ms, 1m; default: until end")
+    parser.add_argument(
+        "--for",
+        dest="duration",
+        default="",
+        metavar="TIME",
+        help="3s, 200ms, 1m, and the command waits for its end; default: until end",
+    )
 
 
 def _add_apiserver(parser: argparse.ArgumentParser) -> None:

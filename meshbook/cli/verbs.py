@@ -6,8 +6,10 @@ import argparse
 import platform
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshbook.errors import UsageError
@@ -73,8 +75,14 @@ def _say(lab: LabState | None) -> int:
         return 1
     contexts = ", ".join(lab.contexts)
     print(f"the lab is up (process {lab.pid}, ready after {lab.ready_s:.1f} s)\ncontexts    {contexts}")
-    print(f'fleet API   {lab.fleet_url}\n\nfor kubectl and gcloud:  eval "$(meshbook lab env)"')
+    print(f'fleet API   {lab.fleet_url}\n\nfor kubectl and gcloud:  eval "$({_program()} lab env)"')
     return 0
+
+
+def _program() -> str:
+    """Return what this command was called by, so that what is printed can be pasted."""
+    called = Path(sys.argv[0])
+    return shlex.quote(sys.argv[0]) if called.stem == "meshbook" else f"{shlex.quote(sys.executable)} -m meshbook"
 
 
 def lab_down(arguments: argparse.Namespace) -> int:
