@@ -85,8 +85,6 @@ class Outage:
     restore_accepted: datetime | None = None
     ready_again: datetime | None = None
     """The API said that all of it was ready."""
-    steady_again: datetime | None = None
-    """The steady state was proved again; None where nobody asked for that."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -63,7 +62,7 @@ def outage(intent: Intent) -> Iterator[Outage]:
             f"{intent} was restored by its watchdog, {after_s:g} s after it was set, before the outage was over",
             hint="watchdog_s is to be longer than the outage with the waits around it",
         )
-    _prove_steady(intent, going_on)
+    _wait_until_steady(intent)
 
 
 def _restore(intent: Intent, mode: Mode, going_on: Outage) -> None:
@@ -78,7 +77,7 @@ def _restore(intent: Intent, mode: Mode, going_on: Outage) -> None:
         ) from error
 
 
-def _prove_steady(intent: Intent, going_on: Outage) -> None:
+def _wait_until_steady(intent: Intent) -> None:
     """Ask again and again whether all is as it should be, until it is; WaitTimeout tells what is not."""
     steady = intent.steady
     if steady is None:
@@ -89,7 +88,6 @@ def _prove_steady(intent: Intent, going_on: Outage) -> None:
         return (None if complaint else True), complaint
 
     intent.cluster.wait_until("steady again", look, intent.timeout_s)
-    going_on.steady_again = datetime.now(UTC)
 
 
 def restore(fleet: Fleet, namespace: str = "", *, timeout_s: float = 120, force: bool = False) -> list[Restored]:

@@ -32,15 +32,8 @@ START_TIMEOUT_S = 90.0
 LINGER_S = 600
 """Seconds that it may go on trying after its deadline, and that it is kept for its log when it is over."""
 CHECK = "a watchdog can be set"
-RIGHTS = (
-    *((verb, what) for what in ("jobs.batch", "serviceaccounts") for verb in ("create", "delete")),
-    *(
-        (verb, f"{what}.rbac.authorization.k8s.io")
-        for what in ("roles", "rolebindings")
-        for verb in ("create", "delete")
-    ),
-    ("patch", "serviceaccounts"),
-)
+_MADE = ("jobs.batch", "serviceaccounts", *(f"{what}.rbac.authorization.k8s.io" for what in ("roles", "rolebindings")))
+RIGHTS = (*((verb, what) for what in _MADE for verb in ("create", "delete")), ("patch", "serviceaccounts"))
 """What the user of the context needs in the namespace of each target."""
 
 SCRIPT = """\

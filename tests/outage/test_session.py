@@ -249,8 +249,14 @@ def test_a_count_that_somebody_sets_while_it_is_restored_is_left(
 
 def test_the_steady_state_is_proved_again(fleet: Fleet) -> None:
     answers = iter(["", "only v1 answers", "only v1 answers", ""])
-    with outage.outage(intent(fleet, steady=lambda: next(answers))) as going_on:
-        assert going_on.steady_again is None
-    assert going_on.ready_again is not None
-    assert going_on.steady_again is not None
-    assert going_on.steady_again >= going_on.ready_again
+    with outage.outage(intent(fleet, steady=lambda: next(answers))):
+        pass
+    assert list(answers) == []
+
+
+def test_a_state_that_is_not_steady_again_is_an_error(fleet: Fleet, target: Cluster) -> None:
+    answers = iter([""])
+    wanted = intent(fleet, steady=lambda: next(answers, "only v1 answers"), timeout_s=2.0)
+    with pytest.raises(WaitTimeout, match=r"steady again not within 2 s[\s\S]*only v1 answers"), outage.outage(wanted):
+        pass
+    assert replicas(target) == 2
