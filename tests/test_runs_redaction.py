@@ -74,6 +74,17 @@ def test_contexts_go_on_request_and_charts_with_them() -> None:
     assert clean["image/png"] != document["image/png"]
 
 
+def test_names_within_longer_names_go_too() -> None:
+    secrets = Secrets(contexts=("prod", "prod-eu"), projects=("acme-1",))
+    redactor = Redactor(secrets, ["contexts"])
+    text = "istio-remote-secret-prod-eu, istio-remote-secret-prod, cn-acme-1-us-central1-gke, product"
+    clean = redactor.text(text)
+    assert clean == (
+        "istio-remote-secret-[context 2], istio-remote-secret-[context 1], cn-[project]-us-central1-gke, product"
+    )
+    assert redactor.leaks(clean) == []
+
+
 def test_the_same_address_keeps_its_number_and_versions_stay() -> None:
     redactor = Redactor(Secrets(), ["addresses"])
     assert redactor.text("10.0.0.1 10.0.0.2:80 10.0.0.1.") == "[address 1] [address 2]:80 [address 1]."

@@ -5,7 +5,7 @@ Consent, whose workload it is, what the mode needs, a survivor that is healthy a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kubernetes.utils.quantity import parse_quantity
@@ -22,16 +22,19 @@ from meshbook.settings import FIELD_MANAGER
 
 METRICS = "metrics.k8s.io/v1beta1/PodMetrics"
 ALLOWED, OWNED = "it is allowed", "it is meshbook's own, or was named"
+PERMITTED = "this user may change and restore it"
 HEALTHY, ROOM, CPU = "a survivor is healthy", "the survivors have room (replicas)", "the survivors have room (CPU)"
 _HINTS = {
     ALLOWED: "allow_outage: true, where an outage of this service may happen",
     OWNED: "name the workload on purpose (named_workloads), if it is to be touched",
+    PERMITTED: "a context whose user has this role; kubectl auth can-i says which it lacks",
     HEALTHY: "bring the survivor up first, or the outage would be a real one",
     ROOM: "scale the survivor up first, or the outage may become a real one",
     watchdog.CHECK: "watchdog_s: 0, and know who runs meshbook restore if this process dies",
 }
 _FIELD_OF_ITS_MAKER = {"Deployment": "f:template", "Service": "f:ports"}
 """The field of a spec that belongs to who made the object, and not to who scales it."""
+_RESOURCES = {"Deployment": "deployments.apps", "Service": "services"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ def plan(intent: Intent, mode: Mode | None = None) -> Plan:
     checks = [
         _consent(intent, lab=lab),
         _ownership(intent, mode.targets, lab=lab),
+        *_permission(intent, mode.targets),
         *mode.checks(),
         *_survivors(intent, lab=lab),
         *([steady] if intent.steady else []),
@@ -110,6 +114,13 @@ def _ownership(intent: Intent, targets: Sequence[Target], *, lab: bool) -> Check
     foreign = [f"{target} is not" for target in unnamed if not _is_made_by_meshbook(target)]
     saw = "; ".join(foreign) or ("made by meshbook" if unnamed else "it was named")
     return Check(name=OWNED, ok=not foreign, saw=saw)
+
+
+def _permission(intent: Intent, targets: Sequence[Target]) -> Iterator[Check]:
+    """Say whether this user may change what is to be changed: who cannot will not restore it either."""
+    for resource, namespace in sorted({(_RESOURCES[target.kind], target.namespace) for target in targets}):
+        may = intent.cluster.can_i("patch", resource, namespace)
+        yield Check(name=PERMITTED, ok=may, saw=f"patch {resource} in {namespace}: {'yes' if may else 'no'}")
 
 
 def _is_made_by_meshbook(target: Target) -> bool:

@@ -195,7 +195,7 @@ def _always(secrets: Secrets) -> Iterator[Rule]:
     for value, shown in sorted(secrets.values.items(), key=lambda item: -len(item[0])):
         yield re.compile(re.escape(value)), shown
     for project in secrets.projects:
-        yield re.compile(rf"(?<![a-z0-9-]){re.escape(project)}(?![a-z0-9-])"), "[project]"
+        yield re.compile(rf"(?<![a-z0-9]){re.escape(project)}(?![a-z0-9])"), "[project]"
     for folder, shown in secrets.folders.items():
         yield re.compile(rf"(?<![\w.~\]-]){re.escape(folder)}(?![\w-])"), shown
     yield _OTHER_HOME, "[user]"
@@ -203,8 +203,9 @@ def _always(secrets: Secrets) -> Iterator[Rule]:
 
 
 def _contexts(secrets: Secrets) -> Iterator[Rule]:
-    for number, name in enumerate(secrets.contexts, 1):
-        yield re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w]|[.-]\w)"), f"[context {number}]"
+    """Return the rules for context names, the longest first; also within longer names, such as a remote secret's."""
+    for number, name in sorted(enumerate(secrets.contexts, 1), key=lambda item: -len(item[1])):
+        yield re.compile(rf"(?<!\w){re.escape(name)}(?!\w)"), f"[context {number}]"
 
 
 def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:

@@ -54,6 +54,15 @@ def test_what_meshbook_did_not_make_must_be_named(served: Fleet) -> None:
     assert _check(intent(served, allow_outage=True), "meshbook's own").ok is True
 
 
+def test_who_may_not_change_it_is_told_so_before_it_starts(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _check(intent(served, allow_outage=True), "may change").ok is True
+    monkeypatch.setattr(Cluster, "can_i", lambda *_: False)
+    denied = _check(intent(served, allow_outage=True), "may change")
+    assert (denied.ok, denied.saw) == (False, f"patch deployments.apps in {NAMESPACE}: no")
+    with pytest.raises(OutageError, match="kubectl auth can-i"):
+        must_not_begin(intent(served, allow_outage=True))
+
+
 def test_an_outage_on_no_lab_needs_a_survivor_by_name(served: Fleet) -> None:
     assert _check(intent(served, allow_outage=True, survivors=()), "healthy").ok is False
     be_a_lab(served["cluster1"])
