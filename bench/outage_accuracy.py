@@ -23,7 +23,7 @@ from injection import Injector
 from localpod import LocalPod
 
 from meshbook import probes
-from meshbook.analysis import Fault, calibrate
+from meshbook.analysis import Fault, compare_with_truth
 from meshbook.clusters import Fleet
 
 LENGTHS_S = (0.05, 0.2, 1.0, 3.0, 10.0)
@@ -43,7 +43,7 @@ def measure(kind: str, lengths_s: list[float], rate_per_s: float) -> tuple[pd.Da
                 time.sleep(_CALM_S + random.random())
                 faults.append(inject(length_s))
             time.sleep(_CALM_S)
-    return calibrate(watch.frame, faults), watch.sends.assign(kind=kind)
+    return compare_with_truth(watch.frame, faults), watch.sends.assign(kind=kind)
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

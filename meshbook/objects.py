@@ -20,6 +20,8 @@ Requirement = Callable[[Mapping[str, str]], bool]
 SYSTEM_NAMESPACE = "istio-system"
 PROXY_CONTAINER = "istio-proxy"
 """The sidecar's container, in every injected pod and every gateway."""
+EAST_WEST_PORT = 15443
+"""Where a gateway takes mesh traffic from another cluster's network."""
 REVISION_LABEL = "istio.io/rev"
 INJECTION_LABEL = "istio-injection"
 

@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from meshbook import gkehub
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError, MeshbookError
-from meshbook.objects import REVISION_LABEL, SYSTEM_NAMESPACE, is_deleting, labels_of
+from meshbook.objects import EAST_WEST_PORT, REVISION_LABEL, SYSTEM_NAMESPACE, is_deleting, labels_of
 from meshbook.verdict import Outcome, Verdict
 
 INJECTION_NOTE = "sidecar.istio.io/status"
 NETWORK = "topology.istio.io/network"
 EAST_WEST = "istio=eastwestgateway"
-EAST_WEST_PORT = 15443
 OLDEST = (1, 22)
 """First Kubernetes release whose server-side apply is stable."""
 

@@ -16,6 +16,9 @@ from meshbook.errors import UsageError
 FIELD_MANAGER = "meshbook"
 """Owner of the fields that meshbook sets by server-side apply."""
 
+RUN_FILE = "run.json"
+"""The record of a run in its folder, which ``runs`` writes and ``report`` reads."""
+
 CONTEXT_VARIABLES = ("CTX_CLUSTER1", "CTX_CLUSTER2")
 """The article's own variables."""
 

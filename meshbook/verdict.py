@@ -35,7 +35,7 @@ def worst(outcomes: Iterable[str], otherwise: State = INCONCLUSIVE) -> State:
     return next((state for state in WORST_FIRST if state in present), otherwise)
 
 
-def measured(claim: Mapping[str, Any]) -> str:
+def measured_text(claim: Mapping[str, Any]) -> str:
     """Return what a claim measured as text: ``50 % (30 to 70)``, or only a range, ``0 to 0.14 s``, or nothing."""
     estimate, low, high, unit = (claim[name] for name in ("estimate", "low", "high", "unit"))
     found = "" if estimate is None else f"{estimate:g} {unit}".strip()
@@ -65,7 +65,7 @@ class Verdict:
     @property
     def numbers(self) -> str:
         """Estimate, interval, limit and n in one line, as far as there are any."""
-        parts = (measured(vars(self)), self.limit and f"limit {self.limit}", f"n = {self.n}")
+        parts = (measured_text(vars(self)), self.limit and f"limit {self.limit}", f"n = {self.n}")
         return ", ".join(part for part in parts if part)
 
     def __str__(self) -> str:

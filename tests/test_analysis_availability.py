@@ -91,7 +91,7 @@ def test_length_and_edges_of_an_outage_lie_in_the_ranges_and_these_are_narrow(fa
     assert callable(fault)
     for phase_s in PHASES:
         told = frame(fault(5.0, 5.0 + length_s, schedule(phase_s=phase_s)))
-        found = only(analysis.calibrate(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
+        found = only(analysis.compare_with_truth(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
         assert found["within"], f"phase {phase_s}: {found.to_dict()}"
         assert found["width_ms"] <= 2 * INTERVAL_S * 1000 + 50
 
@@ -103,7 +103,7 @@ def test_the_truth_lies_within_when_sends_are_missing_and_time_stamps_are_vague(
     for length_s in LENGTHS:
         told = frame(fault(5.0, 5.0 + length_s, sends), error_ms=20)
         told["time"] += pd.to_timedelta([20 * (-1) ** number for number in range(len(told))], unit="ms")
-        found = only(analysis.calibrate(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
+        found = only(analysis.compare_with_truth(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
         assert found["within"], f"{length_s} s: {found.to_dict()}"
 
 
@@ -202,7 +202,7 @@ def test_nothing_at_all_gives_empty_tables() -> None:
     nothing = tables.empty(tables.ANSWERS)
     assert analysis.outage_windows(nothing).empty
     assert downtime(nothing).empty
-    assert analysis.calibrate(nothing, []).empty
+    assert analysis.compare_with_truth(nothing, []).empty
     assert pd.isna(only(downtime(frame([Sent(1.5, error="refused")])))["high_ms"])
 
 
@@ -266,17 +266,17 @@ def test_rows_of_a_closed_loop_are_taken_as_stamped_late_rather_than_early() -> 
 
 def test_a_measurement_that_is_wrong_is_found_out() -> None:
     told = frame(refused(5.0, 6.0, schedule()))
-    longer = only(analysis.calibrate(told, [Fault(name="f", start=at(4.7), end=at(6.0))]))
+    longer = only(analysis.compare_with_truth(told, [Fault(name="f", start=at(4.7), end=at(6.0))]))
     assert not longer["within"]
     assert longer["off_ms"] == pytest.approx(200, abs=1)
-    unseen = only(analysis.calibrate(told, [Fault(name="f", start=at(10), end=at(11))]))
+    unseen = only(analysis.compare_with_truth(told, [Fault(name="f", start=at(10), end=at(11))]))
     assert (unseen["seen"], unseen["within"]) == (False, False)
     assert unseen["off_ms"] == pytest.approx(895, abs=1)
 
 
 def test_edges_count_even_where_the_length_is_right() -> None:
     shifted = only(
-        analysis.calibrate(frame(refused(5.0, 6.0, schedule())), [Fault(name="f", start=at(5.3), end=at(6.3))])
+        analysis.compare_with_truth(frame(refused(5.0, 6.0, schedule())), [Fault(name="f", start=at(5.3), end=at(6.3))])
     )
     assert not shifted["within"]
 
@@ -284,7 +284,7 @@ def test_edges_count_even_where_the_length_is_right() -> None:
 def test_a_truth_that_is_itself_unsure_is_granted_that_much() -> None:
     told = frame(refused(5.0, 6.0, schedule()))
     fault = Fault(name="f", start=at(4.89), end=at(6.0), error_ms=20)
-    assert only(analysis.calibrate(told, [fault]))["within"]
+    assert only(analysis.compare_with_truth(told, [fault]))["within"]
 
 
 def test_a_fault_without_time_zone_or_length_is_refused() -> None:

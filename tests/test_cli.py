@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from meshbook.cli import main
-from meshbook.cli.run import restore
+from meshbook.cli.run import restore_left_down
 
 VERDICT = (
     "from meshbook import notebook, verdict\n"
@@ -228,7 +228,7 @@ def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cl
 
 
 def test_a_dry_run_that_breaks_brings_nothing_back() -> None:
-    assert restore({"dry_run": True, "contexts": ["nowhere"]}) == []
+    assert restore_left_down({"dry_run": True, "contexts": ["nowhere"]}) == []
 
 
 def test_the_environment_is_said_of_a_lab_that_is_up_only(meshbook: Meshbook) -> None:

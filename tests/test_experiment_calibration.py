@@ -102,10 +102,10 @@ def test_the_truth_of_a_pause_and_no_lie_about_it_lies_in_what_is_measured_of_it
     answers, fault = measured(workload)
     assert 0.3 < fault.seconds < 0.7
     assert fault.error_ms < 100
-    assert analysis.measures_truly(analysis.calibrate(answers, [fault])).outcome == "pass"
+    assert analysis.measures_truly(analysis.compare_with_truth(answers, [fault])).outcome == "pass"
     for lie in (timedelta(seconds=1), timedelta(seconds=-1)):
         told = replace(fault, start=fault.start + lie, end=fault.end + lie)
-        assert analysis.measures_truly(analysis.calibrate(answers, [told])).outcome == "fail"
+        assert analysis.measures_truly(analysis.compare_with_truth(answers, [told])).outcome == "fail"
 
 
 def stopping() -> subprocess.Popen[str]:

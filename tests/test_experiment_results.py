@@ -51,7 +51,7 @@ def test_requests_that_were_lost_make_an_outage_unknown_and_not_absent() -> None
     lost = [{**row, "error": "lost", "time": None} if row["time"] > at(9) else row for row in answers("cluster1")]
     table = Results([trial(lost)]).summary
     assert table["n"].iloc[0] == 0
-    assert experiment.to_display(table)["unavailable: range"].iloc[0] == "not known"
+    assert experiment.summary_to_display(table)["unavailable: range"].iloc[0] == "not known"
 
 
 def trials_of(*ranges: tuple[float, float | None], windows: int = 1) -> pd.DataFrame:
@@ -81,14 +81,14 @@ def trials_of(*ranges: tuple[float, float | None], windows: int = 1) -> pd.DataF
     ids=["seen", "end not seen", "none seen", "one trial"],
 )
 def test_median_and_range_of_ranges_are_ranges(ranges: Any, windows: int, median: str | None, whole: str) -> None:
-    shown = experiment.to_display(experiment.summary(trials_of(*ranges, windows=windows))).iloc[0]
+    shown = experiment.summary_to_display(experiment.summary(trials_of(*ranges, windows=windows))).iloc[0]
     assert (shown.get("unavailable: median"), shown["unavailable: range"]) == (median, whole)
 
 
 def test_who_did_not_watch_to_the_end_is_told_so() -> None:
     one = trial([*answers("external client"), *(row for row in answers("cluster1") if row["time"] < at(15))])
     assert "did not watch from before to after" in one.headline[0]
-    shown = experiment.to_display(Results([one]).summary).set_index("seen by")
+    shown = experiment.summary_to_display(Results([one]).summary).set_index("seen by")
     assert shown.loc["cluster1", "unavailable: range"] == "none seen, but not watched from before to after"
     charts.downtime_by_step(Results([one]).downtime)
 
@@ -97,7 +97,7 @@ def test_nothing_done_makes_empty_tables() -> None:
     nothing = Results()
     for made in (nothing.answers, nothing.loop, nothing.phases, nothing.attribution, nothing.downtime):
         assert made.empty
-    assert experiment.to_display(nothing.summary).empty
+    assert experiment.summary_to_display(nothing.summary).empty
 
 
 def test_the_headline_says_what_each_source_noticed() -> None:

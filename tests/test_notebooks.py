@@ -29,7 +29,7 @@ def cells(path: Path, kind: str = "code") -> list[Any]:
 def test_the_runbook_has_its_notebooks_in_order() -> None:
     stages = ["00_preflight", "01_connectivity", "02_external_access", "03_failover"]
     assert [path.stem for path in NOTEBOOKS] == [*stages, "04_experiments", "99_cleanup"]
-    assert [step.name for step in runs.plan(FOLDER).steps] == [*stages, "99_cleanup"]
+    assert [step.name for step in runs.plan_run(FOLDER).steps] == [*stages, "99_cleanup"]
 
 
 @each
@@ -76,7 +76,7 @@ def test_every_parameter_is_seen_typed_and_explained(path: Path) -> None:
 
 @each
 def test_every_default_fits_its_own_type(path: Path) -> None:
-    chosen = runs.plan(FOLDER, [path.stem]).steps[0]
+    chosen = runs.plan_run(FOLDER, [path.stem]).steps[0]
     for name, value in chosen.values().items():
         assert checked(chosen.declared[name], value) == value
 
@@ -96,7 +96,7 @@ def test_a_shared_parameter_means_the_same_everywhere() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_parameters_file_fits_the_notebooks(file: Path) -> None:
-    chosen = runs.plan(FOLDER, ["0", "1", "2", "3", "4", "99"], file=file)
+    chosen = runs.plan_run(FOLDER, ["0", "1", "2", "3", "4", "99"], file=file)
     assert chosen.label == file.stem
     assert set(yaml.safe_load(file.read_text())) <= {name for step in chosen.steps for name in step.declared}
 
@@ -122,7 +122,7 @@ def test_an_interrupted_failover_is_known_to_need_a_restore() -> None:
 
 def test_a_dry_run_takes_the_notebooks_that_change_nothing() -> None:
     assert promising("reads_only") == ["00_preflight"]
-    dry = runs.plan(FOLDER).dry(reading_only=True)
+    dry = runs.plan_run(FOLDER).dry(reading_only=True)
     assert [step.name for step in dry.steps] == ["00_preflight", "03_failover"]
 
 
@@ -134,7 +134,7 @@ def test_the_plan_of_an_outage_is_seen_before_it_starts(name: str) -> None:
 
 @pytest.mark.parametrize("file", [None, *FILES], ids=lambda file: file.stem if file else "defaults")
 def test_the_load_of_stage_3_is_less_than_one_pod_of_the_sample_answers(file: Path | None) -> None:
-    for step in runs.plan(FOLDER, ["3", "4"], file=file).steps:
+    for step in runs.plan_run(FOLDER, ["3", "4"], file=file).steps:
         values = step.values()
         assert 3 * values["rate_per_s"] < 10
         assert values["max_gap_s"] >= 2

@@ -28,7 +28,7 @@ def ask(requests: int) -> probes.Ask:
 
 
 def read(text: str, requests: int, **more: Any) -> pd.DataFrame:
-    return probes.parse(text, ask(requests), source="cluster1", path="mesh", **more)
+    return probes.parse_records(text, ask(requests), source="cluster1", path="mesh", **more)
 
 
 def rows(text: str, requests: int) -> list[dict[str, Any]]:

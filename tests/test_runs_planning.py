@@ -27,7 +27,7 @@ from meshbook.errors import UsageError
 def test_a_command_line_value_is_read_by_the_declared_type(folder: Path, text: str, value: object) -> None:
     write(folder, "01_one.ipynb", passing())
     name = text.partition("=")[0]
-    found = runs.plan(folder, given=[text]).steps[0].given[name]
+    found = runs.plan_run(folder, given=[text]).steps[0].given[name]
     assert (found, type(found)) == (value, type(value))
 
 
@@ -47,13 +47,13 @@ def test_a_command_line_value_is_read_by_the_declared_type(folder: Path, text: s
 def test_a_mistyped_value_is_refused(folder: Path, text: str) -> None:
     write(folder, "01_one.ipynb", passing())
     with pytest.raises(UsageError, match="must be"):
-        runs.plan(folder, given=[text])
+        runs.plan_run(folder, given=[text])
 
 
 def test_an_unknown_name_is_refused_with_what_may_have_been_meant(folder: Path) -> None:
     write(folder, "01_one.ipynb", passing())
     with pytest.raises(UsageError, match="did you mean namespace"):
-        runs.plan(folder, given=["namespcae=sample"])
+        runs.plan_run(folder, given=["namespcae=sample"])
 
 
 def test_a_file_may_name_what_only_an_unselected_notebook_knows_but_no_more(folder: Path) -> None:
@@ -62,11 +62,11 @@ def test_a_file_may_name_what_only_an_unselected_notebook_knows_but_no_more(fold
     other.write_text(other.read_text().replace("namespace: str", "gateway: str"))
     file = folder / "lab.yaml"
     file.write_text("gateway: g\nrequests: 5\n")
-    chosen = runs.plan(folder, ["1"], file=file).steps
+    chosen = runs.plan_run(folder, ["1"], file=file).steps
     assert [step.given for step in chosen] == [{"requests": 5}]
     file.write_text("gatewy: g\n")
     with pytest.raises(UsageError, match="gatewy"):
-        runs.plan(folder, file=file)
+        runs.plan_run(folder, file=file)
 
 
 @pytest.mark.parametrize("content", ["requests: '5'", "contexts: one", "requests: 5.0", "- a", "{", "strict: 1"])
@@ -75,14 +75,14 @@ def test_a_file_that_does_not_fit_is_refused(folder: Path, content: str) -> None
     file = folder / "lab.yaml"
     file.write_text(content)
     with pytest.raises(UsageError):
-        runs.plan(folder, file=file)
+        runs.plan_run(folder, file=file)
 
 
 @pytest.mark.parametrize("word", ["1", "01", "one", "01_one", "01_one.ipynb", "notebooks/01_one.ipynb"])
 def test_a_stage_is_named_by_number_or_word(folder: Path, word: str) -> None:
     write(folder, "01_one.ipynb", passing())
     write(folder, "02_two.ipynb", passing())
-    assert [step.name for step in runs.plan(folder, [word]).steps] == ["01_one"]
+    assert [step.name for step in runs.plan_run(folder, [word]).steps] == ["01_one"]
 
 
 def test_a_dry_run_leaves_out_what_changes_something_and_has_no_dry_run(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_dry_run_leaves_out_what_changes_something_and_has_no_dry_run(folder: 
         write(folder, f"{name}.ipynb", passing(), metadata={"meshbook": {"reads_only": name == "00_look"}})
     outage = folder / "02_outage.ipynb"
     outage.write_text(outage.read_text().replace("strict: bool", "dry_run: bool"))
-    plan = runs.plan(folder)
+    plan = runs.plan_run(folder)
     assert [step.name for step in plan.dry(reading_only=True).steps] == ["00_look", "02_outage"]
     everything = plan.dry(reading_only=False)
     assert [step.given for step in everything.steps] == [{}, {}, {"dry_run": True}, {}]
@@ -99,20 +99,20 @@ def test_a_dry_run_leaves_out_what_changes_something_and_has_no_dry_run(folder: 
 def test_stages_without_a_dry_run_are_not_run_in_one(folder: Path) -> None:
     write(folder, "01_one.ipynb", passing())
     with pytest.raises(UsageError, match="none of these stages has a dry run"):
-        runs.plan(folder).dry(reading_only=False)
+        runs.plan_run(folder).dry(reading_only=False)
 
 
 def test_an_optional_stage_is_run_only_when_named(folder: Path) -> None:
     write(folder, "03_one.ipynb", passing())
     write(folder, "04_more.ipynb", passing(), metadata={"meshbook": {"optional": True}})
-    assert [step.name for step in runs.plan(folder).steps] == ["03_one"]
-    assert [step.name for step in runs.plan(folder, ["4"]).steps] == ["04_more"]
+    assert [step.name for step in runs.plan_run(folder).steps] == ["03_one"]
+    assert [step.name for step in runs.plan_run(folder, ["4"]).steps] == ["04_more"]
 
 
 def test_an_unknown_stage_is_refused(folder: Path) -> None:
     write(folder, "01_connectivity.ipynb", passing())
     with pytest.raises(UsageError, match="did you mean connectivity"):
-        runs.plan(folder, ["conectivity"])
+        runs.plan_run(folder, ["conectivity"])
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:

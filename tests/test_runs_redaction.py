@@ -46,7 +46,7 @@ def test_nothing_secret_is_left_in_an_executed_copy(folder: Path, kubeconfig: Pa
         "raise ValueError(namespace + ' at ' + str(pathlib.Path.home()))",
     ]
     write(folder, "01_one.ipynb", *leaky)
-    redactor = Redactor(runs.gather(str(kubeconfig), root=folder.parent), ["addresses"])
+    redactor = Redactor(runs.gather_secrets(str(kubeconfig), root=folder.parent), ["addresses"])
     record = run(folder, given=["namespace=s3cret-bearer-token"], redactor=redactor)
     text = "".join(path.read_text(encoding="utf-8") for path in record.folder.iterdir())
     secret = [
@@ -59,7 +59,7 @@ def test_nothing_secret_is_left_in_an_executed_copy(folder: Path, kubeconfig: Pa
 
 
 def test_the_token_behind_a_token_file_is_a_secret_too(kubeconfig: Path) -> None:
-    found = runs.gather(str(kubeconfig), root=Path("/nowhere"))
+    found = runs.gather_secrets(str(kubeconfig), root=Path("/nowhere"))
     assert found.values["fleet-token-value"] == "[token]"
     assert found.projects == ("acme-fleet", "acme-prod")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from meshbook.analysis.attribution import AccessLogs, Evidence, LoadBalancer, attribute, parse_access_log
 from meshbook.analysis.availability import Estimate, Stream, Window, downtime, outage_windows, streams
 from meshbook.analysis.bounds import Gap
-from meshbook.analysis.calibration import Fault, calibrate, measures_truly
+from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
 from meshbook.analysis.claims import (
     all_answered,
     answers_from_both,
@@ -69,8 +69,8 @@ __all__ = [
     "all_answered",
     "answers_from_both",
     "attribute",
-    "calibrate",
     "changes",
+    "compare_with_truth",
     "downtime",
     "interrupted_at_most",
     "measures_truly",

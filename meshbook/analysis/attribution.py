@@ -22,8 +22,8 @@ from typing import Any
 import pandas as pd
 
 from meshbook import tables
+from meshbook.objects import EAST_WEST_PORT
 
-EAST_WEST_PORT = "15443"
 _ATTEMPTS = "upstream_request_attempt_count"
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 
@@ -138,7 +138,7 @@ def _text(line: str) -> dict[str, Any] | None:
 def _columns(fields: Mapping[str, Any]) -> dict[str, object]:
     hop, service = _hop_and_service(str(fields.get("upstream_cluster", "")))
     host, code = str(fields.get("upstream_host", "")), int(fields.get("response_code", 0))
-    network = "other network" if host.rpartition(":")[2] == EAST_WEST_PORT else "same network"
+    network = "other network" if host.rpartition(":")[2] == str(EAST_WEST_PORT) else "same network"
     return {
         "time": datetime.fromisoformat(str(fields["start_time"])),
         "hop": hop,

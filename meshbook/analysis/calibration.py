@@ -39,7 +39,7 @@ class Fault:
         return (self.end - self.start).total_seconds()
 
 
-def calibrate(frame: pd.DataFrame, faults: Iterable[Fault]) -> pd.DataFrame:
+def compare_with_truth(frame: pd.DataFrame, faults: Iterable[Fault]) -> pd.DataFrame:
     """Return CALIBRATION: for each source of ``frame`` (ANSWERS) and each fault, the truth and what was measured.
 
     A fault that no window shows was measured as: down for 0 to as long as an unseen outage can have been there.

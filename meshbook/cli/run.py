@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from meshbook import report, runs, settings
 from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE
 from meshbook.errors import MeshbookError, UsageError
-from meshbook.verdict import measured
+from meshbook.verdict import measured_text
 
 _WIDTH = 78
 _BROKEN = ("error", "interrupted")
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Execute the verb and return its exit code."""
     console = Console(sys.stdout if arguments.dry_run else None)
     folder = (arguments.notebooks or runs.runbook_folder()).resolve()
-    plan = runs.plan(folder, arguments.stages, file=arguments.file, given=arguments.parameter)
+    plan = runs.plan_run(folder, arguments.stages, file=arguments.file, given=arguments.parameter)
     redact = [word.strip() for word in arguments.redact.split(",") if word.strip()]
     runs.Redactor(runs.Secrets(), redact)
     if arguments.dry_run:
@@ -54,7 +54,7 @@ def _exit_code(record: runs.Run) -> int:
 
 
 @contextlib.contextmanager
-def _clusters(plan: runs.Plan, arguments: argparse.Namespace, console: Console) -> Iterator[None]:
+def _clusters(plan: runs.RunPlan, arguments: argparse.Namespace, console: Console) -> Iterator[None]:
     """Make sure that there are clusters: those that were named, else a lab for the length of the block."""
     if _are_named(plan, arguments):
         if arguments.apiserver != "emulated":
@@ -75,12 +75,12 @@ def _clusters(plan: runs.Plan, arguments: argparse.Namespace, console: Console) 
             os.environ.pop("KUBECONFIG") if before is None else os.environ.update(KUBECONFIG=before)
 
 
-def _are_named(plan: runs.Plan, arguments: argparse.Namespace) -> bool:
+def _are_named(plan: runs.RunPlan, arguments: argparse.Namespace) -> bool:
     given = plan.value("contexts", []) or plan.value("kubeconfig", "") or arguments.kubeconfig
     return bool(given) or any(os.environ.get(variable) for variable in settings.CONTEXT_VARIABLES)
 
 
-def _require_clusters(plan: runs.Plan) -> None:
+def _require_clusters(plan: runs.RunPlan) -> None:
     """Refuse to start where the clusters cannot be used: that is the environment's fault, and no finding."""
     from meshbook.clusters import Fleet
 
@@ -92,19 +92,19 @@ def _require_clusters(plan: runs.Plan) -> None:
         raise UsageError(f"nothing was started: {error}") from error
 
 
-def _secrets(plan: runs.Plan, folder: Path) -> runs.Secrets:
+def _secrets(plan: runs.RunPlan, folder: Path) -> runs.Secrets:
     contexts = settings.context_names(plan.value("contexts", []))
     kubeconfig = settings.kubeconfig_path(plan.value("kubeconfig", ""))
     projects = [plan.value("project", ""), os.environ.get(settings.HUB_PROJECT_VARIABLE, "")]
-    return runs.gather(kubeconfig, root=folder.parent, contexts=contexts, extra_projects=projects)
+    return runs.gather_secrets(kubeconfig, root=folder.parent, contexts=contexts, extra_projects=projects)
 
 
 def _afterwards(values: Mapping[str, Any]) -> Sequence[str]:
     """Restore what a notebook that broke off has left down; where nothing is, say that."""
-    return restore(values) or ([] if values.get("dry_run") else ["nothing is left to restore"])
+    return restore_left_down(values) or ([] if values.get("dry_run") else ["nothing is left to restore"])
 
 
-def restore(values: Mapping[str, Any]) -> Sequence[str]:
+def restore_left_down(values: Mapping[str, Any]) -> Sequence[str]:
     """Restore what an outage left down in the clusters and the namespace that ``values`` name."""
     from meshbook import outage
     from meshbook.clusters import Fleet
@@ -141,7 +141,7 @@ class Console:
         self._announcements.write(f"{text.strip()}\n\n")
         self._announcements.flush()
 
-    def notebook_ended(self, name: str, outcome: runs.Outcome, seconds: float) -> None:
+    def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
         self._rewrite("")
         self.say(f"{name:20} {outcome.state:12} {seconds:6.1f} s")
         if outcome.message:
@@ -165,7 +165,9 @@ def summarise(run: report.Report, folder: str) -> None:
     """Print the verdicts and where the report lies."""
     for stage in run.stages:
         for claim in stage.claims:
-            numbers = ", ".join(part for part in (measured(claim), f"n = {claim['n']}" if claim["n"] else "") if part)
+            numbers = ", ".join(
+                part for part in (measured_text(claim), f"n = {claim['n']}" if claim["n"] else "") if part
+            )
             print(f"{claim['outcome']:12}  {stage.name:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
     found = f"{run.passed} of {len(run.claims)} claims passed" if run.claims else "no claim was reached"
     broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)

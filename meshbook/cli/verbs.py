@@ -29,7 +29,7 @@ def restore(arguments: argparse.Namespace) -> int:
     contexts = [name.strip() for name in arguments.contexts.split(",") if name.strip()]
     namespace = "" if arguments.all_namespaces else arguments.namespace
     given = {"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace, "force": arguments.force}
-    lines = _pending_rollbacks(given) if arguments.dry_run else run.restore(given)
+    lines = _pending_rollbacks(given) if arguments.dry_run else run.restore_left_down(given)
     place = f"namespace {namespace}" if namespace else "any namespace"
     print("\n".join(lines) or f"nothing to restore in {place}")
     return 0

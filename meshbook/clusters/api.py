@@ -21,7 +21,7 @@ from meshbook.settings import FIELD_MANAGER
 
 T = TypeVar("T")
 
-KINDS = {
+_KINDS = {
     "v1": "ConfigMap Endpoints Event Namespace Node Pod Secret Service ServiceAccount",
     "apps/v1": "Deployment ReplicaSet",
     "autoscaling/v2": "HorizontalPodAutoscaler",
@@ -34,7 +34,7 @@ KINDS = {
 }
 """Kinds that need no API in front of their name."""
 
-_API_OF = {kind: api_version for api_version, kinds in KINDS.items() for kind in kinds.split()}
+_API_OF = {kind: api_version for api_version, kinds in _KINDS.items() for kind in kinds.split()}
 _MISSING = {
     "networking.istio.io": "install the mesh's control plane on this cluster first",
     "networking.gke.io": "only the fleet's config cluster has it, after gkehub.enable_ingress(…)",

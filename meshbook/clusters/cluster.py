@@ -39,7 +39,7 @@ _VOLATILE = {"resourceVersion", "managedFields", "generation"}
 """Metadata that changes though the object says the same."""
 _LOG_SILENCE_S = 10.0
 
-Outcome = Literal["created", "configured", "unchanged", "deleted", "not found"]
+ApplyOutcome = Literal["created", "configured", "unchanged", "deleted", "not found"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Applied:
     name: str
     namespace: str
     """Empty for kinds that have none."""
-    outcome: Outcome
+    outcome: ApplyOutcome
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -147,7 +147,7 @@ class Cluster(Api):
         for found in objects:
             before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
             code, after = self._apply(found, force=force, dry_run=False)
-            outcome: Outcome = "configured"
+            outcome: ApplyOutcome = "configured"
             if code == 201 or before is None:
                 outcome = "created"
             elif _intent(before) == _intent(after):
@@ -178,7 +178,7 @@ class Cluster(Api):
                 state="nothing was changed" if dry_run else "objects before it in the manifests are applied",
             ) from error
 
-    def _record(self, found: Object, outcome: Outcome) -> Applied:
+    def _record(self, found: Object, outcome: ApplyOutcome) -> Applied:
         metadata = found["metadata"]
         where = {"namespace": metadata.get("namespace", ""), "name": metadata["name"]}
         return Applied(context=self.name, kind=found["kind"], outcome=outcome, **where)

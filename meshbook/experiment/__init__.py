@@ -12,9 +12,9 @@ A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, calibrate, scratch_workload
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import LoadProfile, Step, Target, find_target, plans, steps
-from meshbook.experiment.results import Limits, NotDone, Results, Trial, claims, summary, to_display
+from meshbook.experiment.results import Limits, NotDone, Results, Trial, claims, summary, summary_to_display
 from meshbook.experiment.run import run, run_trials
 
 __all__ = ["LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
 __all__ += ["Results", "Step", "Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "health_check"]
-__all__ += ["load_balancer", "plans", "run", "run_trials", "scratch_workload", "steps", "summary", "to_display"]
+__all__ += ["load_balancer", "plans", "run", "run_trials", "scratch_workload", "steps", "summary", "summary_to_display"]

@@ -3,7 +3,7 @@
 The server is the scratch workload of ``manifests/scratch``, on lab and cluster alike: it serves nobody else, is reached
 by the same ways as the application, and is deleted again however the block ends. What a crash left behind is used or
 deleted by the next calibration. Its process is stopped by SIGSTOP through exec. Comparing what was measured with the
-truth is ``analysis.calibrate``'s work.
+truth is ``analysis.compare_with_truth``'s work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST_PAUSE_S = 8.0
 """Less than the workload's own LONGEST_S, after which its shell lets the process go on by itself."""
 SCRATCH, CONTAINER, PORT = "meshbook-scratch", "server", 5000
 GATEWAY = "helloworld-gateway"
-KINDS = ("Deployment", "Service", "VirtualService")
+_KINDS = ("Deployment", "Service", "VirtualService")
 _SERVER, _OTHERS = "app.kubernetes.io/component=server", "app.kubernetes.io/component!=server"
 _MINE = ("app.kubernetes.io/managed-by", "meshbook")
 _SLACK_S = 15.0
@@ -90,7 +90,7 @@ def calibrate(target: Target, load: LoadProfile, lengths_s: Sequence[float]) -> 
         for length_s in lengths_s:
             faults.append(scratch.pause_process(length_s))
             pause(_SETTLE_S + load.timeout_s)
-        return analysis.calibrate(watch.stop(), faults)
+        return analysis.compare_with_truth(watch.stop(), faults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ def _require_room(cluster: Cluster, namespace: str) -> None:
             f"{cluster.name}: no Gateway {GATEWAY} in {namespace}, so the scratch workload has no way from outside",
             hint="run stage 2 first (kubectl apply -k manifests/routing)",
         )
-    for kind in KINDS:
+    for kind in _KINDS:
         found = cluster.find(kind, SCRATCH, namespace)
         if found is not None and labels_of(found).get(_MINE[0]) != _MINE[1]:
             raise UsageError(

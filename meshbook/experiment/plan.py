@@ -145,12 +145,12 @@ class Step:
 
 def steps(fleet: Fleet, modes: Sequence[str], contexts: Sequence[str] = ()) -> list[Step]:
     """Return the steps of an experiment; ``contexts`` empty means the first cluster. UsageError for unknown names."""
-    require_known(modes, "modes")
+    require_modes(modes, "modes")
     where = [fleet[name].name for name in contexts] or [fleet.clusters[0].name]
     return [Step(mode=mode, context=name) for mode in modes for name in where]
 
 
-def require_known(modes: Iterable[str], parameter: str) -> None:
+def require_modes(modes: Iterable[str], parameter: str) -> None:
     """Raise UsageError for a mode that does not exist; ``parameter`` is where it was named."""
     if unknown := sorted(set(modes) - set(outage.MODES)):
         raise UsageError(

@@ -21,7 +21,7 @@ import pandas as pd
 
 from meshbook import analysis, tables
 from meshbook.analysis import RESTORE, SHARE_UNCHANGED, TrialRecord
-from meshbook.experiment.plan import require_known
+from meshbook.experiment.plan import require_modes
 from meshbook.outage import Plan
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
 
@@ -199,7 +199,7 @@ def _summary_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def to_display(table: pd.DataFrame) -> pd.DataFrame:
+def summary_to_display(table: pd.DataFrame) -> pd.DataFrame:
     """Return a SUMMARY for people: times as ranges, and in words where nothing was seen or known.
 
     Of one trial each there is no median and no count of trials.
@@ -247,7 +247,7 @@ class Limits:
     max_gap_s: float = 2.0
 
     def __post_init__(self) -> None:
-        require_known(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
+        require_modes(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
 
 
 def claims(

@@ -46,14 +46,14 @@ READY_TIMEOUT_S = 60.0
 FILE_WATCHES = 48
 """Inotify instances that the runbook needs on a lab: at most three per Envoy, a dozen Envoys, and some air."""
 
-POLL_S = 0.05
+_POLL_S = 0.05
 EDGE = "global-load-balancer"
 """What the load balancer's Envoy is called; it belongs to no cluster."""
 
 EDGE_PAUSE_S = 0.5
 """Pause before an Envoy of the load balancer that ended is started again."""
 
-MANAGER = "meshbook-lab"
+_MANAGER = "meshbook-lab"
 """Field manager of the prerequisites."""
 
 
@@ -162,7 +162,7 @@ async def _serve(context: LabContext, stop: asyncio.Event) -> None:
                     parts.create_task(server.watch())
             for cluster in topology.clusters:
                 for obj in prerequisites.of_cluster(topology, cluster, context.authority.root_pem, context.tokens):
-                    await clients[cluster.name].apply(resource_of(obj), obj, manager=MANAGER)
+                    await clients[cluster.name].apply(resource_of(obj), obj, manager=_MANAGER)
             await asyncio.gather(*(_ready(client) for client in clients.values()))
             await _start_control(context, kubelets, servers, stack)
             _announce(context)
@@ -258,7 +258,7 @@ async def _ready(client: Client) -> None:
             seen = f"{len(nodes)} nodes, {available} east-west gateways available"
             if nodes and available:
                 return
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(_POLL_S)
     raise LabError(f"{client.context} was not ready after {READY_TIMEOUT_S:g} s", last_seen=seen)
 
 

@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str]
 """(namespace, name) of an object; the namespace is empty for what has none."""
 
-REQUEST_TIMEOUT_S = 10.0
+_REQUEST_TIMEOUT_S = 10.0
 LARGEST_LINE = 4 << 20
 """Bytes of the largest object that a watch can bring; etcd keeps none above 1.5 MiB."""
 RELIST_PAUSE_S = 0.2
 """Pause before a lost watch is taken up again: an API server that restarts is not flooded."""
 
-MERGE_PATCH = "application/merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
+_MERGE_PATCH = "application/merge-patch+json"
+_APPLY_PATCH = "application/apply-patch+yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class Client:
             cluster["server"],
             connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context(cadata=authority or None)),
             headers={"authorization": f"Bearer {user.get('token', '')}"},
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S),
             read_bufsize=LARGEST_LINE,
         )
         return cls(session, context)
@@ -162,12 +162,12 @@ class Client:
         self, resource: Resource, name: str, patch: Object, *, namespace: str = "", subresource: str = ""
     ) -> Object:
         path = resource.path(namespace, name, subresource)
-        return await self.request("PATCH", path, patch, media_type=MERGE_PATCH)
+        return await self.request("PATCH", path, patch, media_type=_MERGE_PATCH)
 
     async def apply(self, resource: Resource, obj: Object, *, manager: str) -> Object:
         """Server-side apply: the fields of ``obj`` become this manager's, whoever held them."""
         params = {"fieldManager": manager, "force": "true"}
-        return await self.request("PATCH", resource.path(*key_of(obj)), obj, media_type=APPLY_PATCH, params=params)
+        return await self.request("PATCH", resource.path(*key_of(obj)), obj, media_type=_APPLY_PATCH, params=params)
 
     async def delete(
         self, resource: Resource, name: str, *, namespace: str = "", grace_s: int | None = None, uid: str = ""
@@ -187,7 +187,7 @@ class Client:
     ) -> AsyncIterator[tuple[str, Object]]:
         """Yield (type, object) from ``since`` on until the server ends the stream; raise ``ApiError`` (410: relist)."""
         params = _selectors(labels, fields) | {"watch": "true", "resourceVersion": since, "allowWatchBookmarks": "true"}
-        path, endless = resource.path(namespace), aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S)
+        path, endless = resource.path(namespace), aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_TIMEOUT_S)
         with _no_answer(f"{self.context}: WATCH {resource.plural}"):
             async with self._session.get(path, params=params, timeout=endless) as response:
                 await _refuse(response, f"{self.context}: WATCH {resource.plural}")
@@ -263,7 +263,7 @@ class Informer:
     def subscribe(self, callback: Callable[[str, Object], None]) -> None:
         self._subscribers.append(callback)
 
-    async def synced(self, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+    async def synced(self, timeout_s: float = _REQUEST_TIMEOUT_S) -> None:
         """Wait until the first list has come; ``LabError`` after ``timeout_s``."""
         try:
             async with asyncio.timeout(timeout_s):

@@ -23,9 +23,9 @@ from typing import Any
 from meshbook.errors import LabError
 from meshbook.lab.topology import FLEET_EXTENSION, LabFolder
 
-START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
-POLL_S = 0.02
+_POLL_S = 0.02
 
 APISERVERS = ("emulated", "real")
 """Whose API servers a lab runs on: its own, or kube-apiserver and etcd as they are installed here."""
@@ -80,7 +80,7 @@ def state(root: Path) -> LabState | None:
 
 
 def start(
-    root: Path, *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = START_TIMEOUT_S
+    root: Path, *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = _START_TIMEOUT_S
 ) -> LabState:
     """Start a lab that stays up until ``stop``; return when both clusters are ready.
 
@@ -108,7 +108,7 @@ def stop(root: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
 
 @contextlib.contextmanager
 def running_lab(
-    *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = START_TIMEOUT_S
+    *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = _START_TIMEOUT_S
 ) -> Iterator[LabState]:
     """Give a lab of its own, in a temporary folder, for the length of a ``with`` block."""
     root = Path(tempfile.mkdtemp(prefix="meshbook-lab-"))
@@ -170,7 +170,7 @@ def _await_ready(root: Path, process: subprocess.Popen[bytes], timeout_s: float)
                 return ready
             if process.poll() is not None:
                 raise LabError(f"the lab ended with exit code {process.returncode}", log=_log_tail(root))
-            time.sleep(POLL_S)
+            time.sleep(_POLL_S)
         raise LabError(f"the lab was not ready after {timeout_s:g} s", log=_log_tail(root))
     except BaseException:
         _release(process)
@@ -196,7 +196,7 @@ def _end(lab: LabState, timeout_s: float) -> None:
         if time.monotonic() > deadline:
             os.kill(lab.pid, signal.SIGKILL)
             deadline += timeout_s
-        time.sleep(POLL_S)
+        time.sleep(_POLL_S)
 
 
 def _log_tail(root: Path, lines: int = 15) -> str:

@@ -45,11 +45,11 @@ LEFT_TO_MANAGER = (
 )
 """Controllers of kube-controller-manager that stand in for the lab's, by the names that all versions know."""
 
-START_TIMEOUT_S = 40.0
-REQUEST_TIMEOUT_S = 2.0
-POLL_S = 0.1
+_START_TIMEOUT_S = 40.0
+_REQUEST_TIMEOUT_S = 2.0
+_POLL_S = 0.1
 LOG_LINES = 12
-MANAGER = "meshbook-lab"
+_MANAGER = "meshbook-lab"
 _HEAD = {"group": "apiextensions.k8s.io", "version": "v1", "plural": "customresourcedefinitions"}
 DEFINITIONS = Resource(**_HEAD, kind="CustomResourceDefinition", namespaced=False)
 
@@ -229,7 +229,7 @@ class RealApiServer:
 
     async def start(self) -> None:
         """Start everything, and return when the API server is ready and serves the custom kinds."""
-        self._deadline = time.monotonic() + START_TIMEOUT_S
+        self._deadline = time.monotonic() + _START_TIMEOUT_S
         files, minor = self._files(), await self._checked_versions()
         await self._spawn("etcd", etcd_argv(self._programs, self.cluster, files), files)
         await self._until("etcd", self._etcd_listens)
@@ -293,7 +293,7 @@ class RealApiServer:
         said = self._log("version")
         said.unlink(missing_ok=True)
         process = await self._processes.spawn([program, "--version"], env=base_environment(), cwd=said.parent, log=said)
-        async with asyncio.timeout(START_TIMEOUT_S):
+        async with asyncio.timeout(_START_TIMEOUT_S):
             await process.wait()
         text = said.read_text(errors="replace")
         found = re.search(r"\b(?:Version: |v)(\d+)\.(\d+)\.(\d+)", text)
@@ -316,9 +316,9 @@ class RealApiServer:
             objection = await holds()
             if not objection:
                 return
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(_POLL_S)
         raise LabError(
-            f"{self.cluster.name}: {name} was not ready in {START_TIMEOUT_S:g} s",
+            f"{self.cluster.name}: {name} was not ready in {_START_TIMEOUT_S:g} s",
             last_seen=objection,
             log=self._tail(name),
         )
@@ -333,7 +333,7 @@ class RealApiServer:
 
     async def _is_ready(self) -> str:
         headers = {"Authorization": f"Bearer {next(iter(self._tokens))}"}
-        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_S)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout, headers=headers) as http,
@@ -348,7 +348,7 @@ class RealApiServer:
         client = await Client.connect(self._topology.kubeconfig, self.cluster.name)
         try:
             for kind in CUSTOM_KINDS:
-                await client.apply(DEFINITIONS, definition_of(kind), manager=MANAGER)
+                await client.apply(DEFINITIONS, definition_of(kind), manager=_MANAGER)
             for kind in CUSTOM_KINDS:
                 await self._until("kube-apiserver", partial(_not_served, client, kind))
         finally:

@@ -22,7 +22,7 @@ LABELS = {"app.kubernetes.io/managed-by": "meshbook", "app.kubernetes.io/compone
 BEATS = 4
 """Renewals within the length of a Lease: one or two may be lost."""
 
-Run = tuple[str, str]
+RunLease = tuple[str, str]
 """The namespace of the application that an outage is about, and the run's name."""
 
 
@@ -67,10 +67,10 @@ class Lease:
                 self._cluster.patch(LEASE, self._name, change, namespace=self._namespace)
 
 
-def living(cluster: Cluster, runs: Iterable[Run]) -> set[Run]:
+def living(cluster: Cluster, runs: Iterable[RunLease]) -> set[RunLease]:
     """Return which of ``runs`` renew their Lease while it is watched; a dead one's takes the whole length of it."""
     watched = {run: stamp for run in set(runs) if (stamp := last_renewal(cluster, run))}
-    alive: set[Run] = set()
+    alive: set[RunLease] = set()
     length_s = cluster.connection.patience.lease_s
     deadline = time.monotonic() + length_s
     while watched and time.monotonic() < deadline:
@@ -81,7 +81,7 @@ def living(cluster: Cluster, runs: Iterable[Run]) -> set[Run]:
     return alive
 
 
-def last_renewal(cluster: Cluster, run: Run) -> str:
+def last_renewal(cluster: Cluster, run: RunLease) -> str:
     """Return when a run renewed its Lease last, by its own clock, ISO 8601; empty where there is none to be seen."""
     namespace, name = run
     try:
@@ -93,7 +93,7 @@ def last_renewal(cluster: Cluster, run: Run) -> str:
     return str(found["spec"].get("renewTime", "")) if found else ""
 
 
-def delete(cluster: Cluster, runs: Iterable[Run]) -> None:
+def delete(cluster: Cluster, runs: Iterable[RunLease]) -> None:
     """Delete the Leases of ``runs``; what cannot be deleted runs out by itself."""
     for namespace, run in runs:
         with contextlib.suppress(ClusterError):

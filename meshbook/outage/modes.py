@@ -21,8 +21,8 @@ from meshbook.outage.records import RUN, Check, Intent, Outage
 from meshbook.outage.targets import (
     SELECTOR_KEY,
     DeploymentTarget,
+    OutageTarget,
     ServiceTarget,
-    Target,
     leads_to,
     replicas_of,
     roll_back,
@@ -33,7 +33,7 @@ ENDPOINTS_S = 3.0
 """Right after a rollout, endpoints follow the pods by a moment."""
 LOOK_S = 0.1
 """Seconds between two looks for the replacements of deleted pods."""
-LAST_LOOK_S = 5.0
+_JOIN_S = 5.0
 """Seconds that the last of these may take when the API server does not answer; its news is not waited for longer."""
 
 
@@ -46,9 +46,9 @@ class Mode(ABC):
 
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
-        self.targets: tuple[Target, ...] = tuple(self.find_targets())
+        self.targets: tuple[OutageTarget, ...] = tuple(self.find_targets())
 
-    def find_targets(self) -> Iterable[Target]:
+    def find_targets(self) -> Iterable[OutageTarget]:
         """Return what is recorded and changed."""
         return ()
 
@@ -175,7 +175,7 @@ class PodsDeleted(ScaledToZero):
         """Wait for the replacements; the times of their return are those at which they were first seen."""
         self._ended.set()
         if self._thread:
-            self._thread.join(LAST_LOOK_S)
+            self._thread.join(_JOIN_S)
         super().end(outage)
         outage.restore_requested = outage.restore_accepted = self._replaced or outage.restore_accepted
         outage.ready_again = self._replaced_ready or outage.ready_again

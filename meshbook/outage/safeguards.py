@@ -17,7 +17,7 @@ from meshbook.outage import watchdog
 from meshbook.outage.lab import is_lab
 from meshbook.outage.modes import Mode, mode_of
 from meshbook.outage.records import Check, Intent
-from meshbook.outage.targets import Target
+from meshbook.outage.targets import OutageTarget
 from meshbook.settings import FIELD_MANAGER
 
 METRICS = "metrics.k8s.io/v1beta1/PodMetrics"
@@ -106,7 +106,7 @@ def _consent(intent: Intent, *, lab: bool) -> Check:
     return Check(name=ALLOWED, ok=lab or allowed, saw=saw)
 
 
-def _ownership(intent: Intent, targets: Sequence[Target], *, lab: bool) -> Check:
+def _ownership(intent: Intent, targets: Sequence[OutageTarget], *, lab: bool) -> Check:
     """Say whether meshbook may touch this: it has made it, or the user has named it."""
     if lab:
         return Check(name=OWNED, ok=True, saw="this is a lab")
@@ -116,14 +116,14 @@ def _ownership(intent: Intent, targets: Sequence[Target], *, lab: bool) -> Check
     return Check(name=OWNED, ok=not foreign, saw=saw)
 
 
-def _permission(intent: Intent, targets: Sequence[Target]) -> Iterator[Check]:
+def _permission(intent: Intent, targets: Sequence[OutageTarget]) -> Iterator[Check]:
     """Say whether this user may change what is to be changed: who cannot will not restore it either."""
     for resource, namespace in sorted({(_RESOURCES[target.kind], target.namespace) for target in targets}):
         may = intent.cluster.can_i("patch", resource, namespace)
         yield Check(name=PERMITTED, ok=may, saw=f"patch {resource} in {namespace}: {'yes' if may else 'no'}")
 
 
-def _is_made_by_meshbook(target: Target) -> bool:
+def _is_made_by_meshbook(target: OutageTarget) -> bool:
     """Tell whether meshbook wrote the object, and did not merely scale it, by who manages its fields."""
     return any(
         entry.get("manager") == FIELD_MANAGER

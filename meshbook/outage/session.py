@@ -23,7 +23,7 @@ from meshbook.outage.lab import Lab
 from meshbook.outage.modes import Mode, mode_of
 from meshbook.outage.records import MODE, OF, RUN, SINCE, Intent, Outage, PendingRollback, Restored, is_recorded
 from meshbook.outage.safeguards import plan
-from meshbook.outage.targets import KINDS, Target, replicas_of, roll_back
+from meshbook.outage.targets import TARGETS, OutageTarget, replicas_of, roll_back
 from meshbook.settings import context_names, kubeconfig_path
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def outage(intent: Intent) -> Iterator[Outage]:
     with sigterm_unwinds():
         try:
             own.acquire()
-            watchdog.begin(intent, mode)
+            watchdog.start(intent, mode)
             mode.begin(going_on)
             yield going_on
         finally:
@@ -139,11 +139,11 @@ def _ask_lab(clusters: Iterable[Cluster], ask: Callable[[Lab], list[T]]) -> list
 
 def _restore_targets(
     cluster: Cluster,
-    targets: Sequence[Target],
+    targets: Sequence[OutageTarget],
     timeout_s: float,
     *,
     force: bool = False,
-    leases: Iterable[lease.Run] = (),
+    leases: Iterable[lease.RunLease] = (),
 ) -> list[Restored]:
     """Restore recorded objects of one cluster, unless the run of one lives; Leases of dead runs are deleted."""
     recorded = {_run_of(target.read(), target.namespace) for target in targets}
@@ -158,12 +158,12 @@ def _restore_targets(
     return roll_back(targets, timeout_s)
 
 
-def _run_of(found: Object, namespace: str) -> lease.Run:
+def _run_of(found: Object, namespace: str) -> lease.RunLease:
     notes = annotations_of(found)
     return notes.get(OF) or namespace, notes.get(RUN, "")
 
 
-def _pending(target: Target) -> PendingRollback:
+def _pending(target: OutageTarget) -> PendingRollback:
     found = target.read()
     notes, what = annotations_of(found), "to be restored" if target.is_down(found) else "only the record is left"
     return PendingRollback(
@@ -176,9 +176,9 @@ def _pending(target: Target) -> PendingRollback:
     )
 
 
-def _recorded(cluster: Cluster, namespace: str) -> Iterator[Target]:
+def _recorded(cluster: Cluster, namespace: str) -> Iterator[OutageTarget]:
     """Yield what carries the record of an outage in, or of, ``namespace`` (of any when it is empty)."""
-    for kind, target in KINDS.items():
+    for kind, target in TARGETS.items():
         for found in _everywhere(cluster, kind, namespace):
             places = (found["metadata"]["namespace"], annotations_of(found).get(OF))
             if is_recorded(found) and (not namespace or namespace in places):
@@ -198,7 +198,7 @@ def _everywhere(cluster: Cluster, kind: str, namespace: str) -> list[Object]:
     return found
 
 
-def _leases(cluster: Cluster, namespace: str) -> list[lease.Run]:
+def _leases(cluster: Cluster, namespace: str) -> list[lease.RunLease]:
     """Return the runs that have a Lease in ``namespace``, as far as the user may see that."""
     try:
         found = _everywhere(cluster, lease.LEASE, namespace)

@@ -19,14 +19,14 @@ from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Inte
 
 TRIES = 10
 """Times that a record is written or taken off again when the object has changed meanwhile, as by its controller."""
-LAST_LOOK_S = 1.0
+_LAST_LOOK_S = 1.0
 """Seconds that an object gets at least to be restored, when those before it have used the time up."""
 SELECTOR_KEY = "meshbook.io/down"
 """Key that no pod carries: in a Service's selector it leaves the Service without endpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target(ABC):
+class OutageTarget(ABC):
     """One object of a cluster, with or without a record on it."""
 
     kind: ClassVar[str]
@@ -134,7 +134,7 @@ def replicas_of(deployment: Object) -> int:
     return int(deployment["spec"].get("replicas", 1))
 
 
-class DeploymentTarget(Target):
+class DeploymentTarget(OutageTarget):
     """Down: scaled to 0. An autoscaler leaves a target at 0 alone, and goes on when it is restored."""
 
     kind = "Deployment"
@@ -189,7 +189,7 @@ def _own_selector(service: Object) -> dict[str, str]:
     return {key: value for key, value in (service["spec"].get("selector") or {}).items() if key != SELECTOR_KEY}
 
 
-class ServiceTarget(Target):
+class ServiceTarget(OutageTarget):
     """Down: without endpoints, by one more key in its selector, while the pods behind it run on.
 
     A pod's own Ready condition belongs to its kubelet, which writes it again within seconds; probes and labels cannot
@@ -255,12 +255,12 @@ def json_pointer(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-KINDS: dict[str, type[Target]] = {one.kind: one for one in (DeploymentTarget, ServiceTarget)}
+TARGETS: dict[str, type[OutageTarget]] = {one.kind: one for one in (DeploymentTarget, ServiceTarget)}
 """All that an outage may have changed."""
 
 
 def roll_back(
-    targets: Iterable[Target], timeout_s: float, requested: Callable[[], None] = lambda: None
+    targets: Iterable[OutageTarget], timeout_s: float, requested: Callable[[], None] = lambda: None
 ) -> list[Restored]:
     """Request every recorded object back, then wait for each and clear its record; ``requested`` is called in between.
 
@@ -277,7 +277,7 @@ def roll_back(
     deadline, done = time.monotonic() + timeout_s, []
     for target, found, restored in waiting:
         try:
-            target.wait_until_restored(found, max(LAST_LOOK_S, deadline - time.monotonic()))
+            target.wait_until_restored(found, max(_LAST_LOOK_S, deadline - time.monotonic()))
             target.clear_record(annotations_of(found).get(RUN))
             done.append(restored)
         except MeshbookError as error:
@@ -292,7 +292,7 @@ def roll_back(
     raise OutageError(count, **told, hint="mend what is said of each, then meshbook restore") from first
 
 
-def _request_restore(target: Target) -> tuple[Object, Restored]:
+def _request_restore(target: OutageTarget) -> tuple[Object, Restored]:
     found = target.find()
     if found is None:
         raise OutageError(

@@ -19,15 +19,15 @@ from meshbook.clusters import Cluster, describe_pod
 from meshbook.objects import Object
 from meshbook.outage.modes import Mode
 from meshbook.outage.records import RECORD, RUN, Check, Intent, object_name
-from meshbook.outage.targets import Target, json_pointer
+from meshbook.outage.targets import OutageTarget, json_pointer
 
 JOB, ACCOUNT = "batch/v1/Job", "ServiceAccount"
 ROLE, BINDING = (f"rbac.authorization.k8s.io/v1/{kind}" for kind in ("Role", "RoleBinding"))
 IMAGE = "docker.io/curlimages/curl:8.11.1"
-LABELS = {"app.kubernetes.io/managed-by": "meshbook", "app.kubernetes.io/name": "meshbook-watchdog"}
+_LABELS = {"app.kubernetes.io/managed-by": "meshbook", "app.kubernetes.io/name": "meshbook-watchdog"}
 LEAST_S = 3.0
 """A deadline that is sooner could be over before anything is down."""
-START_TIMEOUT_S = 90.0
+_START_TIMEOUT_S = 90.0
 """Bounds how long it may take until a watchdog watches: its image may have to be pulled."""
 LINGER_S = 600
 """Seconds that it may go on trying after its deadline, and that it is kept for its log when it is over."""
@@ -86,13 +86,13 @@ def _objections(cluster: Cluster, after_s: float, namespaces: list[str]) -> Iter
             yield f"in {namespace} this user may not {', '.join(refused)}"
 
 
-def begin(intent: Intent, mode: Mode) -> None:
+def start(intent: Intent, mode: Mode) -> None:
     """Set the watchdogs, and return when all of them watch; WaitTimeout says what keeps one from it."""
     watches = _watches(intent, mode)
     for watch in watches:
         watch.create()
     for watch in watches:
-        watch.wait_until_it_watches(min(intent.timeout_s, START_TIMEOUT_S))
+        watch.wait_until_it_watches(min(intent.timeout_s, _START_TIMEOUT_S))
 
 
 def end(intent: Intent, mode: Mode) -> None:
@@ -112,7 +112,7 @@ def _watches(intent: Intent, mode: Mode) -> list[RollbackJob]:
 class RollbackJob:
     """One watchdog: what it restores, for which run, and when."""
 
-    target: Target
+    target: OutageTarget
     run: str
     after_s: float
 
@@ -154,7 +154,7 @@ class RollbackJob:
         cluster.wait_until(f"watchdog {self.name} watching", look, timeout_s, hint)
 
     def _metadata(self) -> Object:
-        return {"name": self.name, "namespace": self.target.namespace, "labels": LABELS}
+        return {"name": self.name, "namespace": self.target.namespace, "labels": _LABELS}
 
     def _spec(self) -> Object:
         target = self.target
@@ -183,7 +183,7 @@ class RollbackJob:
             "backoffLimit": 3,
             "activeDeadlineSeconds": int(self.after_s) + LINGER_S,
             "ttlSecondsAfterFinished": LINGER_S,
-            "template": {"metadata": {"labels": {**LABELS, "sidecar.istio.io/inject": "false"}}, "spec": pod},
+            "template": {"metadata": {"labels": {**_LABELS, "sidecar.istio.io/inject": "false"}}, "spec": pod},
         }
 
     def _patch(self) -> list[Object]:

@@ -11,7 +11,17 @@ Whether the rows are good news, and how long a service was unavailable, is for `
 from __future__ import annotations
 
 from meshbook.probes.clock_sync import Exchange, compare
-from meshbook.probes.curl import MESH, OUTSIDE, VIP, Ask, command, curl_from_here, curl_from_pods, curl_program, parse
+from meshbook.probes.curl import (
+    MESH,
+    OUTSIDE,
+    VIP,
+    Ask,
+    command,
+    curl_from_here,
+    curl_from_pods,
+    curl_program,
+    parse_records,
+)
 from meshbook.probes.open_loop import Watch, watch
 from meshbook.probes.session import run_here
 from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_versions
@@ -30,7 +40,7 @@ __all__ = [
     "curl_from_here",
     "curl_from_pods",
     "curl_program",
-    "parse",
+    "parse_records",
     "run_here",
     "wait_for_first_answer",
     "wait_for_versions",

@@ -98,7 +98,7 @@ def command(ask: Ask, *, direct: bool = False) -> list[str]:
     return ["curl", *shape, *limits, *past_proxies, escaped + counter]
 
 
-def parse(
+def parse_records(
     text: str, ask: Ask, *, source: str, path: str, arrivals: Sequence[float] = (), note: str = ""
 ) -> pd.DataFrame:
     """Return one row of ANSWERS for each transfer of ``ask``; ``text`` is the merged stdout and stderr of its curl.
@@ -245,7 +245,7 @@ def _from_pod(cluster: Cluster, ask: Ask, namespace: str, selector: str) -> pd.D
         note = result.stderr or (f"the command ended with exit code {result.exit_code}" if result.exit_code else "")
     except ExecError as error:
         note = error.message
-    return parse("\n".join(lines), ask, source=cluster.name, path=MESH, arrivals=arrivals, note=note)
+    return parse_records("\n".join(lines), ask, source=cluster.name, path=MESH, arrivals=arrivals, note=note)
 
 
 def container_of(pod: Object) -> str:
@@ -278,7 +278,7 @@ def curl_from_here(url: str, requests: int = 10, *, path: str = VIP, timeout_s: 
             process.kill()
     text = b"".join(lines).decode("utf-8", "replace")
     note = f"curl was stopped after {ask.longest_s:g} s" if process.returncode == -signal.SIGKILL else ""
-    return _ordered([parse(text, ask, source=OUTSIDE, path=path, arrivals=arrivals, note=note)])
+    return _ordered([parse_records(text, ask, source=OUTSIDE, path=path, arrivals=arrivals, note=note)])
 
 
 def _ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from meshbook import tables
 from meshbook.clusters import Cluster
 from meshbook.errors import UsageError, WaitTimeout
 from meshbook.probes.curl import MESH, OUTSIDE, VIP, Ask, is_near
-from meshbook.probes.session import Row, Schedule, Stream, talk_here, talk_in_pod
+from meshbook.probes.session import Row, Schedule, Source, talk_here, talk_in_pod
 
 HIGHEST_RATE = 200.0
 """Requests per second and source: each is a line that an API server carries, and a connection of its own."""
@@ -39,7 +39,7 @@ class Watch:
     sources' clocks can be trusted. Prints nothing.
     """
 
-    def __init__(self, schedule: Schedule, streams: Sequence[Stream]) -> None:
+    def __init__(self, schedule: Schedule, streams: Sequence[Source]) -> None:
         self.schedule, self._streams = schedule, tuple(streams)
         self._done = False
         self._threads = [_started(stream) for stream in streams]
@@ -67,7 +67,7 @@ class Watch:
         rows.sort(key=lambda row: (str(row["source"]), str(row["path"]), int(str(row["seq"]))))
         return tables.from_rows(rows, tables.ANSWERS)
 
-    def _fixed(self, stream: Stream, number: int) -> Row:
+    def _fixed(self, stream: Source, number: int) -> Row:
         scheduled = datetime.fromtimestamp(self.schedule.due(number), UTC)
         return {"source": stream.source, "path": stream.path, "url": stream.url, "seq": number, "scheduled": scheduled}
 
@@ -132,13 +132,13 @@ def watch(
     if not 0 < timeout_s <= 60:
         raise UsageError(f"a request gets more than 0 and at most 60 s, not {timeout_s:g}")
     schedule = Schedule(gap_s=1 / rate_per_s, timeout_s=timeout_s, requests=math.ceil(LONGEST_S * rate_per_s))
-    streams: list[Stream] = []
+    streams: list[Source] = []
     if outside:
-        here = Stream(schedule=schedule, source=OUTSIDE, path=VIP, url=_plain(outside), talk=talk_here)
+        here = Source(schedule=schedule, source=OUTSIDE, path=VIP, url=_plain(outside), talk=talk_here)
         streams.append(replace(here, direct=is_near(outside), same_clock=True))
     for cluster in fleet if inside else ():
         talk = partial(talk_in_pod, cluster=cluster, namespace=namespace)
-        streams.append(Stream(schedule=schedule, source=cluster.name, path=MESH, url=_plain(inside), talk=talk))
+        streams.append(Source(schedule=schedule, source=cluster.name, path=MESH, url=_plain(inside), talk=talk))
     if not streams:
         raise UsageError("a watch needs something to ask", hint="outside=http://VIP/hello, inside=http://…:5000/hello")
     return Watch(schedule, streams)
@@ -150,13 +150,13 @@ def _plain(url: str) -> str:
     return url
 
 
-def _started(stream: Stream) -> threading.Thread:
+def _started(stream: Source) -> threading.Thread:
     thread = threading.Thread(target=stream.run, name=f"meshbook watch {stream.source}", daemon=True)
     thread.start()
     return thread
 
 
-def _wait_until_ready(stream: Stream, deadline: float) -> None:
+def _wait_until_ready(stream: Source, deadline: float) -> None:
     while not stream.ready.wait(0.02):
         if stream.broken is not None:
             raise stream.broken

@@ -1,6 +1,6 @@
 """Where requests on a schedule come from: the sender's program, started here or in a pod, and the talk with it.
 
-A ``Stream`` is one source for the whole schedule, a ``Session`` one run of the program for it: one that is lost is
+A ``Source`` sends for the whole schedule, a ``SenderSession`` is one run of the program for it: one that is lost is
 followed by another. What the program does is in ``sender``, how its clock is compared in ``clock_sync``; ``open_loop``
 makes tables of the rows. Nothing is judged here.
 """
@@ -89,10 +89,10 @@ class Told(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Session:
+class SenderSession:
     """One run of the sender for a stream: the talk with it (``clusters.ExecStreams``) and what it told."""
 
-    stream: Stream
+    stream: Source
     first: int | None = None
     """The number from which it sends; None until it was told."""
     exchanges: list[Exchange] = field(default_factory=list)
@@ -213,14 +213,14 @@ class Session:
 
 
 @dataclass(kw_only=True)
-class Stream:
+class Source:
     """One source of requests. A sender that is lost is started again, in a cluster in whatever pod is ready then."""
 
     schedule: Schedule
     source: str
     path: str
     url: str
-    talk: Callable[[Session], str]
+    talk: Callable[[SenderSession], str]
     """Runs a session to its end, and returns why it ended before its time, if it did."""
     direct: bool = False
     """Whether to go past the proxy that the sender's environment names."""
@@ -230,12 +230,12 @@ class Stream:
     """Set once a sender waits for the word to send and its clock is known."""
     broken: MeshbookError | None = None
     """Why the last sender could not start, or was lost."""
-    _sessions: list[Session] = field(default_factory=list)
+    _sessions: list[SenderSession] = field(default_factory=list)
 
     def run(self) -> None:
         """Send until the schedule is over; called in a thread of its own."""
         while time.time() < self.schedule.over:
-            session = Session(stream=self)
+            session = SenderSession(stream=self)
             self._sessions.append(session)
             try:
                 session.ended = self.talk(session)
@@ -268,7 +268,7 @@ class Stream:
         return "no sender was started"
 
 
-def talk_here(session: Session) -> str:
+def talk_here(session: SenderSession) -> str:
     """Run the sender on this machine."""
     code = run_here([sys.executable, *session.argv[1:]], session, session.longest_s)
     return "" if code == 0 else session.last_words or f"exit code {code}"
@@ -306,7 +306,7 @@ def _converse(process: subprocess.Popen[bytes], streams: ExecStreams, deadline: 
                     streams.on_line(line.decode("utf-8", "replace"), datetime.now(UTC))
 
 
-def talk_in_pod(session: Session, cluster: Cluster, namespace: str) -> str:
+def talk_in_pod(session: SenderSession, cluster: Cluster, namespace: str) -> str:
     """Run the sender in a ready prober pod of a cluster."""
     try:
         pod = cluster.ready_pod(PROBER, namespace)

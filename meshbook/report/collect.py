@@ -10,9 +10,9 @@ from typing import Any
 
 from meshbook.errors import UsageError
 from meshbook.notebook import Claim, marks_of
+from meshbook.settings import RUN_FILE
 from meshbook.verdict import PASS, worst
 
-RUN_FILE = "run.json"
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
 

@@ -15,7 +15,7 @@ import jinja2
 
 from meshbook.notebook import without_slow_imports
 from meshbook.report.collect import Report
-from meshbook.verdict import measured
+from meshbook.verdict import measured_text
 
 
 def pages(report: Report, files: Iterable[str]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"measured": measured, "json": _as_json}
+    environment.filters |= {"measured": measured_text, "json": _as_json}
     return environment
 
 

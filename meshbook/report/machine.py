@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from meshbook.report.collect import Report, Stage
-from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, measured
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, measured_text
 
 
 def verdicts(report: Report) -> str:
@@ -64,7 +64,7 @@ def junit(report: Report) -> str:
 def _cases(stage: Stage) -> Iterator[ElementTree.Element]:
     for claim in stage.claims:
         case = _case(stage, claim["claim"])
-        found = ", ".join(part for part in (measured(claim), f"n = {claim['n']}", claim["limit"]) if part)
+        found = ", ".join(part for part in (measured_text(claim), f"n = {claim['n']}", claim["limit"]) if part)
         if claim["outcome"] != PASS:
             failure = ElementTree.SubElement(case, "failure", type=claim["outcome"], message=_clean(claim["reason"]))
             failure.text = _clean(found)

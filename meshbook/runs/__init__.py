@@ -8,22 +8,22 @@ What does not live here: HTML, tables and JUnit (``report``), what a notebook it
 lab (``cli``).
 """
 
-from meshbook.runs.execute import Interrupts, Outcome
-from meshbook.runs.parameters import Plan, plan, runbook_folder
-from meshbook.runs.redact import Redactor, Secrets, gather
-from meshbook.runs.session import Ended, Run, Session, new_folder
+from meshbook.runs.execute import Interrupts, NotebookOutcome
+from meshbook.runs.parameters import RunPlan, plan_run, runbook_folder
+from meshbook.runs.redact import Redactor, Secrets, gather_secrets
+from meshbook.runs.session import EndedNotebook, Run, Session, new_folder
 
 __all__ = [
-    "Ended",
+    "EndedNotebook",
     "Interrupts",
-    "Outcome",
-    "Plan",
+    "NotebookOutcome",
     "Redactor",
     "Run",
+    "RunPlan",
     "Secrets",
     "Session",
-    "gather",
+    "gather_secrets",
     "new_folder",
-    "plan",
+    "plan_run",
     "runbook_folder",
 ]

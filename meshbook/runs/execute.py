@@ -24,7 +24,7 @@ from meshbook.runs.redact import Redactor
 from meshbook.verdict import State
 
 KERNEL = "python3"
-START_TIMEOUT_S = 60
+_START_TIMEOUT_S = 60
 CELL_TIMEOUT_S = 3600.0
 """Seconds for a cell whose metadata says nothing (``meshbook.timeout_s``); its own waits end long before."""
 GRACE_S = 90.0
@@ -192,7 +192,7 @@ def execute(
             parameters=dict(parameters),
             kernel_name=KERNEL,
             progress_bar=False,
-            start_timeout=START_TIMEOUT_S,
+            start_timeout=_START_TIMEOUT_S,
             cwd=str(notebook.parent),
             **_engine_options(interrupts, listener),
         )
@@ -270,7 +270,7 @@ def _kernel_manager(interrupts: Interrupts) -> type[Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class NotebookOutcome:
     """How a notebook ended. ``error`` and ``message`` say why, for states without a verdict."""
 
     state: State
@@ -278,26 +278,30 @@ class Outcome:
     message: str = ""
 
 
-def outcome_of(notebook: Mapping[str, Any], stop: Stop | None, *, interrupted: bool) -> Outcome:
+def outcome_of(notebook: Mapping[str, Any], stop: Stop | None, *, interrupted: bool) -> NotebookOutcome:
     """Return how the executed ``notebook`` ended. ``stop`` is papermill's reason to end early, if it did."""
     marks = marks_of(notebook)
     judged = marks.outcome != "error" and (stop is None or stop.name == RunError.__name__)
     if judged:
-        return Outcome(state=cast(State, marks.outcome))
+        return NotebookOutcome(state=cast(State, marks.outcome))
     if interrupted:
-        return Outcome(state="interrupted", error="KeyboardInterrupt", message="interrupted by a signal")
+        return NotebookOutcome(state="interrupted", error="KeyboardInterrupt", message="interrupted by a signal")
     if stop is None:
-        return Outcome(state="error", error=RunError.__name__, message="ended without a verdict in its last cell")
+        return NotebookOutcome(
+            state="error", error=RunError.__name__, message="ended without a verdict in its last cell"
+        )
     if stop.name == "KeyboardInterrupt":
-        return Outcome(state="error", error="CellTimeout", message="a cell ran past its deadline and was interrupted")
-    return Outcome(state="error", error=stop.name, message=stop.message)
+        return NotebookOutcome(
+            state="error", error="CellTimeout", message="a cell ran past its deadline and was interrupted"
+        )
+    return NotebookOutcome(state="error", error=stop.name, message=stop.message)
 
 
 def _code(notebook: Mapping[str, Any]) -> list[Any]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
 
 
-def repair(notebook: dict[str, Any], outcome: Outcome, *, name: str) -> None:
+def repair(notebook: dict[str, Any], outcome: NotebookOutcome, *, name: str) -> None:
     """Make the copy say what happened: cell statuses, exception flag, kernel name, no paths, no misleading banner."""
     judged = outcome.state in ("pass", "fail", "inconclusive")
     if judged:

@@ -30,7 +30,7 @@ _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class PlannedNotebook:
     """One notebook of a plan."""
 
     notebook: Path
@@ -58,17 +58,17 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RunPlan:
     """The notebooks of a run in order. ``label`` names the environment in the run's id."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedNotebook, ...]
     label: str
 
     def value(self, name: str, default: Any) -> Any:
         """Return parameter ``name`` as the first notebook that declares it will see it."""
         return next((step.values()[name] for step in self.steps if name in step.declared), default)
 
-    def dry(self, *, reading_only: bool) -> Plan:
+    def dry(self, *, reading_only: bool) -> RunPlan:
         """Return the plan with every dry run asked for, ``reading_only`` without the notebooks that have none.
 
         Those that only read stay. UsageError when no notebook of the plan has a dry run.
@@ -83,7 +83,9 @@ class Plan:
         return replace(self, steps=tuple(steps))
 
 
-def plan(folder: Path, wanted: Sequence[str] = (), *, file: Path | None = None, given: Sequence[str] = ()) -> Plan:
+def plan_run(
+    folder: Path, wanted: Sequence[str] = (), *, file: Path | None = None, given: Sequence[str] = ()
+) -> RunPlan:
     """Plan a run of the notebooks in ``folder``: ``wanted`` stages, a parameters ``file``, ``key=value`` settings.
 
     A file serves every stage, so a name in it may belong to a notebook that is not selected; a ``key=value`` must be
@@ -99,8 +101,11 @@ def plan(folder: Path, wanted: Sequence[str] = (), *, file: Path | None = None, 
     require_known(pairs, _names(known[path] for path in chosen), where="in -p")
     for declarations in known.values():
         _values(declarations, from_file, {})  # a mistyped value is refused although its stage is not selected
-    steps = (Step(notebook=path, declared=known[path], given=_values(known[path], from_file, pairs)) for path in chosen)
-    return Plan(steps=tuple(steps), label=file.stem if file else "lab")
+    steps = (
+        PlannedNotebook(notebook=path, declared=known[path], given=_values(known[path], from_file, pairs))
+        for path in chosen
+    )
+    return RunPlan(steps=tuple(steps), label=file.stem if file else "lab")
 
 
 def _names(declarations: Any) -> set[str]:

@@ -52,7 +52,9 @@ class Secrets:
     """Host names of API servers, taken out with the addresses."""
 
 
-def gather(kubeconfig: str, *, root: Path, contexts: Sequence[str] = (), extra_projects: Iterable[str] = ()) -> Secrets:
+def gather_secrets(
+    kubeconfig: str, *, root: Path, contexts: Sequence[str] = (), extra_projects: Iterable[str] = ()
+) -> Secrets:
     """Gather what to take out: from the kubeconfig files of ``kubeconfig``, from this machine, from the names given."""
     documents = [_document(Path(part).expanduser()) for part in kubeconfig.split(os.pathsep) if part]
     found = [pair for document in documents for pair in _walk_secrets(document)]

@@ -20,18 +20,17 @@ from meshbook.errors import MeshbookError, UsageError
 from meshbook.runs.execute import (
     ExecutedCopy,
     Interrupts,
-    Outcome,
+    NotebookOutcome,
     Stop,
     execute,
     outcome_of,
     repair,
     write_whole,
 )
-from meshbook.runs.parameters import Plan, Step
+from meshbook.runs.parameters import PlannedNotebook, RunPlan
 from meshbook.runs.redact import Redactor
+from meshbook.settings import RUN_FILE
 from meshbook.verdict import PASS, State, worst
-
-RUN_FILE = "run.json"
 
 
 class Watcher(Protocol):
@@ -40,7 +39,7 @@ class Watcher(Protocol):
     def notebook_starts(self, name: str, cells: int) -> None: ...
     def cell_starts(self, number: int, heading: str) -> None: ...
     def announced(self, text: str) -> None: ...
-    def notebook_ended(self, name: str, outcome: Outcome, seconds: float) -> None: ...
+    def notebook_ended(self, name: str, outcome: NotebookOutcome, seconds: float) -> None: ...
     def restored(self, lines: Sequence[str]) -> None: ...
 
 
@@ -49,7 +48,7 @@ Restore = Callable[[Mapping[str, Any]], Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class EndedNotebook:
     """How one notebook of a run ended."""
 
     notebook: str
@@ -67,7 +66,7 @@ class Run:
     run_id: str
     started: datetime
     parameters: Mapping[str, Any]
-    notebooks: list[Ended] = field(default_factory=list)
+    notebooks: list[EndedNotebook] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
 
     @property
@@ -106,7 +105,7 @@ class Session:
     """
 
     def __init__(
-        self, plan: Plan, folder: Path, redactor: Redactor, watcher: Watcher, restore: Restore, *, keep_going: bool
+        self, plan: RunPlan, folder: Path, redactor: Redactor, watcher: Watcher, restore: Restore, *, keep_going: bool
     ) -> None:
         self._plan, self._redactor, self._watcher, self._restore = plan, redactor, watcher, restore
         self._keep_going = keep_going
@@ -122,14 +121,14 @@ class Session:
         self._write(finished=datetime.now(UTC))
         return self.run
 
-    def _next(self, step: Step, interrupts: Interrupts) -> Ended:
+    def _next(self, step: PlannedNotebook, interrupts: Interrupts) -> EndedNotebook:
         before = next((ended for ended in self.run.notebooks if ended.state != PASS), None)
         if interrupts.asked or (before and not self._keep_going):
             why = "the run was interrupted" if interrupts.asked else f"{before.notebook} did not pass" if before else ""
-            return Ended(notebook=step.name, state="skipped", seconds=0.0, message=f"not started: {why}")
+            return EndedNotebook(notebook=step.name, state="skipped", seconds=0.0, message=f"not started: {why}")
         return self._one(step, interrupts)
 
-    def _one(self, step: Step, interrupts: Interrupts) -> Ended:
+    def _one(self, step: PlannedNotebook, interrupts: Interrupts) -> EndedNotebook:
         began = time.monotonic()
         self._watcher.notebook_starts(step.name, _count_code(step))
         copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor)
@@ -144,7 +143,9 @@ class Session:
         if outcome.state in ("error", "interrupted") and _disrupts(copy.latest):
             self._restore_after(step)
         message = self._redactor.text(outcome.message)
-        return Ended(notebook=step.name, state=outcome.state, seconds=seconds, error=outcome.error, message=message)
+        return EndedNotebook(
+            notebook=step.name, state=outcome.state, seconds=seconds, error=outcome.error, message=message
+        )
 
     def cell_starts(self, number: int, heading: str) -> None:
         self._watcher.cell_starts(number, heading)
@@ -152,20 +153,22 @@ class Session:
     def announced(self, text: str) -> None:
         self._watcher.announced(self._redactor.text(text))
 
-    def _finish(self, step: Step, copy: ExecutedCopy, stop: Stop | None, *, interrupted: bool) -> Outcome:
+    def _finish(
+        self, step: PlannedNotebook, copy: ExecutedCopy, stop: Stop | None, *, interrupted: bool
+    ) -> NotebookOutcome:
         if not copy.latest:
             reason = stop or Stop(name="RunError", message="nothing was executed")
             state: State = "interrupted" if interrupted else "error"
-            return Outcome(state=state, error=reason.name, message=reason.message)
+            return NotebookOutcome(state=state, error=reason.name, message=reason.message)
         outcome = outcome_of(copy.latest, stop, interrupted=interrupted)
         repair(copy.latest, outcome, name=step.notebook.name)
         try:
             copy.finish()
         except MeshbookError as error:
-            return Outcome(state="error", error=type(error).__name__, message=str(error))
+            return NotebookOutcome(state="error", error=type(error).__name__, message=str(error))
         return outcome
 
-    def _restore_after(self, step: Step) -> None:
+    def _restore_after(self, step: PlannedNotebook) -> None:
         try:
             lines = list(self._restore(step.values()))
         except (MeshbookError, KeyboardInterrupt) as error:
@@ -195,6 +198,6 @@ def _disrupts(notebook: Mapping[str, Any]) -> bool:
     return bool(notebook.get("metadata", {}).get("meshbook", {}).get("disrupts"))
 
 
-def _count_code(step: Step) -> int:
+def _count_code(step: PlannedNotebook) -> int:
     cells = json.loads(step.notebook.read_text(encoding="utf-8"))["cells"]
     return len([cell for cell in cells if cell["cell_type"] == "code"]) + bool(step.given)

@@ -63,7 +63,7 @@ class Watcher:
     def announced(self, text: str) -> None:
         self.told.append(f"announced {text}")
 
-    def notebook_ended(self, name: str, outcome: runs.Outcome, seconds: float) -> None:
+    def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
         self.told.append(f"end {name} {outcome.state}")
 
     def restored(self, lines: Sequence[str]) -> None:
@@ -81,7 +81,7 @@ def run(
     grace_s: float = 20,
     interrupts: runs.Interrupts | None = None,
 ) -> runs.Run:
-    plan = runs.plan(folder, given=given)
+    plan = runs.plan_run(folder, given=given)
     out = runs.new_folder(folder.parent / "outputs", plan.label, "one")
     session = runs.Session(
         plan, out, redactor or Redactor(Secrets()), watcher or Watcher(), restore, keep_going=keep_going

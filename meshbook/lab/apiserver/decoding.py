@@ -35,7 +35,7 @@ from meshbook.objects import Object, timestamp
 
 BODY_TYPES = ("application/json", "application/yaml", PROTOBUF)
 JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
+_MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_VALIDATION = ("", "Ignore", "Strict", "Warn")
@@ -51,7 +51,7 @@ def document(request: ApiRequest) -> Any:
     accepted: tuple[str, ...] = BODY_TYPES
     if request.verb == "patch":
         strategic = () if request.kind.custom else (STRATEGIC_PATCH,)
-        accepted = (JSON_PATCH, MERGE_PATCH, *strategic, APPLY_PATCH)
+        accepted = (JSON_PATCH, _MERGE_PATCH, *strategic, APPLY_PATCH)
     if request.content_type not in accepted:
         raise unsupported_media(accepted, by_router=request.verb == "patch" and not request.kind.custom)
     return decode(request.body)
@@ -239,7 +239,7 @@ def merged(request: ApiRequest, body: object, shown: Object, schema: Schema) -> 
         return json_patch(shown, body)
     if not isinstance(body, dict):
         raise bad_request("the patch must be an object")
-    if request.content_type == MERGE_PATCH:
+    if request.content_type == _MERGE_PATCH:
         return merge_patch(shown, body)
     return strategic_merge(shown, body, schema)
 

@@ -18,7 +18,7 @@ from meshbook.objects import Object
 HEALTH = ("/healthz", "/livez", "/readyz")
 PUBLIC = (*HEALTH, "/version")
 """Served to everyone."""
-VERSION: Object = {
+_VERSION: Object = {
     "major": "1",
     "minor": "36",
     "gitVersion": "v1.36.0-meshbook-lab",
@@ -45,7 +45,7 @@ def find(path: str, address: str) -> tuple[bytes, str] | None:
     document: Object | None = None
     match path.strip("/").split("/"):
         case ["version"]:
-            document = VERSION
+            document = _VERSION
         case ["api"]:
             addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
             document = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
@@ -104,7 +104,7 @@ def _openapi(group: str, version: str) -> Object | None:
     for kind in kinds_of(group, version):
         path = f"{root}/{'namespaces/{namespace}/' if kind.namespaced else ''}{kind.plural}/{{name}}"
         paths[path] = {"patch": _patch_operation(kind, version)}
-    head: Object = {"openapi": "3.0.0", "info": {"title": "meshbook lab", "version": VERSION["gitVersion"]}}
+    head: Object = {"openapi": "3.0.0", "info": {"title": "meshbook lab", "version": _VERSION["gitVersion"]}}
     return head | {"paths": paths, "components": {"schemas": {}}} if paths else None
 
 

@@ -29,9 +29,9 @@ from meshbook.lab.controllers.controller import (
 from meshbook.lab.controllers.ownership import claim, claimants, owner_reference
 from meshbook.objects import Object, annotations_of, condition, is_deleting, labels_of, timestamp
 
-COMPONENT = "deployment-controller"
+_COMPONENT = "deployment-controller"
 HASH_LABEL = "pod-template-hash"
-REVISION = "deployment.kubernetes.io/revision"
+_REVISION = "deployment.kubernetes.io/revision"
 COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
 
 
@@ -48,7 +48,7 @@ def count(replica_set: Object | None, name: str) -> int:
 
 
 def revision(obj: Object) -> int:
-    return int(annotations_of(obj).get(REVISION, "0"))
+    return int(annotations_of(obj).get(_REVISION, "0"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ def _new_replica_set(rollout: Rollout, mark: str, number: int) -> Object:
         "name": f"{deployment['metadata']['name']}-{mark}",
         "namespace": deployment["metadata"]["namespace"],
         "labels": labels,
-        "annotations": {REVISION: str(number)},
+        "annotations": {_REVISION: str(number)},
         "ownerReferences": [owner_reference(deployment)],
     }
     return {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": spec}
@@ -178,13 +178,13 @@ def _new_replica_set(rollout: Rollout, mark: str, number: int) -> Object:
 def _numbered(deployment: Object, number: int) -> Actions:
     if revision(deployment) == number:
         return []
-    patch = {"metadata": {"annotations": {REVISION: str(number)}}}
+    patch = {"metadata": {"annotations": {_REVISION: str(number)}}}
     return [Patch(resource=DEPLOYMENTS, of=deployment, patch=patch, subresource="status")]  # leaves the generation
 
 
 def _resize(deployment: Object, replica_set: Object, to: int, number: int = 0) -> Actions:
     """Give a ReplicaSet its size, and the revision ``number`` if it is the one that is wanted."""
-    annotations = {REVISION: str(number)} if number and revision(replica_set) != number else {}
+    annotations = {_REVISION: str(number)} if number and revision(replica_set) != number else {}
     if to == size(replica_set) and not annotations:
         return []
     version = replica_set["metadata"]["resourceVersion"]
@@ -198,7 +198,7 @@ def _told(deployment: Object, replica_set: Object, before: int, after: int) -> A
         return []
     verb = "up" if after > before else "down"
     message = f"Scaled {verb} replica set {replica_set['metadata']['name']} from {before} to {after}"
-    return [emit(deployment, reason="ScalingReplicaSet", message=message, component=COMPONENT)]
+    return [emit(deployment, reason="ScalingReplicaSet", message=message, component=_COMPONENT)]
 
 
 def _beyond_history(rollout: Rollout) -> list[Object]:

@@ -29,7 +29,7 @@ from meshbook.lab.controllers.pods import REPLICA_SET, SCHEDULER
 from meshbook.lab.controllers.services import ENDPOINTS_OF_SERVICES, load_balancers
 from meshbook.lab.topology import ClusterTopology, LabTopology
 
-WATCHED = (
+_WATCHED = (
     *(NAMESPACES, NODES, SERVICE_ACCOUNTS, CONFIG_MAPS, SECRETS, SERVICES, ENDPOINTS, ENDPOINT_SLICES),
     *(DEPLOYMENTS, REPLICA_SETS, PODS, HPAS),
 )
@@ -55,7 +55,7 @@ class Manager:
         self._topology = topology
         self._cluster = cluster
         self._client = client
-        self._informers = {resource: Informer(client, resource) for resource in WATCHED}
+        self._informers = {resource: Informer(client, resource) for resource in _WATCHED}
         self._cache = Cache({resource: informer.objects for resource, informer in self._informers.items()})
 
     async def run(self) -> None:

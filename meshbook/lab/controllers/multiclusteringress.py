@@ -44,9 +44,9 @@ from meshbook.objects import Object, annotations_of, condition, labels_of
 
 log = logging.getLogger(__name__)
 
-COMPONENT = "multi-cluster-ingress-controller"
+_COMPONENT = "multi-cluster-ingress-controller"
 FEATURE = f"/v1/projects/{PROJECT}/locations/global/features/multiclusteringress"
-WATCHED = (MULTI_CLUSTER_SERVICES, MULTI_CLUSTER_INGRESSES, BACKEND_CONFIGS, SERVICES, ENDPOINT_SLICES)
+_WATCHED = (MULTI_CLUSTER_SERVICES, MULTI_CLUSTER_INGRESSES, BACKEND_CONFIGS, SERVICES, ENDPOINT_SLICES)
 EVERYTHING = "all"
 """The only key of the queue: every decision looks at all MCIs, since they share the load balancer."""
 VIP_PORT = 80
@@ -110,7 +110,7 @@ class MultiClusterIngressController:
         self._client = client
         self._fleet_token = fleet_token
         self._pace = pace or Pace()
-        self._informers = {resource: Informer(client, resource) for resource in WATCHED}
+        self._informers = {resource: Informer(client, resource) for resource in _WATCHED}
         self._cache = Cache({resource: informer.objects for resource, informer in self._informers.items()})
         self._queue: WorkQueue[str] = WorkQueue("multiclusteringress", lambda _: self._sync())
         self._enabled: bool | None = None
@@ -233,7 +233,7 @@ def _accepted(cache: Cache, ingress: Object, vip: str) -> Actions:
     actions = _synced(cache, ingress, "True", "Synced", "the load balancer follows this object")
     if vip != vip_of(ingress):
         actions += patch_status(MULTI_CLUSTER_INGRESSES, ingress, {"VIP": vip})
-        actions.append(emit(ingress, reason="UPDATE", message=f"VIP {vip} assigned", component=COMPONENT))
+        actions.append(emit(ingress, reason="UPDATE", message=f"VIP {vip} assigned", component=_COMPONENT))
     return actions
 
 
@@ -241,7 +241,7 @@ def _refused(cache: Cache, ingress: Object, why: str) -> Actions:
     """Tell once, as an Event and in the status, why an MCI cannot be served."""
     patches = _synced(cache, ingress, "False", "TranslationError", why)
     message = f"error translating MCI {'/'.join(key_of(ingress))}: {why}"
-    told = emit(ingress, reason="SYNC", message=message, component=COMPONENT, kind="Warning")
+    told = emit(ingress, reason="SYNC", message=message, component=_COMPONENT, kind="Warning")
     return [told, *patches] if patches else []
 
 

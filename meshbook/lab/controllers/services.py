@@ -28,7 +28,7 @@ MANAGED_BY = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controlle
 ENDPOINTS_MANAGED_BY = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 HEADLESS = "service.kubernetes.io/headless"
 ZONE = "topology.kubernetes.io/zone"
-COMPONENT = "service-controller"
+_COMPONENT = "service-controller"
 LOAD_BALANCER_ADDRESSES = 100
 
 Group = tuple[list[Object], list[Object]]
@@ -191,8 +191,8 @@ def load_balancers(cluster: ClusterTopology) -> Controller:
         if not address:
             message = f"Error syncing load balancer: all addresses of {cluster.name} are taken"
             reason = "SyncLoadBalancerFailed"
-            return [emit(service, reason=reason, message=message, component=COMPONENT, kind="Warning")]
-        told = emit(service, reason="EnsuredLoadBalancer", message="Ensured load balancer", component=COMPONENT)
+            return [emit(service, reason=reason, message=message, component=_COMPONENT, kind="Warning")]
+        told = emit(service, reason="EnsuredLoadBalancer", message="Ensured load balancer", component=_COMPONENT)
         ingress = [{"ip": address, "ipMode": "VIP"}]
         return [*patch_status(SERVICES, service, {"loadBalancer": {"ingress": ingress}}), told]
 

@@ -14,7 +14,7 @@ from meshbook.lab.topology import PROXY_ADMIN_PORT
 CLUSTER = "envoy.config.cluster.v3.Cluster"
 LOAD_ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-CONNECT_TIMEOUT_S = 10
+_CONNECT_TIMEOUT_S = 10
 """Istio's default."""
 UNLIMITED = 4294967295
 ADMIN_CLUSTER = "prometheus_stats"
@@ -94,7 +94,7 @@ def cluster(name: str, members: Sequence[Endpoint] | None, **fields: Any) -> Jso
         CLUSTER,
         **{
             "name": name,
-            "connect_timeout": seconds(CONNECT_TIMEOUT_S),
+            "connect_timeout": seconds(_CONNECT_TIMEOUT_S),
             "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
             "circuit_breakers": {"thresholds": [breaker]},
             **fields,

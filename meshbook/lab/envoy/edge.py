@@ -18,7 +18,7 @@ from meshbook.lab.envoy.folder import ENDPOINTS, ProxyFolder, Resources
 NOT_READY_BODY = "default backend - 404"
 UNHEALTHY_BODY = "<html><head><title>502 Server Error</title></head><body>No healthy backend.</body></html>\n"
 UNHEALTHY_FLAGS = ["UH", "UF", "UC", "UR", "NC"]
-CONNECT_TIMEOUT_S = 2
+_CONNECT_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def _cluster(backend: Backend, folder: ProxyFolder) -> Json:
         type="EDS",
         eds_cluster_config={"eds_config": source, "service_name": backend.name},
         lb_policy="ROUND_ROBIN",
-        connect_timeout=seconds(CONNECT_TIMEOUT_S),
+        connect_timeout=seconds(_CONNECT_TIMEOUT_S),
         ignore_health_on_host_removal=True,
         health_checks=[health_check],
     )

@@ -21,7 +21,7 @@ from meshbook.lab.faults.spec import FaultRecord, FaultSpec
 from meshbook.lab.topology import LabFolder
 
 TIMEOUT_S = 30.0
-POLL_S = 0.02
+_POLL_S = 0.02
 
 
 class FaultClient:
@@ -62,7 +62,7 @@ class FaultClient:
         while (found := self.find(identity)).is_on:
             if time.monotonic() > deadline:
                 raise LabError(f"{identity} is still on after {timeout_s:g} s")
-            time.sleep(POLL_S)
+            time.sleep(_POLL_S)
         return found
 
     @contextlib.contextmanager

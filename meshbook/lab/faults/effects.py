@@ -21,7 +21,7 @@ from meshbook.objects import condition, label_selector, labels_of
 GATEWAY = "istio=eastwestgateway"
 SEEN_TIMEOUT_S = 5.0
 """How long an effect may take to be seen."""
-POLL_S = 0.001
+_POLL_S = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Target:
         while process is not None and process.returncode is None and await self._accepts() is not wanted:
             if time.monotonic() > deadline:
                 raise LabError(f"{self} does not {'accept' if wanted else 'refuse'} connections")
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(_POLL_S)
 
     async def _accepts(self) -> bool:
         try:
@@ -79,7 +79,7 @@ async def seen(what: str, holds: Callable[[], object]) -> None:
     while not holds():
         if time.monotonic() > deadline:
             raise LabError(f"it was waited for that {what}, for {SEEN_TIMEOUT_S:g} s in vain")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(_POLL_S)
 
 
 @asynccontextmanager

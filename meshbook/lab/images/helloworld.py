@@ -22,7 +22,7 @@ PORT = 5000
 BURN_MS = 45.0
 """The sample's loop takes 40 to 100 ms on a core of today."""
 LINGER_S = 0.3
-QUIET_S = 0.05
+_QUIET_S = 0.05
 """Who leaves has answered everybody when nothing came for so long."""
 FINISH_S = 25.0
 """Longest wait for that: shorter than the usual grace of 30 s."""
@@ -65,7 +65,7 @@ class Application:
         deadline, before = time.monotonic() + FINISH_S, -1
         while before != self.answered and time.monotonic() < deadline:
             before = self.answered
-            await asyncio.sleep(QUIET_S)
+            await asyncio.sleep(_QUIET_S)
         return before == self.answered
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -24,20 +24,20 @@ from meshbook.objects import Object, is_deleting
 
 log = logging.getLogger(__name__)
 
-QUIET_S = 0.1
+_QUIET_S = 0.1
 """Istio's debounce: changes that follow each other sooner than this go out as one."""
 LONGEST_QUIET_S = 1.0
 """Changes are not held back for longer than this, however many there are."""
 
 ROOT_LABELS = {"istio.io/config": "true"}
 ROOT_KEY = "root-cert.pem"
-RETRY_S = 1.0
+_RETRY_S = 1.0
 
 
 class Debounce:
     """Collects notifications into one, as istiod does before it pushes."""
 
-    def __init__(self, quiet_s: float = QUIET_S, longest_s: float = LONGEST_QUIET_S) -> None:
+    def __init__(self, quiet_s: float = _QUIET_S, longest_s: float = LONGEST_QUIET_S) -> None:
         self._quiet_s = quiet_s
         self._longest_s = longest_s
         self._changed = asyncio.Event()
@@ -141,7 +141,7 @@ class RootCertificates:
                 await self._changed.wait()
                 self._changed.clear()
                 if not await self._reconcile():
-                    await asyncio.sleep(RETRY_S)
+                    await asyncio.sleep(_RETRY_S)
                     self._changed.set()
 
     async def _reconcile(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from meshbook.lab.kubelet.processes import Pipe
 from meshbook.objects import moment_of
 
-POLL_S = 0.1
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,4 +109,4 @@ async def _parts(path: Path, query: LogQuery, is_open: Callable[[], bool]) -> As
             *lines, rest = (rest + file.read()).split(b"\n")
             yield query.rendered(lines)
             if going:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(_POLL_S)

@@ -16,7 +16,7 @@ from meshbook.objects import Object, micro_timestamp, timestamp
 
 log = logging.getLogger(__name__)
 
-VERSION = "v1.36.0-meshbook"
+_VERSION = "v1.36.0-meshbook"
 LAB_LABEL = "meshbook.io/lab"
 """By this label of its nodes anyone can tell, over the API, that a cluster is a lab and no service to anybody."""
 
@@ -24,7 +24,7 @@ DECLARED_FEATURES = ["ExtendWebSocketsToKubelet"]
 """Tells an API server that exec may come as it is, over WebSocket v5; those before 1.36 drop the field."""
 
 REGISTRATION_TIMEOUT_S = 30.0
-RETRY_S = 0.2
+_RETRY_S = 0.2
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
@@ -60,8 +60,8 @@ def node_status(cluster: ClusterTopology, since: str) -> Object:
             "kernelVersion": platform.release(),
             "osImage": "processes of this machine",
             "containerRuntimeVersion": "meshbook://0.1.0",
-            "kubeletVersion": VERSION,
-            "kubeProxyVersion": VERSION,
+            "kubeletVersion": _VERSION,
+            "kubeProxyVersion": _VERSION,
             "operatingSystem": "linux",
             "architecture": ARCHITECTURE,
         },
@@ -101,7 +101,7 @@ class NodeRegistration:
             except ApiError as error:
                 if time.monotonic() > deadline:
                     raise LabError(f"node {name} could not be registered: {error.message}") from error
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(_RETRY_S)
 
     async def run(self) -> None:
         """Refresh the heartbeat, and write the whole Node again should it be lost. Ends by cancellation only."""

@@ -13,7 +13,7 @@ from meshbook.errors import LabError
 from meshbook.lab.kubelet.execution import CannotRun
 from meshbook.objects import Object
 
-KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
+_KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 RunCommand = Callable[[Sequence[str]], Awaitable[int]]
 """Runs a command in the container and returns its exit code; the command is killed when that is cancelled."""
 
@@ -44,7 +44,7 @@ class Prober:
 
     def parse(self, container: Object) -> dict[str, Probe]:
         """Return the probes that a container has, by kind. Raises CannotRun where the lab cannot ask one."""
-        return {kind: self._parsed(container[kind], container, kind) for kind in KINDS if container.get(kind)}
+        return {kind: self._parsed(container[kind], container, kind) for kind in _KINDS if container.get(kind)}
 
     def _parsed(self, spec: Object, container: Object, kind: str) -> Probe:
         return Probe(
@@ -73,7 +73,7 @@ class Prober:
 
         Returns when the container is to be ended: it did not start in time, or it is not alive any more.
         """
-        startup, readiness, liveness = map(probes.get, KINDS)
+        startup, readiness, liveness = map(probes.get, _KINDS)
         if startup is not None and not await self._starts(startup):
             return
         show(started=True, ready=readiness is None)

@@ -28,7 +28,7 @@ from meshbook.lab.topology import LabTopology
 
 LAB_MARK = "MESHBOOK_LAB"
 RUN_MARK = "MESHBOOK_LAB_RUN"
-CLOSE_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 10.0
 REAPER_TIMEOUT_S = 10.0
 CHUNK = 65536
 
@@ -206,12 +206,12 @@ class ProcessTable:
         for process in self._started:
             process.kill_group()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await asyncio.gather(*(process.wait() for process in self._started))
         reaper.kill_marked(self.mark)
         if self._reaper is not None:
             self._reaper.close_streams()
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._reaper.wait()
 
 

@@ -25,7 +25,7 @@ from meshbook.lab.topology import KUBELET_PORT
 from meshbook.objects import Object
 
 HEARTBEAT_S = 20.0
-CLOSE_TIMEOUT_S = 2.0
+_CLOSE_TIMEOUT_S = 2.0
 
 V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
@@ -50,7 +50,7 @@ class KubeletServer:
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S)
 
     async def start(self) -> None:
         await self._runner.setup()
@@ -138,7 +138,7 @@ def _why_no_log(container: Container, pod: str, previous: bool) -> str:
 async def _upgrade(request: web.Request) -> web.WebSocketResponse:
     """Answer a request for a WebSocket; anything else is refused."""
     offered = {word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
-    socket = web.WebSocketResponse(protocols=(V5, V4), heartbeat=HEARTBEAT_S, timeout=CLOSE_TIMEOUT_S, max_msg_size=0)
+    socket = web.WebSocketResponse(protocols=(V5, V4), heartbeat=HEARTBEAT_S, timeout=_CLOSE_TIMEOUT_S, max_msg_size=0)
     if not socket.can_prepare(request):
         raise web.HTTPBadRequest(text="exec needs an upgrade to WebSocket")
     if not offered & {V5, V4}:
