@@ -20,7 +20,7 @@ from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
 from meshbook.settings import HUB_EXTENSION, HubAddress, hub_address
 
 FEATURE = "multiclusteringress"
-_KINDS = ("MultiClusterIngress", "MultiClusterService")
+INGRESS_KINDS = ("MultiClusterIngress", "MultiClusterService")
 _REQUEST_S = 30.0
 _LOOK_S = 0.5
 _CHANGING = ("ENABLING", "UPDATING", "SERVICE_UPDATING", "DISABLING")
@@ -104,7 +104,7 @@ def enable_ingress(
     else:
         api.wait_until_active(membership.project, timeout_s)
     if config_cluster:
-        config_cluster.wait_for_kinds(_KINDS, timeout_s=timeout_s)
+        config_cluster.wait_for_kinds(INGRESS_KINDS, timeout_s=timeout_s)
     return IngressFeature(config_membership=str(membership), outcome=outcome)
 
 

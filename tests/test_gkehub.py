@@ -201,5 +201,5 @@ def test_an_ingress_that_was_never_made_is_no_wait(config_cluster: Cluster) -> N
 def test_kinds_that_a_feature_brings_are_waited_for(scripted: Any, config_cluster: Cluster) -> None:
     served = scripted.script["GET /apis/networking.gke.io/v1"][0]
     scripted.script["GET /apis/networking.gke.io/v1"] = [(404, {"message": "no"}), {"resources": []}, served]
-    config_cluster.wait_for_kinds(gkehub.KINDS, timeout_s=5)
+    config_cluster.wait_for_kinds(gkehub.INGRESS_KINDS, timeout_s=5)
     assert [line for line in scripted.asked if "gke.io" in line] == ["GET /apis/networking.gke.io/v1"] * 3
