@@ -21,7 +21,7 @@ PUBLIC = (*HEALTH, "/version")
 _VERSION: Object = {
     "major": "1",
     "minor": "36",
-    "gitVersion": "v1.36.0-meshbook-lab",
+    "gitVersion": "v1.36.0-meshbook",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "2026-04-22T00:00:00Z",
