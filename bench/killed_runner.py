@@ -29,7 +29,7 @@ from meshbook.lab import launch
 REPOSITORY = Path(__file__).parents[1]
 NAMESPACE = "sample"
 PATIENCE_S = 60.0
-SHORT = ("before_s=1", "outage_s=8", "after_s=1")
+SHORT = ("outage_s=6",)
 MODES = ("scale-to-zero", "pods-deleted", "readiness-lost", "east-west-down", "cluster-down")
 LOOP = """
 import sys, time
