@@ -45,14 +45,14 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab() -> Iterator[launch.LabState]:
     """One lab for all tests that do not break it for good."""
     with launch.running_lab(fast=True) as state:
         yield state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(lab: launch.LabState, tmp_path_factory: pytest.TempPathFactory) -> launch.LabState:
     """The lab with stages 1 and 2 done."""
     outcome = _run(tmp_path_factory.mktemp("served"), "1", "2", kubeconfig=lab.kubeconfig)
