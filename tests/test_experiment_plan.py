@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from busy_pods import asked
 
-from meshbook import experiment, gkehub
+from meshbook import experiment, gkehub, outage, probes
+from meshbook.analysis import Capacity
 from meshbook.clusters import Fleet
 from meshbook.errors import GatheredError, UsageError
-from meshbook.experiment import LoadProfile
-from meshbook.outage import Safeguards
+from meshbook.experiment import Limits, LoadProfile, Step, Target
+from meshbook.outage import Check, Safeguards
 
 CONNECTIVITY = Path(__file__).parents[1] / "manifests" / "connectivity" / "helloworld.yaml"
 
@@ -81,3 +84,100 @@ def test_a_calibration_is_refused_where_the_server_would_go_on_by_itself() -> No
     assert experiment.calibrate(cast(Any, None), LoadProfile(), []).empty
     with pytest.raises(UsageError, match="for 0 to 8 s, not for 9 s"):
         experiment.calibrate(cast(Any, None), LoadProfile(), [0.3, 9.0])
+
+
+# load
+def bearing(per_s: float, *, least: bool = False) -> Capacity:
+    high = float("inf") if least else 1.1 * per_s
+    return Capacity(per_s=per_s, low_per_s=0.9 * per_s, high_per_s=high, n=60, pods=1, calm_ms=48, busy_ms=200)
+
+
+@pytest.fixture
+def asked_target(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A target of which each pod answers a request in 45 ms, one at a time."""
+    service_s = {"v1": 0.045, "v2": 0.045}
+    monkeypatch.setattr(probes, "curl_from_here", lambda _, requests: asked(service_s, 1, requests))
+    steps = iter([asked(service_s, 1, 12), asked(service_s, 1, 12)])  # of each cluster, in its turn
+    loops = iter([asked(service_s, 8, 16)])
+
+    def from_pods(fleet: Fleet, *_: Any, **__: Any) -> Any:
+        return next(steps) if len(fleet) == 1 else next(loops, asked(service_s, 1, 1).iloc[:0])
+
+    monkeypatch.setattr(probes, "curl_from_pods", from_pods)
+    return experiment.find_target(served, "sample", "gateways")
+
+
+def test_the_rate_is_half_of_what_one_side_alone_bears_over_all_sources(asked_target: Target) -> None:
+    load = experiment.fit_load(LoadProfile(), asked_target)
+    assert (load.sources, set(load.bears)) == (3, {"cluster1", "cluster2"})
+    assert 8 < load.offered_per_s <= 11.1
+    assert f"{load.offered_per_s:.3g}/s in all; detection limit 0." in str(load)
+    assert "without cluster1 the others about 2" in str(load)
+
+
+def test_a_rate_that_is_given_is_kept_and_one_that_is_none_refused_before_anything_is_sent(
+    asked_target: Target,
+) -> None:
+    for wrong in ("fast", "0", 500.0):
+        with pytest.raises(UsageError, match="rate_per_s is auto, or a number up to 200"):
+            experiment.fit_load(LoadProfile(), asked_target, wrong)
+    assert experiment.fit_load(LoadProfile(), asked_target, "6.5").rate_per_s == 6.5
+
+
+def test_a_rate_for_a_service_of_which_nothing_is_known_is_a_low_one(
+    asked_target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "curl_from_pods", lambda *_, **__: asked({"v1": 1.0, "v2": 1.0}, 1, 1))
+    load = experiment.fit_load(LoadProfile(), asked_target)
+    assert load.rate_per_s == 2
+    assert "not known: too few of its answers came" in str(load)
+
+
+Checks = Callable[..., dict[str, Check]]
+
+
+@pytest.fixture
+def checks(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Checks:
+    """What a load adds to the plan of a step, by name."""
+    target, step = experiment.find_target(served, "sample", "gateways"), Step(mode="scale-to-zero", context="cluster1")
+    fixed = {"mode": "scale-to-zero", "about": "", "context": "cluster1", "application": "web", "restored_by": ""}
+    monkeypatch.setattr(outage, "plan", lambda _: outage.Plan(**fixed, changes=(), checks=()))
+
+    def found(load: LoadProfile, limits: Limits | None = None) -> dict[str, Check]:
+        (plan,) = experiment.plans([step], target, Safeguards(), load, limits)
+        return {check.name: check for check in plan.checks}
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rate", "capacity", "ok"),
+    [
+        (5.0, bearing(20), True),
+        (5.5, bearing(20), False),
+        (5.5, bearing(20, least=True), None),
+        (5.5, None, None),
+    ],
+    ids=["three quarters", "above four fifths", "of the least that it bears", "not known"],
+)
+def test_a_rate_above_four_fifths_of_what_the_survivor_bears_is_refused_with_the_figures(
+    checks: Checks, rate: float, capacity: Capacity | None, ok: bool | None
+) -> None:
+    found = checks(LoadProfile(rate_per_s=rate, bears={"cluster1": capacity}))
+    check = found["the survivor bears the load"]
+    assert check.ok is ok
+    assert check.saw.startswith(f"{3 * rate:.3g}/s from 3 sources; ")
+    if ok is False:
+        assert "it bears about 20/s (18 to 22; 1 pod, n = 60" in check.saw
+        assert check.hint == "rate_per_s: auto, or at most 5.3; or more replicas of the survivor"
+
+
+def test_a_limit_below_what_the_rate_can_show_is_told_before_the_outage(checks: Checks) -> None:
+    load = LoadProfile(rate_per_s=2.0, bears={"cluster1": bearing(20)})
+    name = "the longest gap can be decided"
+    assert load.detection_limit_s == pytest.approx(1.2)
+    assert checks(load, Limits(max_gap_s=2.0))[name].ok is True
+    short = checks(load, Limits(max_gap_s=1.0))[name]
+    assert short.ok is None
+    assert "the detection limit 1.2 s; max_gap_s: 1.2, or more replicas" in short.saw
+    assert name not in checks(load, Limits(must_survive=[], max_gap_s=1.0))

@@ -81,6 +81,14 @@ def test_every_default_fits_its_own_type(path: Path) -> None:
         assert checked(chosen.declared[name], value) == value
 
 
+def test_what_is_auto_or_a_number_takes_both_and_nothing_else() -> None:
+    rate = declared(FOLDER / "03_failover.ipynb")["rate_per_s"]
+    assert [checked(rate, given) for given in ("auto", 2, 2.5, "2.5")] == ["auto", "2", "2.5", "2.5"]
+    for wrong in ("fast", "-1", True, [1]):
+        with pytest.raises(UsageError, match="'rate_per_s' must be auto or a number, not"):
+            checked(rate, wrong)
+
+
 @each
 def test_no_parameter_is_a_secret(path: Path) -> None:
     assert not [name for name in declared(path) if any(word in name for word in ("token", "secret", "password", "key"))]
@@ -133,12 +141,11 @@ def test_the_plan_of_an_outage_is_seen_before_it_starts(name: str) -> None:
 
 
 @pytest.mark.parametrize("file", [None, *FILES], ids=lambda file: file.stem if file else "defaults")
-def test_the_load_of_stage_3_is_less_than_one_pod_of_the_sample_answers(file: Path | None) -> None:
+def test_stage_3_decides_with_the_load_that_one_pod_of_the_sample_bears(file: Path | None) -> None:
     for step in runs.plan_run(FOLDER, ["3", "4"], file=file).steps:
         values = step.values()
-        assert 3 * values["rate_per_s"] < 10
-        assert values["max_gap_s"] >= 2
-        n = int(3 * values["rate_per_s"] * values["outage_s"])
+        assert values["rate_per_s"] == "auto"
+        n = int(12 / 2 * values["outage_s"])  # half of what it bears on a busy machine
         one_failure = scipy.stats.binom.cdf(1, n, values["max_outage_failed_share"])
         assert one_failure <= 0.05, "with one failed request the claim would stay open"
 

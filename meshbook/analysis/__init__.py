@@ -4,6 +4,7 @@
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
   single requests prove, ``calibration`` compares the ranges with faults whose true begin and end are known.
 - ``intervals``: how far a count can be trusted.
+- ``load``: what a side of the service bears.
 - ``phases``: what happened when in one trial, as clients and API servers saw it (``observations``).
 - ``attribution``: which part of the mesh saved the requests, as far as proxies' access logs tell.
 
@@ -25,6 +26,7 @@ from meshbook.analysis.claims import (
     survives_outage,
 )
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
+from meshbook.analysis.load import Capacity, capacity
 from meshbook.analysis.observations import (
     REACHABLE,
     UNREACHABLE,
@@ -54,6 +56,7 @@ __all__ = [
     "SHARE_UNCHANGED",
     "UNREACHABLE",
     "AccessLogs",
+    "Capacity",
     "Change",
     "ChangeRequest",
     "Estimate",
@@ -69,6 +72,7 @@ __all__ = [
     "all_answered",
     "answers_from_both",
     "attribute",
+    "capacity",
     "changes",
     "compare_with_truth",
     "downtime",

@@ -1,6 +1,7 @@
 """Experiments: failure modes in one cluster or another, each tried under load, watched from everywhere and restored.
 
 - ``plan``: what is to be done (``Target``, ``LoadProfile``, ``Step``), and the plans of it. Nothing is changed.
+- ``load``: what the service bears, and the rate that fits it.
 - ``run``: do it; the only place where ``outage``, ``probes`` and ``analysis`` meet. ``observation``: what clusters show
   meanwhile, their access logs included.
 - ``results``: what came out, as tables (``Results``) and as verdicts (``claims``). Pure.
@@ -10,11 +11,13 @@ A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 """
 
 from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, calibrate, scratch_workload
+from meshbook.experiment.load import AUTO, fit_load
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
-from meshbook.experiment.plan import LoadProfile, Step, Target, find_target, plans, steps
-from meshbook.experiment.results import Limits, NotDone, Results, Trial, claims, summary, summary_to_display
+from meshbook.experiment.plan import Limits, LoadProfile, Step, Target, find_target, plans, steps
+from meshbook.experiment.results import NotDone, Results, Trial, claims, summary, summary_to_display
 from meshbook.experiment.run import run, run_trials
 
-__all__ = ["LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
-__all__ += ["Results", "Step", "Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "health_check"]
-__all__ += ["load_balancer", "plans", "run", "run_trials", "scratch_workload", "steps", "summary", "summary_to_display"]
+__all__ = ["AUTO", "LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
+__all__ += ["Results", "Step", "Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "fit_load"]
+__all__ += ["health_check", "load_balancer", "plans", "run", "run_trials", "scratch_workload", "steps", "summary"]
+__all__ += ["summary_to_display"]

@@ -6,21 +6,25 @@ is in ``run``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from meshbook import gkehub, outage, probes
+from meshbook.analysis import Capacity
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, UsageError
-from meshbook.outage import Safeguards
+from meshbook.outage import Check, Safeguards
 
 APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost", "cluster-down"})
 """Modes that stop one version for everybody; the others cut ways, so that each side misses something else."""
+MOST_OFFERED = 0.8
+"""Share of what the survivor bears that the requests of all sources together may be: above it, they are the outage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadProfile:
-    """The requests during a trial: how many, how patient, how long."""
+    """The requests during a trial: how many, how patient, how long; and what the service was measured to bear."""
 
     rate_per_s: float = 2.0
     """Of each source. A pod of the sample answers 10 to 20 requests a second; in an outage one has those of all."""
@@ -30,10 +34,42 @@ class LoadProfile:
     prove at most 5 % failed requests in spite of a failure, and to compare shares."""
     loop_requests: int = 10
     """Requests of the article's own loop, in the middle of the outage."""
+    sources: int = 3
+    bears: Mapping[str, Capacity | None] = field(default_factory=dict)
+    """By context: what the other clusters bear when the application of this one is down; empty: not measured."""
 
     def __post_init__(self) -> None:
         if self.outage_s <= 0 or self.loop_requests < 1:
             raise UsageError("an outage lasts longer than 0 s, and has one request in its middle at least")
+
+    @property
+    def offered_per_s(self) -> float:
+        """Requests per second of all sources together."""
+        return self.sources * self.rate_per_s
+
+    @property
+    def detection_limit_s(self) -> float:
+        """The longest time without a good answer that one failed request leaves possible: two intervals, an answer."""
+        answer_ms = max((found.busy_ms for found in self.bears.values() if found), default=0.0)
+        return 2 / self.rate_per_s + answer_ms / 1000
+
+    def __str__(self) -> str:
+        rate = f"{self.rate_per_s:.3g} requests per second from each of {self.sources} sources"
+        lines = [f"load      {rate}, {self.offered_per_s:.3g}/s in all; detection limit {self.detection_limit_s:.2g} s"]
+        told = ((name, found or "not known: too few of its answers came") for name, found in self.bears.items())
+        return "\n".join([*lines, *(f"bears     without {name} the others {found}" for name, found in told)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the service must keep to, in the modes that it must survive."""
+
+    must_survive: Sequence[str] = ("scale-to-zero",)
+    max_failed_share: float = 0.05
+    max_gap_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_modes(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +216,33 @@ def _unsteady(target: Target) -> str:
     return "; ".join([*unsettled, *([f"{len(bad)} of 4 requests failed ({bad[0]})"] if bad else [])])
 
 
-def plans(some: Sequence[Step], target: Target, safeguards: Safeguards) -> list[outage.Plan]:
-    """Return what would be done in each step, and whether it is ready to start; reads only."""
-    return [outage.plan(intent(step, target, safeguards)) for step in some]
+def plans(
+    some: Sequence[Step], target: Target, safeguards: Safeguards, load: LoadProfile, limits: Limits | None = None
+) -> list[outage.Plan]:
+    """Return what would be done in each step, and whether it is ready to start; reads only.
+
+    ``limits`` adds whether the requests can decide them.
+    """
+    found = [(step, outage.plan(intent(step, target, safeguards))) for step in some]
+    return [replace(plan, checks=(*plan.checks, *_load_checks(step, load, limits))) for step, plan in found]
+
+
+def _load_checks(step: Step, load: LoadProfile, limits: Limits | None) -> Iterator[Check]:
+    capacity = load.bears.get(step.context)
+    name, offered = "the survivor bears the load", f"{load.offered_per_s:.3g}/s from {load.sources} sources"
+    if capacity is None:
+        yield Check(name=name, ok=None, saw=f"{offered}; what it bears was not measured")
+    else:
+        most = MOST_OFFERED * capacity.per_s
+        ok = True if load.offered_per_s <= most else None if capacity.is_least else False
+        hint = f"rate_per_s: auto, or at most {most / load.sources:.2g}; or more replicas of the survivor"
+        yield Check(name=name, ok=ok, saw=f"{offered}; it bears {capacity}", hint=hint)
+    if limits and step.mode in limits.must_survive:
+        limit_s, most_s = load.detection_limit_s, limits.max_gap_s
+        saw = f"max_gap_s is {most_s:g} s, the detection limit {limit_s:.2g} s"
+        mend = f"; max_gap_s: {math.ceil(10 * limit_s) / 10:g}, or more replicas (of 01) that bear a higher rate"
+        yield Check(
+            name="the longest gap can be decided",
+            ok=True if limit_s <= most_s else None,
+            saw=saw + ("" if limit_s <= most_s else mend),
+        )

@@ -21,7 +21,7 @@ import pandas as pd
 
 from meshbook import analysis, tables
 from meshbook.analysis import RESTORE, SHARE_UNCHANGED, TrialRecord
-from meshbook.experiment.plan import require_modes
+from meshbook.experiment.plan import Limits
 from meshbook.outage import Plan
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
 
@@ -236,18 +236,6 @@ def span(low: float, high: float | None, *, seen: bool) -> str:
     unit, per_unit, digits = ("ms", 1.0, 0) if longest < _LONG_MS else ("s", 1000.0, 1)
     end = "…" if high is None or open_end else f"{high / per_unit:.{digits}f}"
     return f"{low / per_unit:.{digits}f} to {end} {unit}" if seen else f"none, or below {end} {unit}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What the service must keep to, in the modes that it must survive."""
-
-    must_survive: Sequence[str] = ("scale-to-zero",)
-    max_failed_share: float = 0.05
-    max_gap_s: float = 2.0
-
-    def __post_init__(self) -> None:
-        require_modes(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
 
 
 def claims(

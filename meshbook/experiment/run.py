@@ -46,7 +46,7 @@ def run(
             f"a watchdog after {safeguards.watchdog_s:g} s would cut an outage of {load.outage_s:g} s short",
             hint="watchdog_s is for runners that vanish: outage_s and some minutes",
         )
-    for plan in plans(steps, target, safeguards):
+    for plan in plans(steps, target, safeguards, load):
         plan.require()
     ahead = [(step, number) for step in steps for number in range(1, repeats + 1)]
     return run_trials(ahead, lambda step, number: _trial(step, number, target, load, safeguards), on_step)

@@ -139,6 +139,8 @@ class Check:
     ok: bool | None
     """None: it cannot be known, and does not stand in the way."""
     saw: str = ""
+    hint: str = ""
+    """What to try where it does not hold."""
 
     def __str__(self) -> str:
         return f"{'ok' if self.ok else 'NO' if self.ok is False else 'unknown':8} {self.name}: {self.saw}"

@@ -68,7 +68,7 @@ class Plan:
             told = "; ".join(f"{check.name}? {check.saw}" for check in wrong)
             raise OutageError(
                 f"{self.context}: no outage of {self.application} ({self.mode}): {told}",
-                hint=_HINTS.get(wrong[0].name, "outage.plan(…) shows all that must hold"),
+                hint=wrong[0].hint or _HINTS.get(wrong[0].name, "outage.plan(…) shows all that must hold"),
             )
 
 

@@ -22,11 +22,12 @@ from meshbook.probes.curl import (
     curl_program,
     parse_records,
 )
-from meshbook.probes.open_loop import Watch, watch
+from meshbook.probes.open_loop import HIGHEST_RATE, Watch, watch
 from meshbook.probes.session import run_here
 from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_versions
 
 __all__ = [
+    "HIGHEST_RATE",
     "MESH",
     "OUTSIDE",
     "VIP",

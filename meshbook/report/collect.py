@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from meshbook.errors import UsageError
 from meshbook.notebook import Claim, marks_of
-from meshbook.rows import KeptRows
 from meshbook.settings import RUN_FILE
 from meshbook.verdict import PASS, worst
 
@@ -29,8 +28,7 @@ class Stage:
     seconds: float | None
     message: str
     claims: tuple[Claim, ...] = ()
-    rows: tuple[KeptRows, ...] = ()
-    """What names the files of its rows, which may lie beside it or not."""
+    rows: Mapping[str, str] = field(default_factory=dict)
     figures: tuple[tuple[str, str], ...] = ()
     """Pictures: the heading that each stands below, and its PNG in base64."""
     notebook: Mapping[str, Any] | None = None
@@ -61,7 +59,8 @@ class Report:
     @property
     def requests(self) -> int:
         """How many requests the tables of answers tell of; other tables count none."""
-        return sum(kept.rows for stage in self.stages for kept in stage.rows if _OF_ANSWERS.issubset(kept.columns))
+        tables = [text.splitlines() for stage in self.stages for text in stage.rows.values() if text]
+        return sum(len(rows) for header, *rows in tables if _OF_ANSWERS.issubset(header.split(",")))
 
     @property
     def figures(self) -> list[tuple[str, str]]:
@@ -116,7 +115,7 @@ def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) 
         seconds=told.get("seconds") or notebook["metadata"].get("papermill", {}).get("duration"),
         message=str(told.get("message") or "" if told else _error(notebook, marks.outcome)),
         claims=tuple(marks.verdict["claims"]) if marks.verdict else (),
-        rows=tuple(marks.rows.values()),
+        rows=marks.rows,
         figures=tuple(_figures(notebook)),
         notebook=notebook,
     )

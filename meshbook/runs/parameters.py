@@ -24,6 +24,8 @@ from meshbook.runs.execute import papermill
 DRY_RUN = "dry_run"
 """Name of the parameter by which a notebook prints what it would do, and does not do it."""
 
+AUTO = "auto"
+"""Default of a parameter, declared as text, that is this word or a number."""
 _STAGE = re.compile(r"(\d\d)_(\w+)\.ipynb")
 _SCALARS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -231,7 +233,7 @@ def from_text(parameter: Declared, text: str) -> Any:
     """Read a command-line value by the declared type, so that ``007`` stays text where text is declared."""
     base = _base(parameter.type)
     if base == "str":
-        return text
+        return checked(parameter, text)
     if base == "bool" and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
     if base == "list" and not text.lstrip().startswith("["):
@@ -244,16 +246,27 @@ def from_text(parameter: Declared, text: str) -> Any:
 
 
 def checked(parameter: Declared, value: Any) -> Any:
-    """Return ``value`` as the declared type wants it, or refuse it. Whole numbers pass as float, nothing else bends."""
+    """Return ``value`` as the declared type wants it, or refuse it.
+
+    Whole numbers pass as float, and any number as text where that is ``auto`` by default; nothing else bends.
+    """
     try:
+        if ast.literal_eval(parameter.default) == AUTO:
+            return _auto_or_number(value)
         return _fit(ast.parse(parameter.type, mode="eval").body, value)
     except TypeError as error:
         raise _mistyped(parameter, value) from error
 
 
+def _auto_or_number(value: Any) -> str:
+    number = re.fullmatch(r"\d+(\.\d+)?", str(value)) and not isinstance(value, bool)
+    return str(_require(bool(number) or value == AUTO, value))
+
+
 def _mistyped(parameter: Declared, value: object) -> UsageError:
+    wanted = f"{AUTO} or a number" if ast.literal_eval(parameter.default) == AUTO else parameter.type
     return UsageError(
-        f"parameter {parameter.name!r} must be {parameter.type}, not {value!r}",
+        f"parameter {parameter.name!r} must be {wanted}, not {value!r}",
         hint=f"{parameter.name}: {parameter.help}" if parameter.help else "",
     )
 
