@@ -45,6 +45,7 @@ example: $(VENV)/.run
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find outputs -mindepth 1 -maxdepth 1 ! -name example -exec rm -rf {} +
+	rm -f notebooks/*.csv notebooks/*.parquet
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:

@@ -1,25 +1,31 @@
 """What a notebook leaves in its own outputs, and how a reader finds it again: rows, and the verdict at the end.
 
-An executed notebook is the record of a stage, whoever executed it (``meshbook run``, papermill, JupyterLab), so rows
-and verdicts travel inside it, as display data of two types of their own that viewers pass over. The verdict is the
-positive mark of a run to the end: a notebook without one has not passed, whatever its cells say.
+An executed notebook is the record of a stage, whoever executed it (``meshbook run``, papermill, JupyterLab), so the
+verdict travels inside it, and the names of the files with its rows, as display data of two types of their own that
+viewers pass over. The verdict is the positive mark of a run to the end: a notebook without one has not passed, whatever
+its cells say.
 
-Judging is in ``analysis``, the columns of rows in ``tables``; files are written by ``runs`` and ``report``.
+Judging is in ``analysis``, the columns of rows in ``tables``, the files of rows in ``rows``.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshbook import rows as row_files
 from meshbook.errors import RunError, UsageError
+from meshbook.rows import KeptRows
 from meshbook.verdict import PASS, worst
 
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from meshbook.verdict import Verdict
 
 VERDICT_TYPE = "application/vnd.meshbook.verdict.v1+json"
-ROWS_TYPE = "application/vnd.meshbook.rows.v1+json"
+ROWS_TYPE = "application/vnd.meshbook.rows.v2+json"
 
 Claim = dict[str, Any]
 """One ``Verdict`` as JSON data."""
@@ -89,22 +95,70 @@ def progress(text: str) -> Callable[[str], None]:
 
 
 def keep_rows(rows: pd.DataFrame, name: str = "answers") -> None:
-    """Show a frame of ``tables.ANSWERS`` cut down for reading, and keep all of it for the report as ``name``.csv."""
+    """Show a frame of ``tables.ANSWERS`` cut down for reading, and keep all of it as ``keep_table`` does."""
     from meshbook import tables
 
-    keep_table(rows, name, tables.to_display(rows))
+    rows = tables.conform(rows, tables.ANSWERS)
+    keep_table(rows, name, tables.to_display(_ends(rows, _SHOWN)), summary=_summary(rows))
 
 
-def keep_table(table: pd.DataFrame, name: str, shown: pd.DataFrame | None = None, *, max_rows: int = 10) -> None:
-    """Show a frame (or ``shown``, which is made from it for reading), and keep it for the report as ``name``.csv."""
+_SHOWN = 10
+"""Rows that are shown of a long table, half of them from its end."""
+
+
+def keep_table(
+    table: pd.DataFrame, name: str, shown: pd.DataFrame | None = None, *, max_rows: int = _SHOWN, summary: str = ""
+) -> None:
+    """Show both ends of a frame (or of ``shown``, made from it for reading), and keep all of it in a file.
+
+    The file lies beside the notebook, ``01_connectivity.answers.csv`` for ``name`` answers: see ``rows``.
+    """
     if not name.isidentifier():
         raise UsageError(f"rows are kept under a plain word, not {name!r}")
-    seen = (table if shown is None else shown).astype(object)
+    kept = row_files.write(table, *_place(), name)
+    seen = _ends(table if shown is None else shown, max_rows).astype(object)
     seen = seen.where(seen.notna(), "")
-    kept = {"name": name, "csv": table.to_csv(index=False)}
-    html = seen.to_html(index=False, max_rows=max_rows, border=0)
-    text = f"{len(table)} rows kept as {name}\n{seen.to_string(index=False, max_rows=max_rows)}"
-    _show({"text/html": f"{html}<p>{len(table)} rows in all</p>", "text/plain": text, ROWS_TYPE: kept})
+    told = f"{summary or f'{kept.rows} rows in all'}, kept in {kept.file}"
+    html, text = (make(index=False, max_rows=max_rows) for make in (partial(seen.to_html, border=0), seen.to_string))
+    _show({"text/html": f"{html}<p>{told}</p>", "text/plain": f"{text}\n{told}", ROWS_TYPE: kept.to_dict()})
+
+
+def _ends(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return a frame that is shown like ``table`` in ``most`` rows, without its middle."""
+    import pandas as pd
+
+    half = most // 2 + 1
+    return table if len(table) <= 2 * half else pd.concat([table.head(half), table.tail(half)])
+
+
+def _summary(answers: pd.DataFrame) -> str:
+    sent, errors = answers["time"], Counter(answers["error"].tolist())
+    bad = (f"{n} {error}" for error, n in errors.most_common() if error)
+    found = ", ".join([f"{errors['']} good answers", *bad])
+    when = f" from {sent.min():%H:%M:%S} to {sent.max():%H:%M:%S} UTC" if sent.notna().any() else ""
+    return f"{len(answers)} requests of {answers['source'].nunique()} sources{when}: {found}"
+
+
+def _place() -> tuple[Path, str]:
+    """Return folder and stem of this notebook's files: beside it where that is known, else in a place for such files.
+
+    papermill tells with ``--inject-paths``, JupyterLab always; a kernel starts in the folder of JupyterLab's notebook.
+    """
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    names = shell.user_ns if shell is not None else {}
+    session = Path(os.environ.get("JPY_SESSION_NAME", "")).name
+    if given := os.environ.get(row_files.PLACE_VARIABLE):
+        return Path(given).parent, Path(given).name
+    for told in (names.get("PAPERMILL_OUTPUT_PATH"), names.get("__vsc_ipynb_file__"), session):
+        path = Path(str(told or ""))
+        if path.suffix == ".ipynb" and path.parent.is_dir():
+            return path.parent, path.stem
+    return row_files.PLACELESS, _STARTED
+
+
+_STARTED = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
 
 
 def leave_verdict(*verdicts: Verdict) -> None:
@@ -139,8 +193,8 @@ class Marks:
     """``{"outcome": …, "claims": […]}``; None unless the last code cell left one."""
     complete: bool
     """Every cell ran, and nothing was raised but the last cell's word on a verdict that is not pass."""
-    rows: Mapping[str, str]
-    """Name → CSV text with a header line."""
+    rows: Mapping[str, KeptRows]
+    """Name → what names the file with the rows."""
 
     @property
     def outcome(self) -> str:
@@ -159,5 +213,20 @@ def marks_of(notebook: Mapping[str, Any]) -> Marks:
     ran = all(cell.get("execution_count") is not None or cell in skipped for cell in cells)
     raised = [(cell, output["ename"]) for cell, output in outputs if output["output_type"] == "error"]
     expected = [(cells[-1], RunError.__name__)] if verdict and verdict["outcome"] != PASS else []
-    rows = {found[ROWS_TYPE]["name"]: found[ROWS_TYPE]["csv"] for _, found in data if ROWS_TYPE in found}
+    rows = {name: KeptRows(**found) for name, found in row_marks(notebook).items()}
     return Marks(verdict=verdict, complete=ran and raised == expected, rows=rows)
+
+
+def row_marks(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the data of each ``KeptRows`` in the notebook's outputs, by name; the last where one was used again."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    found = (output["data"][ROWS_TYPE] for output in outputs if ROWS_TYPE in output.get("data", {}))
+    return {data["name"]: data for data in found}
+
+
+def read_rows(executed: Path, name: str = "answers") -> pd.DataFrame:
+    """Return what the executed notebook at ``executed`` kept as ``name``; UsageError where it kept none."""
+    kept = marks_of(json.loads(executed.read_text(encoding="utf-8"))).rows
+    if name not in kept:
+        raise UsageError(f"{executed.name} kept no rows as {name!r}", hint=f"it kept {', '.join(kept) or 'none'}")
+    return row_files.read(kept[name], executed.parent)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from pathlib import Path
@@ -12,9 +10,10 @@ from xml.etree import ElementTree
 
 import jsonschema
 import nbformat
+import pandas as pd
 import pytest
 
-from meshbook import report
+from meshbook import report, rows
 from meshbook.errors import UsageError
 from meshbook.notebook import ROWS_TYPE, VERDICT_TYPE
 
@@ -45,7 +44,8 @@ def claim(outcome: str = "pass", **changed: Any) -> dict[str, Any]:
 
 def executed(folder: Path, name: str, *claims: dict[str, Any], state: str = "", error: str = "") -> None:
     """Write an executed notebook as papermill leaves it; with ``error`` its last cell raised."""
-    data: dict[str, Any] = {"text/plain": "rows", ROWS_TYPE: {"name": "answers", "csv": "time,code\n1,200\n2,503\n"}}
+    table = pd.DataFrame({"time": [1, 2], "code": [200, 503]})
+    data: dict[str, Any] = {"text/plain": "rows", ROWS_TYPE: rows.write(table, folder, name, "answers").to_dict()}
     cells = [
         nbformat.v4.new_markdown_cell(f"# Stage {name}"),
         nbformat.v4.new_code_cell("probe()", execution_count=1, outputs=[display(data)]),
@@ -78,9 +78,10 @@ def record(folder: Path, **states: str) -> None:
     (folder / "run.json").write_text(json.dumps({**content, "parameters": {"requests": 20}, "restored": []}))
 
 
-def kept(folder: Path, **tables: str) -> None:
+def kept(folder: Path, **tables: dict[str, list[object]]) -> None:
     """Write an executed notebook that keeps these tables."""
-    outputs = [display({"text/plain": name, ROWS_TYPE: {"name": name, "csv": text}}) for name, text in tables.items()]
+    written = [rows.write(pd.DataFrame(columns), folder, "03_failover", name) for name, columns in tables.items()]
+    outputs = [display({"text/plain": one.name, ROWS_TYPE: one.to_dict()}) for one in written]
     cells = [nbformat.v4.new_markdown_cell("# Stage"), nbformat.v4.new_code_cell("probe()", outputs=outputs)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "03_failover.ipynb")
 
@@ -101,11 +102,27 @@ def test_every_file_of_a_report_is_written(folder: Path) -> None:
     ]
 
 
-def test_rows_come_out_as_they_went_in(folder: Path) -> None:
+@pytest.mark.parametrize("there", ["nothing", "another"])
+def test_a_notebook_without_its_rows_is_reported_all_the_same_and_that_is_said(folder: Path, there: str) -> None:
     executed(folder, "01_connectivity", claim())
+    file = folder / "01_connectivity.answers.csv"
+    file.unlink() if there == "nothing" else file.write_text("time,code\n")
+    assert report.write(folder).outcome == "pass"
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert "The 2 rows of answers are not here: 01_connectivity.answers.csv was not copied" in text
+    assert 'href="01_connectivity.answers.csv"' not in text
+
+
+def test_rows_of_a_notebook_that_did_not_know_its_place_are_fetched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed(folder, "01_connectivity", claim())
+    monkeypatch.setattr(rows, "PLACELESS", folder.parent / "placeless")
+    rows.PLACELESS.mkdir()
+    (folder / "01_connectivity.answers.csv").rename(rows.PLACELESS / "01_connectivity.answers.csv")
     report.write(folder)
-    text = (folder / "01_connectivity.answers.csv").read_text(encoding="utf-8")
-    assert list(csv.reader(io.StringIO(text))) == [["time", "code"], ["1", "200"], ["2", "503"]]
+    assert (folder / "01_connectivity.answers.csv").read_text() == "time,code\n1,200\n2,503\n"
+    assert 'href="01_connectivity.answers.csv"' in (folder / "index.html").read_text(encoding="utf-8")
 
 
 def test_pages_load_nothing_from_elsewhere(folder: Path) -> None:
@@ -153,13 +170,13 @@ def test_the_state_of_a_notebook_run_by_hand_is_read_from_its_marks(
 
 
 def test_only_requests_count_as_requests_and_an_empty_table_has_no_link(folder: Path) -> None:
-    answers = "time,seq,source,code\n1,1,outside,200\n2,2,outside,503\n"
-    kept(folder, answers=answers, phases="mode,phase\na,b\n", calibration="fault,true_ms\n")
+    answers: dict[str, list[object]] = {"seq": [1, 2], "source": ["outside"] * 2, "code": [200, 503]}
+    kept(folder, answers=answers, phases={"mode": ["a"], "phase": ["b"]}, calibration={"fault": [], "true_ms": []})
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
     assert "<b>2</b><span>requests sent</span>" in text
-    assert "phases (CSV)" in text
-    assert "calibration (CSV)" not in text
+    assert "phases (csv)" in text
+    assert "calibration (csv)" not in text
 
 
 def test_a_range_without_an_estimate_is_shown_as_a_range_with_its_unit(folder: Path) -> None:

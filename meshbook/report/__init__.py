@@ -1,8 +1,9 @@
 """The report of a run: from the executed notebooks in a folder to pages, tables and files for machines.
 
 ``collect`` reads the folder, whoever filled it (``meshbook run``, or papermill by hand), and the others write into it:
-``html`` one page per notebook and the index to open, ``machine`` verdicts.json, junit.xml and rows as CSV. Nothing is
-executed, measured or judged here, and no page loads anything from elsewhere.
+``html`` one page per notebook and the index to open, ``machine`` verdicts.json and junit.xml. The files with rows are
+there already (``rows``) and linked; those that are not there are told. Nothing is executed, measured or judged here,
+and no page loads anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from meshbook.report.collect import Report, Stage, collect
 from meshbook.report.html import pages
-from meshbook.report.machine import junit, row_files, verdicts
+from meshbook.report.machine import junit, verdicts
+from meshbook.rows import fetch
 
 INDEX = "index.html"
 
@@ -21,8 +23,9 @@ __all__ = ["INDEX", "Report", "Stage", "collect", "write"]
 def write(folder: Path) -> Report:
     """Write every file of the report into ``folder`` and return what was found there. Raises UsageError if nothing."""
     report = collect(folder)
-    files = {**row_files(report), "verdicts.json": verdicts(report), "junit.xml": junit(report)}
-    files |= pages(report, files)
+    beside = [kept.file for stage in report.stages for kept in stage.rows if fetch(kept, folder)]
+    files = {"verdicts.json": verdicts(report), "junit.xml": junit(report)}
+    files |= pages(report, [*files, *beside])
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return report

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meshbook.errors import UsageError
 from meshbook.notebook import Claim, marks_of
+from meshbook.rows import KeptRows
 from meshbook.settings import RUN_FILE
 from meshbook.verdict import PASS, worst
 
@@ -28,7 +29,8 @@ class Stage:
     seconds: float | None
     message: str
     claims: tuple[Claim, ...] = ()
-    rows: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[KeptRows, ...] = ()
+    """What names the files of its rows, which may lie beside it or not."""
     figures: tuple[tuple[str, str], ...] = ()
     """Pictures: the heading that each stands below, and its PNG in base64."""
     notebook: Mapping[str, Any] | None = None
@@ -59,8 +61,7 @@ class Report:
     @property
     def requests(self) -> int:
         """How many requests the tables of answers tell of; other tables count none."""
-        tables = [text.splitlines() for stage in self.stages for text in stage.rows.values() if text]
-        return sum(len(rows) for header, *rows in tables if _OF_ANSWERS.issubset(header.split(",")))
+        return sum(kept.rows for stage in self.stages for kept in stage.rows if _OF_ANSWERS.issubset(kept.columns))
 
     @property
     def figures(self) -> list[tuple[str, str]]:
@@ -115,7 +116,7 @@ def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) 
         seconds=told.get("seconds") or notebook["metadata"].get("papermill", {}).get("duration"),
         message=str(told.get("message") or "" if told else _error(notebook, marks.outcome)),
         claims=tuple(marks.verdict["claims"]) if marks.verdict else (),
-        rows=marks.rows,
+        rows=tuple(marks.rows.values()),
         figures=tuple(_figures(notebook)),
         notebook=notebook,
     )

@@ -1,4 +1,4 @@
-"""What machines read of a run: verdicts.json with its schema, JUnit XML, and the raw rows as CSV. Builds texts only."""
+"""What machines read of a run: verdicts.json with its schema, and JUnit XML. Builds texts only."""
 
 from __future__ import annotations
 
@@ -33,11 +33,6 @@ def _notebook(stage: Stage) -> dict[str, Any]:
         "message": stage.message,
         "verdicts": list(stage.claims),
     }
-
-
-def row_files(report: Report) -> dict[str, str]:
-    """Return the rows that notebooks kept: ``01_connectivity.answers.csv`` → its text."""
-    return {f"{stage.name}.{name}.csv": text for stage in report.stages for name, text in stage.rows.items()}
 
 
 def junit(report: Report) -> str:

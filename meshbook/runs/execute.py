@@ -18,8 +18,10 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Protocol, cast
 
+from meshbook import rows
 from meshbook.errors import RunError
-from meshbook.notebook import marks_of, without_slow_imports
+from meshbook.notebook import marks_of, row_marks, without_slow_imports
+from meshbook.rows import PLACE_VARIABLE, KeptRows, whole_file
 from meshbook.runs.redact import Redactor
 from meshbook.verdict import State
 
@@ -93,13 +95,18 @@ class Interrupts:
 
 
 class ExecutedCopy:
-    """One executed notebook's file. ``address`` is the output path that papermill is given."""
+    """One executed notebook's file, and the files with its rows. ``address`` is the output path for papermill.
 
-    def __init__(self, path: Path, redactor: Redactor) -> None:
+    The kernel writes rows into ``staging``, a private folder; only redacted ones come to lie beside the copy.
+    """
+
+    def __init__(self, path: Path, redactor: Redactor, staging: Path) -> None:
         self.path = path
         self.address = _SCHEME + path.name
+        self.staging = staging
         self._redactor = redactor
         self._saved_at = 0.0
+        self._rows: dict[str, KeptRows] = {}
         self.latest: dict[str, Any] = {}
         """The notebook as last saved, as JSON data with whole texts; empty until the first save."""
         _register()
@@ -116,21 +123,32 @@ class ExecutedCopy:
         try:
             self._write()
         except RunError:
-            self.path.unlink(missing_ok=True)
+            for path in self.path.parent.glob(f"{self.path.stem}.*"):
+                path.unlink()
             raise
 
     def _write(self) -> None:
         clean = self._redactor.document(self.latest)
         self._redactor.require_clean(clean, name=self.path.name)
+        shown = row_marks(clean)
+        for name, mark in zip(shown, row_marks(self.latest).values(), strict=True):
+            shown[name].update(self._redacted_rows(KeptRows(**mark), name).to_dict())
         write_whole(self.path, _format().writes(_format().from_dict(clean)) + "\n")
         self._saved_at = time.monotonic()
+
+    def _redacted_rows(self, kept: KeptRows, name: str) -> KeptRows:
+        """Bring rows from ``staging`` to lie beside the copy, without what must not be shown; once for each content."""
+        if kept.sha256 not in self._rows and rows.is_beside(kept, self.staging):
+            table = self._redactor.table(rows.read(kept, self.staging))
+            self._redactor.require_clean_table(table, name=kept.file)
+            self._rows[kept.sha256] = rows.write(table, self.path.parent, self.path.stem, name)
+        return self._rows.get(kept.sha256, kept)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees the old file or the new one, never a part."""
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 class _Handler:
@@ -194,7 +212,7 @@ def execute(
             progress_bar=False,
             start_timeout=_START_TIMEOUT_S,
             cwd=str(notebook.parent),
-            **_engine_options(interrupts, listener),
+            **_engine_options(copy, interrupts, listener),
         )
     except library.PapermillExecutionError as error:
         return Stop(name=error.ename, message=error.evalue)
@@ -209,12 +227,12 @@ class Interrupted(Exception):
     """A signal came while no cell was running, and no further one is started."""
 
 
-def _engine_options(interrupts: Interrupts, listener: Listener) -> dict[str, Any]:
+def _engine_options(copy: ExecutedCopy, interrupts: Interrupts, listener: Listener) -> dict[str, Any]:
     from traitlets.config import Config
 
     follower = _Follower(interrupts, listener)
     return {
-        "kernel_manager_class": _kernel_manager(interrupts),
+        "kernel_manager_class": _kernel_manager(interrupts, {PLACE_VARIABLE: str(copy.staging / copy.path.stem)}),
         "config": Config(KernelManager={"transport_encryption": "auto"}),  # else each kernel warns of plain TCP
         "shutdown_kernel": "immediate",  # a graceful one stalls for seconds now and then, and cells clean up themselves
         "coalesce_streams": True,
@@ -254,13 +272,14 @@ class _Follower:
             self._listener.announced(text)
 
 
-def _kernel_manager(interrupts: Interrupts) -> type[Any]:
+def _kernel_manager(interrupts: Interrupts, environment: Mapping[str, str]) -> type[Any]:
     from jupyter_client.manager import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
-        """Tells ``interrupts`` where to pass a signal on to."""
+        """Adds to the kernel's environment, and tells ``interrupts`` where to pass a signal on to."""
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            options["env"] = {**(options.get("env") or os.environ), **environment}
             await AsyncKernelManager.start_kernel(self, **options)
             group = getattr(self.provisioner, "pgid", None) or getattr(self.provisioner, "pid", None)
             if group:

@@ -1,8 +1,9 @@
 """Take out of an executed notebook what must not leave this machine, and prove that it is gone.
 
-A walk over every string of the document, pictures aside: secrets of the kubeconfigs, this machine's folders and user,
-Google Cloud project ids; on request addresses and context names. What stands in for them is put in square brackets,
-since angle ones would become tags where an output is HTML. Files are read (``gather``) and never written here.
+A walk over every string of the document, pictures aside, and over the different texts of rows: secrets of the
+kubeconfigs, this machine's folders and user, Google Cloud project ids; on request addresses and context names. What
+stands in for them is put in square brackets, since angle ones would become tags where an output is HTML. Files are read
+(``gather_secrets``) and never written here.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import yaml
 
 from meshbook.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ON_REQUEST = ("addresses", "contexts")
 """What ``--redact`` may name; everything else is always taken out."""
@@ -169,6 +173,21 @@ class Redactor:
             return [self.document(item) for item in node]
         return node
 
+    def table(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return rows with every text redacted, names of columns included. Numbers and times are no texts."""
+        clean = {self.text(str(name)): self._column(table[name]) for name in table.columns}
+        return table.assign(**clean)[list(clean)]
+
+    def _column(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        texts = _texts(column)
+        clean = self._each(texts)
+        return column if clean == texts else column.map(dict(zip(texts, clean, strict=True))).astype(column.dtype)
+
+    def _each(self, texts: Sequence[str]) -> list[str]:
+        """Redact all of ``texts`` at once, since a pattern is found faster in one long text than in many short ones."""
+        clean = self.text(_BETWEEN.join(texts)).split(_BETWEEN)
+        return clean if len(clean) == len(texts) else [self.text(text) for text in texts]
+
     def _value(self, key: str, value: Any) -> Any:
         if not _is_picture(key, value):
             return self.document(value)
@@ -187,6 +206,12 @@ class Redactor:
         found = self.leaks(node)
         if found:
             raise RunError(f"{name} would still show {', '.join(found)}, so it was not written")
+
+    def require_clean_table(self, table: pd.DataFrame, *, name: str) -> None:
+        """Raise RunError when rows still show something: a file that leaks is not left."""
+        texts = [*map(str, table.columns), *(text for column in table.columns for text in _texts(table[column]))]
+        if self.leaks(_BETWEEN.join(texts)):
+            self.require_clean(texts, name=name)
 
 
 Rule = tuple[re.Pattern[str], str]
@@ -219,6 +244,11 @@ def _is_picture(key: str, value: Any) -> bool:
     return key.startswith("image/") and key != "image/svg+xml" and not isinstance(value, Mapping)
 
 
+def _texts(column: pd.Series[Any]) -> list[str]:
+    """Return the different texts of a column; none where it holds numbers or times."""
+    return [] if column.dtype.kind != "O" else [str(text) for text in column.dropna().unique()]
+
+
 def _strings(node: Any) -> Iterator[str]:
     if isinstance(node, str):
         yield node
@@ -230,6 +260,9 @@ def _strings(node: Any) -> Iterator[str]:
         for item in node:
             yield from _strings(item)
 
+
+_BETWEEN = "\n\x1f\n"
+"""Stands between texts that are redacted together: no pattern but that of a certificate reaches across it."""
 
 _BLANK = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 """A one-pixel PNG: a chart carries context names as pixels, so it is left out where names are."""

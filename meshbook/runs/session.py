@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -114,7 +115,8 @@ class Session:
 
     def execute(self, interrupts: Interrupts) -> Run:
         """Run the plan's notebooks and return the record. Signals end it early; they are not raised."""
-        with interrupts.handled():
+        with interrupts.handled(), tempfile.TemporaryDirectory(prefix="meshbook-rows-") as staging:
+            self._staging = Path(staging)
             for step in self._plan.steps:
                 self.run.notebooks.append(self._next(step, interrupts))
                 self._write()
@@ -131,7 +133,7 @@ class Session:
     def _one(self, step: PlannedNotebook, interrupts: Interrupts) -> EndedNotebook:
         began = time.monotonic()
         self._watcher.notebook_starts(step.name, _count_code(step))
-        copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor)
+        copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor, self._staging)
         stop: Stop | None = Stop(name="KeyboardInterrupt", message="broken off by a second signal")
         try:
             stop = execute(step.notebook, copy, step.given, interrupts, self)
