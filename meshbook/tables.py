@@ -191,6 +191,17 @@ SUMMARY = _declared(
     ("sent", "Int64", "requests sent during all of them together"),
 )
 
+LOAD = _declared(
+    "load",
+    *_TRIAL,
+    ("part", "string", "'before' the outage, 'during' or 'after' it"),
+    ("offered_per_s", "float64", "requests sent per second, by all sources together"),
+    ("served_per_s", "float64", "good answers per second of the side that survives"),
+    ("median_ms", "float64", "how long the middle one of these took; missing: none"),
+    ("p90_ms", "float64", "how long nine in ten of them took at most"),
+    ("utilisation", "float64", "served_per_s as a share of what that side was measured to bear; missing: not measured"),
+)
+
 # ---- what happened when in a trial: made by ``analysis``
 
 PHASES = _declared(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import pytest
+from busy_pods import watched
 from trials import BROKEN, CALM, answers, at, trial
 
 from meshbook import charts, experiment, tables
+from meshbook.analysis import Capacity
 from meshbook.errors import NotRestoredError, OutageError, UsageError
 from meshbook.experiment import Limits, Results, Step, Trial
 from meshbook.outage import Check, Plan
@@ -182,6 +186,52 @@ def test_a_share_that_is_not_proved_to_be_unchanged_is_inconclusive() -> None:
     assert [outcome for claim, outcome in found.items() if "unchanged" in claim] == ["inconclusive"]
 
 
+# load told apart from outage
+@pytest.mark.parametrize("patience_s", [1.0, 15.0], ids=["gives up after 1 s", "waits"])
+def test_failures_that_the_load_explains_are_no_outage(patience_s: float) -> None:
+    one = trial(watched(10, 0.05, patience_s=patience_s))
+    assert one.overload.seen
+    found = experiment.claims(Results([one]), [], LIMITS)
+    assert "fail" not in outcomes(found).values(), [str(verdict) for verdict in found]
+    open_ones = [verdict for verdict in found if verdict.outcome == "inconclusive" and "overloaded" in verdict.reason]
+    assert open_ones
+    told = re.match(r"The survivor was overloaded by ([\d.]+)/s, capacity about ([\d.]+)/s\. ", open_ones[0].reason)
+    assert told, open_ones[0].reason
+    assert float(told[1]) == pytest.approx(10, abs=2)
+    assert float(told[2]) == pytest.approx(20, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "source"),
+    [
+        (watched(3, 0.05, frozen=(12.0, 15.0), patience_s=1.0), "external client"),
+        (watched(3, 0.05, silent=(12.0, 15.0), patience_s=1.0), "cluster1"),
+        (watched(3, 0.002, silent=(12.0, 15.0), patience_s=2.0), "cluster1"),
+    ],
+    ids=["the survivor stands still", "a way is cut", "a way is cut, fast pods"],
+)
+def test_failures_that_the_load_does_not_explain_stay_an_outage(rows: Any, source: str) -> None:
+    one = trial(rows)
+    assert not one.overload.seen
+    assert outcomes(experiment.claims(Results([one]), [], LIMITS))[f"seen by {source}"] == "fail"
+
+
+def test_an_outage_besides_an_overload_still_fails() -> None:
+    rows = watched(7, 0.05, silent=(11.0, 19.0), patience_s=1.0)
+    assert outcomes(experiment.claims(Results([trial(rows)]), [], LIMITS))["seen by cluster1"] == "fail"
+
+
+def test_how_busy_the_survivor_was_is_a_table_of_before_during_and_after() -> None:
+    one = replace(trial(watched(3, 0.05)), bears=capacity_of(20))
+    found = Results([one]).load.set_index("part")
+    assert list(found.index) == ["before", "during", "after"]
+    assert found["offered_per_s"].between(8.9, 9.4).all()
+    assert found.loc["during", "utilisation"] == pytest.approx(0.45, abs=0.02)
+    assert found.loc["before", "utilisation"] == pytest.approx(0.22, abs=0.03)
+    assert found.loc["during", "median_ms"] < 200
+    assert Results().load.empty
+
+
 # an experiment of which a part could not be done
 AHEAD = [(Step(mode="scale-to-zero", context="cluster1"), number) for number in (1, 2, 3)]
 
@@ -216,6 +266,10 @@ def test_an_experiment_of_which_nothing_was_done_or_something_not_restored_is_an
     with pytest.raises(NotRestoredError):
         run_trials({2: NotRestoredError("web is down")}, told)
     assert "trial 3" not in "".join(told)
+
+
+def capacity_of(per_s: float) -> Capacity:
+    return Capacity(per_s=per_s, low_per_s=0.9 * per_s, high_per_s=1.1 * per_s, n=60, pods=1, calm_ms=50, busy_ms=200)
 
 
 def plan(*checks: Check) -> Plan:

@@ -4,7 +4,7 @@
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
   single requests prove, ``calibration`` compares the ranges with faults whose true begin and end are known.
 - ``intervals``: how far a count can be trusted.
-- ``load``: what a side of the service bears.
+- ``load``: what a side of the service bears, and which requests went wrong for too much of it.
 - ``phases``: what happened when in one trial, as clients and API servers saw it (``observations``).
 - ``attribution``: which part of the mesh saved the requests, as far as proxies' access logs tell.
 
@@ -26,7 +26,7 @@ from meshbook.analysis.claims import (
     survives_outage,
 )
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
-from meshbook.analysis.load import Capacity, capacity
+from meshbook.analysis.load import Capacity, Overload, capacity, overload, utilisation
 from meshbook.analysis.observations import (
     REACHABLE,
     UNREACHABLE,
@@ -65,6 +65,7 @@ __all__ = [
     "Gap",
     "LoadBalancer",
     "Observation",
+    "Overload",
     "Stream",
     "Subject",
     "TrialRecord",
@@ -79,6 +80,7 @@ __all__ = [
     "interrupted_at_most",
     "measures_truly",
     "outage_windows",
+    "overload",
     "parse_access_log",
     "phases",
     "phases_to_display",
@@ -92,4 +94,5 @@ __all__ = [
     "streams",
     "survives_outage",
     "unchanged_from",
+    "utilisation",
 ]

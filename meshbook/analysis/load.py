@@ -1,14 +1,20 @@
-"""Load told apart from outage: what a side of the service bears, as a short step of concurrent requests shows. Pure.
+"""Load told apart from outage: what a side of the service bears, how busy it was, and which failures are its load's.
 
 A pod that answers one request at a time bears as many a second as it ends while others wait for it; one whose answers
-take no longer under the step bears more than was asked of it, and then the number is the least that it bears.
+take no longer under a step of concurrent requests bears more than was asked of it, and the number is the least.
+
+A service that is gone answers nobody. One that has too much to do goes on answering all the while, and nobody promptly:
+that is what a request without a good answer is looked at for (``overload``). One that stands still and goes on again
+answers nobody in between, and a way that hangs leaves others prompt. Pure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +23,23 @@ from scipy.stats import t as student
 from meshbook import tables
 from meshbook.analysis.intervals import CONFIDENCE
 
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
 _BATCHES = 8
 """Parts of a step whose rates are compared with each other: more than a machine that stands still once in it."""
 _LEAST_ANSWERS = 2 * _BATCHES
 _QUEUED = 1.5
 """Answers that take this many times as long as calm ones have waited for others."""
+_PROMPT_TIMES, _PROMPT_FLOOR_S = 3.0, 0.06
+"""An answer is prompt, and so nobody waits for a busy service, up to this many times as long as calm ones take."""
+_MOST_PROMPT = 0.1
+"""Share of the answers around a request that may be prompt where it is said to have waited for a busy service."""
+_AROUND_S = 0.5
+"""Seconds around its sending in which others must have waited as well."""
+_OWN_S = 2.0
+"""Seconds around its sending in which its own source must have got an answer."""
+_FEWEST = 3
+"""Answers to others by which a service is known to have gone on answering."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +105,7 @@ def _usual_ms(answers: pd.DataFrame, versions: Collection[str]) -> float:
 def _full_step(answers: pd.DataFrame) -> pd.DataFrame:
     """Return what ended while at least half of the step's requests were on their way, with ``ended`` in Unix time."""
     known = answers.dropna(subset=["time", "time_total_ms"])
-    sent = known["time"].astype("int64").to_numpy() / 1e6
-    ended = sent + known["time_total_ms"].to_numpy(dtype="float64") / 1000
+    sent, ended = _times(known)
     moments = np.concatenate([sent, ended])
     order = np.argsort(moments, kind="stable")
     on_way = np.cumsum(np.repeat([1, -1], len(sent))[order])
@@ -106,3 +123,128 @@ def _rate(ends: pd.Series[float]) -> tuple[float, float, float]:
     half = float(student.ppf((1 + CONFIDENCE) / 2, _BATCHES - 1)) * float(means.std(ddof=1)) / math.sqrt(_BATCHES)
     least = 1 / (mean + half)
     return 1 / mean, least, 1 / (mean - half) if half < mean / 2 else 2 / mean
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Overload:
+    """Requests that went wrong because the service had too much to do, and how much it had."""
+
+    explained: pd.Series[bool]
+    """By row of the answers that were looked at: whether it went wrong for that reason."""
+    offered_per_s: float
+    """Requests sent per second, by all sources, from the first of them to the last one's end."""
+    served_per_s: float
+    """Good answers per second in that time: what it bore, since it was busy all the while."""
+
+    @property
+    def seen(self) -> bool:
+        return bool(self.explained.any())
+
+    def __str__(self) -> str:
+        over = max(0.0, self.offered_per_s - self.served_per_s)
+        return f"overloaded by {over:.2g}/s, capacity about {self.served_per_s:.2g}/s"
+
+
+def overload(
+    answers: pd.DataFrame, start: datetime, end: datetime, versions: Collection[str], slow_after_s: float
+) -> Overload:
+    """Return which requests sent from ``start`` to ``end`` failed, or were late, for the load on some ``versions``.
+
+    ``answers`` are ANSWERS of all sources, from before ``start`` on. Those are explained by load around which these
+    versions answered others all the while, and hardly anybody promptly.
+    """
+    index, answers = answers.index, tables.conform(answers, tables.ANSWERS)
+    sent, ended = _times(answers)
+    good = ((answers["error"] == "") & answers["version"].isin(versions)).to_numpy()
+    measured = (~answers["error"].isin(tables.NOT_MEASURED)).to_numpy() & ~np.isnan(ended)
+    calm = (ended - sent)[good & measured & (ended < start.timestamp())]
+    wrong = (answers["error"] != "").to_numpy() | (ended - sent > slow_after_s)
+    wrong &= measured & (sent >= start.timestamp()) & (sent < end.timestamp())
+    explained = np.zeros(len(answers), dtype=bool)
+    if len(calm) and wrong.any():
+        prompt_s = max(_PROMPT_FLOOR_S, _PROMPT_TIMES * float(np.median(calm)))
+        sources, known = answers["source"].to_numpy(dtype=object), good & measured
+        busy = _Busy(sources[known], sent[known], ended[known], prompt_s)
+        explained[wrong] = [busy.explains(*one) for one in zip(sources[wrong], sent[wrong], ended[wrong], strict=True)]
+    since, until = (sent[explained].min(), ended[explained].max()) if explained.any() else (0.0, 1.0)
+    length = max(until - since, 0.001)
+    return Overload(
+        explained=pd.Series(explained, index=index, dtype=bool),
+        offered_per_s=float((measured & (sent >= since) & (sent < until)).sum()) / length,
+        served_per_s=float((good & measured & (ended >= since) & (ended < until)).sum()) / length,
+    )
+
+
+def _times(answers: pd.DataFrame) -> tuple[Floats, Floats]:
+    """Return when requests were sent and ended, in Unix times; NaN where that is not known."""
+    known = answers["time"].notna().to_numpy()
+    sent = np.where(known, answers["time"].astype("int64").to_numpy() / 1e6, math.nan)
+    return sent, sent + answers["time_total_ms"].to_numpy(dtype="float64", na_value=math.nan) / 1000
+
+
+class _Busy:
+    """The good answers of a service, and whether they show it busy around a request that went wrong."""
+
+    def __init__(self, sources: Any, sent: Floats, ended: Floats, prompt_s: float) -> None:
+        order = np.argsort(sent, kind="stable")
+        self._sent, self._prompt = sent[order], (ended - sent)[order] <= prompt_s
+        self._ended = np.sort(ended)
+        self._by_source = {source: np.sort(sent[sources == source]) for source in set(sources)}
+
+    def explains(self, source: str, sent: float, ended: float) -> bool:
+        return self._reaches(source, sent) and self._nobody_promptly(sent, ended) and self._all_the_while(sent, ended)
+
+    def _reaches(self, source: str, sent: float) -> bool:
+        """Tell whether its own source got answers about then: one whose way is cut gets none, however busy all are."""
+        own = self._by_source.get(source, np.empty(0))
+        first, last = np.searchsorted(own, [sent - _OWN_S, sent + _OWN_S])
+        return bool(last > first)
+
+    def _nobody_promptly(self, sent: float, ended: float) -> bool:
+        """Tell whether others that were sent about then waited too: all of them stand in the same queue."""
+        last = sent + min(max(_AROUND_S, (ended - sent) / 2), 2 * _AROUND_S)
+        others = slice(*np.searchsorted(self._sent, [sent - _AROUND_S, last]))
+        prompt = self._prompt[others]
+        return len(prompt) >= _FEWEST - 1 and float(prompt.mean()) <= _MOST_PROMPT
+
+    def _all_the_while(self, sent: float, ended: float) -> bool:
+        """Tell whether others were answered while it waited, with no break as long as half of that."""
+        since, until = sent - _AROUND_S, max(ended, sent + _AROUND_S)
+        first, last = np.searchsorted(self._ended, [since, until])
+        ends = np.concatenate([[since], self._ended[first:last], [until]])
+        return last - first >= _FEWEST and float(np.diff(ends).max()) <= (until - since) / 2
+
+
+def utilisation(
+    answers: pd.DataFrame,
+    parts: Mapping[str, tuple[datetime, datetime]],
+    versions: Collection[str],
+    bears: float | None,
+) -> pd.DataFrame:
+    """Return LOAD without its trial: for each of ``parts`` (begin and end) how busy some ``versions`` were."""
+    rows = _utilisation(tables.conform(answers, tables.ANSWERS), parts, versions, bears)
+    return pd.DataFrame(list(rows))
+
+
+def _utilisation(
+    answers: pd.DataFrame,
+    parts: Mapping[str, tuple[datetime, datetime]],
+    versions: Collection[str],
+    bears: float | None,
+) -> Iterator[dict[str, object]]:
+    sent, ended = _times(answers)
+    good = ((answers["error"] == "") & answers["version"].isin(versions)).to_numpy()
+    for part, span in parts.items():
+        since, until = (moment.timestamp() for moment in span)
+        length = max(until - since, 0.001)
+        theirs = good & (ended >= since) & (ended < until)
+        took_ms = 1000 * (ended - sent)[theirs]
+        served = float(theirs.sum()) / length
+        yield {
+            "part": part,
+            "offered_per_s": round(float(((sent >= since) & (sent < until)).sum()) / length, 2),
+            "served_per_s": round(served, 2),
+            "median_ms": round(float(np.median(took_ms)), 1) if len(took_ms) else None,
+            "p90_ms": round(float(np.quantile(took_ms, 0.9)), 1) if len(took_ms) else None,
+            "utilisation": round(served / bears, 2) if bears else None,
+        }

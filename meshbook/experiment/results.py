@@ -13,14 +13,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from meshbook import analysis, tables
-from meshbook.analysis import RESTORE, SHARE_UNCHANGED, TrialRecord
+from meshbook.analysis import RESTORE, SHARE_UNCHANGED, Capacity, Overload, TrialRecord
 from meshbook.experiment.plan import Limits
 from meshbook.outage import Plan
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
@@ -46,6 +46,10 @@ class Trial:
     down: datetime
     """When the API said that it was down."""
     ready_again: datetime
+    bears: Capacity | None = None
+    """What the side that survives was measured to bear; None: not known."""
+    slow_after_s: float = 1.0
+    """An answer that takes longer is late."""
 
     @property
     def name(self) -> dict[str, Any]:
@@ -76,6 +80,26 @@ class Trial:
         due = self.answers["time"].fillna(self.answers["scheduled"]).max()
         last = self.ready_again if pd.isna(due) else max(self.ready_again, due.to_pydatetime())
         return self.record.outage.asked, self.ready_again + (last - self.ready_again) / 2
+
+    @property
+    def survivors(self) -> list[str]:
+        """The versions that carry the service meanwhile."""
+        return [version for version in self.versions if version != self.record.version]
+
+    @cached_property
+    def overload(self) -> Overload:
+        """Which of its requests (``witnessed``) went wrong for the load on the side that survived."""
+        return analysis.overload(self.witnessed, *self.span, self.survivors, self.slow_after_s)
+
+    @property
+    def load(self) -> pd.DataFrame:
+        """LOAD: how busy the side that survives was before, during and after."""
+        times = self.answers["time"].dropna()
+        since, until = self.record.outage.asked, self.record.end
+        parts = {"before": (times.min(), since), "during": (since, until), "after": (until, times.max())}
+        bears = self.bears.per_s if self.bears else None
+        found = analysis.utilisation(self.answers, parts, self.survivors, bears)
+        return tables.conform(found.assign(**self.name), tables.LOAD)
 
     @property
     def downtime(self) -> list[dict[str, Any]]:
@@ -147,6 +171,11 @@ class Results:
     def phases(self) -> pd.DataFrame:
         """PHASES of all trials."""
         return _joined([trial.phases for trial in self.trials], tables.PHASES)
+
+    @property
+    def load(self) -> pd.DataFrame:
+        """LOAD of all trials."""
+        return _joined([trial.load for trial in self.trials], tables.LOAD)
 
     @property
     def attribution(self) -> pd.DataFrame:
@@ -297,18 +326,42 @@ def _worst(trials: Sequence[Trial], judged: Callable[[Trial], Verdict], when: st
 def _carried(trial: Trial, limits: Limits) -> Verdict:
     since, until = trial.record.outage.asked, trial.record.end
     others = sorted(set(tables.good(trial.baseline)["version"]) - {trial.record.version})
-    rows = trial.witnessed
     if trial.record.mode not in _GONE_FOR_GOOD or len(others) != 1:
-        return analysis.all_answered(rows[rows["time"].between(since, until)], limits.max_failed_share)
+
+        def few_failed(rows: pd.DataFrame) -> Verdict:
+            return analysis.all_answered(rows[rows["time"].between(since, until)], limits.max_failed_share)
+
+        return _unless_overloaded(trial, trial.witnessed, few_failed)
     down = trial.down if trial.record.mode == "scale-to-zero" else since + (until - since) / 2
     options = {"survivor_version": others[0], "max_failed_share": limits.max_failed_share}
-    found = analysis.survives_outage(rows, since, until, gone_at=down, **options)
-    return replace(found, claim=found.claim.replace(others[0], "the survivor", 1))
+
+    def carried(rows: pd.DataFrame) -> Verdict:
+        found = analysis.survives_outage(rows, since, until, gone_at=down, **options)
+        return replace(found, claim=found.claim.replace(others[0], "the survivor", 1))
+
+    return _unless_overloaded(trial, trial.witnessed, carried)
 
 
 def _gap(trial: Trial, source: str, limits: Limits) -> Verdict:
     rows = trial.witnessed
-    return analysis.interrupted_at_most(rows[rows["source"] == source], *trial.span, max_gap_s=limits.max_gap_s)
+
+    def interrupted(rows: pd.DataFrame) -> Verdict:
+        return analysis.interrupted_at_most(rows, *trial.span, max_gap_s=limits.max_gap_s)
+
+    return _unless_overloaded(trial, rows[rows["source"] == source], interrupted)
+
+
+def _unless_overloaded(trial: Trial, rows: pd.DataFrame, judged: Callable[[pd.DataFrame], Verdict]) -> Verdict:
+    """Return the verdict on ``rows``; inconclusive where, but for what the load itself explains, it were no *fail*."""
+    verdict, overload = judged(rows), trial.overload
+    explained = overload.explained.reindex(rows.index)
+    if verdict.outcome == PASS or not explained.any():
+        return verdict
+    if judged(rows[~explained]).outcome == FAIL:
+        return verdict
+    before = f"; before, it bore {trial.bears}" if trial.bears else ""
+    why = f"The survivor was {overload}{before}. {int(explained.sum())} requests went wrong for that. {verdict.reason}"
+    return replace(verdict, outcome=INCONCLUSIVE, reason=why)
 
 
 def _share_unchanged(trial: Trial) -> Verdict:

@@ -104,6 +104,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         versions=list(target.versions.values()),
         down=_known(ended.down, ended),
         ready_again=_known(ended.ready_again, ended),
+        bears=load.bears.get(step.context),
     )
 
 
