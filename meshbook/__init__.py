@@ -11,6 +11,7 @@ Start with the clusters, ask with a probe, judge what came back::
 - ``Fleet`` and ``Cluster``: apply, scale, wait, exec over several contexts.
 - ``gkehub``: the fleet's ingress feature behind the MultiClusterIngress, and its VIP.
 - ``probes``: curl from pods and from here, one row per request.
+- ``mesh``: how a mesh is configured to share requests out, and why a cluster does not answer.
 - ``outage``: scale a workload down and always restore it.
 - ``experiment``: failure modes, one after the other, watched from everywhere; what each did to the service.
 - ``analysis`` and ``charts``: rows to verdicts, rows to figures.
@@ -27,10 +28,10 @@ import importlib
 from typing import Any
 
 _NAMES = {"Cluster": "clusters", "Fleet": "clusters", "MeshbookError": "errors", "UsageError": "errors"}
-_PACKAGES = ("analysis", "charts", "experiment", "gkehub", "notebook", "outage", "probes", "report", "runs")
+_PACKAGES = ("analysis", "charts", "experiment", "gkehub", "mesh", "notebook", "outage", "probes", "report", "runs")
 
 __all__ = ["Cluster", "Fleet", "MeshbookError", "UsageError", "analysis", "charts", "experiment", "gkehub", "notebook"]
-__all__ += ["outage", "probes", "report", "runs"]
+__all__ += ["mesh", "outage", "probes", "report", "runs"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,23 +8,20 @@ in ``analysis``.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from meshbook import gkehub
-from meshbook.clusters import Cluster, Fleet, Object
+from meshbook import gkehub, mesh
+from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, MeshbookError
-from meshbook.objects import EAST_WEST_PORT, REVISION_LABEL, SYSTEM_NAMESPACE, is_deleting, labels_of
+from meshbook.mesh import Finding
+from meshbook.objects import SYSTEM_NAMESPACE, is_deleting
 from meshbook.verdict import Outcome, Verdict
 
-INJECTION_NOTE = "sidecar.istio.io/status"
-NETWORK = "topology.istio.io/network"
-EAST_WEST = "istio=eastwestgateway"
 OLDEST = (1, 22)
 """First Kubernetes release whose server-side apply is stable."""
 
-Finding = tuple[bool | None, str]
+Seen = tuple[bool | None, str]
 """Whether all is well (None: could not be seen), and what was found."""
 
 NEEDED = (
@@ -44,7 +41,7 @@ NEEDED = (
 def clusters_answer(fleet: Fleet) -> Verdict:
     """Claim: every cluster answers, with a Kubernetes that has server-side apply."""
 
-    def look(cluster: Cluster) -> Finding:
+    def look(cluster: Cluster) -> Seen:
         version = cluster.version()
         numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
         return numbers >= OLDEST, f"Kubernetes {version}"
@@ -56,7 +53,7 @@ def clusters_answer(fleet: Fleet) -> Verdict:
 def user_may(fleet: Fleet, namespace: str) -> Verdict:
     """Claim: this user may do in every cluster what the stages need (asked by SelfSubjectAccessReview)."""
 
-    def look(cluster: Cluster) -> Finding:
+    def look(cluster: Cluster) -> Seen:
         may = [cluster.can_i(verb, what, namespace if inside else "") for verb, what, inside in NEEDED]
         denied = [f"{verb} {what}" for (verb, what, _), allowed in zip(NEEDED, may, strict=True) if not allowed]
         return not denied, f"may not {', '.join(denied)}" if denied else f"all {len(NEEDED)} permissions"
@@ -66,12 +63,12 @@ def user_may(fleet: Fleet, namespace: str) -> Verdict:
 
 
 def revision_injects(fleet: Fleet, revision: str) -> Verdict:
-    """Claim: every cluster has the injection webhook of the mesh's ``revision``."""
+    """Claim: every cluster has the injection webhook of the mesh's ``revision``, or of a tag of that name."""
 
-    def look(cluster: Cluster) -> Finding:
-        labels = map(labels_of, cluster.list("MutatingWebhookConfiguration"))
-        revisions = sorted({found[REVISION_LABEL] for found in labels if REVISION_LABEL in found})
-        return revision in revisions, f"revisions {', '.join(revisions)}" if revisions else "no revision at all"
+    def look(cluster: Cluster) -> Seen:
+        there = mesh.revisions(cluster.list("MutatingWebhookConfiguration"))
+        named = [name if name == real else f"{name} (a tag of {real})" for name, real in sorted(there.items())]
+        return revision in there, f"revisions {', '.join(named)}" if named else "no revision at all"
 
     claim = f"every cluster has the injection webhook of revision {revision}"
     return _judged(claim, _looks(fleet, look), "set the parameter revision to one that is installed everywhere")
@@ -80,14 +77,15 @@ def revision_injects(fleet: Fleet, revision: str) -> Verdict:
 def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
     """Claim: every running pod of ``namespace`` got its sidecar from the mesh's ``revision``.
 
-    Pods keep the sidecar that they were made with, so a label that was wrong, or has changed since, shows here only.
+    Pods keep the sidecar that they were made with, so a label that was wrong, or has changed since, shows here only. A
+    tag stands for the revision that it points to.
     """
 
-    def look(cluster: Cluster) -> Finding:
+    def look(cluster: Cluster) -> Seen:
         pods = [pod for pod in cluster.list("Pod", namespace) if not is_deleting(pod)]
-        others = [
-            f"{pod['metadata']['name']} has {_revision(pod) or 'none'}" for pod in pods if _revision(pod) != revision
-        ]
+        wanted = mesh.revisions(cluster.list("MutatingWebhookConfiguration")).get(revision, revision)
+        found = {str(pod["metadata"]["name"]): mesh.injected_by(pod) for pod in pods}
+        others = [f"{name} has {injector or 'none'}" for name, injector in found.items() if injector != wanted]
         return bool(pods) and not others, "; ".join(others) or f"{len(pods)} pods"
 
     claim = f"every pod in {namespace} has a sidecar of revision {revision}"
@@ -95,62 +93,26 @@ def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
     return _judged(claim, _looks(fleet, look), hint)
 
 
-def _revision(pod: Object) -> str:
-    """Return the revision that injected a pod, from the note that the injector leaves on it; "" without injection."""
-    note = (pod["metadata"].get("annotations") or {}).get(INJECTION_NOTE, "{}")
-    try:
-        return str(json.loads(note).get("revision", ""))
-    except (ValueError, AttributeError):
-        return ""
+def gateways_serve(fleet: Fleet) -> Verdict:
+    """Claim: every cluster has an east-west gateway that is ready, opened to the mesh, and on a network of its own."""
+    claim = "every cluster has an east-west gateway that is ready and open, on a network of its own"
+    return _found(claim, mesh.gateways_serve(fleet))
 
 
-def gateways_joined(fleet: Fleet) -> Verdict:
-    """Claim: every cluster has an east-west gateway with an address, each on a network of its own."""
-    rows = _looks(fleet, _east_west)
-    networks = [text.partition(":")[0] for fine, text in rows.values() if fine]
-    for context, (fine, text) in rows.items():
-        if fine and networks.count(text.partition(":")[0]) > 1:
-            rows[context] = (False, text)
-    hint = f"part 3 of the article makes them; the label {NETWORK} must differ between clusters"
-    return _judged("every cluster has an east-west gateway with an address, on a network of its own", rows, hint)
-
-
-def _east_west(cluster: Cluster) -> Finding:
-    services = cluster.list("Service", SYSTEM_NAMESPACE, labels=EAST_WEST)
-    lacking = []
-    for service in services:
-        network, addresses = labels_of(service).get(NETWORK, ""), _addresses(service)
-        opened = any(port.get("port") == EAST_WEST_PORT for port in service["spec"].get("ports") or [])
-        if network and addresses and opened:
-            return True, f"{network}: {addresses[0]}, port {EAST_WEST_PORT}"
-        lacks = {"network label": network, "address": addresses, f"port {EAST_WEST_PORT}": opened}
-        missing = ", ".join(what for what, there in lacks.items() if not there)
-        lacking.append(f"{service['metadata']['name']} lacks {missing}")
-    return False, "; ".join(lacking) or f"no Service {EAST_WEST} in {SYSTEM_NAMESPACE}"
-
-
-def _addresses(service: Object) -> list[str]:
-    ingress = (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []
-    given = [str(entry.get("ip") or entry.get("hostname") or "") for entry in ingress]
-    return [address for address in [*given, *(service["spec"].get("externalIPs") or [])] if address]
+def gateways_reached(fleet: Fleet) -> Verdict:
+    """Claim: pods of every cluster reach the east-west gateway of every other one."""
+    return _found("pods of every cluster reach the east-west gateway of every other one", mesh.gateways_reached(fleet))
 
 
 def endpoints_shared(fleet: Fleet) -> Verdict:
-    """Claim: every cluster holds a remote secret for every other one, to learn its endpoints by."""
-
-    def look(cluster: Cluster) -> Finding:
-        secrets = cluster.list("Secret", SYSTEM_NAMESPACE, labels="istio/multiCluster=true")
-        names = [str(secret["metadata"]["name"]) for secret in secrets]
-        return len(names) >= len(fleet) - 1, ", ".join(names) or "no Secret istio/multiCluster=true"
-
-    claim = "every cluster holds a remote secret for every other one"
-    return _judged(claim, _looks(fleet, look), "istioctl create-remote-secret for the cluster that is missing")
+    """Claim: every cluster holds a remote secret for every other one that works, to learn its endpoints by."""
+    return _found("every cluster reads every other one by its remote secret", mesh.remote_secrets_work(fleet))
 
 
 def one_root(fleet: Fleet, namespace: str = SYSTEM_NAMESPACE) -> Verdict:
     """Claim: all clusters trust the same root certificate, so that mutual TLS works between them."""
 
-    def look(cluster: Cluster) -> Finding:
+    def look(cluster: Cluster) -> Seen:
         pem = (cluster.get("ConfigMap", "istio-ca-root-cert", namespace).get("data") or {}).get("root-cert.pem", "")
         print_of = hashlib.sha256("".join(pem.split()).encode()).hexdigest()[:16]
         return bool(pem), f"sha256 {print_of}" if pem else "no root certificate in istio-ca-root-cert"
@@ -175,7 +137,7 @@ def fleet_has(memberships: Sequence[str], config_cluster: Cluster, project: str 
 def nothing_left(fleet: Fleet, namespaces: Sequence[str]) -> Verdict:
     """Claim: none of ``namespaces`` is there any more, in any cluster."""
 
-    def look(cluster: Cluster) -> Finding:
+    def look(cluster: Cluster) -> Seen:
         left = [name for name in namespaces if cluster.find("Namespace", name) is not None]
         return not left, f"namespace {', '.join(left)} is there" if left else "gone"
 
@@ -183,8 +145,8 @@ def nothing_left(fleet: Fleet, namespaces: Sequence[str]) -> Verdict:
     return _judged(claim, _looks(fleet, look), "delete what keeps them, and run this notebook again")
 
 
-def _looks(fleet: Fleet, look: Callable[[Cluster], Finding]) -> dict[str, Finding]:
-    def guarded(cluster: Cluster) -> Finding:
+def _looks(fleet: Fleet, look: Callable[[Cluster], Seen]) -> dict[str, Seen]:
+    def guarded(cluster: Cluster) -> Seen:
         try:
             return look(cluster)
         except ClusterError as error:
@@ -193,7 +155,18 @@ def _looks(fleet: Fleet, look: Callable[[Cluster], Finding]) -> dict[str, Findin
     return fleet.each(guarded)
 
 
-def _judged(claim: str, rows: Mapping[str, Finding], hint: str, subject: str = "cluster") -> Verdict:
+def _found(claim: str, findings: Sequence[Finding]) -> Verdict:
+    """Judge by what ``mesh`` found in each direction: a cause fails it, what was not looked at leaves it open."""
+    fine = {"cause": False, "not looked at": None}
+    rows: dict[str, Seen] = {}
+    for one in findings:
+        text = f"not looked at, for want of {one.mend}" if one.state == "not looked at" else one.seen
+        rows.setdefault(str(one.direction), (fine.get(one.state, True), text.rstrip(".")))
+    hint = next((one.mend for one in findings if one.state == "cause"), "ask for these rights")
+    return _judged(claim, rows, hint, subject="direction")
+
+
+def _judged(claim: str, rows: Mapping[str, Seen], hint: str, subject: str = "cluster") -> Verdict:
     wrong = [f"{name}: {text}" for name, (fine, text) in rows.items() if fine is False]
     unseen = [f"{name}: {text}" for name, (fine, text) in rows.items() if fine is None]
     outcome: Outcome = "fail" if wrong else "inconclusive" if unseen else "pass"

@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from meshes import FakeCluster, FakeFleet, cluster_objects, named
 
-from meshbook import gkehub, preflight
-from meshbook.errors import ClusterError, FleetError
+from meshbook import gkehub, mesh, preflight
+from meshbook.clusters import ExecResult
+from meshbook.errors import FleetError
+from meshbook.mesh import Direction, Finding
 from meshbook.verdict import Verdict
-
-Objects = dict[str, list[dict[str, Any]]]
-
-
-class FakeCluster:
-    """A cluster of prepared objects: kind → objects."""
-
-    def __init__(self, name: str, objects: Objects) -> None:
-        self.name, self.objects = name, objects
-        self.server = "v1.31.2"
-        self.denied: set[str] = set()
-        self.refused: set[str] = set()
-
-    def version(self) -> str:
-        return self.server
-
-    def can_i(self, verb: str, resource: str, namespace: str = "") -> bool:
-        return resource not in self.denied
-
-    def list(self, kind: str, namespace: str = "", *, labels: str = "") -> list[dict[str, Any]]:
-        if kind in self.refused:
-            raise ClusterError(f"{self.name}: may not list {kind}", code=403, reason="Forbidden")
-        return self.objects.get(kind, [])
-
-    def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]:
-        for found in self.list(kind, namespace):
-            if found["metadata"]["name"] == name:
-                return found
-        raise ClusterError(f"{self.name}: no {kind} {name}", code=404, reason="NotFound")
-
-    def find(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
-        return next((found for found in self.list(kind) if found["metadata"]["name"] == name), None)
-
-
-class FakeFleet(list[FakeCluster]):
-    def each(self, task: Callable[[FakeCluster], Any]) -> dict[str, Any]:
-        return {cluster.name: task(cluster) for cluster in self}
-
-
-def named(name: str, labels: dict[str, str] | None = None, **fields: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name, "labels": labels or {}}, **fields}
-
-
-def objects(number: int) -> Objects:
-    gateway = named(
-        "istio-eastwestgateway",
-        {preflight.NETWORK: f"network{number}"},
-        spec={"ports": [{"port": 15443}]},
-        status={"loadBalancer": {"ingress": [{"ip": f"192.0.2.{number}"}]}},
-    )
-    return {
-        "MutatingWebhookConfiguration": [named("injector", {"istio.io/rev": "asm-1175-9"})],
-        "Service": [gateway],
-        "Secret": [named("istio-remote-secret")],
-        "ConfigMap": [named("istio-ca-root-cert", data={"root-cert.pem": "ONE ROOT"})],
-    }
 
 
 @pytest.fixture
 def fleet() -> Any:
-    return FakeFleet([FakeCluster("a", objects(1)), FakeCluster("b", copy.deepcopy(objects(2)))])
+    return FakeFleet(*(FakeCluster(name, cluster_objects(name, other, "v1")) for name, other in ("ab", "ba")))
 
 
 CLAIMS: dict[str, Callable[[Any], Verdict]] = {
     "clusters": preflight.clusters_answer,
     "user": lambda fleet: preflight.user_may(fleet, "sample"),
     "revision": lambda fleet: preflight.revision_injects(fleet, "asm-1175-9"),
-    "gateways": preflight.gateways_joined,
-    "endpoints": preflight.endpoints_shared,
+    "gateways": preflight.gateways_serve,
+    "reached": preflight.gateways_reached,
     "root": preflight.one_root,
-    "left": lambda fleet: preflight.nothing_left(fleet, ["sample"]),
+    "left": lambda fleet: preflight.nothing_left(fleet, ["left"]),
 }
 
 
@@ -98,6 +44,10 @@ def _with(kind: str, *found: dict[str, Any]) -> Callable[[FakeCluster], Any]:
     return lambda cluster: cluster.objects.update({kind: list(found)})
 
 
+def _curl_ends_with(code: int) -> Callable[[FakeCluster], Any]:
+    return lambda cluster: setattr(cluster, "run", lambda *_: ExecResult(exit_code=code, stdout="", stderr=""))
+
+
 @pytest.mark.parametrize(
     ("claim", "fault", "seen"),
     [
@@ -111,10 +61,10 @@ def _with(kind: str, *found: dict[str, Any]) -> Callable[[FakeCluster], Any]:
             "revisions default",
             id="other revision",
         ),
-        pytest.param("gateways", lambda c: c.objects["Service"][0].update(status={}), "lacks address", id="no address"),
-        pytest.param("gateways", _labelled("Service", preflight.NETWORK, "network1"), "network1", id="same network"),
         pytest.param("gateways", _with("Service"), "no Service istio=eastwestgateway", id="no gateway"),
-        pytest.param("endpoints", _with("Secret"), "no Secret istio/multiCluster=true", id="no secret"),
+        pytest.param("gateways", _with("Gateway"), "b has no Gateway that opens port 15443", id="no Gateway"),
+        pytest.param("reached", _curl_ends_with(28), "No connection within 4 s", id="a firewall on the port"),
+        pytest.param("reached", _curl_ends_with(7), "Refused", id="nobody listens"),
         pytest.param(
             "root",
             _with("ConfigMap", named("istio-ca-root-cert", data={"root-cert.pem": "ANOTHER ROOT"})),
@@ -122,13 +72,13 @@ def _with(kind: str, *found: dict[str, Any]) -> Callable[[FakeCluster], Any]:
             id="other root",
         ),
         pytest.param("root", _with("ConfigMap"), "no ConfigMap", id="no root"),
-        pytest.param("left", _with("Namespace", named("sample")), "namespace sample is there", id="left behind"),
+        pytest.param("left", _with("Namespace", named("left")), "namespace left is there", id="left behind"),
     ],
 )
 def test_it_fails_on_a_planted_fault_and_says_what_to_try(
     fleet: Any, claim: str, fault: Callable[[FakeCluster], None], seen: str
 ) -> None:
-    fault(fleet[1])
+    fault(fleet.clusters[1])
     verdict = CLAIMS[claim](fleet)
     assert verdict.outcome == "fail"
     assert seen in verdict.reason
@@ -140,13 +90,31 @@ def test_it_fails_on_a_planted_fault_and_says_what_to_try(
     [
         ("revision", "MutatingWebhookConfiguration"),
         ("gateways", "Service"),
-        ("endpoints", "Secret"),
+        ("reached", "pods/exec"),
         ("root", "ConfigMap"),
     ],
 )
 def test_what_may_not_be_looked_at_is_inconclusive(fleet: Any, claim: str, kind: str) -> None:
-    fleet[0].refused.add(kind)
+    fleet.clusters[0].refused.add(kind)
     assert CLAIMS[claim](fleet).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "said"),
+    [
+        ("fine", "pass", "a → b: it works"),
+        ("cause", "fail", "Try: mend it"),
+        ("not looked at", "inconclusive", "mend it"),
+    ],
+)
+def test_remote_secrets_are_judged_by_how_each_did(
+    fleet: Any, monkeypatch: pytest.MonkeyPatch, state: Any, outcome: str, said: str
+) -> None:
+    way = Direction(source="a", destination="b")
+    found = Finding(direction=way, look="remote secret", state=state, seen="it works", mend="mend it")
+    monkeypatch.setattr(mesh, "remote_secrets_work", lambda _: [found])
+    verdict = preflight.endpoints_shared(fleet)
+    assert (verdict.outcome, said in verdict.reason) == (outcome, True)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +129,7 @@ def test_the_fleet_is_asked_for_its_members(
         return members
 
     monkeypatch.setattr(gkehub, "memberships", memberships)
-    assert preflight.fleet_has(["global/a", "us-central1/b"], fleet[0]).outcome == outcome
+    assert preflight.fleet_has(["global/a", "us-central1/b"], fleet.clusters[0]).outcome == outcome
 
 
 def _pod(name: str, note: str | None, **metadata: Any) -> dict[str, Any]:
@@ -183,6 +151,14 @@ def _pod(name: str, note: str | None, **metadata: Any) -> dict[str, Any]:
 )
 def test_every_pod_must_have_its_sidecar_from_the_revision(pods: list[Any], outcome: str, said: str) -> None:
     cluster = FakeCluster("cluster1", {"Pod": pods})
-    verdict = preflight.pods_injected(FakeFleet([cluster]), "sample", "asm-1")  # type: ignore[arg-type]
+    verdict = preflight.pods_injected(FakeFleet(cluster), "sample", "asm-1")  # type: ignore[arg-type]
     assert verdict.outcome == outcome
     assert said in verdict.reason
+
+
+def test_a_revision_tag_stands_for_the_revision_that_it_points_to(fleet: Any) -> None:
+    for cluster in fleet:
+        labels = {"istio.io/rev": "asm-1175-9", "istio.io/tag": "prod-stable"}
+        cluster.objects["MutatingWebhookConfiguration"].append(named("tag", labels=labels))
+    assert preflight.revision_injects(fleet, "prod-stable").outcome == "pass"
+    assert preflight.pods_injected(fleet, "sample", "prod-stable").outcome == "pass"

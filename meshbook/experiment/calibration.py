@@ -18,14 +18,13 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from meshbook import analysis, notebook, probes, tables
+from meshbook import analysis, mesh, notebook, probes, tables
 from meshbook.analysis import Fault
 from meshbook.clusters import Cluster, Object, pause
 from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.plan import LoadProfile, Target
 from meshbook.objects import labels_of
 from meshbook.outage import signals_deferred, sigterm_unwinds
-from meshbook.preflight import INJECTION_NOTE
 
 LONGEST_PAUSE_S = 8.0
 """Less than the workload's own LONGEST_S, after which its shell lets the process go on by itself."""
@@ -201,7 +200,7 @@ def _set_up(target: Target, folder: Path) -> Scratch:
     target.fleet.each(lambda cluster: cluster.apply(folder, namespace, "" if cluster is home else _OTHERS))
     home.wait_for_rollout(namespace, [SCRATCH], timeout_s=target.timeout_s)
     pod = home.get("Pod", home.ready_pod(f"app={SCRATCH}", namespace), namespace)
-    if INJECTION_NOTE not in (pod["metadata"].get("annotations") or {}):
+    if not mesh.injected_by(pod):
         raise UsageError(
             f"{home.name}: the mesh has put no sidecar into {pod['metadata']['name']}, so it is not in the mesh",
             hint=f"label the namespace {namespace} with the mesh's revision (istio.io/rev), as stage 1 does",

@@ -1,0 +1,234 @@
+"""Why one cluster's clients get nothing from another's pods: every look in the order of its cost, the cause first.
+
+``why`` reads and asks, and puts the findings in order; ``explained`` lets a verdict begin with them. What the looks
+decide stands in ``routing``, ``workloads``, ``remote_secrets``, ``gateways`` and ``reachability``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from meshbook import tables
+from meshbook.clusters import Fleet, gather
+from meshbook.mesh import gateways, reachability, remote_secrets, routing, workloads
+from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NOTED, Direction, Finding, Look
+from meshbook.mesh.routing import Asked, Expected
+from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
+from meshbook.objects import labels_of, selects
+from meshbook.verdict import PASS, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ORDER = (CAUSE, AS_CONFIGURED, NOTED, NOT_LOOKED_AT, FINE)
+_LATE_MS = 1000.0
+"""Good answers of a cluster whose median is above this are late, where another's is a tenth of it or less."""
+
+
+def why(
+    fleet: Fleet, url: str, answers: pd.DataFrame, *, namespace: str = "sample", pods: Mapping[str, str] | None = None
+) -> list[Finding]:
+    """Return what keeps clusters from answering those who asked ``url`` from a pod in ``namespace``; causes first.
+
+    ``answers`` is a frame of ANSWERS. A direction without any good answer is looked at in full; of the others only what
+    changes their shares. ``pods`` names the cluster of pods that are gone since; those that are there are listed.
+    """
+    asked = Asked.of(url, namespace)
+    known = {**(pods or {}), **pods_by_name(fleet, asked.namespace)}
+    views = take(fleet, {asked.namespace, namespace})
+    ways = [Direction(source=a, destination=b) for a in views for b in views if a in set(answers["source"])]
+    good = tables.good(answers)
+    heard = {(source, known.get(pod, "")) for source, pod in zip(good["source"], good["instance"], strict=True)}
+    work: dict[str, Callable[[], list[Finding]]] = {
+        str(way): partial(_looked_at, fleet, views, asked, way)
+        for way in ways
+        if (way.source, way.destination) not in heard
+    }
+    found = [finding for findings in gather(work).values() for finding in findings]
+    for way in ways:
+        if str(way) not in work:
+            found += Look(direction=way, name="routes").guarded(lambda look: _shares(look, asked, views))
+        found += Look(direction=way, name="answers").guarded(lambda look: _answers(look, answers, known))
+    return sorted(found, key=lambda finding: _ORDER.index(finding.state))
+
+
+def _looked_at(fleet: Fleet, views: Mapping[str, Snapshot], asked: Asked, way: Direction) -> list[Finding]:
+    """Look at one direction in full."""
+    source, destination = views[way.source], views[way.destination]
+    looks: list[tuple[str, Callable[[Look], Iterator[Finding]]]] = [
+        ("servers", lambda look: workloads.servers(look, asked, source, destination)),
+        ("clients", lambda look: workloads.clients(look, asked, source)),
+        ("routes", lambda look: _routes(look, asked, views)),
+    ]
+    if way.source != way.destination:
+        looks += [
+            ("roots", lambda look: workloads.roots(look, asked, source, destination)),
+            ("mutual TLS", lambda look: workloads.mutual_tls(look, asked, source, destination)),
+            ("remote secret", lambda look: _remote_secret(look, fleet, views)),
+            ("gateway", lambda look: gateways.gateway(look, source, destination, asked.host)),
+            ("way", lambda look: _way(look, fleet, views, asked)),
+            ("proxy", lambda look: _proxy(look, fleet, views, asked)),
+        ]
+    return [finding for name, look in looks for finding in Look(direction=way, name=name).guarded(look)]
+
+
+def _routes(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator[Finding]:
+    """Look at what VirtualService and DestinationRule make of a direction that is silent."""
+    source = views[look.direction.source]
+    way = routing.route(asked, source)
+    kind, _, name = way.rule.partition(" ")
+    home, _, bare = name.partition("/")
+    edit = f"kubectl --context {source.cluster} -n {home} edit {kind.lower()} {bare}"
+    if way.trouble:
+        yield look.cause(f"{source.cluster}'s {way.rule} applies, and {way.trouble}.", edit)
+        return
+    for leg in (leg for leg in way.legs if leg.weight and leg.subset):
+        rules = routing.destination_rules(leg.host, asked, source)
+        labels = routing.policy(rules, leg.subset)[1]
+        there = routing.endpoints(leg.service, leg.namespace, list(views.values()))
+        if labels is None or not any(labels.items() <= one.labels.items() for one in there):
+            why = "no DestinationRule has that subset" if labels is None else "no ready pod has that subset's labels"
+            yield look.cause(f"{source.cluster}'s {way.rule} sends {leg}, but {why}.", edit)
+    yield from _shares(look, asked, views)
+
+
+def _shares(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator[Finding]:
+    """Say what share the destination's pods should have, where a rule sets it."""
+    source, destination = look.direction.source, look.direction.destination
+    share = routing.expected(asked, views[source], list(views.values()))
+    if not share.shares:
+        yield look.noted(f"{source}: {share.of(destination)}.")
+    elif share.rule or share.failover:
+        seen = f"{destination}'s share at {source} is {share.of(destination)}."
+        yield look.configured(seen, f"kubectl --context {source} get virtualservices,destinationrules -A")
+    else:
+        yield look.fine(f"{destination}'s share at {source} is {share.of(destination)}.")
+
+
+def _remote_secret(look: Look, fleet: Fleet, views: Mapping[str, Snapshot]) -> Iterator[Finding]:
+    source, destination = look.direction.source, look.direction.destination
+    tried = remote_secrets.tries(views[source])
+    yield from remote_secrets.judge(look, views[source], views[destination], tried, fleet[destination].uid())
+
+
+def _way(look: Look, fleet: Fleet, views: Mapping[str, Snapshot], asked: Asked | None) -> Iterator[Finding]:
+    source, destination = views[look.direction.source], views[look.direction.destination]
+    root = workloads.root_certificate(source, asked.client_namespace) if asked else ""
+    yield from reachability.judge(look, reachability.reach(fleet[source.cluster], source, destination, asked, root))
+
+
+def _proxy(look: Look, fleet: Fleet, views: Mapping[str, Snapshot], asked: Asked) -> Iterator[Finding]:
+    source = views[look.direction.source]
+    statuses = reachability.proxy_clusters(fleet[source.cluster], source, asked)
+    yield from reachability.known(look, statuses, asked, views[look.direction.destination])
+
+
+def _answers(look: Look, answers: pd.DataFrame, known: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at the answers themselves: what went wrong where a direction is silent, and who is late."""
+    source, destination = look.direction.source, look.direction.destination
+    rows = answers[answers["source"] == source]
+    cluster = rows["instance"].map(known)
+    times = rows["time_total_ms"].where(rows["error"] == "").groupby(cluster).median().to_dict()
+    mine, others = times.get(destination, 0.0), [ms for name, ms in times.items() if name != destination]
+    if mine > _LATE_MS and others and mine > 10 * min(others):
+        seen = f"{destination}'s pods answer {source} late: half take {mine / 1000:.1f} s or more"
+        yield look.cause(
+            f"{seen}, the others' {min(others) / 1000:.2f} s.", f"kubectl --context {destination} top pods"
+        )
+    if destination != source and not (cluster == destination).any():
+        kinds = rows["error"][rows["error"] != ""].value_counts()
+        if len(kinds):
+            yield look.noted(f"{source} got {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
+
+
+# ---- what others ask of it
+
+
+def expected_share(
+    fleet: Fleet, url: str, *, namespace: str = "sample", gateway_namespace: str = ""
+) -> dict[str, Expected]:
+    """Return by source what share of the answers to ``url`` each cluster should give, as the mesh is configured.
+
+    Sources are the contexts: the clients in ``namespace``, or with ``gateway_namespace`` the ingress gateways there,
+    which route by their VirtualService. A share that cannot be told is empty, and says why.
+    """
+    home = gateway_namespace or namespace
+    views = take(fleet, {namespace, home})
+    found = {}
+    for name, view in views.items():
+        try:
+            asked = _at_gateway(view, url, home) if gateway_namespace else Asked.of(url, namespace)
+            found[name] = routing.expected(asked, view, list(views.values()))
+        except NotSeen as error:
+            found[name] = Expected(source=name, shares={}, why=error.message)
+    return found
+
+
+def _at_gateway(view: Snapshot, url: str, namespace: str) -> Asked:
+    """Return what an ingress gateway in ``namespace`` is asked by ``url``: by the Gateway that its pods carry."""
+    for labels in map(labels_of, view.list("Pod", namespace)):
+        for one in view.list("Gateway"):
+            if selects({"matchLabels": one["spec"].get("selector") or {"": ""}}, labels):
+                path = urlsplit(url).path or "/"
+                return Asked(
+                    service="",
+                    namespace=namespace,
+                    path=path,
+                    client_namespace=namespace,
+                    client_labels=labels,
+                    gateway=routing.title(one),
+                )
+    raise NotSeen(f"an ingress gateway in {namespace} that a Gateway selects ({view.cluster})")
+
+
+def remote_secrets_work(fleet: Fleet) -> list[Finding]:
+    """Try in every cluster the remote secret for every other one; one finding or more for each direction."""
+    views = take(fleet)
+    return _each_way(views, "remote secret", lambda look: _remote_secret(look, fleet, views))
+
+
+def gateways_serve(fleet: Fleet) -> list[Finding]:
+    """Look at every cluster's east-west gateway, as every other cluster needs it."""
+    views = take(fleet)
+
+    def look_at(look: Look) -> Iterator[Finding]:
+        return gateways.gateway(look, views[look.direction.source], views[look.direction.destination])
+
+    return _each_way(views, "gateway", look_at)
+
+
+def gateways_reached(fleet: Fleet) -> list[Finding]:
+    """Knock at every cluster's east-west gateway from a pod of every other cluster."""
+    views = take(fleet)
+    return _each_way(views, "way", lambda look: _way(look, fleet, views, None))
+
+
+def _each_way(views: Mapping[str, Snapshot], name: str, look_at: Callable[[Look], Iterator[Finding]]) -> list[Finding]:
+    ways = [Direction(source=a, destination=b) for a in views for b in views if a != b]
+    work: dict[str, Callable[[], list[Finding]]] = {
+        str(way): partial(Look(direction=way, name=name).guarded, look_at) for way in ways
+    }
+    return [finding for findings in gather(work).values() for finding in findings]
+
+
+def explained(verdict: Verdict, findings: Sequence[Finding]) -> Verdict:
+    """Return a verdict that did not pass with its cause in front: the first of each direction, and what mends it."""
+    causes = [one for one in findings if one.state == CAUSE] or [one for one in findings if one.state == AS_CONFIGURED]
+    if verdict.outcome == PASS or not findings:
+        return verdict
+    first: dict[str, Finding] = {}
+    for finding in causes:
+        first.setdefault(str(finding.direction), finding)
+    ways: dict[tuple[str, str], list[str]] = {}
+    for way, finding in first.items():
+        ways.setdefault((finding.seen, finding.mend), []).append(way)
+    told = [f"{', '.join(names)}: {seen}" + (f" Try: {mend}." if mend else "") for (seen, mend), names in ways.items()]
+    if not told:
+        needs = dict.fromkeys(one.mend for one in findings if one.state == NOT_LOOKED_AT)
+        unseen = f"; not looked at, for want of: {', '.join(needs)}" if needs else ""
+        return replace(verdict, reason=f"{verdict.reason} No cause was found{unseen}.")
+    return replace(verdict, reason=f"{' '.join(told)} {verdict.reason}")

@@ -1,0 +1,132 @@
+"""East-west gateways: what a cluster must have so that another network's requests get in. Pure.
+
+A Service that the mesh knows by its network label, with an address and port 15443; ready pods behind it; and a Gateway
+that opens the port for mutual TLS to pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshbook.clusters import describe_pod
+from meshbook.mesh.findings import Finding, Look
+from meshbook.mesh.routing import covers, title
+from meshbook.mesh.snapshot import NETWORK_LABEL, Snapshot
+from meshbook.objects import EAST_WEST_PORT, SYSTEM_NAMESPACE, Object, is_deleting, is_ready, labels_of, selects
+
+EAST_WEST = "istio=eastwestgateway"
+PASSTHROUGH = "AUTO_PASSTHROUGH"
+
+
+def services(view: Snapshot) -> list[Object]:
+    """Return the Services of a cluster's east-west gateways: those that name a network, else those of that label."""
+    named = view.list("Service", SYSTEM_NAMESPACE, labels=NETWORK_LABEL)
+    return named or view.list("Service", SYSTEM_NAMESPACE, labels=EAST_WEST)
+
+
+def addresses(service: Object) -> list[str]:
+    """Return the addresses (or host names) at which a Service takes requests from outside of its cluster."""
+    ingress = (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []
+    given = [str(entry.get("ip") or entry.get("hostname") or "") for entry in ingress]
+    return [address for address in [*given, *(service["spec"].get("externalIPs") or [])] if address]
+
+
+def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "") -> Iterator[Finding]:
+    """Look at the way into ``destination``; ``host`` is the service that is to be reached by it."""
+    if source.network and source.network == destination.network:
+        yield look.cause(
+            f"{source.cluster} and {destination.cluster} are labelled with one network ({source.network}), so no"
+            " gateway is used between them.",
+            f"kubectl --context {destination.cluster} label namespace {SYSTEM_NAMESPACE} {NETWORK_LABEL}=… --overwrite",
+        )
+        return
+    kubectl = f"kubectl --context {destination.cluster} -n {SYSTEM_NAMESPACE}"
+    found = services(destination)
+    if not found:
+        seen = f"{destination.cluster} has no east-west gateway: no Service {EAST_WEST} in {SYSTEM_NAMESPACE}."
+        yield look.cause(seen, "part 3 of the article makes it")
+        return
+    service = next((one for one in found if not _lacking(one)), found[0])
+    name = service["metadata"]["name"]
+    if lacking := _lacking(service):
+        seen = f"{destination.cluster}'s Service {name} lacks {', '.join(lacking)}."
+        yield look.cause(seen, f"{kubectl} describe service {name}")
+        return
+    pods = _behind(service, destination)
+    ready = [pod for pod in pods if is_ready(pod)]
+    if not ready:
+        yield look.cause(*_none_ready(service, pods, destination))
+        return
+    if trouble := _unopened(ready, destination, host):
+        yield look.cause(*trouble)
+        return
+    address = addresses(service)[0]
+    yield look.fine(
+        f"{destination.cluster}'s {name}: {len(ready)} ready pods at {address}, port {EAST_WEST_PORT} open."
+    )
+
+
+def _lacking(service: Object) -> list[str]:
+    opened = any(port.get("port") == EAST_WEST_PORT for port in service["spec"].get("ports") or [])
+    lacks = {
+        f"the label {NETWORK_LABEL}": labels_of(service).get(NETWORK_LABEL),
+        "an address": addresses(service),
+        f"port {EAST_WEST_PORT}": opened,
+    }
+    return [what for what, there in lacks.items() if not there]
+
+
+def _behind(service: Object, view: Snapshot) -> list[Object]:
+    selector = {"matchLabels": service["spec"].get("selector") or {}}
+    pods = view.list("Pod", SYSTEM_NAMESPACE)
+    return [pod for pod in pods if selects(selector, labels_of(pod)) and not is_deleting(pod)]
+
+
+def _none_ready(service: Object, pods: list[Object], view: Snapshot) -> tuple[str, str]:
+    kubectl = f"kubectl --context {view.cluster} -n {SYSTEM_NAMESPACE}"
+    name = service["metadata"]["name"]
+    if pods:
+        seen = f"None of the {len(pods)} pods of {view.cluster}'s {name} is ready ({describe_pod(pods[0])})."
+        return seen, f"{kubectl} describe pod {pods[0]['metadata']['name']}"
+    selector = {"matchLabels": service["spec"].get("selector") or {}}
+    for found in view.list("Deployment", SYSTEM_NAMESPACE):
+        if selects(selector, labels_of(found["spec"].get("template") or {"metadata": {}})):
+            owner, replicas = found["metadata"]["name"], found["spec"].get("replicas", 1)
+            seen = f"{view.cluster}'s east-west gateway has no pod: Deployment {owner} has {replicas} replicas."
+            mend = f"scale deployment {owner} --replicas=1" if not replicas else f"describe deployment {owner}"
+            return seen, f"{kubectl} {mend}"
+    return f"No pod has the labels that {view.cluster}'s Service {name} selects.", f"{kubectl} describe service {name}"
+
+
+def _unopened(ready: list[Object], view: Snapshot, host: str) -> tuple[str, str] | None:
+    """Return why no Gateway opens the port for these pods, and the command that mends it."""
+    apply = f"kubectl --context {view.cluster} -n {SYSTEM_NAMESPACE} apply the Gateway of part 3 (expose-services.yaml)"
+    passing = [(one, server) for one in view.list("Gateway") for server in _servers(one)]
+    if not passing:
+        seen = f"{view.cluster} has no Gateway that opens port {EAST_WEST_PORT} in mode {PASSTHROUGH}."
+        return seen, apply
+    fitting = [
+        (one, server)
+        for one, server in passing
+        if any((one["spec"].get("selector") or {}).items() <= labels_of(pod).items() for pod in ready)
+    ]
+    if not fitting:
+        one = passing[0][0]
+        chosen = ", ".join(f"{key}={value}" for key, value in (one["spec"].get("selector") or {}).items())
+        home, name = one["metadata"].get("namespace", ""), one["metadata"]["name"]
+        seen = f"{view.cluster}'s Gateway {title(one)} selects {chosen}, which no east-west gateway pod has."
+        return seen, f"kubectl --context {view.cluster} -n {home} edit gateway {name}"
+    hosts = [pattern.rpartition("/")[2] for _, server in fitting for pattern in server.get("hosts") or ["*"]]
+    if host and not any(covers(pattern, host) for pattern in hosts):
+        seen = f"{view.cluster}'s Gateway {title(fitting[0][0])} lets {', '.join(hosts)} through, not {host}."
+        return seen, f'{apply}, with hosts ["*.local"]'
+    return None
+
+
+def _servers(found: Object) -> list[Object]:
+    servers = found["spec"].get("servers") or []
+    return [
+        one
+        for one in servers
+        if one["port"].get("number") == EAST_WEST_PORT and (one.get("tls") or {}).get("mode") == PASSTHROUGH
+    ]

@@ -1,0 +1,214 @@
+"""The pods at both ends: the clients of one cluster, the servers of the other, and what keeps the two from each other.
+
+Pure. Servers must be ready, known as endpoints and have a sidecar; a client needs one too, both must trust the same
+root, and mutual TLS must not be switched off, since it is what carries a request between networks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+from meshbook.clusters import describe_pod
+from meshbook.mesh import routing
+from meshbook.mesh.findings import Finding, Look
+from meshbook.mesh.routing import Asked
+from meshbook.mesh.snapshot import PEER_AUTHENTICATION, ROOT_CERTIFICATE, Snapshot
+from meshbook.objects import (
+    INJECTION_LABEL,
+    REVISION_LABEL,
+    SYSTEM_NAMESPACE,
+    Object,
+    annotations_of,
+    is_deleting,
+    is_ready,
+    labels_of,
+    selects,
+)
+
+INJECTED = "sidecar.istio.io/status"
+"""Annotation that the injector leaves on a pod, with the revision that it is of."""
+INJECT = "sidecar.istio.io/inject"
+"""Label (formerly annotation) by which a pod refuses injection, or asks for it."""
+TAG_LABEL = "istio.io/tag"
+ROOT_KEY = "root-cert.pem"
+
+
+def injected_by(pod: Object) -> str:
+    """Return the revision that injected a pod, from the note that the injector leaves on it; "" without injection."""
+    try:
+        return str(json.loads(annotations_of(pod).get(INJECTED, "{}")).get("revision", ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
+def revisions(webhooks: Iterable[Object]) -> dict[str, str]:
+    """Return the revisions that a cluster's webhooks inject, by the name that selects each: its own, or a tag."""
+    found = [labels for labels in map(labels_of, webhooks) if REVISION_LABEL in labels]
+    return {labels.get(TAG_LABEL, labels[REVISION_LABEL]): labels[REVISION_LABEL] for labels in found}
+
+
+# ---- servers and clients
+
+
+def servers(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -> Iterator[Finding]:
+    """Look at the pods that should answer: the Service, its pods, their readiness, endpoints and sidecars."""
+    where = f"kubectl --context {destination.cluster} -n {asked.namespace}"
+    for view in (source, destination):
+        if view.find("Service", asked.service, asked.namespace) is None:
+            what = f"{view.cluster} has no Service {asked.service} in {asked.namespace}"
+            yield look.cause(f"{what}.", f"kubectl --context {view.cluster} apply the Service there too")
+            return
+    service = destination.find("Service", asked.service, asked.namespace) or {}
+    selector = {"matchLabels": (service.get("spec") or {}).get("selector") or {}}
+    pods = [pod for pod in destination.list("Pod", asked.namespace) if selects(selector, labels_of(pod))]
+    pods = [pod for pod in pods if not is_deleting(pod)]
+    ready = [pod for pod in pods if is_ready(pod)]
+    if not pods:
+        yield look.cause(*_no_pods(asked, destination, selector, where))
+    elif not ready:
+        name = pods[0]["metadata"]["name"]
+        yield look.cause(
+            f"None of {destination.cluster}'s {len(pods)} pods of {asked.service} is ready ({describe_pod(pods[0])}).",
+            f"{where} describe pod {name}",
+        )
+    else:
+        known = {one.pod for one in routing.endpoints(asked.service, asked.namespace, [destination])}
+        if not known & {pod["metadata"]["name"] for pod in ready}:
+            seen = f"{destination.cluster}'s ready pods of {asked.service} are in no EndpointSlice."
+            yield look.cause(seen, f"{where} get endpointslices -l {routing.SERVICE_LABEL}={asked.service}")
+        yield from _sidecars(look, ready, destination, f"of {asked.service}")
+
+
+def clients(look: Look, asked: Asked, source: Snapshot) -> Iterator[Finding]:
+    """Look at the pods that ask: without a sidecar they are no part of the mesh."""
+    pods = [pod for pod in source.list("Pod", asked.client_namespace) if is_ready(pod)]
+    mine = [pod for pod in pods if asked.client_labels.items() <= labels_of(pod).items()]
+    yield from _sidecars(look, mine, source, "that ask")
+
+
+def _no_pods(asked: Asked, view: Snapshot, selector: Mapping[str, Mapping[str, str]], where: str) -> tuple[str, str]:
+    """Return what is seen where a Service has no pod, and the command that mends it."""
+    for found in view.list("Deployment", asked.namespace):
+        template = found["spec"].get("template") or {"metadata": {}}
+        if selects(dict(selector), labels_of(template)) and not found["spec"].get("replicas", 1):
+            name = found["metadata"]["name"]
+            return (
+                f"{view.cluster}'s Deployment {name} has 0 replicas.",
+                f"{where} scale deployment {name} --replicas=1",
+            )
+    labels = ",".join(f"{key}={value}" for key, value in selector["matchLabels"].items())
+    return f"{view.cluster} has no pod with the labels of Service {asked.service}.", f"{where} get pods -l {labels}"
+
+
+def _sidecars(look: Look, pods: list[Object], view: Snapshot, which: str) -> Iterator[Finding]:
+    bare = [pod for pod in pods if INJECTED not in annotations_of(pod)]
+    if not bare:
+        if pods:
+            yield look.fine(f"{len(pods)} ready pods {which} in {view.cluster}, each with a sidecar.")
+        return
+    name, (why, mend) = bare[0]["metadata"]["name"], _why_bare(bare[0], view)
+    seen = f"{view.cluster}'s pod {name} has no sidecar: {why}."
+    yield look.cause(seen, mend) if len(bare) == len(pods) else look.noted(seen, mend)
+
+
+def _why_bare(pod: Object, view: Snapshot) -> tuple[str, str]:
+    """Return why a pod was not injected, and the command that mends it."""
+    name, home = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
+    kubectl = f"kubectl --context {view.cluster}"
+    restart = f"{kubectl} -n {home} rollout restart deployment"
+    if labels_of(pod).get(INJECT) == "false" or annotations_of(pod).get(INJECT) == "false":
+        owner = f"{kubectl} -n {home} edit the owner of {name}"
+        return f"its own {INJECT} is false", f"{owner}: take {INJECT} out of its template"
+    if pod["spec"].get("hostNetwork"):
+        return "it has the node's network", f"{kubectl} -n {home} edit the owner of {name}: no hostNetwork"
+    namespace = labels_of(view.find("Namespace", home) or {"metadata": {}})
+    wanted = labels_of(pod).get(REVISION_LABEL, "") if REVISION_LABEL not in namespace else namespace[REVISION_LABEL]
+    known = revisions(view.list("MutatingWebhookConfiguration"))
+    label = f"{kubectl} label namespace {home} {REVISION_LABEL}={next(iter(known), 'REVISION')} --overwrite"
+    if namespace.get(INJECTION_LABEL) == "disabled":
+        return f"namespace {home} has {INJECTION_LABEL}=disabled", f"{label} {INJECTION_LABEL}-; then {restart}"
+    if wanted and wanted not in known:
+        there = f"no injection webhook is of revision {wanted}, only of {', '.join(known) or 'none'}"
+        return there, f"{label}; then {restart}"
+    if not wanted and namespace.get(INJECTION_LABEL) != "enabled":
+        return f"namespace {home} has no label {REVISION_LABEL}", f"{label}; then {restart}"
+    return "it was made before injection was switched on, or the webhook did not answer", restart
+
+
+# ---- trust
+
+
+def roots(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -> Iterator[Finding]:
+    """Look at the roots that both sides' proxies trust."""
+    pems = [root_certificate(view, asked.namespace) for view in (source, destination)]
+    same = len({"".join(pem.split()) for pem in pems}) == 1
+    if all(pems) and same:
+        yield look.fine("Both clusters trust the same root certificate.")
+    elif all(pems):
+        yield look.cause(
+            f"{source.cluster} and {destination.cluster} trust different root certificates, so mutual TLS fails.",
+            "make both meshes' cacerts from one root, then restart istiod and every proxy",
+        )
+    else:
+        bare = [view.cluster for view, pem in zip((source, destination), pems, strict=True) if not pem]
+        yield look.not_looked_at(f"a ConfigMap {ROOT_CERTIFICATE} in {asked.namespace} ({', '.join(bare)})")
+
+
+def root_certificate(view: Snapshot, namespace: str) -> str:
+    """Return the root certificate (PEM) that the proxies of ``namespace`` trust; "" where none is."""
+    found = view.find("ConfigMap", ROOT_CERTIFICATE, namespace) or {}
+    return str((found.get("data") or {}).get(ROOT_KEY, ""))
+
+
+def mutual_tls(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -> Iterator[Finding]:
+    """Look at who switches mutual TLS off: a client's DestinationRule, or a PeerAuthentication of either side.
+
+    Each side's control plane reads its own PeerAuthentication for the pods of both, so one that disables it cuts both
+    directions.
+    """
+    for rule in routing.destination_rules(asked.host, asked, source)[:1]:
+        mode = ((rule["spec"].get("trafficPolicy") or {}).get("tls") or {}).get("mode", "ISTIO_MUTUAL")
+        if mode != "ISTIO_MUTUAL":
+            home, name = rule["metadata"]["namespace"], rule["metadata"]["name"]
+            yield look.cause(
+                f"{source.cluster}'s DestinationRule {home}/{name} sets TLS mode {mode}: no gateway passes that on.",
+                f"kubectl --context {source.cluster} -n {home} edit destinationrule {name}: mode ISTIO_MUTUAL",
+            )
+    modes = {view.cluster: peer_mode(asked, view) for view in (source, destination)}
+    for cluster, (mode, rule_name) in modes.items():
+        if mode == "DISABLE":
+            others = [f"{name}: {found}" for name, (found, _) in modes.items() if name != cluster]
+            home, _, name = rule_name.partition("/")
+            yield look.cause(
+                f"{cluster}'s PeerAuthentication {rule_name} disables mutual TLS ({', '.join(others)}):"
+                " nothing crosses between the networks without it.",
+                f"kubectl --context {cluster} -n {home} edit peerauthentication {name}: mode STRICT on both sides",
+            )
+            return
+    yield look.fine(f"Mutual TLS: {', '.join(f'{name} {mode}' for name, (mode, _) in modes.items())}.")
+
+
+def peer_mode(asked: Asked, view: Snapshot) -> tuple[str, str]:
+    """Return the mode of mutual TLS of the service's pods, and the PeerAuthentication that sets it ("" for none).
+
+    One for the pods' labels counts before their namespace's, that before the mesh's; UNSET passes on.
+    """
+    pods = [pod for pod in view.list("Pod", asked.namespace) if is_ready(pod)]
+    service = view.find("Service", asked.service, asked.namespace) or {}
+    selector = {"matchLabels": (service.get("spec") or {}).get("selector") or {}}
+    labels = next((labels_of(pod) for pod in pods if selects(selector, labels_of(pod))), {})
+    ranked = []
+    for rule in view.list(PEER_AUTHENTICATION):
+        home, spec = rule["metadata"].get("namespace", ""), rule.get("spec") or {}
+        narrow = spec.get("selector")
+        if home not in (asked.namespace, SYSTEM_NAMESPACE) or (narrow and home != asked.namespace):
+            continue
+        if narrow and not selects(narrow, labels):
+            continue
+        port = (spec.get("portLevelMtls") or {}).get(str(asked.port)) if narrow else None
+        mode = (port or spec.get("mtls") or {}).get("mode", "UNSET")
+        if mode != "UNSET":
+            ranked.append((0 if narrow else 1 if home == asked.namespace else 2, routing.title(rule), mode))
+    _, name, mode = min(ranked, default=(3, "", "PERMISSIVE"))
+    return mode, name
