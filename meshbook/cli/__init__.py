@@ -92,6 +92,8 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
     env = actions.add_parser("env", help='print what kubectl and gcloud need: eval "$(meshbook lab env)"')
     env.set_defaults(call="verbs.lab_env")
     actions.add_parser("down", help="take it down and remove its files").set_defaults(call="verbs.lab_down")
+    build = actions.add_parser("build", help="make real API servers for it, once (some minutes; needs Go)")
+    build.set_defaults(call="verbs.lab_build")
     _add_fault(actions.add_parser("fault", help="break something in it for a time, or mend it"))
 
 
@@ -119,7 +121,7 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
 def _add_apiserver(parser: argparse.ArgumentParser) -> None:
     from meshbook.lab.launch import APISERVERS
 
-    text = "the lab's API servers: its own (default), or kube-apiserver and etcd from $KUBEBUILDER_ASSETS or PATH"
+    text = "its API servers: its own (default), or kube-apiserver and etcd from $KUBEBUILDER_ASSETS, PATH or lab build"
     parser.add_argument("--apiserver", choices=APISERVERS, default=APISERVERS[0], help=text)
 
 

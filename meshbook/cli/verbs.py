@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 import shlex
@@ -17,6 +18,9 @@ from meshbook.errors import UsageError
 if TYPE_CHECKING:
     from meshbook.lab.faults import FaultClient
     from meshbook.lab.launch import LabState
+
+_WIDTH = 100
+"""Columns of a line that is written over."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _SLACK_S = 30.0
@@ -90,6 +94,21 @@ def lab_down(arguments: argparse.Namespace) -> int:
     from meshbook.lab import launch
 
     print("the lab is down" if launch.stop(launch.default_root()) else "no lab was up")
+    return 0
+
+
+def lab_build(arguments: argparse.Namespace) -> int:
+    """Make the API servers of ``--apiserver real``; in a terminal one line tells how far it is."""
+    from meshbook.lab.build import build
+
+    cleared = "\r\x1b[2K" if sys.stderr.isatty() else ""
+
+    def say(text: str, passing: bool) -> None:
+        if cleared or not passing:
+            sys.stderr.write(f"{cleared}{text[:_WIDTH]}" if passing else f"{cleared}{text}\n")
+            sys.stderr.flush()
+
+    build(os.environ, say)
     return 0
 
 

@@ -8,6 +8,7 @@ ever: clients over HTTPS. No behaviour of an API server belongs here.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -20,7 +21,7 @@ from pathlib import Path
 import aiohttp
 
 from meshbook.errors import LabError
-from meshbook.lab import pki
+from meshbook.lab import build, pki
 from meshbook.lab.apiserver import CUSTOM_KINDS, Kind, User
 from meshbook.lab.client import ApiError, Client, Resource
 from meshbook.lab.kubelet import Process, ProcessTable, base_environment
@@ -72,24 +73,27 @@ class Programs:
 
 
 def find(environment: Mapping[str, str]) -> Programs:
-    """Look in ``$KUBEBUILDER_ASSETS``, then on ``$PATH``; ``LabError`` when there is no API server or no etcd.
+    """Look in ``$KUBEBUILDER_ASSETS``, on ``$PATH``, then for those that ``build`` made; ``LabError`` without any.
 
-    A kube-scheduler counts only beside a kube-controller-manager, as no cluster has the one without the other.
+    Those that were built are taken together, never beside another API server: their versions need not agree. A
+    kube-scheduler counts only beside a kube-controller-manager, as no cluster has the one without the other.
     """
-    folders = [folder for folder in (environment.get(ASSETS), environment.get("PATH")) if folder]
-
-    def path_of(name: str) -> str:
-        return next((path for folder in folders if (path := shutil.which(name, path=folder))), "")
-
-    apiserver, etcd, manager = map(path_of, ("kube-apiserver", "etcd", "kube-controller-manager"))
-    if not (apiserver and etcd):
-        missing = " and ".join([*([] if apiserver else ["kube-apiserver"]), *([] if etcd else ["etcd"])])
-        raise LabError(
-            f"a real API server needs {missing}, in ${ASSETS} or on PATH",
-            hint="setup-envtest use -p env, or the conda packages kubernetes-server and etcd; or --apiserver emulated",
-        )
-    scheduler = path_of("kube-scheduler") if manager else ""
-    return Programs(apiserver=apiserver, etcd=etcd, controller_manager=manager, scheduler=scheduler)
+    installed = os.pathsep.join(filter(None, (environment.get(ASSETS), environment.get("PATH"))))
+    for path in (installed, str(build.folder(environment))):
+        found = {name: shutil.which(name, path=path) or "" for name in (*build.PACKAGES, "kube-scheduler")}
+        if found["kube-apiserver"] and found["etcd"]:
+            manager = found["kube-controller-manager"]
+            return Programs(
+                apiserver=found["kube-apiserver"],
+                etcd=found["etcd"],
+                controller_manager=manager,
+                scheduler=found["kube-scheduler"] if manager else "",
+            )
+    missing = [name for name in ("kube-apiserver", "etcd") if not shutil.which(name, path=installed)]
+    raise LabError(
+        f"a real API server needs {' and '.join(missing)}, in ${ASSETS} or on PATH",
+        hint="meshbook lab build makes them; or setup-envtest use -p env; or --apiserver emulated",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
