@@ -2,8 +2,8 @@
 
 A request passes ``server`` (who asks what: ``requests``, ``nonresource``) → ``handlers`` (verb) → ``store``, the sole
 writer of objects; what lasts is in ``watch`` and ``streams`` (exec, logs). Beside them are pure functions of data:
-``kinds`` and ``schema`` (what there is, how it looks), ``decoding`` (bodies and patches), ``managedfields``
-(server-side apply), ``strategy`` and ``validation`` (rules), ``printers`` (tables).
+``kinds``, ``schema`` and ``scalars`` (what there is, how it looks), ``decoding`` (bodies), ``patches`` and
+``managedfields`` (server-side apply), ``strategy`` and ``validation`` (rules), ``printers`` (tables).
 
 What acts on objects does not belong here: controllers and the kubelet are clients. A new kind goes into ``kinds``.
 """

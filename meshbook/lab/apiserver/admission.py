@@ -15,8 +15,8 @@ from typing import Any
 
 import aiohttp
 
-from meshbook.lab.apiserver.decoding import json_patch
 from meshbook.lab.apiserver.errors import Failure, bad_request, internal
+from meshbook.lab.apiserver.patches import json_patch
 from meshbook.lab.apiserver.requests import ApiRequest
 from meshbook.lab.apiserver.store import Store
 from meshbook.objects import Object, labels_of, selects

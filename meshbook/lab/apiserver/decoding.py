@@ -1,49 +1,51 @@
-"""From a request's body to the object that it proposes: decoded by its kind's schema, or patched onto the live one.
+"""From bytes to values, and from values to objects of a kind: the one place where what clients send is checked.
 
-Decoding is the one copy that an object gets on its way in: it drops nulls and unknown fields, as decoding into a Go
-struct does, and says which fields were unknown. Server-side apply merges in ``managedfields``. Pure.
+``decode`` bounds form, depth and size; ``Decoder`` reads by the schema: it drops nulls and unknown fields, as decoding
+into a Go struct does, says which fields were unknown, and refuses what has another type. Behind it nobody meets an
+unexpected shape. It is the one copy that an object gets on its way in. What patches make is in ``patches``. Pure.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonpatch
 import yaml
 
 from meshbook.lab.apiserver.errors import (
-    Failure,
+    Cause,
     Misfit,
     bad_option,
-    bad_patch,
     bad_request,
-    not_allowed,
+    invalid,
     not_supported,
-    required,
     unsupported_media,
 )
-from meshbook.lab.apiserver.managedfields import Manager, apply
-from meshbook.lab.apiserver.protobuf import MAGIC, PROTOBUF, decode_protobuf
+from meshbook.lab.apiserver.kinds import Kind
+from meshbook.lab.apiserver.protobuf import PROTOBUF, decode_protobuf
 from meshbook.lab.apiserver.requests import ApiRequest
+from meshbook.lab.apiserver.scalars import INT64, misfit, scalar
 from meshbook.lab.apiserver.schema import Schema, schema_of
-from meshbook.objects import Object, timestamp
+from meshbook.objects import Object
 
 BODY_TYPES = ("application/json", "application/yaml", PROTOBUF)
 JSON_PATCH = "application/json-patch+json"
-_MERGE_PATCH = "application/merge-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_VALIDATION = ("", "Ignore", "Strict", "Warn")
 PROPAGATION = ("Background", "Foreground", "Orphan")
 
-_GO_TYPES = {"str": "string", "int": "int32", "bool": "bool", "num": "float64", "qty": "resource.Quantity"}
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "num": (int, float), "bool": (bool,)}
-_QUANTITY = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)")
+LARGEST_BODY = 3 * 1024 * 1024
+DEEPEST = 128
+"""Levels of nesting in a body: a real server takes 10,000, no object of a known kind has more than a third of these."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SHOWN = {dict: "object", list: "array", str: "string", bool: "bool"}
+_NO_NAME = "name must be provided"
+_IN_SCHEMAS = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 def document(request: ApiRequest) -> Any:
@@ -51,27 +53,71 @@ def document(request: ApiRequest) -> Any:
     accepted: tuple[str, ...] = BODY_TYPES
     if request.verb == "patch":
         strategic = () if request.kind.custom else (STRATEGIC_PATCH,)
-        accepted = (JSON_PATCH, _MERGE_PATCH, *strategic, APPLY_PATCH)
+        accepted = (JSON_PATCH, MERGE_PATCH, *strategic, APPLY_PATCH)
     if request.content_type not in accepted:
         raise unsupported_media(accepted, by_router=request.verb == "patch" and not request.kind.custom)
-    return decode(request.body)
+    return decode(request.body, request.content_type)
 
 
-def decode(body: bytes) -> Any:
+def decode(body: bytes, media_type: str) -> Any:
     """Return the value that a JSON or YAML text, or a protobuf message, holds."""
-    if body.startswith(MAGIC):
+    if media_type == PROTOBUF:
         return decode_protobuf(body)
+    text = body.decode(errors="replace")
     try:
-        return json.loads(body)
-    except ValueError:
-        pass
+        value = bounded(json.loads(text, parse_constant=_refuse_number, parse_float=_finite))
+    except RecursionError:
+        raise bad_request("json parse error: exceeded max depth") from None
+    except ValueError as error:
+        if "yaml" not in media_type:
+            raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+    else:
+        return _without_surrogates(value) if _SURROGATE.search(text) else value
+    return _decode_yaml(text)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Return ``value`` with halves of surrogate pairs, which JSON can write and UTF-8 cannot, replaced as Go does."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if abs(number) != float("inf") else _refuse_number(text)
+
+
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f"cannot unmarshal number {text} into Go value of type float64")
+
+
+def _decode_yaml(text: str) -> Any:
+    """Return what YAML holds, as JSON would hold it: names of members become text."""
     try:
-        return yaml.load(body, Loader=_JsonLikeLoader)
-    except yaml.YAMLError as error:
+        return json.loads(json.dumps(bounded(yaml.load(text, Loader=_JsonLikeLoader)), allow_nan=False))
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # PyYAML's constructors raise whatever their parsing of a tagged scalar raises
         raise bad_request(f"error decoding the body: {error}") from error
 
 
-class _JsonLikeLoader(yaml.SafeLoader):
+def bounded(value: Any) -> Any:
+    """Return ``value`` unless it is nested too deeply, or larger than any body: aliases of YAML multiply."""
+    level, left = [value], LARGEST_BODY // 2
+    for _ in range(DEEPEST):
+        level = [one for one in level if isinstance(one, dict | list)]
+        left -= sum(map(len, level))
+        if not level:
+            return value
+        if left < 0:
+            raise bad_request("the body holds too many values")
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    raise bad_request(f"exceeded max depth: more than {DEEPEST} levels")
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _JsonLikeLoader(_Loader):  # type: ignore[misc]  # the C loader where PyYAML has it
     """YAML without dates: a time stays the text that it is in JSON."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class declares it
@@ -82,16 +128,22 @@ class _JsonLikeLoader(yaml.SafeLoader):
 
 def delete_options(request: ApiRequest) -> Object:
     """Return DeleteOptions from the body and, over it, from the query."""
-    options: Object = decode(request.body) if request.body.strip() else {}
-    if not isinstance(options, dict):
-        raise bad_request("DeleteOptions: expected an object")
+    options: Object = {}
+    if request.body.strip():
+        try:
+            options = typed(document(request), "DeleteOptions", "v1")
+        except Misfit as error:
+            raise bad_request(error.why) from error
     grace, policy = request.number("gracePeriodSeconds"), request.query.get("propagationPolicy")
     options |= ({} if grace is None else {"gracePeriodSeconds": grace}) | (
         {"propagationPolicy": policy} if policy else {}
     )
-    if options.get("propagationPolicy") not in (None, *PROPAGATION):
-        cause = not_supported("propagationPolicy", options["propagationPolicy"], *PROPAGATION)
-        raise bad_option(request.verb, cause)
+    for name, value, supported in (
+        ("propagationPolicy", options.get("propagationPolicy", PROPAGATION[0]), PROPAGATION),
+        *(("dryRun", value, ("All",)) for value in options.get("dryRun", ())),
+    ):
+        if value not in supported:
+            raise bad_option(request.verb, not_supported(name, value, *supported))
     return options
 
 
@@ -101,6 +153,8 @@ class Decoder:
 
     kind: str
     version: str
+    custom: Kind | None = None
+    """A kind that is checked as the schema of its CustomResourceDefinition says, not as a Go struct."""
     unknown: list[str] = field(default_factory=list)
 
     def decode(self, obj: Object, schema: Schema) -> Object:
@@ -113,10 +167,10 @@ class Decoder:
 
     def _value(self, value: Any, schema: Schema, path: str, owner: str) -> Any:
         if schema.form in ("struct", "map"):
-            self._expect(isinstance(value, dict), value, schema, path, owner)
+            self._expect((dict,), value, schema, path, owner)
             return dict(self._members(value, schema, path, schema.name if schema.form == "struct" else owner))
         if schema.form == "list":
-            self._expect(isinstance(value, list), value, schema, path, owner)
+            self._expect((list,), value, schema, path, owner)
             items = enumerate(value)
             return [self._value(item, schema.element, f"{path}[{i}]", owner) for i, item in items if item is not None]
         return without_nulls(value) if schema.form == "any" else self._scalar(value, schema, path, owner)
@@ -127,32 +181,45 @@ class Decoder:
             child = schema.child(name)
             if child is None:
                 self.unknown.append(inner)
-            elif member is not None:
+            elif member is not None and not (member == "" and child.alternatives):
                 yield name, self._value(member, child, inner, owner)
 
     def _scalar(self, value: Any, schema: Schema, path: str, owner: str) -> Any:
-        if schema.name == "qty":
-            self._expect(isinstance(value, str | int | float), value, schema, path, owner)
-            if not _QUANTITY.fullmatch(str(value)):
-                why = f"quantities must match the regular expression '^{_QUANTITY.pattern}$'"
-                raise Misfit(self.kind, self.version, why)
-            return str(value)
-        fits = isinstance(value, _PYTHON_TYPES[schema.name]) and isinstance(value, bool) == (schema.name == "bool")
-        self._expect(fits, value, schema, path, owner)
-        return value
+        self._expect(scalar(schema.name).json, value, schema, path, owner)
+        if why := misfit(schema.name, value):
+            where = f" into Go struct field {owner}.{path} of type {scalar(schema.name).go}"
+            raise Misfit(self.kind, self.version, why + (where if why.startswith("json") else ""))
+        return str(value) if schema.name == "qty" else value
 
-    def _expect(self, fits: bool, value: Any, schema: Schema, path: str, owner: str) -> None:
-        if not fits:
-            shown = {dict: "object", list: "array", str: "string", bool: "bool"}.get(type(value), "number")
-            wanted = _GO_TYPES[schema.name] if schema.form == "scalar" else schema.form
-            where = f"Go struct field {owner}.{path} of type {wanted}"
-            raise Misfit(self.kind, self.version, f"json: cannot unmarshal {shown} into {where}")
+    def _expect(self, types: tuple[type, ...], value: Any, schema: Schema, path: str, owner: str) -> None:
+        if isinstance(value, types) and isinstance(value, bool) <= (bool in types):
+            return
+        if self.custom and not path.startswith("metadata"):
+            found, wanted = _IN_SCHEMAS[type(value)], _IN_SCHEMAS[types[0]]
+            why = f'Invalid value: "{found}": {path} in body must be of type {wanted}: "{found}"'
+            raise invalid(self.custom, "", Cause(field=path, reason="FieldValueTypeInvalid", message=why))
+        wanted = scalar(schema.name).go if schema.form == "scalar" else schema.form
+        number = f"number {value}" if isinstance(value, float) else "number"
+        where = f"Go struct field {owner}.{path} of type {wanted}"
+        raise Misfit(self.kind, self.version, f"json: cannot unmarshal {_SHOWN.get(type(value), number)} into {where}")
+
+
+def typed(body: object, kind: str, version: str) -> Object:
+    """Return ``body`` as what a request brings besides objects that are kept: options, reviews, a Scale, a Binding."""
+    if not isinstance(body, dict):
+        raise bad_request(f"the object provided is unrecognized (must be of type {kind})")
+    name = body.get("kind") or kind
+    if name != kind:
+        raise bad_request(f"the object provided is unrecognized (must be of type {kind}): it is of kind {name}")
+    return Decoder(kind, version).decode(body, schema_of(kind))
 
 
 def without_nulls(value: Any) -> Any:
-    """Return a copy of a JSON tree without members that are null."""
+    """Return a copy of a JSON tree without members that are null; numbers are those that Go's JSON holds exactly."""
     if isinstance(value, dict):
         return {key: without_nulls(member) for key, member in value.items() if member is not None}
+    if type(value) is int and value not in INT64:
+        raise bad_request(f"json: cannot unmarshal number {value} into Go value of type int64")
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
@@ -170,8 +237,12 @@ def decoded(request: ApiRequest, body: object, *, from_webhook: bool = False) ->
     if version not in map(kind.version_string, kind.versions):
         expected = f"does not match the expected API version ({request.api_version})"
         raise bad_request(f"the API version in the data ({version}) {expected}")
-    decoder = Decoder(kind.kind, request.version)
-    obj = decoder.decode(body, schema_of(kind.schema)) | {"apiVersion": kind.api_version, "kind": kind.kind}
+    if (kind.custom or request.content_type == APPLY_PATCH) and not (body.get("kind") and body.get("apiVersion")):
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind.kind}): Object 'Kind' is missing"
+        )
+    decoder = Decoder(kind.kind, request.version, kind if kind.custom else None)
+    obj = decoder.decode(bounded(body), schema_of(kind.kind)) | {"apiVersion": kind.api_version, "kind": kind.kind}
     if not from_webhook:
         _report_unknown(request, decoder.unknown)
     _match_path(request, obj["metadata"])
@@ -194,135 +265,11 @@ def _report_unknown(request: ApiRequest, paths: list[str]) -> None:
 def _match_path(request: ApiRequest, metadata: Object) -> None:
     if (metadata.get("namespace") or request.namespace) != request.namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-    name = metadata.get("name") or request.name
+    name = metadata.get("name", "")
+    if request.name and not name:
+        raise bad_request(f"the name of the object ({request.name} based on URL) was undeterminable: {_NO_NAME}")
     if request.name and name != request.name:
         raise bad_request(f"the name of the object ({name}) does not match the name on the URL ({request.name})")
     metadata |= {"name": name} if name else {}
     metadata.pop("namespace", None)
     metadata |= {"namespace": request.namespace} if request.namespace else {}
-
-
-def applied(request: ApiRequest, body: object, live: Object | None) -> Object:
-    """Return ``live``, or a new object, with what a server-side apply brings."""
-    if not request.query.get("fieldManager"):
-        raise bad_option(request.verb, required("fieldManager", "is required for apply patch"))
-    try:
-        wanted = decoded(request, body)
-    except Misfit as error:
-        what = f"{request.namespace}/{request.name}; {request.api_version}, Kind={request.kind.kind}"
-        raise Failure(500, "", f"failed to create typed patch object ({what}): {error.why}") from error
-    if wanted["metadata"].pop("managedFields", None):
-        raise bad_request("metadata.managedFields must be nil")
-    if not request.subresource:
-        wanted.pop("status", None)
-    identity = {name: value for name, value in wanted["metadata"].items() if name in ("name", "namespace")}
-    blank = {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": identity}
-    manager = Manager(name=request.manager, operation="Apply", subresource=request.subresource)
-    schema, force = schema_of(request.kind.schema), request.flag("force")
-    return dict(without_nulls(apply(live or blank, wanted, schema, manager, force=force, now=timestamp())))
-
-
-def patched(request: ApiRequest, body: object, live: Object) -> Object:
-    """Return ``live`` with the patch in ``body``, of the type that the request's Content-Type says."""
-    if request.query.get("force"):
-        raise bad_option(request.verb, not_allowed("force", "may not be specified for non-apply patch"))
-    outcome = merged(request, body, live | {"apiVersion": request.api_version}, schema_of(request.kind.schema))
-    try:
-        return decoded(request, outcome)
-    except Misfit as error:
-        raise bad_patch(json.dumps(body), error.why) from error
-
-
-def merged(request: ApiRequest, body: object, shown: Object, schema: Schema) -> Any:
-    """Return ``shown`` changed by a JSON, merge or strategic merge patch, not yet decoded."""
-    if request.content_type == JSON_PATCH:
-        return json_patch(shown, body)
-    if not isinstance(body, dict):
-        raise bad_request("the patch must be an object")
-    if request.content_type == _MERGE_PATCH:
-        return merge_patch(shown, body)
-    return strategic_merge(shown, body, schema)
-
-
-def json_patch(obj: Object, operations: Any) -> Object:
-    """Apply RFC 6902 operations."""
-    if not isinstance(operations, list):
-        raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
-    try:
-        return dict(jsonpatch.apply_patch(obj, operations))
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-        message = f"the server rejected our request due to an error in our request: {error}"
-        raise Failure(422, "Invalid", message) from error
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """Apply RFC 7386: members merge, null removes, everything else replaces."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
-
-
-_ORDER, _REMOVALS, _RETAIN = "$setElementOrder/", "$deleteFromPrimitiveList/", "$retainKeys"
-
-
-def strategic_merge(target: Object, patch: Object, schema: Schema) -> Object:
-    """Apply a strategic merge patch: as a merge patch, but lists merge by the keys that ``schema`` gives."""
-    if patch.get("$patch") == "delete":
-        return {}
-    members = {name: value for name, value in patch.items() if not name.startswith("$")}
-    if patch.get("$patch") == "replace":
-        return copy.deepcopy(members)
-    merged = {name: value for name, value in target.items() if name in patch.get(_RETAIN, target)}
-    for name, value in members.items():
-        _merge_member(merged, name, value, schema.child(name))
-    for directive, value in patch.items():
-        name = directive.partition("/")[2]
-        if directive.startswith(_REMOVALS):
-            merged[name] = [item for item in merged.get(name, []) if item not in value]
-        elif directive.startswith(_ORDER):
-            merged[name] = _ordered(merged.get(name, []), value, schema.child(name))
-    return merged
-
-
-def _merge_member(merged: Object, name: str, value: Any, schema: Schema | None) -> None:
-    old = merged.get(name)
-    if value is None or (isinstance(value, dict) and value.get("$patch") == "delete"):
-        merged.pop(name, None)
-    elif isinstance(value, dict) and schema is not None:
-        merged[name] = strategic_merge(old if isinstance(old, dict) else {}, value, schema)
-    elif isinstance(value, list) and schema is not None and schema.form == "list" and not schema.atomic:
-        merged[name] = _merge_list(old or [], value, schema)
-    else:
-        merged[name] = copy.deepcopy(value)
-
-
-def _merge_list(old: list[Any], patch: list[Any], schema: Schema) -> list[Any]:
-    if schema.unique:
-        return old + [item for item in patch if item not in old]
-    if any(item.get("$patch") == "replace" for item in patch):
-        return [item for item in patch if "$patch" not in item]
-    key = next(iter(schema.keys))
-    items = {item.get(key): item for item in old}
-    for item in patch:
-        if key not in item:
-            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
-        if item.get("$patch") == "delete":
-            items.pop(item[key], None)
-        else:
-            items[item[key]] = strategic_merge(items.get(item[key], {}), item, schema.element)
-    return list(items.values())
-
-
-def _ordered(items: list[Any], order: list[Any], schema: Schema | None) -> list[Any]:
-    """Put the items that ``order`` names into its order; the others keep their places after them."""
-    key = next(iter(schema.keys)) if schema and schema.keys else ""
-    names = [wanted[key] if key else wanted for wanted in order]
-    identities = [item.get(key) if key else item for item in items]
-    places = [names.index(name) if name in names else len(names) for name in identities]
-    return [items[i] for i in sorted(range(len(items)), key=places.__getitem__)]

@@ -38,6 +38,10 @@ def duplicate(field: str, value: str) -> Cause:
     return Cause(field=field, reason="FieldValueDuplicate", message=f'Duplicate value: "{value}"')
 
 
+def too_long(field: str, limit: int) -> Cause:
+    return Cause(field=field, reason="FieldValueTooLong", message=f"Too long: may not be more than {limit} bytes")
+
+
 def not_allowed(field: str, detail: str) -> Cause:
     return Cause(field=field, reason="FieldValueForbidden", message=f"Forbidden: {detail}")
 
@@ -152,7 +156,8 @@ def invalid(kind: Kind, name: str, *causes: Cause) -> Failure:
 
 def bad_option(verb: str, cause: Cause) -> Failure:
     """Refuse a parameter of the request itself."""
-    kind = {"create": "CreateOptions", "patch": "PatchOptions", "update": "UpdateOptions"}.get(verb, "DeleteOptions")
+    kinds = {"create": "Create", "list": "List", "patch": "Patch", "update": "Update", "watch": "List"}
+    kind = f"{kinds.get(verb, 'Delete')}Options"
     details: Object = {"group": "meta.k8s.io", "kind": kind, "causes": [cause.body()]}
     return Failure(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {cause.field}: {cause.message}', details)
 

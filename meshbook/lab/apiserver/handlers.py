@@ -14,16 +14,7 @@ from aiohttp import web
 
 from meshbook.lab.apiserver import strategy, watch
 from meshbook.lab.apiserver.admission import Admission
-from meshbook.lab.apiserver.decoding import (
-    APPLY_PATCH,
-    Decoder,
-    applied,
-    decoded,
-    delete_options,
-    document,
-    merged,
-    patched,
-)
+from meshbook.lab.apiserver.decoding import APPLY_PATCH, decoded, delete_options, document, typed
 from meshbook.lab.apiserver.errors import (
     Failure,
     already_exists,
@@ -39,12 +30,13 @@ from meshbook.lab.apiserver.errors import (
     version_too_large,
 )
 from meshbook.lab.apiserver.managedfields import Manager, updated
+from meshbook.lab.apiserver.patches import applied, merged, patched
 from meshbook.lab.apiserver.printers import table, wants_table
 from meshbook.lab.apiserver.requests import ApiRequest
 from meshbook.lab.apiserver.schema import schema_of
-from meshbook.lab.apiserver.store import AlreadyStored, NotStored, StaleWrite, Store, Stored, encode
+from meshbook.lab.apiserver.store import AlreadyStored, NotStored, StaleWrite, Store, Stored, StoreFull, encode
 from meshbook.lab.apiserver.streams import Kubelets
-from meshbook.lab.apiserver.validation import check, missing
+from meshbook.lab.apiserver.validation import check, faults
 from meshbook.lab.topology import ClusterTopology
 from meshbook.objects import Object, is_deleting, timestamp
 
@@ -52,6 +44,8 @@ PATCH_TRIES = 5
 UNTRACKED = ("Event",)
 """Kinds of whose field managers nobody asks, and which are written often."""
 _PRECONDITIONS = (("uid", "UID", "deleted and then recreated"), ("resourceVersion", "ResourceVersion", "modified"))
+MOST_PODS = 500
+"""Of one cluster, as a ResourceQuota bounds them: a node runs 110 of them, and nobody waits for a second node."""
 UNDELETABLE = ("default", "kube-public", "kube-system")
 
 
@@ -110,6 +104,7 @@ class Handlers:
 
     def _list(self, request: ApiRequest) -> bytes:
         """Return the text of a whole list: a server may pass over the wish in ``limit``."""
+        request.check_list_options()
         asked, revision = request.number("resourceVersion") or 0, self._store.revision
         if asked > revision:
             raise version_too_large(asked, revision)
@@ -154,6 +149,9 @@ class Handlers:
         def taken(name: str) -> bool:
             return self._store.get(kind.bucket, request.namespace, name) is not None
 
+        if kind.kind == "Pod" and len(self._store.list(kind.bucket)) >= MOST_PODS:
+            used = f"used: pods={MOST_PODS}, limited: pods={MOST_PODS}"
+            raise forbidden(kind, obj["metadata"].get("name", ""), f"exceeded quota: lab, requested: pods=1, {used}")
         strategy.generate_name(obj["metadata"], taken)
         self._namespace_accepts(request, obj["metadata"].get("name", ""))
         obj = await self._finished(request, strategy.for_create(kind, obj), None, tracked=tracked)
@@ -165,6 +163,8 @@ class Handlers:
             return self._store.create(kind.bucket, obj)
         except AlreadyStored:
             raise already_exists(kind, name) from None
+        except StoreFull as error:
+            raise forbidden(kind, name, str(error)) from error
 
     async def _replace(self, request: ApiRequest, obj: Object, before: Stored, *, tracked: bool) -> Stored:
         """Write ``obj`` over ``before``; raises ``StaleWrite`` where that is not the current state any more."""
@@ -180,6 +180,8 @@ class Handlers:
             return (self._store.delete if finished else self._store.replace)(kind.bucket, obj, before)
         except NotStored:
             raise not_found(kind, request.name) from None
+        except StoreFull as error:
+            raise forbidden(kind, request.name, str(error)) from error
 
     async def _finished(self, request: ApiRequest, obj: Object, before: Object | None, *, tracked: bool) -> Object:
         """Return ``obj`` with defaults, admitted, checked, and with its generation and managed fields."""
@@ -191,16 +193,18 @@ class Handlers:
                 obj = decoded(request, admitted, from_webhook=True)
                 self._fill(request, obj, before)
             check(kind, obj, before)
+        elif causes := list(faults(obj, schema_of(kind.kind))):
+            raise invalid(kind, request.name, *causes)
         obj = strategy.with_generation(kind, request.subresource, obj, before)
         if tracked and kind.kind not in UNTRACKED:
             manager = Manager(name=request.manager, operation="Update", subresource=request.subresource)
-            obj = updated(before, obj, schema_of(kind.schema), manager, timestamp())
+            obj = updated(before, obj, schema_of(kind.kind), manager, timestamp())
         return obj
 
     def _fill(self, request: ApiRequest, obj: Object, before: Object | None) -> None:
         """Fill in defaults where the object has the parts that defaults go into; ``check`` refuses it otherwise."""
         kind = request.kind
-        if any(missing(obj, schema_of(kind.schema))):
+        if any(faults(obj, schema_of(kind.kind))):
             return
         strategy.defaults(kind, obj)
         if kind.kind == "Service":
@@ -270,21 +274,23 @@ class Handlers:
         wanted = document(request)
         if request.verb == "patch":
             wanted = merged(request, wanted, scale_of(before.object), schema_of("Scale"))
-        if not isinstance(wanted, dict) or wanted.get("kind", "Scale") != "Scale":
-            raise bad_request("the body must be a Scale")
-        scale = Decoder("Scale", "v1").decode(wanted, schema_of("Scale"))
+        scale = typed(wanted, "Scale", "v1")
+        if scale["metadata"].get("name", request.name) != request.name:
+            why = f"({scale['metadata']['name']}) does not match the name on the URL ({request.name})"
+            raise bad_request(f"the name of the object {why}")
+        if causes := list(faults(scale, schema_of("Scale"))):
+            raise invalid(request.kind, request.name, *causes)
         replicas = scale.get("spec", {}).get("replicas", 0)
-        if replicas < 0:
-            cause = bad_value("spec.replicas", replicas, "must be greater than or equal to 0")
-            raise invalid(request.kind, request.name, cause)
         _check_version_and_uid(request, scale, before)
         obj = before.object | {"spec": before.object["spec"] | {"replicas": replicas}}
         return scale_of((await self._put(request, obj, before)).object)
 
     async def _bind(self, request: ApiRequest) -> Object:
         """Bind a pod to a node: how a scheduler sets ``spec.nodeName``."""
-        binding = Decoder("Binding", "v1").decode(document(request), schema_of("Binding"))
+        binding = typed(document(request), "Binding", "v1")
         before, node = self._current(request), binding.get("target", {}).get("name", "")
+        if binding["metadata"].get("name") != request.name:
+            raise bad_request("name in URL does not match name in Binding object")
         spec = before.object["spec"]
         if not node:
             raise bad_request("target.name: Required value")

@@ -41,7 +41,7 @@ class Kind:
     fields: tuple[str, ...] = ()
     """Paths that a field selector may name, besides those of every kind."""
     custom: bool = False
-    """Defined by a CustomResourceDefinition on a real cluster: no strategic merge, no schema, stricter updates."""
+    """Defined by a CustomResourceDefinition on a real cluster: no strategic merge, stricter updates."""
     generations: bool = False
     """Whether ``metadata.generation`` counts the changes of the spec."""
     categories: tuple[str, ...] = ()
@@ -65,11 +65,6 @@ class Kind:
 
     def version_string(self, version: str) -> str:
         return f"{self.group}/{version}" if self.group else version
-
-    @property
-    def schema(self) -> str:
-        """Name in ``schema``; spec and status of custom kinds are taken as they come."""
-        return "Object" if self.custom else self.kind
 
     @property
     def verbs(self) -> tuple[str, ...]:

@@ -87,13 +87,15 @@ def _read(entries: list[Object]) -> Managers:
         if entry.get("manager"):
             operation, subresource = entry.get("operation", "Update"), entry.get("subresource", "")
             manager = Manager(name=entry["manager"], operation=operation, subresource=subresource)
-            managers[manager] = Managed(set(_paths(entry.get("fieldsV1") or {}, ())), entry.get("time", ""))
+            managers[manager] = Managed(set(_paths(entry.get("fieldsV1", {}), ())), entry.get("time", ""))
     return managers
 
 
-def _paths(trie: Object, path: Path) -> Iterator[Path]:
-    if not trie:
+def _paths(trie: Any, path: Path) -> Iterator[Path]:
+    """Yield the paths in FieldsV1; a client may send any JSON, of which what is none is passed over."""
+    if not trie or not isinstance(trie, dict):
         yield path
+        return
     for step, inner in trie.items():
         yield from _paths(inner, (*path, step))
 

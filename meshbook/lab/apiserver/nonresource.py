@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meshbook.lab.apiserver.decoding import decode
-from meshbook.lab.apiserver.errors import bad_request
+from meshbook.lab.apiserver.decoding import BODY_TYPES, decode, typed
+from meshbook.lab.apiserver.errors import Cause, Failure, bad_request, unsupported_media
 from meshbook.lab.apiserver.kinds import Kind, groups, kinds_of
 from meshbook.lab.apiserver.requests import READING, Action, User, allows
 from meshbook.lab.apiserver.store import encode
@@ -116,16 +116,23 @@ def _patch_operation(kind: Kind, version: str) -> Object:
     return operation | {"parameters": parameters, "responses": {"200": {"description": "OK"}}}
 
 
-def review(path: str, user: User, body: bytes) -> Object:
+def review(path: str, user: User, body: bytes, media_type: str) -> Object:
     """Answer a review: what ``user`` may do, or who that is."""
-    asked = decode(body)
-    if not isinstance(asked, dict):
-        raise bad_request("the body must be an object")
-    return {**asked, "metadata": {}, "status": REVIEWS[path][1](user, asked.get("spec") or {})}
+    if media_type not in BODY_TYPES:
+        raise unsupported_media(BODY_TYPES)
+    kind, answer = REVIEWS[path]
+    asked = typed(decode(body, media_type), kind, "v1")
+    head = {"kind": kind, "apiVersion": path.removeprefix("/apis/").rpartition("/")[0], "metadata": {}}
+    return {**asked, **head, "status": answer(user, asked.get("spec", {}))}
 
 
 def _access_review(user: User, spec: Object) -> Object:
     """``kubectl auth can-i VERB RESOURCE``."""
+    if len(spec.keys() & {"resourceAttributes", "nonResourceAttributes"}) != 1:
+        message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        cause = Cause(field="spec.resourceAttributes", reason="FieldValueInvalid", message=f"Invalid value: {message}")
+        details = {"group": "authorization.k8s.io", "causes": [cause.body()]}
+        raise Failure(422, "Invalid", f'.authorization.k8s.io "" is invalid: {cause.field}: {cause.message}', details)
     if asked := spec.get("resourceAttributes"):
         names = ("verb", "group", "resource", "subresource", "namespace", "name")
         allowed = allows(user, Action(**{name: asked.get(name, "") for name in names}))
@@ -134,8 +141,10 @@ def _access_review(user: User, spec: Object) -> Object:
     return {"allowed": allowed} | ({"reason": "the user may only read"} if not allowed else {})
 
 
-def _rules_review(user: User, _spec: Object) -> Object:
+def _rules_review(user: User, spec: Object) -> Object:
     """``kubectl auth can-i --list``, as far as rules can say it."""
+    if not spec.get("namespace"):
+        raise bad_request("no namespace on request")
     verbs = list(READING) if user.read_only else ["*"]
     rules = {"resourceRules": [{"verbs": verbs, "apiGroups": ["*"], "resources": ["*"]}]}
     paths = {"nonResourceRules": [{"verbs": ["get"] if user.read_only else ["*"], "nonResourceURLs": ["*"]}]}

@@ -18,8 +18,8 @@ from meshbook.objects import Object, condition, is_deleting, moment_of
 
 Cell = Callable[[Object], Any]
 OFFERED = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
-"""What a real server offers; here all answers are JSON, as YAML's readers take it too."""
-_TAKEN = ("application/json", "application/*", "*/*", "")
+"""What a real server offers; here all answers are JSON, which is YAML too."""
+_TAKEN = ("application/json", "application/yaml", "application/*", "*/*", "")
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 YEAR = 365 * DAY
@@ -224,7 +224,7 @@ def _scale_target(obj: Object) -> str:
 
 def _targets(obj: Object) -> str:
     """What an autoscaler aims at; the lab measures no load."""
-    resources = [metric["resource"] for metric in obj["spec"].get("metrics") or () if "resource" in metric]
+    resources = [metric["resource"] for metric in obj["spec"].get("metrics", ()) if "resource" in metric]
     shown = [f"{one['name']}: <unknown>/{one['target'].get('averageUtilization', '')}%" for one in resources]
     return ", ".join(shown) or "<none>"
 

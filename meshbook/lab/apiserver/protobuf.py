@@ -40,6 +40,9 @@ SelfSubjectAccessReview 1=metadata:ObjectMeta 2=spec:AccessSpec
 AccessSpec 1=resourceAttributes:Resource 2=nonResourceAttributes:Path
 Resource 1=namespace 2=verb 3=group 4=version 5=resource 6=subresource 7=name
 Path 1=path 2=verb
+DeleteOptions 1=gracePeriodSeconds:int 2=preconditions:Preconditions 3=orphanDependents:bool 4=propagationPolicy
+  5=dryRun:str[]
+Preconditions 1=uid 2=resourceVersion
 """
 """Per message: numbers, names and types of its fields, text where there is no type. ``!`` marks messages of which no
 field may be passed over: what runs would not be what was asked for."""
@@ -48,7 +51,7 @@ field may be passed over: what runs would not be what was asked for."""
 @cache
 def _fields(message: str) -> tuple[dict[int, str], bool]:
     """Return number → ``name:type`` of a message, and whether it is read whole."""
-    lines = (line.split() for line in _MESSAGES.strip().splitlines())
+    lines = (line.split() for line in _MESSAGES.strip().replace("\n  ", " ").splitlines())
     name, *fields = next(words for words in lines if words[0].rstrip("!") == message)
     pairs = (field.split("=") for field in fields)
     return {int(number): field for number, field in pairs}, name.endswith("!")
@@ -56,13 +59,15 @@ def _fields(message: str) -> tuple[dict[int, str], bool]:
 
 def decode_protobuf(body: bytes) -> Object:
     """Return the object in ``body`` as JSON would show it."""
+    if not body.startswith(MAGIC):
+        raise bad_request("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     try:
         envelope = _message(body[len(MAGIC) :], "Unknown")
         head: Object = envelope["typeMeta"]
         return head | _message(envelope.get("raw", b""), head["kind"])
     except StopIteration:
         raise _unread(head["kind"]) from None
-    except (IndexError, KeyError, UnicodeDecodeError) as error:
+    except (LookupError, RecursionError, ValueError) as error:
         raise bad_request(f"the protobuf body cannot be read: {error}") from error
 
 
@@ -77,7 +82,7 @@ def _message(data: bytes, name: str) -> Object:
             continue
         if kind.endswith("{}"):
             entry = dict(_entries(value))
-            decoded.setdefault(field, {})[entry[1].decode()] = _value(entry.get(2, b""), kind[:-2])
+            decoded.setdefault(field, {})[_value(entry.get(1, b""), "")] = _value(entry.get(2, b""), kind[:-2])
         elif kind.endswith("[]"):
             decoded.setdefault(field, []).append(_value(value, kind[:-2]))
         elif value != b"":
@@ -101,18 +106,22 @@ def _unread(what: str) -> Failure:
 
 
 def _value(value: Any, kind: str) -> Any:
+    if isinstance(value, int) != (kind in ("int", "bool")):
+        raise ValueError(f"a {kind or 'str'} has another wire type")
     if kind in ("", "str"):
         return value.decode()
     if kind == "bytes":
         return base64.b64encode(value).decode()
     if kind in ("int", "bool"):
-        return bool(value) if kind == "bool" else value
+        return bool(value) if kind == "bool" else value - (value >> 63 << 64)
     return value if kind == "raw" else _message(value, kind)
 
 
 def _entries(data: bytes) -> Iterator[tuple[int, Any]]:
     """Yield (field number, value): an int for a varint, bytes for what carries its length."""
     at = 0
+    if not isinstance(data, bytes):
+        raise ValueError("a message has another wire type")
     while at < len(data):
         tag, at = _varint(data, at)
         wire = tag & 7
@@ -121,6 +130,8 @@ def _entries(data: bytes) -> Iterator[tuple[int, Any]]:
             yield tag >> 3, value
         elif wire == 2:
             length, at = _varint(data, at)
+            if length > len(data) - at:
+                raise ValueError("a field is longer than its message")
             yield tag >> 3, data[at : at + length]
             at += length
         else:
@@ -131,6 +142,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:

@@ -17,14 +17,22 @@ from meshbook.lab.apiserver.errors import (
     Failure,
     bad_option,
     bad_request,
+    bad_value,
     method_not_allowed,
+    not_allowed,
     not_supported,
+    too_long,
     unauthorized,
     unknown_resource,
 )
 from meshbook.lab.apiserver.kinds import EVERYWHERE, Kind
+from meshbook.lab.apiserver.scalars import INT64
 from meshbook.objects import Object, label_selector, labels_of
 
+VERSION_MATCHES = ("Exact", "NotOlderThan")
+LONGEST_MANAGER = 128
+"""Bytes of a field manager's name."""
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
 READING = ("get", "list", "watch")
 _ACTING = ("binding", "exec")
 """Subresources that are posted to; a reader may not GET them either."""
@@ -93,8 +101,13 @@ class ApiRequest:
     @property
     def manager(self) -> str:
         """Name under which this client owns fields: as it says, else the program in its User-Agent."""
+        name = self.query.get("fieldManager", "")
+        if len(name.encode()) > LONGEST_MANAGER:
+            raise bad_option(self.verb, too_long("fieldManager", LONGEST_MANAGER))
+        if not name.isprintable():
+            raise bad_option(self.verb, bad_value("fieldManager", name, "invalid character"))
         agent = self.headers.get("User-Agent", "unknown").partition("/")[0]
-        return self.query.get("fieldManager") or agent
+        return name or "".join(filter(str.isprintable, agent))[:LONGEST_MANAGER]
 
     def flag(self, name: str) -> bool:
         return self.query.get(name, "") in _TRUE
@@ -104,9 +117,24 @@ class ApiRequest:
         text = self.query.get(name, "")
         if not text:
             return None
-        if not text.lstrip("-").isdigit():
-            raise bad_request(f'strconv.ParseUint: parsing "{text}": invalid syntax ({name})')
-        return int(text)
+        if not _INTEGER.fullmatch(text):
+            raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax ({name})')
+        if (number := int(text)) not in INT64:
+            raise bad_request(f'strconv.ParseInt: parsing "{text}": value out of range ({name})')
+        return number
+
+    def check_list_options(self) -> None:
+        """Refuse options of a list or a watch that have no meaning."""
+        for name in ("limit", "timeoutSeconds"):
+            self.number(name)
+        if (self.number("resourceVersion") or 0) < 0:
+            raise bad_request(f"invalid resource version: {self.query['resourceVersion']} is not a positive integer")
+        match = self.query.get("resourceVersionMatch", "")
+        if match not in ("", *VERSION_MATCHES):
+            raise bad_option(self.verb, not_supported("resourceVersionMatch", match, *VERSION_MATCHES))
+        if match and not self.query.get("resourceVersion") and not self.flag("sendInitialEvents"):
+            why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            raise bad_option(self.verb, not_allowed("resourceVersionMatch", why))
 
     def selection(self) -> Callable[[Object], bool]:
         """Return the test that label and field selectors stand for; a field that the kind does not offer is refused."""
@@ -140,7 +168,10 @@ def resource_request(
 ) -> ApiRequest:
     """Return what is asked of which resource: 404 for a path that is not served, 405 for a method it does not have."""
     parts = _target(path)
-    verb = _verb(method, parts["kind"], parts["name"], parts["subresource"], query.get("watch", "") in _TRUE)
+    kind, name = parts["kind"], parts["name"]
+    verb = _verb(method, kind, name, parts["subresource"], query.get("watch", "") in _TRUE)
+    if kind.namespaced and not parts["namespace"] and verb not in READING:
+        raise method_not_allowed(kind)
     return ApiRequest(verb=verb, **parts, query=query, headers=headers, user=user, body=body)
 
 
@@ -169,7 +200,7 @@ def _target(path: str) -> dict[str, Any]:
 
 
 def _verb(method: str, kind: Kind, name: str, subresource: str, watching: bool) -> str:
-    if method in ("GET", "HEAD"):
+    if method == "GET":
         return "get" if name else "watch" if watching else "list"
     if method == "POST" and (not name or subresource in _ACTING):
         return "create"

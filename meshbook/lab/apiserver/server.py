@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Iterable, Mapping
 
@@ -17,6 +18,7 @@ from aiohttp.typedefs import Middleware
 from meshbook.errors import LabError, UsageError
 from meshbook.lab.apiserver import kinds, nonresource, strategy
 from meshbook.lab.apiserver.admission import Admission
+from meshbook.lab.apiserver.decoding import LARGEST_BODY
 from meshbook.lab.apiserver.errors import Failure, bad_request, internal, method_not_allowed
 from meshbook.lab.apiserver.handlers import Handlers, answer
 from meshbook.lab.apiserver.requests import User, authenticate, authorize, resource_request
@@ -25,9 +27,12 @@ from meshbook.lab.apiserver.streams import Kubelets
 from meshbook.lab.topology import API_PORT, ClusterTopology
 
 log = logging.getLogger(__name__)
+_http_log = logging.getLogger(f"{__name__}.http")
+_http_log.setLevel(logging.CRITICAL)  # what cannot be read as HTTP gets a 400, and no traceback
 
 BUILT_IN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
-LARGEST_BODY = 3 * 1024 * 1024
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What stands for a byte that could not be decoded."""
 SHUTDOWN_S = 0.2
 
 
@@ -68,7 +73,7 @@ class ApiServer:
         application = web.Application(client_max_size=LARGEST_BODY, middlewares=self._middlewares)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
-            application, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
+            application, access_log=None, logger=_http_log, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.cluster.api_address, API_PORT, ssl_context=self._tls)
@@ -98,7 +103,7 @@ class ApiServer:
         except UsageError as error:  # a selector that cannot be read
             failure = bad_request(error.message)
         except web.HTTPRequestEntityTooLarge:
-            failure = Failure(413, "RequestEntityTooLarge", f"limit is {LARGEST_BODY}")
+            failure = Failure(413, "RequestEntityTooLarge", f"Request entity too large: limit is {LARGEST_BODY}")
         except Exception as error:
             log.exception("%s %s", http.method, http.path)
             failure = internal(f"{type(error).__name__}: {error}")
@@ -106,6 +111,8 @@ class ApiServer:
 
     async def _dispatch(self, http: web.Request) -> web.StreamResponse:
         path = http.path.rstrip("/") or "/"
+        if _SURROGATE.search("".join((path, http.query_string, *http.headers.values()))):
+            raise bad_request("a header or the path holds what is not UTF-8")
         if path in nonresource.HEALTH:
             return web.Response(text="ok")
         user = User(name="system:anonymous", groups=(), read_only=True)
@@ -114,7 +121,8 @@ class ApiServer:
         if path in nonresource.REVIEWS:
             if http.method != "POST":
                 raise method_not_allowed()
-            return answer(encode(nonresource.review(path, user, await http.read())), 201)
+            media_type = http.headers.get("Content-Type", "application/json").partition(";")[0].strip()
+            return answer(encode(nonresource.review(path, user, await http.read(), media_type)), 201)
         found = nonresource.find(path, f"{self.cluster.api_address}:{API_PORT}")
         if found:
             if http.method not in ("GET", "HEAD"):

@@ -17,6 +17,12 @@ from meshbook.objects import Object
 
 HISTORY = 1000
 """Changes kept for watches, per kind."""
+HISTORY_BYTES = 16 << 20
+"""Of the objects in them, as JSON."""
+LARGEST_OBJECT = 1536 * 1024
+"""Bytes, as JSON: as etcd takes them."""
+LARGEST_STORE = 64 << 20
+"""Bytes of all objects: a runbook's are 2 MiB, and an object in memory is up to twenty times its JSON."""
 FIRST_REVISION = 100
 """What a client knows from before, say of another lab in the same folder, is forgotten history: it is below this."""
 
@@ -37,6 +43,10 @@ class StaleWrite(Exception):
     """The object was written since it was read."""
 
 
+class StoreFull(Exception):
+    """An object, or all of them, would be larger than what may be."""
+
+
 class HistoryGone(Exception):
     """The changes asked for are forgotten; ``oldest`` is the last forgotten revision."""
 
@@ -48,12 +58,13 @@ class HistoryGone(Exception):
 class Stored:
     """One state of one object, and its JSON text, made once for all readers."""
 
-    __slots__ = ("_encoded", "object", "revision")
+    __slots__ = ("_encoded", "object", "revision", "size")
 
     def __init__(self, obj: Object, revision: int) -> None:
         self.object = obj
         self.revision = revision
         self._encoded: dict[str, bytes] = {}
+        self.size = len(self.encoded(obj["apiVersion"]))
 
     def encoded(self, api_version: str) -> bytes:
         """Return the object as JSON in ``api_version``."""
@@ -80,14 +91,28 @@ class _Log:
     """The changes of one kind, oldest first."""
 
     def __init__(self, length: int) -> None:
-        self.changes: deque[Change] = deque(maxlen=length)
+        self.changes: deque[Change] = deque()
         self.forgotten = FIRST_REVISION
         self.wakes: set[Wake] = set()
+        self._length = length
+        self._size = 0
 
     def append(self, change: Change) -> None:
-        if len(self.changes) == self.changes.maxlen:
-            self.forgotten = self.changes[0].revision
         self.changes.append(change)
+        self._size += change.now.size
+        while len(self.changes) > self._length or (self._size > HISTORY_BYTES and len(self.changes) > 1):
+            first = self.changes.popleft()
+            self.forgotten = first.revision
+            self._size -= first.now.size
+        self._tell()
+
+    def forget(self, revision: int) -> None:
+        """Forget all changes up to ``revision``."""
+        self.changes.clear()
+        self._size, self.forgotten = 0, revision
+        self._tell()
+
+    def _tell(self) -> None:
         for wake in list(self.wakes):
             wake()
 
@@ -97,6 +122,8 @@ class Store:
 
     def __init__(self, history: int = HISTORY) -> None:
         self.revision = FIRST_REVISION
+        self.size = 0
+        """Bytes of the current objects, as JSON."""
         self._objects: dict[str, dict[Key, Stored]] = defaultdict(dict)
         self._logs: dict[str, _Log] = defaultdict(lambda: _Log(history))
 
@@ -140,10 +167,7 @@ class Store:
         """Forget all changes, as a compaction does: watches from older revisions end with 410."""
         self.revision += 1
         for log in self._logs.values():
-            log.changes.clear()
-            log.forgotten = self.revision
-            for wake in list(log.wakes):
-                wake()
+            log.forget(self.revision)
 
     @staticmethod
     def _key(obj: Object) -> Key:
@@ -158,9 +182,15 @@ class Store:
             raise StaleWrite
 
     def _write(self, bucket: str, change: str, obj: Object, before: Stored | None) -> Stored:
+        metadata = obj["metadata"] | {"resourceVersion": str(self.revision + 1)}
+        stored = Stored(obj | {"metadata": metadata}, self.revision + 1)
+        growth = (0 if change == "DELETED" else stored.size) - (before.size if before else 0)
+        if growth > 0 and (stored.size > LARGEST_OBJECT or self.size + growth > LARGEST_STORE):
+            raise StoreFull(
+                f"request is too large: an object has at most {LARGEST_OBJECT} bytes, all have {LARGEST_STORE}"
+            )
         self.revision += 1
-        metadata = obj["metadata"] | {"resourceVersion": str(self.revision)}
-        stored = Stored(obj | {"metadata": metadata}, self.revision)
+        self.size += growth
         if change == "DELETED":
             del self._objects[bucket][self._key(obj)]
         else:

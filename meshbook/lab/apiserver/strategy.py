@@ -67,7 +67,7 @@ def for_update(kind: Kind, subresource: str, obj: Object, old: Object) -> Object
     if kind.kind == "Namespace":
         new["spec"] = old.get("spec", {})
     if kind.kind == "Service":
-        new["spec"] = _addresses_kept(new["spec"], old["spec"])
+        new["spec"] = _addresses_kept(new.get("spec", {}), old["spec"])
     return new | {"metadata": _metadata_kept(kind, obj["metadata"], old["metadata"])}
 
 
@@ -108,13 +108,16 @@ def with_generation(kind: Kind, subresource: str, obj: Object, old: Object | Non
     return obj | {"metadata": obj["metadata"] | {"generation": old["metadata"].get("generation", 0) + 1}}
 
 
+LONGEST_GRACE_S = 1 << 30
+
+
 def grace_of(kind: Kind, obj: Object, asked: int | None) -> int:
     """Return the seconds that an object keeps after its deletion: some for a pod on a node, none for the rest."""
     over = obj.get("status", {}).get("phase") in ("Succeeded", "Failed")
     if kind.kind != "Pod" or not obj["spec"].get("nodeName") or over:
         return 0
     grace = obj["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked
-    return int(grace) if grace >= 0 else 1
+    return min(int(grace), LONGEST_GRACE_S) if grace >= 0 else 1
 
 
 def marked_for_deletion(kind: Kind, obj: Object, policy: str | None, grace_s: int) -> Object:
@@ -156,7 +159,7 @@ def allocate(service: Object, others: Iterable[Object], cluster: ClusterTopology
         ports = {port.get("nodePort") for other in (*taken, spec) for port in other.get("ports", ())}
         left = (number for number in NODE_PORTS if number not in ports)
         for port in spec.get("ports", ()):
-            port.setdefault("nodePort", next(left))
+            port.setdefault("nodePort", next(left, 0))
 
 
 def defaults(kind: Kind, obj: Object) -> None:
@@ -193,7 +196,7 @@ def _container(container: Object) -> None:
     for port in container.get("ports", ()):
         _default(port, protocol="TCP")
     for variable in container.get("env", ()):
-        if isinstance(reference := (variable.get("valueFrom") or {}).get("fieldRef"), dict):
+        if reference := variable.get("valueFrom", {}).get("fieldRef"):
             _default(reference, apiVersion="v1")
     for probe in (container[name] for name in _PROBES if name in container):
         _default(probe, timeoutSeconds=1, periodSeconds=10, successThreshold=1, failureThreshold=3)
@@ -256,7 +259,7 @@ def _service(service: Object) -> None:
 
 def _namespace(namespace: Object) -> None:
     metadata = namespace["metadata"]
-    metadata["labels"] = metadata.get("labels", {}) | {"kubernetes.io/metadata.name": metadata["name"]}
+    metadata["labels"] = metadata.get("labels", {}) | {"kubernetes.io/metadata.name": metadata.get("name", "")}
     namespace.setdefault("status", {}).setdefault("phase", "Active")
 
 

@@ -34,6 +34,7 @@ class Watch:
     def begin(self) -> bytes:
         """Return the events that come at once: none from a revision on, else one ADDED for each object."""
         request, since = self.request, self.request.number("resourceVersion") or 0
+        request.check_list_options()
         if since > self.store.revision:
             raise version_too_large(since, self.store.revision)
         initial = request.flag("sendInitialEvents")

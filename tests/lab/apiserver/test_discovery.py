@@ -36,7 +36,10 @@ async def _table(api: Any, path: str, **query: str) -> tuple[list[str], list[lis
 
 async def test_a_multi_cluster_ingress_shows_its_vip(api: Any) -> None:
     path = "/apis/networking.gke.io/v1/namespaces/default/multiclusteringresses"
-    await api.made(path, {"metadata": {"name": "gw"}, "spec": {"template": {}}})
+    await api.made(
+        path,
+        {"apiVersion": "networking.gke.io/v1", "kind": "MultiClusterIngress", "metadata": {"name": "gw"}, "spec": {}},
+    )
     await api("PATCH", f"{path}/gw/status", {"status": {"VIP": "127.1.2.3"}}, type=api.MERGE)
     columns, rows = await _table(api, path)
     assert columns == ["Name", "VIP", "Age"]
