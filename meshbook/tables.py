@@ -173,7 +173,11 @@ _TRIAL: tuple[tuple[str, Dtype, str], ...] = (
     ("trial", "Int64", "which time it was done, from 1"),
 )
 
-TRIALS = Table(name="trials", columns=(*_declared("", *_TRIAL).columns, *DOWNTIME.columns))
+_LATE: tuple[str, Dtype, str] = ("late", "Int64", "good answers that took longer than a caller calls prompt")
+
+TRIALS = Table(
+    name="trials", columns=(*_declared("", *_TRIAL).columns, *DOWNTIME.columns, *_declared("", _LATE).columns)
+)
 
 SUMMARY = _declared(
     "summary",
@@ -188,6 +192,7 @@ SUMMARY = _declared(
     ("degraded_low_ms", "float64", "median of the times from the first to the last failure, at least; missing: none"),
     ("degraded_high_ms", "float64", "the same, at most"),
     ("failed", "Int64", "requests without a good answer, in all of them together"),
+    _LATE,
     ("sent", "Int64", "requests sent during all of them together"),
 )
 

@@ -16,7 +16,7 @@ from trials import BROKEN, CALM, answers, at, trial
 from meshbook import charts, experiment, tables
 from meshbook.analysis import Capacity
 from meshbook.errors import NotRestoredError, OutageError, UsageError
-from meshbook.experiment import Limits, Results, Step, Trial
+from meshbook.experiment import Limits, LoadProfile, Results, Step, Trial
 from meshbook.outage import Check, Plan
 from meshbook.verdict import Verdict
 
@@ -184,6 +184,45 @@ def test_a_share_that_is_not_proved_to_be_unchanged_is_inconclusive() -> None:
     short = [row for row in answers("external client") if row["time"] < at(21)]
     found = outcomes(experiment.claims(Results([trial(short)]), [], LIMITS))
     assert [outcome for claim, outcome in found.items() if "unchanged" in claim] == ["inconclusive"]
+
+
+# slow told apart from failed
+def slowed(source: str, took_ms: float) -> list[dict[str, Any]]:
+    """Every other request of the outage is answered late, as where a proxy waits for one side, then asks the other."""
+    return [
+        {**row, "time_total_ms": took_ms} if 100 < row["seq"] < 200 and row["seq"] % 2 else row
+        for row in answers(source)
+    ]
+
+
+def test_answers_that_come_late_fail_a_claim_of_their_own_and_no_other() -> None:
+    one = trial([*slowed("external client", 3000.0), *answers("cluster1")])
+    assert {row["source"]: (row["failed"], row["late"]) for row in one.downtime} == {
+        "cluster1": (0, 0),
+        "external client": (0, 50),
+    }
+    assert "none of 153 requests failed, 50 late" in one.headline[1]
+    assert experiment.summary_to_display(Results([one]).summary)["late answers"].tolist() == ["0 of 153", "50 of 153"]
+    found = outcomes(experiment.claims(Results([one]), [], Limits(max_gap_s=4.0)))
+    assert found.pop("at most 5 % of the answers are late (after 1 s)") == "fail"
+    assert set(found.values()) == {"pass"}
+
+
+def test_what_a_caller_calls_late_is_his_own_word() -> None:
+    one = replace(trial(slowed("external client", 3000.0)), slow_after_s=4.0)
+    assert one.downtime[0]["late"] == 0
+    with pytest.raises(UsageError, match="slow_after_s lies above 0 and not above patience_s, 15 s"):
+        LoadProfile(slow_after_s=20.0)
+
+
+def test_late_and_failed_are_told_apart_in_the_charts() -> None:
+    one = trial([*slowed("external client", 3000.0), *answers("cluster1", (12.0, 13.5))])
+    figure = charts.timeline(one.phases, one.answers, one.headline, one.slow_after_s)
+    labels = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
+    assert "late" in labels
+    assert "failed" in labels
+    told = [text.get_text() for text in charts.downtime_by_step(Results([one]).downtime).axes[0].texts]
+    assert told == [" 15 of 153 failed", " 50 of 153 late"]
 
 
 # load told apart from outage

@@ -26,7 +26,7 @@ from meshbook.analysis.claims import (
     survives_outage,
 )
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
-from meshbook.analysis.load import Capacity, Overload, capacity, overload, utilisation
+from meshbook.analysis.load import Capacity, Overload, answered_promptly, capacity, is_late, overload, utilisation
 from meshbook.analysis.observations import (
     REACHABLE,
     UNREACHABLE,
@@ -71,6 +71,7 @@ __all__ = [
     "TrialRecord",
     "Window",
     "all_answered",
+    "answered_promptly",
     "answers_from_both",
     "attribute",
     "capacity",
@@ -78,6 +79,7 @@ __all__ = [
     "compare_with_truth",
     "downtime",
     "interrupted_at_most",
+    "is_late",
     "measures_truly",
     "outage_windows",
     "overload",

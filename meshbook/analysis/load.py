@@ -21,7 +21,9 @@ import pandas as pd
 from scipy.stats import t as student
 
 from meshbook import tables
-from meshbook.analysis.intervals import CONFIDENCE
+from meshbook.analysis.intervals import CONFIDENCE, at_most, percent, percent_range, share_bounds, to_decide
+from meshbook.errors import UsageError
+from meshbook.verdict import INCONCLUSIVE, Verdict
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -158,7 +160,7 @@ def overload(
     good = ((answers["error"] == "") & answers["version"].isin(versions)).to_numpy()
     measured = (~answers["error"].isin(tables.NOT_MEASURED)).to_numpy() & ~np.isnan(ended)
     calm = (ended - sent)[good & measured & (ended < start.timestamp())]
-    wrong = (answers["error"] != "").to_numpy() | (ended - sent > slow_after_s)
+    wrong = (answers["error"] != "").to_numpy() | is_late(answers, slow_after_s).to_numpy()
     wrong &= measured & (sent >= start.timestamp()) & (sent < end.timestamp())
     explained = np.zeros(len(answers), dtype=bool)
     if len(calm) and wrong.any():
@@ -213,6 +215,38 @@ class _Busy:
         first, last = np.searchsorted(self._ended, [since, until])
         ends = np.concatenate([[since], self._ended[first:last], [until]])
         return last - first >= _FEWEST and float(np.diff(ends).max()) <= (until - since) / 2
+
+
+def is_late(answers: pd.DataFrame, slow_after_s: float) -> pd.Series[bool]:
+    """Tell of each row of ANSWERS whether its answer was good, and took longer than ``slow_after_s``."""
+    return (answers["error"] == "") & (answers["time_total_ms"].astype("float64") > 1000 * slow_after_s)
+
+
+def answered_promptly(answers: pd.DataFrame, slow_after_s: float, max_late_share: float) -> Verdict:
+    """Claim: at most ``max_late_share`` of the good answers take longer than ``slow_after_s``.
+
+    Slow is not failed: those without a good answer are not counted. Bounds are one-sided and exact.
+    """
+    if not 0 < max_late_share < 1:
+        raise UsageError(f"a late share of {max_late_share} cannot be judged", hint="above 0 and below 1, as 0.05")
+    good = tables.good(tables.conform(answers, tables.ANSWERS))
+    n, k = len(good), int(is_late(good, slow_after_s).sum())
+    decide = at_most(max_late_share)
+    outcome = decide(k, n)
+    low, high = percent_range(share_bounds(k, n), n)
+    slowest_s = float(good["time_total_ms"].max()) / 1000 if n else 0.0
+    more = f"; {to_decide(k, n, decide)}" if outcome == INCONCLUSIVE and n else ""
+    return Verdict(
+        claim=f"at most {100 * max_late_share:g} % of the answers are late (after {slow_after_s:g} s)",
+        outcome=outcome,
+        reason=f"{k} of {n} good answers came late, the last one after {slowest_s:.1f} s{more}.",
+        n=n,
+        estimate=percent(k / n, n) if n else None,
+        low=low,
+        high=high,
+        limit=f"at most {100 * max_late_share:g} %",
+        unit="%",
+    )
 
 
 def utilisation(

@@ -57,6 +57,7 @@ _STYLES = (
     Style(colour="#56B4E9", marker="v", dashes=(0, (2, 2))),
 )
 BAD = Style(colour=FAILED, marker="x")
+LATE = Style(colour="#6A3D9A", marker="+")
 
 
 def styles_of_versions(answers: pd.DataFrame) -> dict[str, Style]:

@@ -21,6 +21,7 @@ from meshbook.charts.figures import (
     FAILED,
     GREY,
     INK,
+    LATE,
     SHADE,
     Chart,
     Style,
@@ -37,12 +38,18 @@ _MOST_ERROR_MS = 1000.0
 _LINEAR_MS = 100.0
 _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
 _BAR, _BAR_IN = 0.16, 0.15
+_WRONG = {"late": LATE, "failed": BAD}
+"""What a request may be instead of answered promptly."""
 
 # ---- one trial
 
 
-def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str] = ()) -> Figure:
+def timeline(
+    phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str] = (), slow_after_s: float = 1.0
+) -> Figure:
     """Draw PHASES of one trial below the ANSWERS to it; ``headline`` says in a few lines what came out of it.
+
+    Good answers after ``slow_after_s`` are late and have a lane of their own, as failed requests have.
 
     The upper panel has one axis of time for all of it. The two lower ones enlarge what it cannot show: the seconds
     after the request to scale down, and the seconds after the restore request.
@@ -50,6 +57,7 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     phases = tables.conform(phases, tables.PHASES)
     sent = tables.measured(tables.conform(answers, tables.ANSWERS)).dropna(subset=["time"])
     sent = sent[sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS]
+    sent = sent.assign(kind=_kinds(sent, slow_after_s))
     sources = sorted(sent["source"].unique())
     lanes = [(source, name) for source in sources for name in _names(sent, source)]
     rows = max(phases.loc[phases["part"] == part, "phase"].nunique() for part in _PARTS)
@@ -74,9 +82,15 @@ def timeline(phases: pd.DataFrame, answers: pd.DataFrame, headline: Sequence[str
     return figure
 
 
+def _kinds(sent: pd.DataFrame, slow_after_s: float) -> pd.Series[str]:
+    """Return for each request the version that answered promptly, ``late`` or ``failed``."""
+    kinds = sent["version"].where(sent["time_total_ms"].astype("float64") <= 1000 * slow_after_s, "late")
+    return kinds.where(sent["error"] == "", "failed")
+
+
 def _names(sent: pd.DataFrame, source: str) -> list[str]:
-    rows = sent[sent["source"] == source]
-    return [*sorted(set(tables.good(rows)["version"])), *(["failed"] if (rows["error"] != "").any() else [])]
+    kinds = set(sent.loc[sent["source"] == source, "kind"])
+    return [*sorted(kinds - _WRONG.keys()), *(kind for kind in _WRONG if kind in kinds)]
 
 
 def _requested(phases: pd.DataFrame, part: str) -> pd.Timestamp:
@@ -87,12 +101,11 @@ def _requested(phases: pd.DataFrame, part: str) -> pd.Timestamp:
 
 
 def _draw_answers(axes: Axes, sent: pd.DataFrame, lanes: Sequence[tuple[str, str]], zero: pd.Timestamp) -> None:
-    styles = {**styles_of_versions(sent), "failed": BAD}
-    kinds = sent["version"].where(sent["error"] == "", "failed")
+    styles = {**styles_of_versions(sent), **_WRONG}
     labels = []
     for lane, (source, name) in enumerate(lanes):
-        seconds = (sent.loc[(sent["source"] == source) & (kinds == name), "time"] - zero).dt.total_seconds()
-        marker, size = ("x", 16) if name == "failed" else ("|", 42)
+        seconds = (sent.loc[(sent["source"] == source) & (sent["kind"] == name), "time"] - zero).dt.total_seconds()
+        marker, size = (styles[name].marker, 16) if name in _WRONG else ("|", 42)
         axes.scatter(seconds, [lane] * len(seconds), c=styles[name].colour, marker=marker, s=size)
         labels.append(f"{source}   {name}" if lane == 0 or lanes[lane - 1][0] != source else name)
     axes.set_yticks(range(len(lanes)), labels)
@@ -197,9 +210,11 @@ def _draw_trial(axes: Axes, y: float, row: Any, style: Style, top: float) -> Non
     if not pd.isna(row["degraded_high_ms"]):
         axes.plot([high, max(high, float(row["degraded_high_ms"]))], [y, y], color=style.colour, linewidth=1.1)
         high = max(high, float(row["degraded_high_ms"]))
-    if int(row["failed"]):
-        words = f" {row['failed']} of {row['sent']} failed" + (", end not seen" if open_end else "")
-        axes.text(high, y, words, fontsize=7, va="center", color=FAILED, clip_on=False)
+    counts = {kind: int(row[kind]) for kind in reversed(_WRONG) if not pd.isna(row[kind])}
+    if told := [f"{count} of {row['sent']} {kind}" for kind, count in counts.items() if count]:
+        words = f" {' and '.join(told)}" + (", end not seen" if open_end else "")
+        colour = FAILED if int(row["failed"]) else LATE.colour
+        axes.text(high, y, words, fontsize=7, va="center", color=colour, clip_on=False)
 
 
 def _scale(axes: Axes, top: float) -> None:

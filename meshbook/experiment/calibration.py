@@ -79,7 +79,7 @@ def calibrate(target: Target, load: LoadProfile, lengths_s: Sequence[float]) -> 
     for length_s in lengths_s:
         if not 0 < length_s <= LONGEST_PAUSE_S:
             raise UsageError(f"the scratch workload is stopped for 0 to {LONGEST_PAUSE_S:g} s, not for {length_s:g} s")
-    asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.timeout_s}
+    asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.patience_s}
     faults = []
     with (
         scratch_workload(target) as scratch,
@@ -88,7 +88,7 @@ def calibrate(target: Target, load: LoadProfile, lengths_s: Sequence[float]) -> 
         pause(_SETTLE_S + 10 / load.rate_per_s)
         for length_s in lengths_s:
             faults.append(scratch.pause_process(length_s))
-            pause(_SETTLE_S + load.timeout_s)
+            pause(_SETTLE_S + load.slow_after_s)
         return analysis.compare_with_truth(watch.stop(), faults)
 
 

@@ -28,7 +28,11 @@ class LoadProfile:
 
     rate_per_s: float = 2.0
     """Of each source. A pod of the sample answers 10 to 20 requests a second; in an outage one has those of all."""
-    timeout_s: float = 1.0
+    patience_s: float = 15.0
+    """A request without a good answer until then has failed: longer than a proxy's time to connect (Istio: 10 s), after
+    which it tries elsewhere."""
+    slow_after_s: float = 1.0
+    """A good answer that takes longer is late, which is not failed."""
     outage_s: float = 16.0
     """Length of the outage; as long is watched before it and after it. With three sources at 2/s that is enough to
     prove at most 5 % failed requests in spite of a failure, and to compare shares."""
@@ -41,6 +45,8 @@ class LoadProfile:
     def __post_init__(self) -> None:
         if self.outage_s <= 0 or self.loop_requests < 1:
             raise UsageError("an outage lasts longer than 0 s, and has one request in its middle at least")
+        if not 0 < self.slow_after_s <= self.patience_s:
+            raise UsageError(f"slow_after_s lies above 0 and not above patience_s, {self.patience_s:g} s")
 
     @property
     def offered_per_s(self) -> float:
@@ -66,6 +72,7 @@ class Limits:
 
     must_survive: Sequence[str] = ("scale-to-zero",)
     max_failed_share: float = 0.05
+    """Of the requests during the outage; as many may be late besides."""
     max_gap_s: float = 2.0
 
     def __post_init__(self) -> None:

@@ -106,7 +106,13 @@ class Trial:
         """Rows of TRIALS, one for each source."""
         found = analysis.downtime(self.answers, *self.span).astype(object)
         rows = found.where(found.notna(), None).to_dict("records")
-        return [self.name | {str(name): value for name, value in row.items()} for row in rows]
+        since, until = self.span
+        late = self.answers[analysis.is_late(self.answers, self.slow_after_s)]
+        counts = late.loc[late["time"].between(since, until, inclusive="left"), "source"].value_counts()
+        return [
+            self.name | {str(name): value for name, value in row.items()} | {"late": int(counts.get(row["source"], 0))}
+            for row in rows
+        ]
 
     @property
     def headline(self) -> list[str]:
@@ -120,13 +126,14 @@ class Trial:
 
 def _noticed(row: Mapping[str, Any]) -> str:
     low, high, sent = row["low_ms"], row["high_ms"], row["sent"]
+    late = f", {row['late']} late" if row["late"] else ""
     if low is None:
         return "not known, too many of its requests were lost"
     if not row["windows"] and high is None:
-        return f"none of {sent} requests failed; it did not watch from before to after"
+        return f"none of {sent} requests failed{late}; it did not watch from before to after"
     if not row["windows"]:
-        return f"none of {sent} requests failed; detection limit {high:.0f} ms"
-    counts = f"{row['failed']} of {sent} requests failed"
+        return f"none of {sent} requests failed{late}; detection limit {high:.0f} ms"
+    counts = f"{row['failed']} of {sent} requests failed{late}"
     if row["windows"] == 1:
         return f"unavailable for {span(low, high, seen=True)}; {counts}"
     whole = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True)
@@ -224,6 +231,7 @@ def _summary_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
         "seen": int((known["windows"] > 0).sum()),
         **{name: end if math.isfinite(end) else None for name, end in ends.items()},
         "failed": int(known["failed"].sum()),
+        "late": int(known["late"].sum()),
         "sent": int(known["sent"].sum()),
     }
 
@@ -253,6 +261,7 @@ def _cells(row: Any) -> dict[str, str]:
         "unavailable: range": span(row["low_ms"], row["high_ms"], seen=bool(seen)),
         "first to last failure": degraded,
         "failed requests": f"{row['failed']} of {row['sent']}",
+        "late answers": f"{row['late']} of {row['sent']}",
     }
 
 
@@ -283,6 +292,7 @@ def claims(
     found = [_worst(trials, lambda one: analysis.answers_from_both(one.baseline, one.versions), "before each outage")]
     if judged:
         found.append(_worst(judged, lambda one: _carried(one, limits)))
+        found.append(_worst(judged, lambda one: _prompt(one, limits)))
     for source in sorted({str(source) for trial in judged for source in trial.witnessed["source"]}):
         found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
     found.append(_worst(trials, lambda one: analysis.returns_to_both(one.witnessed, one.ready_again, one.versions)))
@@ -340,6 +350,16 @@ def _carried(trial: Trial, limits: Limits) -> Verdict:
         return replace(found, claim=found.claim.replace(others[0], "the survivor", 1))
 
     return _unless_overloaded(trial, trial.witnessed, carried)
+
+
+def _prompt(trial: Trial, limits: Limits) -> Verdict:
+    rows = trial.witnessed
+    during = rows[rows["time"].between(trial.record.outage.asked, trial.record.end)]
+
+    def promptly(rows: pd.DataFrame) -> Verdict:
+        return analysis.answered_promptly(rows, trial.slow_after_s, limits.max_failed_share)
+
+    return _unless_overloaded(trial, during, promptly)
 
 
 def _gap(trial: Trial, source: str, limits: Limits) -> Verdict:

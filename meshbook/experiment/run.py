@@ -81,7 +81,7 @@ def run_trials(
 
 def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguards: Safeguards) -> Trial:
     checked = health_check(target.config, target.gateway_namespace)
-    asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.timeout_s}
+    asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.patience_s}
     with (
         Observer(target.fleet, target.service, target.namespace) as observer,
         probes.watch(target.fleet, target.outside, target.inside, namespace=target.namespace, **asked) as watch,
@@ -89,7 +89,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         pause(load.outage_s)
         with outage.outage(intent(step, target, safeguards)) as ended:
             pause(load.outage_s / 2)
-            loop = probes.curl_from_here(target.outside, load.loop_requests, timeout_s=load.timeout_s)
+            loop = probes.curl_from_here(target.outside, load.loop_requests)
             balancer = load_balancer(target.fleet, target.gateway_namespace, checked)
             pause(load.outage_s / 2)
         pause(load.outage_s)
@@ -105,6 +105,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         down=_known(ended.down, ended),
         ready_again=_known(ended.ready_again, ended),
         bears=load.bears.get(step.context),
+        slow_after_s=load.slow_after_s,
     )
 
 
