@@ -5,10 +5,24 @@
   unavailable in all of them (``tables.TRIALS``).
 - ``figures``: what they share: styles, axes, words.
 
-Figures are made without pyplot: no state is kept, and a figure shows once, where it is the value of a cell.
+Figures are made without pyplot: no state is kept, and a figure shows once, where it is the value of a cell. matplotlib
+is imported with the first chart, since it is slow to import and a notebook has work to begin with.
 """
 
-from meshbook.charts.answers import latency_by_version, share_by_source
-from meshbook.charts.outages import downtime_by_step, timeline
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshbook.charts.answers import latency_by_version, share_by_source
+    from meshbook.charts.outages import downtime_by_step, timeline
 
 __all__ = ["downtime_by_step", "latency_by_version", "share_by_source", "timeline"]
+
+_HOMES = {"latency_by_version": "answers", "share_by_source": "answers"}
+_HOMES |= {"downtime_by_step": "outages", "timeline": "outages"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"meshbook.charts.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'meshbook.charts' has no attribute {name!r}")
