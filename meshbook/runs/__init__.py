@@ -2,6 +2,7 @@
 
 - ``parameters``: which notebooks with which parameters, checked before anything starts.
 - ``execute``: one notebook, signals included, and how it really ended. ``session``: all of a run, and its record.
+- ``kernels``: what notebooks are executed in, started ahead; ``waiting_kernel`` is such a process.
 - ``redact``: what must not be in an executed copy.
 
 What does not live here: HTML, tables and JUnit (``report``), what a notebook itself leaves (``notebook``), starting a

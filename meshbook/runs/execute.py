@@ -22,6 +22,7 @@ from meshbook import rows
 from meshbook.errors import RunError
 from meshbook.notebook import marks_of, row_marks, without_slow_imports
 from meshbook.rows import PLACE_VARIABLE, KeptRows, whole_file
+from meshbook.runs.kernels import WaitingKernel, manager_class
 from meshbook.runs.redact import Redactor
 from meshbook.verdict import State
 
@@ -195,7 +196,12 @@ class Stop:
 
 
 def execute(
-    notebook: Path, copy: ExecutedCopy, parameters: Mapping[str, Any], interrupts: Interrupts, listener: Listener
+    notebook: Path,
+    copy: ExecutedCopy,
+    parameters: Mapping[str, Any],
+    interrupts: Interrupts,
+    listener: Listener,
+    waiting: WaitingKernel | None = None,
 ) -> Stop | None:
     """Run ``notebook`` into ``copy``; return why it stopped early, None when every cell ran.
 
@@ -203,6 +209,7 @@ def execute(
     breaks the run off; what was saved until then is in ``copy``.
     """
     library = papermill()
+    environment = {PLACE_VARIABLE: str(copy.staging / copy.path.stem)}
     try:
         library.execute_notebook(
             str(notebook),
@@ -212,7 +219,8 @@ def execute(
             progress_bar=False,
             start_timeout=_START_TIMEOUT_S,
             cwd=str(notebook.parent),
-            **_engine_options(copy, interrupts, listener),
+            kernel_manager_class=manager_class(interrupts, environment, waiting),
+            **_engine_options(_Follower(interrupts, listener)),
         )
     except library.PapermillExecutionError as error:
         return Stop(name=error.ename, message=error.evalue)
@@ -227,12 +235,10 @@ class Interrupted(Exception):
     """A signal came while no cell was running, and no further one is started."""
 
 
-def _engine_options(copy: ExecutedCopy, interrupts: Interrupts, listener: Listener) -> dict[str, Any]:
+def _engine_options(follower: _Follower) -> dict[str, Any]:
     from traitlets.config import Config
 
-    follower = _Follower(interrupts, listener)
     return {
-        "kernel_manager_class": _kernel_manager(interrupts, {PLACE_VARIABLE: str(copy.staging / copy.path.stem)}),
         "config": Config(KernelManager={"transport_encryption": "auto"}),  # else each kernel warns of plain TCP
         "shutdown_kernel": "immediate",  # a graceful one stalls for seconds now and then, and cells clean up themselves
         "coalesce_streams": True,
@@ -270,22 +276,6 @@ class _Follower:
         if ANNOUNCING in cell["metadata"].get("tags", []):
             text = "".join(str(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout")
             self._listener.announced(text)
-
-
-def _kernel_manager(interrupts: Interrupts, environment: Mapping[str, str]) -> type[Any]:
-    from jupyter_client.manager import AsyncKernelManager
-
-    class Manager(AsyncKernelManager):
-        """Adds to the kernel's environment, and tells ``interrupts`` where to pass a signal on to."""
-
-        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-            options["env"] = {**(options.get("env") or os.environ), **environment}
-            await AsyncKernelManager.start_kernel(self, **options)
-            group = getattr(self.provisioner, "pgid", None) or getattr(self.provisioner, "pid", None)
-            if group:
-                interrupts.kernel_started(int(group))
-
-    return Manager
 
 
 @dataclass(frozen=True, kw_only=True)

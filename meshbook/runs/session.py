@@ -6,6 +6,7 @@ here, since a kernel's own ``finally`` cannot be relied on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import tempfile
@@ -28,6 +29,7 @@ from meshbook.runs.execute import (
     repair,
     write_whole,
 )
+from meshbook.runs.kernels import KernelsAhead
 from meshbook.runs.parameters import PlannedNotebook, RunPlan
 from meshbook.runs.redact import Redactor
 from meshbook.settings import RUN_FILE
@@ -115,8 +117,13 @@ class Session:
 
     def execute(self, interrupts: Interrupts) -> Run:
         """Run the plan's notebooks and return the record. Signals end it early; they are not raised."""
-        with interrupts.handled(), tempfile.TemporaryDirectory(prefix="meshbook-rows-") as staging:
-            self._staging = Path(staging)
+        kernels = KernelsAhead([step.notebook for step in self._plan.steps])
+        with (
+            interrupts.handled(),
+            tempfile.TemporaryDirectory(prefix="meshbook-rows-") as staging,
+            contextlib.closing(kernels),
+        ):
+            self._staging, self._kernels = Path(staging), kernels
             for step in self._plan.steps:
                 self.run.notebooks.append(self._next(step, interrupts))
                 self._write()
@@ -136,7 +143,7 @@ class Session:
         copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor, self._staging)
         stop: Stop | None = Stop(name="KeyboardInterrupt", message="broken off by a second signal")
         try:
-            stop = execute(step.notebook, copy, step.given, interrupts, self)
+            stop = execute(step.notebook, copy, step.given, interrupts, self, self._kernels.take(step.notebook))
         except KeyboardInterrupt:
             interrupts.kernel_ended()
         outcome = self._finish(step, copy, stop, interrupted=interrupts.asked)
