@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from service_model import EPOCH, KINDS, Trouble, World, rows, world
 
 from meshbook import tables
-from meshbook.analysis import Gap, Stream, Window, streams
+from meshbook.analysis import Stream, streams
 
 _BATCH = 100
 _ROUNDING_S = 2e-6
@@ -46,45 +48,44 @@ class Untruth:
 
 def untruths(one: World, stream: Stream) -> Iterator[Untruth]:
     """Yield what ``windows`` says wrongly about one world."""
-    found = stream.windows
-    possible = [*stream.hidden, *(gap for window in found for gap in window.candidates)]
-    assert set(possible) == set(stream.gaps)
-    for off, claim in (*_too_short(one, possible, stream), *_too_much(one, found, stream)):
+    for off, claim in (*_too_short(one, stream), *_too_much(one, stream)):
         if off > _ROUNDING_S:
             yield Untruth(world=one, claim=claim, off=off)
 
 
-def _too_short(one: World, possible: Sequence[Gap], stream: Stream) -> Iterator[tuple[float, str]]:
+def _too_short(one: World, stream: Stream) -> Iterator[tuple[float, str]]:
     """Yield by how much each outage sticks out of all that is said to be possible."""
+    shown = [stream.gaps.iloc[window["first"] : window["last"] + 1] for window in stream.windows.to_dict("records")]
+    possible = pd.concat([stream.hidden, *shown])
     for trouble in one.troubles:
         if trouble.is_whole:
             start, end = EPOCH + trouble.start, EPOCH + trouble.end
             slack = stream.clock_error
-            off = min(max(gap.start - slack - start, end - slack - gap.end) for gap in possible)
-            yield off, "an outage does not fit"
-            yield trouble.length - max(gap.length for gap in possible), "an outage was longer than possible"
+            off = np.maximum(possible["start"] - slack - start, end - slack - possible["end"])
+            yield off.min(), "an outage does not fit"
+            yield trouble.length - (possible["end"] - possible["start"]).max(), "an outage was longer than possible"
 
 
-def _too_much(one: World, found: Iterable[Window], stream: Stream) -> Iterator[tuple[float, str]]:
+def _too_much(one: World, stream: Stream) -> Iterator[tuple[float, str]]:
     slack = stream.clock_error
-    for window in found:
-        if not shown_by(one, window, slack):
-            yield window.low, "a window claims time, and nothing was down"
+    for window in stream.windows.to_dict("records"):
+        if not shown_by(one, stream, window, slack):
+            yield window["low_s"], "a window claims time, and nothing was down"
             continue
-        shown = shown_by(one, window, slack + stream.prompt)
+        shown = shown_by(one, stream, window, slack + stream.prompt)
         first, last = EPOCH + shown[0].start, EPOCH + max(each.end for each in shown)
-        yield window.low - (last - first), "a window claims too much"
-        yield first - slack - window.proof.down_by, "first_bad lies before the begin"
-        yield window.proof.down_until - slack - last, "last_bad lies after the end"
+        yield window["low_s"] - (last - first), "a window claims too much"
+        yield first - slack - window["down_by"], "first_bad lies before the begin"
+        yield window["down_until"] - slack - last, "last_bad lies after the end"
 
 
-def shown_by(one: World, window: Window, slack: float) -> list[Trouble]:
+def shown_by(one: World, stream: Stream, window: Mapping[Hashable, Any], slack: float) -> list[Trouble]:
     """Return the troubles that may be what ``window`` shows, in their order; ``slack`` is added on both sides.
 
     A request that was on its way when one ended may fail of the next: what lies closer than an answer takes is one.
     """
-    first = min(gap.start for gap in window.candidates) - slack
-    last = max(gap.end for gap in window.candidates) + slack
+    gaps = stream.gaps.iloc[window["first"] : window["last"] + 1]
+    first, last = gaps["start"].min() - slack, gaps["end"].max() + slack
     return [each for each in one.troubles if EPOCH + each.start <= last and EPOCH + each.end >= first]
 
 
@@ -99,9 +100,9 @@ def measured(worlds: Iterable[World]) -> Iterator[tuple[World, Stream]]:
 def widths(one: World, stream: Stream) -> Iterator[dict[str, object]]:
     """Yield how wide the range of a world's only outage is, where one window shows it."""
     (trouble,) = one.troubles
-    found = [window for window in stream.windows if shown_by(one, window, 0.0)]
-    if len(found) == 1 and found[0].gap.length < one.seconds:
-        width = found[0].gap.length - found[0].low
+    found = [window for window in stream.windows.to_dict("records") if shown_by(one, stream, window, 0.0)]
+    if len(found) == 1 and found[0]["high_s"] < one.seconds:
+        width = found[0]["high_s"] - found[0]["low_s"]
         pace = next(pace for pace in (5, 20, 70, 1000) if one.rate <= pace)
         # no caller can say more of a request than its own answer takes
         slow = max(side.usual for side in one.sides) > 0.01

@@ -275,16 +275,24 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
             missing=", ".join(missing),
             unknown=", ".join(unknown),
         )
-    return pd.DataFrame({column.name: _cast(frame[column.name], column, table) for column in table.columns})
+    # what fits is not copied: a claim on a day of requests would else take longer to look at them than to judge
+    misfits = [column for column in table.columns if not _fits(frame[column.name], column)]
+    cast = {column.name: _cast(frame[column.name], column, table) for column in misfits}
+    return frame.reset_index(drop=True).assign(**cast)[table.names]
+
+
+def _fits(series: pd.Series[Any], column: Column) -> bool:
+    return str(series.dtype) == column.dtype and not (column.dtype == "string" and series.hasnans)
 
 
 def _cast(series: pd.Series[Any], column: Column, table: Table) -> pd.Series[Any]:
+    series = series.reset_index(drop=True)
     try:
         if column.dtype == "string":
-            return series.astype("string").fillna("").reset_index(drop=True)
+            return series.astype("string").fillna("")
         if column.dtype.startswith("datetime64"):
-            return pd.to_datetime(series, utc=True).astype(column.dtype).reset_index(drop=True)
-        return series.astype(column.dtype).reset_index(drop=True)
+            return pd.to_datetime(series, utc=True).astype(column.dtype)
+        return series.astype(column.dtype)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"column {column.name} of table {table.name} holds something else than {column.dtype}",

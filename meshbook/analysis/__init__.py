@@ -14,8 +14,7 @@ Nothing is measured, asked or drawn here.
 from __future__ import annotations
 
 from meshbook.analysis.attribution import AccessLogs, Evidence, LoadBalancer, attribute, parse_access_log
-from meshbook.analysis.availability import Estimate, Stream, Window, downtime, outage_windows, streams
-from meshbook.analysis.bounds import Gap
+from meshbook.analysis.availability import Stream, downtime, outage_windows, streams
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
 from meshbook.analysis.claims import (
     all_answered,
@@ -59,17 +58,14 @@ __all__ = [
     "Capacity",
     "Change",
     "ChangeRequest",
-    "Estimate",
     "Evidence",
     "Fault",
-    "Gap",
     "LoadBalancer",
     "Observation",
     "Overload",
     "Stream",
     "Subject",
     "TrialRecord",
-    "Window",
     "all_answered",
     "answered_promptly",
     "answers_from_both",

@@ -10,168 +10,138 @@ How true the ranges are is in ``calibration``, what they mean for a claim in ``c
 
 from __future__ import annotations
 
-import itertools
-import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.bounds import Gap, Proof, Request, gaps, margin_of, prompt_of, proved, requests_of
+from meshbook.analysis.bounds import Flags, Floats, gaps_of, margin_of, prompt_of, proved, ranges, requests_of
 
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """One outage as a source saw it, in Unix times and seconds."""
-
-    gap: Gap
-    """The longest stretch that is possible."""
-    candidates: tuple[Gap, ...]
-    """All that are possible, since an answer that came late proves little about when the service was there."""
-    proof: Proof
-    """What is proved within ``gap``; as wide as it where nothing is."""
-    low: float
-    """The longest time that it was down for, at least."""
-    requests: tuple[Request, ...]
-    """Those without a good and prompt answer, in the order of their sending."""
-
-    @property
-    def failed(self) -> int:
-        return sum(not request.good for request in self.requests)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """The service was down for ``low_s`` at least and ``high_s`` at most (infinite: its begin or end was not seen)."""
-
-    source: str
-    path: str
-    low_s: float
-    high_s: float
-    window: Window | None = None
-    """What shows it; None where nothing does, and it may not have been at all."""
-
-    @property
-    def failed(self) -> int:
-        return self.window.failed if self.window else 0
-
-    @property
-    def slow(self) -> int:
-        return len(self.window.requests) - self.failed if self.window else 0
+_USED = ["time", "scheduled", "version", "time_total_ms", "error", "time_error_ms", "clock_error_ms"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stream:
-    """The requests of one source and path, and what follows from them."""
+    """The requests of one source and path, and what follows from them: frames with Unix times and seconds."""
 
     source: str
     path: str
     rows: pd.DataFrame
-    """ANSWERS, those without a result among them."""
-    requests: tuple[Request, ...]
+    """ANSWERS, those without a result among them; only the columns that matter here."""
+    requests: pd.DataFrame
+    """As in ``bounds``."""
     prompt: float
     """Seconds within which the service answers when nothing is wrong."""
     clock_error: float
 
     @classmethod
-    def of(cls, rows: pd.DataFrame) -> Stream:
+    def of(cls, source: str, path: str, rows: pd.DataFrame) -> Stream:
         return cls(
-            source=str(rows["source"].iloc[0]),
-            path=str(rows["path"].iloc[0]),
+            source=source,
+            path=path,
             rows=rows,
-            requests=tuple(requests_of(rows)),
+            requests=requests_of(rows),
             prompt=prompt_of(rows),
             clock_error=float(tables.clock_errors_ms(rows).max()) / 1000,
         )
 
     @cached_property
-    def sent(self) -> list[float]:
-        return [request.sent for request in self.requests]
-
-    @cached_property
-    def gaps(self) -> list[Gap]:
-        """Every stretch that the service may have been down for."""
-        return gaps(self.requests)
-
-    @cached_property
-    def hidden(self) -> list[Gap]:
-        """Those of them that no window shows."""
-        shown = {gap for window in self.windows for gap in window.candidates}
-        return [gap for gap in self.gaps if gap not in shown]
+    def gaps(self) -> pd.DataFrame:
+        """Every stretch that the service may have been down for, as in ``bounds``."""
+        return gaps_of(self.requests)
 
     @cached_property
     def margin(self) -> float:
         """Seconds within which the service surely answers while it is there."""
-        return margin_of(self.requests, [_around(candidates) for _, candidates in self._runs], self.prompt)
+        return margin_of(self.requests, self._runs, self.prompt)
 
     @cached_property
-    def windows(self) -> list[Window]:
-        """The windows in their order."""
-        found = []
-        for run, candidates in self._runs:
-            around = _around(candidates)
-            near = self.requests[bisect_left(self.sent, around.start) : bisect_right(self.sent, around.end)]
-            proofs = [proved(near, gap, self.margin) for gap in candidates]
-            found.append(_window(self.requests[run.start : run.stop], candidates, proofs))
-        return found
+    def windows(self) -> pd.DataFrame:
+        """The windows in their order.
+
+        Any of the gaps from place ``first`` to ``last`` is possible, since an answer that came late proves little about
+        when the service was there; the longest is from ``start`` to ``end``, ``high_s`` long, and the service was down
+        from ``down_by`` to ``down_until`` in it for sure (where nothing is proved, these lie outside of it). It was
+        down for ``low_s`` at least in any case. So many requests were ``sent`` in that time, ``failed`` and ``slow``.
+        """
+        runs = self._runs
+        gap, run = ranges(runs["first"].to_numpy(), runs["last"].to_numpy() + 1)
+        possible = self.gaps.take(gap).reset_index(drop=True)
+        possible["high_s"] = possible["end"] - possible["start"]
+        around = possible.assign(start=np.maximum(possible["start"], runs["start"].to_numpy()[run]))
+        possible["down_by"], possible["down_until"] = proved(self.requests, around, self.margin)
+        proof_s = (possible["down_until"] - possible["down_by"]).groupby(run).max()
+        longest = possible.loc[possible["high_s"].groupby(run).idxmax()].reset_index(drop=True)
+        unproved = longest["down_by"].isna()
+        sent = self.requests["sent"].to_numpy()
+        return longest.assign(
+            down_by=longest["down_by"].mask(unproved, runs["end"]),
+            down_until=longest["down_until"].mask(unproved, runs["start"]),
+            low_s=proof_s.clip(lower=0.0).fillna(0.0),
+            sent=np.searchsorted(sent, longest["end"]) - np.searchsorted(sent, sent[runs["begin"].to_numpy()]),
+            **runs[["first", "last", "failed", "slow"]],
+        )
 
     @cached_property
-    def _runs(self) -> list[tuple[range, list[Gap]]]:
-        """Places of requests that follow each other without a good and prompt answer, and what is possible there."""
-        good = [-1, *(place for place, request in enumerate(self.requests) if request.good)]
-        prompt = [request.good and request.end - request.sent <= self.prompt for request in self.requests]
-        found = []
-        for calm, places in itertools.groupby(range(len(prompt)), lambda place: prompt[place]):
-            if not calm:
-                run = list(places)
-                gaps = self.gaps[bisect_left(good, run[0]) - 1 : bisect_left(good, run[-1] + 1)]
-                found.append((range(run[0], run[-1] + 1), gaps))
-        return found
+    def _runs(self) -> pd.DataFrame:
+        """Requests that follow each other without a good and prompt answer, from place ``begin``, and their gaps."""
+        good = self.requests["good"].to_numpy()
+        prompt = good & (self.requests["end"] - self.requests["sent"] <= self.prompt).to_numpy()
+        edges = np.flatnonzero(np.diff(prompt, prepend=True, append=True))
+        begin, stop = edges[::2], edges[1::2]
+        answered = np.append(0, np.cumsum(good))
+        first, last = answered[begin], answered[stop]
+        return pd.DataFrame(
+            {
+                "begin": begin,
+                "first": first,
+                "last": last,
+                "start": self.gaps["start"].to_numpy()[first],
+                "end": self.gaps["end"].to_numpy()[last],
+                "failed": stop - begin - (last - first),
+                "slow": last - first,
+            }
+        )
 
-    def estimates(self, start: float, end: float) -> list[Estimate]:
+    @cached_property
+    def hidden(self) -> pd.DataFrame:
+        """Those of the gaps that no window shows."""
+        shown, _ = ranges(self._runs["first"].to_numpy(), self._runs["last"].to_numpy() + 1)
+        alike = pd.MultiIndex.from_frame(self.gaps)
+        return self.gaps.loc[~alike.isin(alike[shown])] if len(shown) else self.gaps
+
+    def estimates(self, start: float, end: float) -> pd.DataFrame:
         """Return how long it may have been down at a time that touches the one given (Unix times).
 
-        One for each window; one for the longest outage that none of them shows; and an open one with an infinite end
-        for each part of that time before the first good answer or after the last.
+        The windows, ``seen``; the longest outage that none of them shows; and one with an infinite ``high_s`` for each
+        part of that time before the first good answer or after the last.
         """
+        touching = np.append(0, np.cumsum(self._touches(self.gaps, start, end)))
+        first, last = (self.windows[name].to_numpy() for name in ("first", "last"))
+        seen: pd.DataFrame = self.windows[touching[last + 1] > touching[first]]
+        hidden = self.hidden[self._touches(self.hidden, start, end)]
+        length = (hidden["end"] - hidden["start"]).to_numpy()
+        finite = np.isfinite(length)
+        unseen = pd.DataFrame({"high_s": np.append(length[~finite], length[finite].max(initial=0.0))})
+        unseen = unseen.assign(low_s=0.0, failed=0, slow=0, seen=False)
+        found: pd.DataFrame = pd.concat([seen.assign(seen=True), unseen], ignore_index=True)
+        return found.assign(source=self.source, path=self.path)
 
-        def touches(gap: Gap) -> bool:
-            return gap.start - self.clock_error <= end and gap.end + self.clock_error >= start
-
-        def estimate(low_s: float, high_s: float, window: Window | None = None) -> Estimate:
-            return Estimate(source=self.source, path=self.path, low_s=low_s, high_s=high_s, window=window)
-
-        seen = [each for each in self.windows if any(map(touches, each.candidates))]
-        unseen = [gap.length for gap in self.hidden if touches(gap)]
-        found = [estimate(window.low, window.gap.length, window) for window in seen]
-        found += [estimate(0.0, length) for length in unseen if math.isinf(length)]
-        return [*found, estimate(0.0, max(filter(math.isfinite, unseen), default=0.0))]
-
-
-def _around(candidates: Sequence[Gap]) -> Gap:
-    return Gap(start=candidates[0].start, end=max(gap.end for gap in candidates))
-
-
-def _window(requests: tuple[Request, ...], candidates: Sequence[Gap], proofs: Sequence[Proof | None]) -> Window:
-    longest = max(candidates, key=lambda gap: gap.length)
-    nothing = Proof(down_by=_around(candidates).end, down_until=candidates[0].start)
-    return Window(
-        gap=longest,
-        candidates=tuple(candidates),
-        proof=proofs[candidates.index(longest)] or nothing,
-        low=max([0.0, *(proof.length for proof in proofs if proof)]),
-        requests=requests,
-    )
+    def _touches(self, gaps: pd.DataFrame, start: float, end: float) -> Flags:
+        slack = self.clock_error
+        touching: Flags = ((gaps["start"] - slack <= end) & (gaps["end"] + slack >= start)).to_numpy()
+        return touching
 
 
 def streams(frame: pd.DataFrame) -> list[Stream]:
     """Return what ``frame`` (ANSWERS) holds, by source and path."""
-    answers = tables.conform(frame, tables.ANSWERS)
-    return [Stream.of(rows) for _, rows in answers.groupby(["source", "path"], sort=True)]
+    answers = tables.conform(frame, tables.ANSWERS)[["source", "path", *_USED]]
+    parts = answers.groupby(["source", "path"], sort=True)[_USED]
+    return [Stream.of(str(source), str(path), rows) for (source, path), rows in parts]
 
 
 def outage_windows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -180,27 +150,25 @@ def outage_windows(frame: pd.DataFrame) -> pd.DataFrame:
     An answer that took more than five times what is usual for its source, and more than 60 ms, is slow and part of a
     window. No window at all does not mean no outage: ``downtime`` says how long one can have been.
     """
-    rows = (_row(stream, *place) for stream in streams(frame) for place in enumerate(stream.windows, 1))
-    return tables.from_rows(rows, tables.WINDOWS)
+    found = [tables.conform(_told(stream), tables.WINDOWS) for stream in streams(frame)]
+    return pd.concat([tables.empty(tables.WINDOWS), *found], ignore_index=True)
 
 
-def _row(stream: Stream, number: int, window: Window) -> dict[str, object]:
-    gap, clock = window.gap, stream.clock_error
-    return {
+def _told(stream: Stream) -> pd.DataFrame:
+    found, clock = stream.windows, stream.clock_error
+    columns = {
         "source": stream.source,
         "path": stream.path,
-        "number": number,
-        "kind": "failed" if window.failed else "slow",
-        "last_good": _moment(gap.start - clock),
-        "first_bad": _moment(min(window.proof.down_by, gap.end) + clock),
-        "last_bad": _moment(window.proof.down_until - clock),
-        "first_good": _moment(gap.end + clock),
-        "low_ms": _floor_ms(window.low),
-        "high_ms": _ceil_ms(gap.length),
-        "sent": bisect_left(stream.sent, gap.end) - bisect_left(stream.sent, window.requests[0].sent),
-        "failed": window.failed,
-        "slow": len(window.requests) - window.failed,
+        "number": np.arange(1, len(found) + 1),
+        "kind": np.where(found["failed"] > 0, "failed", "slow"),
+        "last_good": _moments(found["start"] - clock),
+        "first_bad": _moments(np.minimum(found["down_by"], found["end"]) + clock),
+        "last_bad": _moments(found["down_until"] - clock),
+        "first_good": _moments(found["end"] + clock),
+        "low_ms": _floor_ms(found["low_s"]),
+        "high_ms": _ceil_ms(found["high_s"]),
     }
+    return pd.DataFrame(columns | {name: found[name] for name in ("sent", "failed", "slow")})
 
 
 def downtime(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
@@ -213,17 +181,17 @@ def downtime(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFram
 
 def _downtime(stream: Stream, start: datetime, end: datetime) -> dict[str, object]:
     rows = stream.rows
-    sent = rows[rows["time"].fillna(rows["scheduled"]).between(start, end, inclusive="left")]
+    sent = rows.loc[rows["time"].fillna(rows["scheduled"]).between(start, end, inclusive="left"), ["error"]]
     measured = tables.measured(sent)
     found = stream.estimates(start.timestamp(), end.timestamp())
-    failed = [one.window for one in found if one.window and one.failed]
+    failed = found[found["seen"] & (found["failed"] > 0)]
     known = len(measured) > len(sent) / 2
-    low_s, high_s, degraded = 0.0, max(one.high_s for one in found), {}
-    if failed:
-        surely = max(one.proof.down_until for one in failed) - min(one.proof.down_by for one in failed)
-        at_most = max(one.gap.end for one in failed) - min(one.gap.start for one in failed)
+    low_s, high_s, degraded = 0.0, found["high_s"].max(), {}
+    if len(failed):
+        surely = failed["down_until"].max() - failed["down_by"].min()
+        at_most = failed["end"].max() - failed["start"].min()
         degraded = {"degraded_low_ms": _floor_ms(max(0.0, surely)), "degraded_high_ms": _ceil_ms(at_most)}
-        low_s, high_s = sum(one.low for one in failed), min(at_most, sum(one.gap.length for one in failed))
+        low_s, high_s = sum(failed["low_s"].tolist()), min(at_most, sum(failed["high_s"].tolist()))
     return {
         "source": stream.source,
         "path": stream.path,
@@ -236,13 +204,18 @@ def _downtime(stream: Stream, start: datetime, end: datetime) -> dict[str, objec
     }
 
 
-def _moment(at: float) -> datetime | None:
-    return datetime.fromtimestamp(at, UTC) if math.isfinite(at) else None
+def _moments(at: Any) -> pd.Series[pd.Timestamp]:
+    """Return Unix times as times, to the nearest microsecond; infinite ones are missing."""
+    seconds = np.asarray(at, dtype=np.float64)
+    parts, whole = np.modf(np.where(np.isfinite(seconds), seconds, 0.0))
+    micros = whole.astype("int64") * 1_000_000 + np.rint(parts * 1e6).astype("int64")
+    return pd.Series(micros.view("M8[us]")).dt.tz_localize("UTC").where(np.isfinite(seconds))
 
 
-def _floor_ms(seconds: float) -> float:
-    return math.floor(seconds * 10_000) / 10
+def _floor_ms(seconds: Any) -> Any:
+    return np.floor(np.asarray(seconds) * 10_000) / 10
 
 
-def _ceil_ms(seconds: float) -> float | None:
-    return math.ceil(seconds * 10_000) / 10 if math.isfinite(seconds) else None
+def _ceil_ms(seconds: Any) -> Any:
+    high: Floats = np.ceil(np.asarray(seconds, dtype=np.float64) * 10_000) / 10
+    return np.where(np.isfinite(high), high, np.nan)[()]

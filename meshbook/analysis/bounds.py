@@ -9,18 +9,29 @@ A bad answer proves the contrary for one moment between its own two ends, and a 
 after it was sent. That it waited long proves no more: a packet that was lost is sent again much later, and a sender
 that stood still itself sees everything late. A good answer that was slow is proof only where others, sent at other
 times, waited for the same moment.
+
+Frames here have a row for each request or gap, times as Unix times and lengths in seconds, and no missing values:
+
+- requests, of one source and path in the order of their sending: ``sent`` and ``end`` (answered or given up), in truth
+  both up to ``early`` before or ``late`` after that; ``good``; ``hung`` (no answer at all, as from a frozen service;
+  the others without a good one were turned away).
+- gaps, stretches that the service may have been down for: not before ``start``, not after ``end`` (infinite: not seen),
+  which is when the first good answer after it arrived at the latest; ``answered`` is when it did at the earliest.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from meshbook import tables
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
 
 _PROMPT_FLOOR_S = 0.06
 _PROMPT_TIMES = 5.0
@@ -30,113 +41,128 @@ _MARGIN_SHARE = 0.99
 _MARGIN_TIMES = 1.5
 _CALM = 50
 """Answers below which the slowest of them says little about the next one."""
+_MOST_PAIRS = 1_000_000
+"""Requests, of all gaps together, that are looked at side by side: some 100 MB."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """One request with a result: sent at ``sent``, answered or given up at ``end``; Unix times.
-
-    In truth both were up to ``early`` s before, or up to ``late`` s after that.
-    """
-
-    sent: float
-    end: float
-    good: bool
-    early: float = 0.0
-    late: float = 0.0
-    hung: bool = False
-    """It got no answer at all, as from a frozen service; the others without a good one were turned away."""
-
-    @property
-    def is_refusal(self) -> bool:
-        return not self.good and not self.hung
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """A stretch that a service may have been down for: not before ``start``, not after ``end`` (infinite: not seen)."""
-
-    start: float
-    end: float
-    answered: float = math.inf
-    """When the first good answer after it arrived, at the earliest; ``end`` is when it did at the latest."""
-
-    @property
-    def length(self) -> float:
-        return self.end - self.start
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """The service went down at ``down_by`` at the latest, and was still down at ``down_until``."""
-
-    down_by: float
-    down_until: float
-
-    @property
-    def length(self) -> float:
-        return self.down_until - self.down_by
-
-
-def requests_of(rows: pd.DataFrame) -> list[Request]:
+def requests_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the requests of one source and path in the order of their sending; rows without a result are left out."""
     rows = tables.measured(rows).dropna(subset=["time"]).sort_values("time", kind="stable")
-    sent = [stamp.timestamp() for stamp in rows["time"]]
-    total = (rows["time_total_ms"].astype("float64").fillna(0.0) / 1000).tolist()
-    errors = zip(*((error / 1000).tolist() for error in tables.stamp_errors_ms(rows)), strict=True)
-    return [
-        Request(sent=at, end=at + took, good=not kind, early=early, late=late, hung=kind == "timeout")
-        for at, took, kind, (early, late) in zip(sent, total, rows["error"].tolist(), errors, strict=True)
-    ]
-
-
-def gaps(requests: Sequence[Request]) -> list[Gap]:
-    """Return, for the time before the first good request and after each, the longest outage that could have been."""
-    good = [request for request in requests if request.good]
-    ends = _first_answers(request.end + request.late for request in reversed(good))
-    answered = _first_answers(request.end - request.early for request in reversed(good))
-    starts = [-math.inf, *(request.sent - request.early for request in good)]
-    return [Gap(start=at, end=end, answered=first) for at, end, first in zip(starts, ends, answered, strict=True)]
-
-
-def _first_answers(backwards: Iterable[float]) -> list[float]:
-    return [*reversed(list(accumulate(backwards, min))), math.inf]
-
-
-def proved(requests: Sequence[Request], gap: Gap, margin: float) -> Proof | None:
-    """Return what the requests sent within ``gap`` prove together of a service that answers in ``margin`` s.
-
-    A refusal proves one moment, however long it took to get here; and where others were refused, a good answer that was
-    slow proves nothing.
-    """
-    inside = [request for request in requests if gap.start <= request.sent <= gap.end]
-    bad = [request for request in inside if not request.good and request.sent - request.early <= gap.answered]
-    telling = bad if any(request.is_refusal for request in bad) else [*bad, *_let_go_together(inside, gap, margin)]
-    if not telling:
-        return None
-    ends = ((each, each.end if each.is_refusal else min(each.end, each.sent + margin)) for each in telling)
-    return Proof(
-        down_by=min(end + each.late for each, end in ends), down_until=max(each.sent - each.early for each in telling)
+    sent = rows["time"].astype("int64").to_numpy() / 1e6
+    early, late = (errors.to_numpy() / 1000 for errors in tables.stamp_errors_ms(rows))
+    return pd.DataFrame(
+        {
+            "sent": sent,
+            "end": sent + rows["time_total_ms"].fillna(0.0).to_numpy() / 1000,
+            "early": early,
+            "late": late,
+            "good": (rows["error"] == "").to_numpy(dtype=bool),
+            "hung": (rows["error"] == "timeout").to_numpy(dtype=bool),
+        }
     )
 
 
-def _let_go_together(requests: Sequence[Request], gap: Gap, margin: float) -> list[Request]:
-    """Return those with a good answer that waited for the end of ``gap``: sent apart, answered together.
+def gaps_of(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return, for the time before the first good request and after each, the longest outage that could have been."""
+    good = requests[requests["good"]]
+    return pd.DataFrame(
+        {
+            "start": np.append(-math.inf, good["sent"] - good["early"]),
+            "end": _first_answers(good["end"] + good["late"]),
+            "answered": _first_answers(good["end"] - good["early"]),
+        }
+    )
+
+
+def _first_answers(answered: pd.Series[float]) -> Floats:
+    return np.append(np.minimum.accumulate(answered.to_numpy()[::-1])[::-1], math.inf)
+
+
+def ranges(starts: Places, stops: Places) -> tuple[Places, Places]:
+    """Return the places from each start to its stop, one range after the other, and the number of the range of each."""
+    sizes = stops - starts
+    number = np.repeat(np.arange(len(sizes)), sizes)
+    return np.arange(len(number)) - np.repeat(np.cumsum(sizes) - sizes - starts, sizes), number
+
+
+def proved(requests: pd.DataFrame, gaps: pd.DataFrame, margin: float) -> tuple[Floats, Floats]:
+    """Return, for each gap, when a service that answers in ``margin`` s was down by, and until when; NaN: no proof.
+
+    What the requests sent within a gap prove together. A refusal proves one moment, however long it took to get here;
+    and where others were refused, a good answer that was slow proves nothing.
+    """
+    sent = requests["sent"].to_numpy()
+    first = np.searchsorted(sent, gaps["start"].to_numpy(), "left")
+    stop = np.searchsorted(sent, gaps["end"].to_numpy(), "right")
+    down_by, down_until = np.full((2, len(gaps)), np.nan)
+    asked = np.flatnonzero(stop > first)
+    # a part of them at a time, which bounds the memory: where many hung together, each gap holds most of them
+    parts = np.cumsum((stop - first)[asked]) // _MOST_PAIRS
+    for some in np.split(asked, np.flatnonzero(np.diff(parts)) + 1) if len(asked) else ():
+        places, gap = ranges(first[some], stop[some])
+        answered = gaps["answered"].to_numpy()[some]
+        down_by[some], down_until[some] = _proved(requests.take(places), gap, answered, margin)
+    return down_by, down_until
+
+
+def _proved(inside: pd.DataFrame, gap: Places, answered: Floats, margin: float) -> tuple[Floats, Floats]:
+    """Prove what the requests ``inside`` each ``gap`` do: its number of each, in order, and none without requests."""
+    within = _Groups(gap)
+    sent, end, early, late = (inside[name].to_numpy() for name in ("sent", "end", "early", "late"))
+    good, refused = inside["good"].to_numpy(), (~inside["good"] & ~inside["hung"]).to_numpy()
+    bad = ~good & (sent - early <= answered[gap])
+    turned_away = within.any(bad & refused)
+    telling = bad | (_let_go_together(inside, within, answered, margin) & ~turned_away[gap])
+    at_least = np.where(refused, end, np.minimum(end, sent + margin)) + late
+    down_by, down_until = within.least(at_least, telling), within.most(sent - early, telling)
+    proof = within.any(telling)
+    return np.where(proof, down_by, np.nan), np.where(proof, down_until, np.nan)
+
+
+def _let_go_together(inside: pd.DataFrame, within: _Groups, answered: Floats, margin: float) -> Flags:
+    """Return which have a good answer and waited for the end of their gap: sent apart, answered together.
 
     Requests that are slow each for its own reason, or whose packets are sent again, end as far apart as they were sent;
     those that a sender has on its way when it stands still were sent within ``margin``. A service that is back takes a
     while to answer all who wait, and may take as long for the first: so the last to be sent prove nothing.
     """
-    late = [each for each in requests if each.good and each.end + each.late >= gap.answered]
-    waited = [each for each in late if each.sent - each.early + margin < gap.answered]
-    first = min((each.sent for each in waited), default=0.0)
-    vague = max((each.early + each.late for each in waited), default=0.0)
-    together = [each for each in waited if each.end - gap.answered <= margin / 2 + (each.sent - first) / 3 + vague]
-    ends = [each.end for each in together]
-    herd = max(ends) - min(ends) if ends else 0.0
-    surely = [each for each in together if each.sent - each.early + margin + herd < gap.answered]
-    apart = bool(surely) and surely[-1].sent - surely[-1].early > surely[0].sent + surely[0].late + margin
-    return surely if apart else []
+    gap = within.number
+    sent, end, early, late = (inside[name].to_numpy() for name in ("sent", "end", "early", "late"))
+    back = answered[gap]
+    waited: Flags = inside["good"].to_numpy() & (end + late >= back) & (sent - early + margin < back)
+    if not waited.any():
+        return waited
+    first, vague = within.least(sent, waited)[gap], within.most(early + late, waited)[gap]
+    together = waited & (end - back <= margin / 2 + (sent - first) / 3 + vague)
+    herd = (within.most(end, together) - within.least(end, together))[gap]
+    surely = together & (sent - early + margin + herd < back)
+    place = np.arange(len(sent), dtype=np.float64)
+    ends = [pick(place, surely) for pick in (within.least, within.most)]
+    begun, last = (np.where(np.isfinite(each), each, 0).astype(np.intp) for each in ends)
+    apart = sent[last] - early[last] > sent[begun] + late[begun] + margin
+    told: Flags = surely & apart[gap]
+    return told
+
+
+class _Groups:
+    """Values that stand in groups, one after the other and none empty; ``number`` is the group of each, from 0."""
+
+    def __init__(self, number: Places) -> None:
+        self.number = number
+        self._starts = np.flatnonzero(np.diff(number, prepend=-1))
+
+    def least(self, values: Floats, where: Flags) -> Floats:
+        """Return the least value of each group, of those that count; infinite where none does."""
+        found: Floats = np.minimum.reduceat(np.where(where, values, math.inf), self._starts)
+        return found
+
+    def most(self, values: Floats, where: Flags) -> Floats:
+        """Return the greatest value of each group; minus infinity where none counts."""
+        return -self.least(-values, where)
+
+    def any(self, where: Flags) -> Flags:
+        found: Flags = np.logical_or.reduceat(where, self._starts)
+        return found
 
 
 def prompt_of(rows: pd.DataFrame) -> float:
@@ -149,25 +175,19 @@ def prompt_of(rows: pd.DataFrame) -> float:
     return max(_PROMPT_FLOOR_S, 0.0 if pd.isna(usual) else _PROMPT_TIMES * float(usual) / 1000)
 
 
-def margin_of(requests: Sequence[Request], disturbed: Iterable[Gap], prompt: float) -> float:
+def margin_of(requests: pd.DataFrame, disturbed: pd.DataFrame, prompt: float) -> float:
     """Return the seconds within which it surely answers: half as much again as what 99 in 100 calm answers take.
 
     As tight as they allow, since each end of an outage's least length is unsure by that much. The slowest one in a
     hundred is left out: a pause too short for a window would make all ranges wider. Never more than ``prompt``, and
     just that where there are too few calm answers to know better. Calm is what was sent outside of ``disturbed``,
-    stretches in the order of their begins.
+    stretches with ``start`` and ``end`` in the order of their ends.
     """
-    calm = sorted(request.end - request.sent for request in _outside(requests, disturbed) if request.good)
+    next_one = np.searchsorted(disturbed["end"].to_numpy(), requests["sent"].to_numpy(), "left")
+    starts = np.append(disturbed["start"].to_numpy(), math.inf)
+    calm = requests[requests["good"] & (requests["sent"] < starts[next_one])]
     if len(calm) < _CALM:
         return prompt
-    return min(prompt, max(_MARGIN_FLOOR_S, _MARGIN_TIMES * calm[int(_MARGIN_SHARE * len(calm))]))
-
-
-def _outside(requests: Sequence[Request], disturbed: Iterable[Gap]) -> Iterator[Request]:
-    rest = iter(disturbed)
-    now = next(rest, None)
-    for request in requests:
-        while now is not None and request.sent > now.end:
-            now = next(rest, None)
-        if now is None or request.sent < now.start:
-            yield request
+    place = int(_MARGIN_SHARE * len(calm))
+    slowest = np.partition((calm["end"] - calm["sent"]).to_numpy(), place)[place]
+    return min(prompt, max(_MARGIN_FLOOR_S, _MARGIN_TIMES * float(slowest)))

@@ -14,8 +14,7 @@ from datetime import datetime
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.availability import Estimate, Stream, streams
-from meshbook.analysis.bounds import Gap
+from meshbook.analysis.availability import Stream, streams
 from meshbook.analysis.intervals import percent, percent_range, share_interval
 from meshbook.errors import UsageError
 from meshbook.verdict import Verdict
@@ -50,25 +49,21 @@ def compare_with_truth(frame: pd.DataFrame, faults: Iterable[Fault]) -> pd.DataF
 
 def _compared(stream: Stream, fault: Fault) -> dict[str, object]:
     start, end, true_s = fault.start.timestamp(), fault.end.timestamp(), fault.seconds
-
-    def overlap(estimate: Estimate) -> float:
-        gap = estimate.window.gap if estimate.window else Gap(start=end, end=end)
-        return min(gap.end, end) - max(gap.start, start)
-
-    measured = max(stream.estimates(start, end), key=lambda each: (each.window is not None, overlap(each)))
-    window, low, high = measured.window, measured.low_s, measured.high_s
-    edge_s = fault.error_ms / 1000
+    found = stream.estimates(start, end)
+    overlap = found["end"].clip(upper=end) - found["start"].clip(lower=start)
+    (window,) = found.loc[[overlap.idxmax() if found["seen"].any() else 0]].to_dict("records")
+    low, high, edge_s = window["low_s"], window["high_s"], fault.error_ms / 1000
     off = [low - true_s - 2 * edge_s, true_s - high - 2 * edge_s]
-    if window:
+    if window["seen"]:
         slack = stream.clock_error + edge_s
-        off += [window.gap.start - start - slack, start - window.proof.down_by - slack]
-        off += [window.proof.down_until - end - slack, end - window.gap.end - slack]
+        off += [window["start"] - start - slack, start - window["down_by"] - slack]
+        off += [window["down_until"] - end - slack, end - window["end"] - slack]
     return {
         "fault": fault.name,
         "source": stream.source,
         "path": stream.path,
         "true_ms": round(true_s * 1000, 1),
-        "seen": window is not None,
+        "seen": window["seen"],
         "low_ms": round(low * 1000, 1),
         "high_ms": round(high * 1000, 1) if math.isfinite(high) else None,
         "within": max(off) <= 0,

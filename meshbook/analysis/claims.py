@@ -9,14 +9,15 @@ must fail on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.availability import Estimate, streams
+from meshbook.analysis.availability import streams
 from meshbook.analysis.intervals import (
     Decide,
     at_most,
@@ -37,6 +38,12 @@ _MISS = 0.01
 _LONGEST_HOLE = 0.1
 """Share of an outage for which nobody may have asked, all in one piece, where it is said to be survived."""
 _SHORTEST_HOLE_S = 1.0
+_MOST_DETAILS = 100
+"""Times unavailable that a verdict tells one by one, the longest: a page with more is not read."""
+_JUDGED = [
+    "time", "scheduled", "source", "path", "version", "error", "detail", "time_error_ms", "clock_error_ms"
+]  # fmt: skip
+"""Columns that claims look at: what is filtered again and again is slim."""
 _ONE_SIDE_EACH = (
     " Each source sees one version only: locality failover, which a DestinationRule with outlierDetection turns on,"
     " does that on purpose."
@@ -45,7 +52,7 @@ _ONE_SIDE_EACH = (
 # ---- who answers
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Share:
     """``k`` of the ``n`` good answers that ``source`` got came from ``version``; it sent ``sent`` requests in all."""
 
@@ -54,12 +61,6 @@ class _Share:
     k: int
     n: int
     sent: int
-
-    @classmethod
-    def of(cls, answers: pd.DataFrame, source: str, version: str) -> _Share:
-        rows = tables.measured(answers[answers["source"] == source])
-        versions = tables.good(rows)["version"]
-        return cls(source=source, version=version, k=int((versions == version).sum()), n=len(versions), sent=len(rows))
 
     @property
     def value(self) -> float:
@@ -80,7 +81,21 @@ class _Share:
     def measured_in(self, verdict: Verdict, answers: pd.DataFrame) -> Verdict:
         """Return ``verdict`` with this share as what was measured."""
         estimate, low, high = self.numbers
-        return replace(verdict, n=len(tables.good(answers)), estimate=estimate, low=low, high=high, unit="%")
+        n = int((answers["error"] == "").sum())
+        return replace(verdict, n=n, estimate=estimate, low=low, high=high, unit="%")
+
+
+def _shares(answers: pd.DataFrame, sources: Sequence[str], versions: Sequence[str]) -> list[_Share]:
+    measured = tables.measured(answers[["source", "version", "error"]])
+    good = tables.good(measured)
+    sent, n = measured["source"].value_counts(), good["source"].value_counts()
+    k = good.groupby(["source", "version"]).size()
+
+    def share(source: str, version: str) -> _Share:
+        counts = (int(found) for found in (k.get((source, version), 0), n.get(source, 0), sent.get(source, 0)))
+        return _Share(source, version, *counts)
+
+    return [share(source, version) for source in sources for version in versions]
 
 
 def answers_from_both(frame: pd.DataFrame, versions: Sequence[str], *, sources: Sequence[str] = ()) -> Verdict:
@@ -90,12 +105,16 @@ def answers_from_both(frame: pd.DataFrame, versions: Sequence[str], *, sources: 
     shown it (chance of a false alarm 1 % in all); with fewer it stays inconclusive. ``sources`` that have no row at all
     leave it inconclusive too. The numbers are those of the smallest share seen anywhere.
     """
+    return _answers_from(_judged(frame), versions, sources)
+
+
+def _answers_from(answers: pd.DataFrame, versions: Sequence[str], sources: Iterable[str]) -> Verdict:
     claim = f"every source gets answers from {_listed(versions)}"
-    names, answers = list(dict.fromkeys(versions)), tables.conform(frame, tables.ANSWERS)
+    names = list(dict.fromkeys(versions))
     if isinstance(versions, str) or len(names) < 2 or "" in names:
         raise UsageError(f"two or more versions are expected to answer, not {versions!r}", hint='["v1", "v2"]')
-    seen = sorted({*answers["source"], *sources})
-    shares = [_Share.of(answers, source, version) for source in seen for version in names]
+    seen = sorted({*answers["source"].unique(), *sources})
+    shares = _shares(answers, seen, names)
     details = tuple(share.row for share in shares)
     if verdict := _no_evidence(answers, answers, claim, seen, details):
         return verdict
@@ -122,7 +141,7 @@ def _who_is_missing(answers: pd.DataFrame, missing: Sequence[_Share], enough: in
         few = "" if share.sent >= enough else f" (at least {enough} are needed to tell)"
         what = f"no {share.version}" if share.n else "no good answer at all"
         parts.append(f"{share.source} got {what} from {share.sent} requests{few}")
-    good = tables.good(answers)
+    good = tables.good(answers[["source", "version", "error"]])
     single = good.groupby("source")["version"].nunique().eq(1).all() and good["version"].nunique() > 1
     return "; ".join(dict.fromkeys(parts)) + "." + (_ONE_SIDE_EACH if single else "")
 
@@ -138,9 +157,9 @@ def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, toleranc
             f"a share of {share} ± {tolerance} is none that can be judged", hint="share=0.5, tolerance=0.1"
         )
     claim = f"each source gets {100 * share:g} % ± {100 * tolerance:g} points of its answers from {version}"
-    answers = tables.conform(frame, tables.ANSWERS)
-    sources = sorted(set(answers["source"]))
-    shares = [_Share.of(answers, source, version) for source in sources]
+    answers = _judged(frame)
+    sources = sorted(answers["source"].unique())
+    shares = _shares(answers, sources, [version])
     details = tuple(found.row for found in shares)
     if verdict := _no_evidence(answers, answers, claim, sources, details):
         return verdict
@@ -174,11 +193,11 @@ def all_answered(frame: pd.DataFrame, max_error_rate: float = 0.1) -> Verdict:
     if not 0 < max_error_rate < 1:
         raise UsageError(f"an error rate of {max_error_rate} cannot be judged", hint="above 0 and below 1, as 0.05")
     claim = f"at most {100 * max_error_rate:g} % of the requests go without a good answer"
-    return _few_failed(tables.conform(frame, tables.ANSWERS), claim, max_error_rate)
+    return _few_failed(_judged(frame), claim, max_error_rate)
 
 
 def _few_failed(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Verdict:
-    measured = tables.measured(answers)
+    measured = tables.measured(answers[["error"]])
     n, k = len(measured), int((measured["error"] != "").sum())
     if verdict := _no_evidence(answers, answers, claim):
         return verdict
@@ -225,7 +244,7 @@ def survives_outage(
     if not 0 < max_failed_share < 1:
         raise UsageError(f"a failed share of {max_failed_share} cannot be judged", hint="above 0 and below 1, as 0.05")
     claim = f"{survivor_version} carries the service: at most {100 * max_failed_share:g} % of the requests fail"
-    answers = tables.conform(frame, tables.ANSWERS)
+    answers = _judged(frame)
     inside = _between(answers, outage_start, outage_end)
     if verdict := _no_evidence(answers, inside, claim):
         return verdict
@@ -255,8 +274,8 @@ def _unwatched(inside: pd.DataFrame, since: datetime, end: datetime) -> Against:
     sent, lost = tables.measured(inside)["time"], len(inside) - len(tables.measured(inside))
     if lost > MOST_LOST * len(inside):
         return "inconclusive", f"{lost} of {len(inside)} requests in that time came back without a result."
-    edges = pd.Series([pd.Timestamp(since), *sent[sent > since].sort_values(), pd.Timestamp(end)])
-    hole_s = edges.diff().max().total_seconds()
+    ends = (pd.Series([edge], dtype=sent.dtype) for edge in (since, end))
+    hole_s = pd.concat([next(ends), sent[sent > since].sort_values(), next(ends)]).diff().max().total_seconds()
     if hole_s <= max(_SHORTEST_HOLE_S, _LONGEST_HOLE * (end - since).total_seconds()):
         return None
     return "inconclusive", f"For {hole_s:.1f} s of it no request is known to have been sent."
@@ -274,18 +293,20 @@ def interrupted_at_most(
     if not max_gap_s > 0:
         raise UsageError(f"a gap of {max_gap_s} s cannot be judged", hint="above 0")
     claim = f"the service is never unavailable for more than {max_gap_s:g} s"
-    answers = tables.conform(frame, tables.ANSWERS)
+    answers = _judged(frame)
     inside = _between(answers, outage_start, outage_end)
     if verdict := _no_evidence(answers, inside, claim):
         return verdict
-    every, span = streams(answers), (outage_start.timestamp(), outage_end.timestamp())
-    found = [estimate for stream in every for estimate in stream.estimates(*span)]
-    surest, longest = max(found, key=lambda each: each.low_s), max(found, key=lambda each: (each.high_s, each.failed))
-    worst = surest if surest.low_s > max_gap_s else longest
+    every, span = streams(frame), (outage_start.timestamp(), outage_end.timestamp())
+    found = pd.concat([stream.estimates(*span) for stream in every], ignore_index=True)
+    surest = found["low_s"].idxmax()
+    longest = found.sort_values(["high_s", "failed"], ascending=False, kind="stable").index[0]
+    (worst,) = found.loc[[surest if found["low_s"].max() > max_gap_s else longest]].to_dict("records")
     low_s, high_s = _outwards(worst)
     outcome: Outcome = "pass" if high_s <= max_gap_s else "fail" if low_s > max_gap_s else "inconclusive"
-    who = f"{worst.source} by {worst.path}: " if len(every) > 1 else ""
-    rate = _rate(answers[answers["source"] == worst.source]) if outcome == "fail" else ""
+    shown = found[found["seen"]].nlargest(_MOST_DETAILS, "high_s").sort_index()
+    who = f"{worst['source']} by {worst['path']}: " if len(every) > 1 else ""
+    rate = _rate(answers[answers["source"] == worst["source"]]) if outcome == "fail" else ""
     return Verdict(
         claim=claim,
         outcome=outcome,
@@ -295,20 +316,20 @@ def interrupted_at_most(
         high=None if math.isinf(high_s) else high_s,
         limit=f"at most {max_gap_s:g} s",
         unit="s",
-        details=tuple(_detail(each) for each in found if each.window),
+        details=tuple(map(_detail, shown.to_dict("records"))),
     )
 
 
-def _outwards(estimate: Estimate) -> tuple[float, float]:
+def _outwards(estimate: Mapping[Hashable, Any]) -> tuple[float, float]:
     """Return the range in s, rounded outwards to 10 ms."""
-    high_s = estimate.high_s if math.isinf(estimate.high_s) else math.ceil(100 * estimate.high_s) / 100
-    return math.floor(100 * estimate.low_s) / 100, high_s
+    high_s = estimate["high_s"] if math.isinf(estimate["high_s"]) else math.ceil(100 * estimate["high_s"]) / 100
+    return math.floor(100 * estimate["low_s"]) / 100, high_s
 
 
-def _in_words(estimate: Estimate) -> str:
+def _in_words(estimate: Mapping[Hashable, Any]) -> str:
     low_s, high_s = _outwards(estimate)
-    failed = f"{estimate.failed} requests failed" if estimate.failed else ""
-    slow = f"{estimate.slow} were slow" if estimate.slow else ""
+    failed = f"{estimate['failed']} requests failed" if estimate["failed"] else ""
+    slow = f"{estimate['slow']} were slow" if estimate["slow"] else ""
     requests = " and ".join(filter(None, [failed, slow]))
     if math.isinf(high_s) and requests:
         return f"{requests} over {low_s:g} s, and no good answer came before or after"
@@ -319,15 +340,15 @@ def _in_words(estimate: Estimate) -> str:
     return f"Unavailable for {low_s:g} to {high_s:g} s; {requests} in that time"
 
 
-def _detail(estimate: Estimate) -> Detail:
+def _detail(estimate: Mapping[Hashable, Any]) -> Detail:
     low_s, high_s = _outwards(estimate)
     return {
-        "source": estimate.source,
-        "path": estimate.path,
+        "source": estimate["source"],
+        "path": estimate["path"],
         "unavailable at least s": low_s,
         "at most s": None if math.isinf(high_s) else high_s,
-        "failed": estimate.failed,
-        "slow": estimate.slow,
+        "failed": estimate["failed"],
+        "slow": estimate["slow"],
     }
 
 
@@ -336,14 +357,18 @@ def returns_to_both(frame: pd.DataFrame, since: datetime, versions: Sequence[str
 
     A source that asked before and is silent since leaves it open.
     """
-    answers = tables.conform(frame, tables.ANSWERS)
+    answers = _judged(frame)
     afterwards = answers[answers["time"] >= since]
-    verdict = answers_from_both(afterwards, versions, sources=sorted(set(answers["source"])))
+    verdict = _answers_from(afterwards, versions, answers["source"].unique())
     claim = verdict.claim.replace("gets answers", "gets answers again")
     return _no_evidence(answers, afterwards, claim) or replace(verdict, claim=claim)
 
 
 # ---- what all claims share
+
+
+def _judged(frame: pd.DataFrame) -> pd.DataFrame:
+    return tables.conform(frame, tables.ANSWERS)[_JUDGED]
 
 
 def _between(answers: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
@@ -363,8 +388,8 @@ def _no_evidence(
     details: tuple[Detail, ...] = (),
 ) -> Verdict | None:
     """Return the inconclusive verdict where too little is known to judge ``inside``, the part that is asked about."""
-    known, lost = tables.measured(inside), len(answers) - len(tables.measured(answers))
-    silent = sorted(set(sources) - set(known["source"]))
+    known, lost = tables.measured(inside[["source", "error"]]), int(answers["error"].isin(tables.NOT_MEASURED).sum())
+    silent = sorted(set(sources) - set(known["source"].unique()))
     if lost > MOST_LOST * len(answers) or (lost and known.empty):
         reason = f"{lost} of {len(answers)} requests came back without a result, so nothing is concluded."
     elif known.empty:
@@ -388,12 +413,12 @@ def _rate(answers: pd.DataFrame) -> str:
 def _explained(answers: pd.DataFrame, expected: Sequence[str] = ()) -> str:
     """Return what went wrong, counted by kind with one example, and which unexpected versions answered."""
     text = ""
-    bad = answers[answers["error"] != ""]
+    bad = answers.loc[answers["error"] != "", ["error", "detail"]]
     if not bad.empty:
         counts = ", ".join(f"{count} {kind}" for kind, count in bad["error"].value_counts().items())
-        example = next((detail for detail in bad["detail"] if detail), "")
+        example = next(iter(bad.loc[bad["detail"] != "", "detail"]), "")
         text += f" Without a good answer: {counts}" + (f" (“{tables.hide_addresses(example)}”)." if example else ".")
-    strangers = sorted(set(tables.good(answers)["version"]) - set(expected)) if expected else []
+    strangers = sorted(set(answers.loc[answers["error"] == "", "version"].unique()) - set(expected)) if expected else []
     return text + (f" Not expected, but seen: {_listed(strangers)}." if strangers else "")
 
 

@@ -7,10 +7,12 @@ here, and a verdict errs towards ``inconclusive``, never towards ``pass``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
+from typing import Any
 
-from scipy.stats import binomtest
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betaincinv, ndtri
 
 from meshbook.verdict import Outcome
 
@@ -23,21 +25,24 @@ Count = tuple[int, int]
 """k of n."""
 
 
-@lru_cache(maxsize=10_000)
 def share_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the Wilson interval of the share behind ``k`` of ``n``."""
-    if n == 0:
-        return 0.0, 1.0
-    found = binomtest(k, n).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
+    low, high = _wilson(k, n, confidence) if n else (0.0, 1.0)
+    return float(low), float(high)
+
+
+def _wilson(k: Any, n: Any, confidence: float) -> tuple[Any, Any]:
+    """Return Wilson intervals of numbers or arrays, each n above 0."""
+    z, p = ndtri(0.5 + 0.5 * confidence), k / n
+    width = 2 * (n + z**2)
+    center, half = (2 * n * p + z**2) / width, z / width * np.sqrt(4 * n * p * (1 - p) + z**2)
+    return np.where(k == 0, 0.0, center - half), np.where(k == n, 1.0, center + half)
 
 
 def share_bounds(k: int, n: int) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson) lower and upper bound of a share, each one-sided: 0 of n bounds it by 3/n."""
-    if n == 0:
-        return 0.0, 1.0
-    low = binomtest(k, n, alternative="greater").proportion_ci(CONFIDENCE, method="exact").low
-    high = binomtest(k, n, alternative="less").proportion_ci(CONFIDENCE, method="exact").high
+    low = betaincinv(k, n - k + 1, 1 - CONFIDENCE) if k else 0.0
+    high = betaincinv(k + 1, n - k, CONFIDENCE) if k < n else 1.0
     return float(low), float(high)
 
 
@@ -90,23 +95,26 @@ def share_difference(before: Count, after: Count) -> tuple[float, float]:
     """Return Newcombe's 90 % interval of (share after, less share before): 5 % lie beyond each of its ends."""
     if not before[1] or not after[1]:
         return -1.0, 1.0
-    (low0, high0), (low1, high1) = share_interval(*before, 0.9), share_interval(*after, 0.9)
-    was, now = before[0] / before[1], after[0] / after[1]
+    low, high = _newcombe(before, *after)
+    return float(low), float(high)
+
+
+def _newcombe(before: Count, k: Any, n: Any) -> tuple[Any, Any]:
+    (low0, high0), (low1, high1) = _wilson(*before, 0.9), _wilson(k, n, 0.9)
+    was, now = before[0] / before[1], k / n
     change = now - was
-    return change - math.hypot(now - low1, high0 - was), change + math.hypot(high1 - now, was - low0)
+    return change - np.hypot(now - low1, high0 - was), change + np.hypot(high1 - now, was - low0)
 
 
-def unchanged_from(before: Count, hits: Sequence[bool], margin: float) -> tuple[int, Count] | None:
+def unchanged_from(before: Count, hits: npt.NDArray[np.bool_], margin: float) -> tuple[int, Count] | None:
     """Return the first place from which on the share of ``hits``, to their end, is unchanged, and that share.
 
     None for nowhere. Unchanged is an equivalence test (two one-sided ones at 5 %): not "no difference was found" but
     "the difference is within ± ``margin``". The earliest place is the claim with the most evidence behind it.
     """
-    k = sum(hits)
-    for place, hit in enumerate(hits):
-        after = k, len(hits) - place
-        low, high = share_difference(before, after)
-        if -margin < low and high < margin:
-            return place, after
-        k -= hit
-    return None
+    if not before[1] or not len(hits):
+        return None
+    k, n = np.cumsum(hits[::-1])[::-1], np.arange(len(hits), 0, -1)
+    low, high = _newcombe(before, k, n)
+    places = np.flatnonzero((-margin < low) & (high < margin))
+    return (int(places[0]), (int(k[places[0]]), int(n[places[0]]))) if len(places) else None

@@ -265,7 +265,7 @@ def _share_unchanged(record: TrialRecord, clients: Sequence[_Client]) -> Row:
     again = answers.loc[answers["hit"] & answers["back"], "time"]
     after = answers[answers["time"] >= (record.restore.asked if again.empty else again.iloc[0])]
     was, now = ((int(some.sum()), len(some)) for some in (before, after["hit"]))
-    found = unchanged_from(was, after["hit"].tolist(), record.margin)
+    found = unchanged_from(was, after["hit"].to_numpy(dtype=bool), record.margin)
     told = "{} of {} before, {} of {}"
     if found is None:
         low, high = (100 * end for end in share_difference(was, now))

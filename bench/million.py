@@ -1,0 +1,189 @@
+"""How long a day of requests takes to be read, judged, drawn, kept and reported, and how much memory.
+
+Every step runs in a process of its own over the same made-up rows (``long_watch``); what it needs is there before its
+clock starts. ``MB`` is the highest resident size of that process, imports and rows included. ``--linear`` does it again
+with four times as many rows, and prints the ratio of the two times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pandas as pd
+from long_watch import BEGIN, SOURCES, answers, outages
+
+from meshbook import analysis, charts, probes, tables
+from meshbook.analysis import ChangeRequest, TrialRecord
+from meshbook.probes import Ask
+
+ROWS = "rows.parquet"
+Work = Callable[[], object]
+
+
+def _span(rows: pd.DataFrame) -> tuple[datetime, datetime]:
+    """Return begin and end of the outage that is nearest to the middle."""
+    seconds = (rows["scheduled"].max() - rows["scheduled"].min()).total_seconds()
+    middle = min(outages(seconds), key=lambda each: abs(each.start - seconds / 2))
+    start, end = (datetime.fromtimestamp(BEGIN + at, UTC) for at in (middle.start, middle.end))
+    return start, end
+
+
+def _record(rows: pd.DataFrame) -> TrialRecord:
+    start, end = _span(rows)
+    moments = [ChangeRequest(asked=at, accepted=at + timedelta(milliseconds=20)) for at in (start, end)]
+    return TrialRecord(
+        mode="scale-to-zero",
+        context="cluster1",
+        trial=1,
+        outage=moments[0],
+        restore=moments[1],
+        answers=rows,
+        changes=(),
+        contexts=list(SOURCES)[1:],
+        version="v1",
+    )
+
+
+def parse(rows: pd.DataFrame, folder: Path) -> Work:
+    """curl's own output of one source after the other, a quarter of the rows each."""
+    ask = Ask(url="http://helloworld.sample:5000/hello", requests=max(1, len(rows) // len(SOURCES)))
+    mark = f"{ask.url}#{ask.nonce}-"
+    some = rows.head(ask.requests).to_dict("records")
+    parts = []
+    for seq, row in enumerate(some, 1):
+        body = f"Hello version: {row['version']}, instance: {row['instance']}\n" if row["version"] else ""
+        total = row["time_total_ms"] if row["version"] else 1001.0
+        code, exit_code = (200, 0) if body else (0, 28)
+        numbers = f"{code:03d}|{exit_code}|0.000300|{total / 1000:.6f}|{total / 1000:.6f}|{len(body)}|10.96.0.14"
+        parts.append(f"{body}\n{mark}{seq}|{numbers}|{'' if body else 'Operation timed out'}|{mark}{seq}\n")
+    text = "".join(parts)
+    arrivals = [BEGIN + number * 0.015 for number in range(text.count("\n"))]
+
+    def work() -> None:
+        for source in SOURCES:
+            assert len(probes.parse_records(text, ask, source=source, path="mesh", arrivals=arrivals)) == ask.requests
+
+    return work
+
+
+def claims(rows: pd.DataFrame, folder: Path) -> Work:
+    """All that the stages claim: who answers, how even, how often not, and through an outage."""
+    start, end = _span(rows)
+    versions = ["v1", "v2"]
+
+    def work() -> list[object]:
+        return [
+            analysis.answers_from_both(rows, versions),
+            analysis.split_within(rows, "v1", tolerance=0.1),
+            analysis.all_answered(rows, 0.05),
+            analysis.survives_outage(rows, start, end, survivor_version="v2"),
+            analysis.interrupted_at_most(rows, start, end, max_gap_s=2.0),
+            analysis.returns_to_both(rows, end, versions),
+        ]
+
+    return work
+
+
+def windows(rows: pd.DataFrame, folder: Path) -> Work:
+    return lambda: analysis.outage_windows(rows)
+
+
+def downtime(rows: pd.DataFrame, folder: Path) -> Work:
+    return lambda: analysis.downtime(rows, *_span(rows))
+
+
+def phases(rows: pd.DataFrame, folder: Path) -> Work:
+    return lambda: analysis.phases(_record(rows))
+
+
+def calibration(rows: pd.DataFrame, folder: Path) -> Work:
+    faults = []
+    for each in outages((rows["scheduled"].max() - rows["scheduled"].min()).total_seconds()):
+        start, end = (datetime.fromtimestamp(BEGIN + at, UTC) for at in (each.start, each.end))
+        faults.append(analysis.Fault(name=each.kind, start=start, end=end, error_ms=20))
+    return lambda: analysis.compare_with_truth(rows, faults)
+
+
+def _drawn(figure: Any) -> None:
+    picture, _ = figure._repr_png_()
+    assert picture
+
+
+def share(rows: pd.DataFrame, folder: Path) -> Work:
+    return lambda: _drawn(charts.share_by_source(rows))
+
+
+def latency(rows: pd.DataFrame, folder: Path) -> Work:
+    return lambda: _drawn(charts.latency_by_version(rows))
+
+
+def timeline(rows: pd.DataFrame, folder: Path) -> Work:
+    found = analysis.phases(_record(rows))
+    return lambda: _drawn(charts.timeline(found, rows, ["a day"]))
+
+
+def display(rows: pd.DataFrame, folder: Path) -> Work:
+    return lambda: tables.to_display(rows)
+
+
+STEPS = (parse, claims, windows, downtime, phases, calibration, share, latency, timeline, display)
+
+
+def one_step(name: str, folder: Path) -> None:
+    """Run a step over the rows in ``folder``, and print its figures as JSON."""
+    step = next(step for step in STEPS if step.__name__ == name)
+    work = step(tables.conform(pd.read_parquet(folder / ROWS), tables.ANSWERS), folder)
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    spent = {"seconds": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sys.stdout.write(json.dumps({"step": name, **spent, "MB": highest}) + "\n")
+
+
+def every_step(rows: int, names: list[str]) -> pd.DataFrame:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        answers(rows).to_parquet(folder / ROWS)
+        found = []
+        for name in names:
+            argv = [sys.executable, __file__, "--step", name, "--folder", made]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(f"{name}: {done.stderr[-2000:]}")
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+        return pd.DataFrame(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--linear", action="store_true", help="again with four times as many rows")
+    parser.add_argument("--steps", nargs="+", default=[step.__name__ for step in STEPS])
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.step:
+        one_step(given.step, given.folder)
+        return
+    found = every_step(given.rows, given.steps)
+    if given.linear:
+        found["ratio"] = every_step(4 * given.rows, given.steps)["cpu_s"] / found["cpu_s"]
+    total = found[["seconds", "cpu_s"]].sum().to_dict() | {"step": "all", "MB": found["MB"].max()}
+    table = pd.concat([found, pd.DataFrame([total])], ignore_index=True)
+    sys.stdout.write(f"{given.rows} rows\n{table.round(2).to_string(index=False, na_rep='')}\n")
+
+
+if __name__ == "__main__":
+    main()
