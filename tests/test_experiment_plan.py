@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import pytest
 from busy_pods import asked
 
@@ -172,6 +174,21 @@ def test_a_rate_above_four_fifths_of_what_the_survivor_bears_is_refused_with_the
         assert check.hint == "rate_per_s: auto, or at most 5.3; or more replicas of the survivor"
 
 
+def test_a_source_that_the_survivor_has_not_answered_hinders_the_start(checks: Checks, asked_target: Target) -> None:
+    name, load = "each source is answered by the survivor", experiment.fit_load(LoadProfile(), asked_target)
+    assert load.answers is not None
+    of_cluster1 = load.answers["source"] == "cluster1"
+    here = load.answers[of_cluster1].assign(source="external client")
+    for rows, seen, ok in (
+        ([load.answers, here], "all of them", True),
+        ([load.answers], "external client got none from v2 in 0 requests (nothing)", False),
+        ([load.answers[~of_cluster1 | (load.answers["version"] == "v1")], here], "cluster1 got none from v2 in", False),
+    ):
+        check = checks(replace(load, answers=pd.concat(rows, ignore_index=True)))[name]
+        assert (check.ok, seen in check.saw) == (ok, True), check.saw
+    assert name not in checks(LoadProfile()), "nothing was measured"
+
+
 def test_a_limit_below_what_the_rate_can_show_is_told_before_the_outage(checks: Checks) -> None:
     load = LoadProfile(rate_per_s=2.0, bears={"cluster1": bearing(20)})
     name = "the longest gap can be decided"
@@ -179,5 +196,13 @@ def test_a_limit_below_what_the_rate_can_show_is_told_before_the_outage(checks: 
     assert checks(load, Limits(max_gap_s=2.0))[name].ok is True
     short = checks(load, Limits(max_gap_s=1.0))[name]
     assert short.ok is None
-    assert "the detection limit 1.2 s; max_gap_s: 1.2, or more replicas" in short.saw
+    assert "the detection limit 1.2 s; max_gap_s: 1.2, or more replicas of the sample" in short.saw
     assert name not in checks(load, Limits(must_survive=[], max_gap_s=1.0))
+
+
+def test_too_few_requests_for_the_limit_on_failures_are_told_before_the_outage(checks: Checks) -> None:
+    name, slow = "the share of failures can be decided", LoadProfile(rate_per_s=1.0, outage_s=16)
+    assert checks(LoadProfile(rate_per_s=2.0, outage_s=16), Limits())[name].ok is True
+    few = checks(slow, Limits())[name]
+    assert (few.ok, few.saw) == (None, "48 requests during the outage, 59 at the least; outage_s: 20")
+    assert checks(replace(slow, outage_s=20), Limits())[name].ok is True

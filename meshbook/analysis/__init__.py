@@ -25,7 +25,16 @@ from meshbook.analysis.claims import (
     survives_outage,
 )
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
-from meshbook.analysis.load import Capacity, Overload, answered_promptly, capacity, is_late, overload, utilisation
+from meshbook.analysis.load import (
+    Capacity,
+    Overload,
+    answered_promptly,
+    capacity,
+    fewest_to_pass,
+    is_late,
+    overload,
+    utilisation,
+)
 from meshbook.analysis.observations import (
     REACHABLE,
     UNREACHABLE,
@@ -74,6 +83,7 @@ __all__ = [
     "changes",
     "compare_with_truth",
     "downtime",
+    "fewest_to_pass",
     "interrupted_at_most",
     "is_late",
     "measures_truly",

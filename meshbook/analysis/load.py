@@ -222,6 +222,11 @@ def is_late(answers: pd.DataFrame, slow_after_s: float) -> pd.Series[bool]:
     return (answers["error"] == "") & (answers["time_total_ms"].astype("float64") > 1000 * slow_after_s)
 
 
+def fewest_to_pass(limit: float) -> int:
+    """Return how many requests prove, when none of them goes wrong, that at most ``limit`` of all do."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - limit))
+
+
 def answered_promptly(answers: pd.DataFrame, slow_after_s: float, max_late_share: float) -> Verdict:
     """Claim: at most ``max_late_share`` of the good answers take longer than ``slow_after_s``.
 

@@ -51,7 +51,8 @@ def fit_load(load: LoadProfile, target: Target, rate_per_s: str | float = AUTO) 
         )
         for down in target.versions
     }
-    measured = replace(load, sources=1 + len(target.fleet), bears=bears)
+    answers = pd.concat([calm, busy], ignore_index=True)
+    measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers)
     return replace(measured, rate_per_s=given or _auto(measured))
 
 

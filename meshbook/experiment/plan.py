@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from meshbook import gkehub, outage, probes
+import pandas as pd
+
+from meshbook import analysis, gkehub, outage, probes, tables
 from meshbook.analysis import Capacity
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, UsageError
@@ -18,6 +20,8 @@ from meshbook.outage import Check, Safeguards
 
 APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost", "cluster-down"})
 """Modes that stop one version for everybody; the others cut ways, so that each side misses something else."""
+ANSWERED = "each source is answered by the survivor"
+UNANSWERED_HINT = "stage 1 says who reaches whom; a source without a survivor would have an outage of its own"
 MOST_OFFERED = 0.8
 """Share of what the survivor bears that the requests of all sources together may be: above it, they are the outage."""
 
@@ -41,6 +45,8 @@ class LoadProfile:
     sources: int = 3
     bears: Mapping[str, Capacity | None] = field(default_factory=dict)
     """By context: what the other clusters bear when the application of this one is down; empty: not measured."""
+    answers: pd.DataFrame | None = field(default=None, repr=False, compare=False)
+    """ANSWERS by which that was measured."""
 
     def __post_init__(self) -> None:
         if self.outage_s <= 0 or self.loop_requests < 1:
@@ -231,10 +237,34 @@ def plans(
     ``limits`` adds whether the requests can decide them.
     """
     found = [(step, outage.plan(intent(step, target, safeguards))) for step in some]
-    return [replace(plan, checks=(*plan.checks, *_load_checks(step, load, limits))) for step, plan in found]
+    return [replace(plan, checks=(*plan.checks, *_load_checks(step, target, load, limits))) for step, plan in found]
 
 
-def _load_checks(step: Step, load: LoadProfile, limits: Limits | None) -> Iterator[Check]:
+def survivors(step: Step, target: Target) -> list[str]:
+    """Return the versions that carry the service meanwhile: all, where a step stops none for everybody."""
+    down = step.context if step.mode in APPLICATION_MODES else ""
+    return [version for context, version in target.versions.items() if context != down]
+
+
+def unanswered(answers: pd.DataFrame, target: Target, versions: Sequence[str]) -> str:
+    """Return which sources got no good answer from any of ``versions``, and what they got; empty: all did."""
+    known = tables.measured(answers)
+    good = tables.good(known)
+    answered = set(good.loc[good["version"].isin(versions), "source"])
+    told = []
+    for source in (probes.OUTSIDE, *(cluster.name for cluster in target.fleet)):
+        if source not in answered:
+            own = known[known["source"] == source]
+            counts = own["error"].where(own["error"] != "", own["version"]).value_counts()
+            got = ", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing"
+            told.append(f"{source} got none from {' or '.join(versions)} in {len(own)} requests ({got})")
+    return "; ".join(told)
+
+
+def _load_checks(step: Step, target: Target, load: LoadProfile, limits: Limits | None) -> Iterator[Check]:
+    if load.answers is not None:
+        missing = unanswered(load.answers, target, survivors(step, target))
+        yield Check(name=ANSWERED, ok=not missing, saw=missing or "all of them", hint=UNANSWERED_HINT)
     capacity = load.bears.get(step.context)
     name, offered = "the survivor bears the load", f"{load.offered_per_s:.3g}/s from {load.sources} sources"
     if capacity is None:
@@ -245,11 +275,24 @@ def _load_checks(step: Step, load: LoadProfile, limits: Limits | None) -> Iterat
         hint = f"rate_per_s: auto, or at most {most / load.sources:.2g}; or more replicas of the survivor"
         yield Check(name=name, ok=ok, saw=f"{offered}; it bears {capacity}", hint=hint)
     if limits and step.mode in limits.must_survive:
-        limit_s, most_s = load.detection_limit_s, limits.max_gap_s
-        saw = f"max_gap_s is {most_s:g} s, the detection limit {limit_s:.2g} s"
-        mend = f"; max_gap_s: {math.ceil(10 * limit_s) / 10:g}, or more replicas (of 01) that bear a higher rate"
-        yield Check(
-            name="the longest gap can be decided",
-            ok=True if limit_s <= most_s else None,
-            saw=saw + ("" if limit_s <= most_s else mend),
-        )
+        yield from _decisions(load, limits)
+
+
+def _decisions(load: LoadProfile, limits: Limits) -> Iterator[Check]:
+    """Say whether so many requests, so often, can decide the limits; where not, what would."""
+    limit_s, most_s = load.detection_limit_s, limits.max_gap_s
+    saw = f"max_gap_s is {most_s:g} s, the detection limit {limit_s:.2g} s"
+    mend = f"; max_gap_s: {math.ceil(10 * limit_s) / 10:g}, or more replicas of the sample, that bear a higher rate"
+    yield Check(
+        name="the longest gap can be decided",
+        ok=True if limit_s <= most_s else None,
+        saw=saw + ("" if limit_s <= most_s else mend),
+    )
+    least = analysis.fewest_to_pass(limits.max_failed_share)
+    count, enough_s = math.floor(load.offered_per_s * load.outage_s), math.ceil(least / load.offered_per_s)
+    yield Check(
+        name="the share of failures can be decided",
+        ok=True if count >= least else None,
+        saw=f"{count} requests during the outage, {least} at the least"
+        + ("" if count >= least else f"; outage_s: {enough_s}"),
+    )

@@ -7,7 +7,7 @@ end it, wait, put together. What came out of it is in ``results``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
@@ -16,13 +16,25 @@ from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalan
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
-from meshbook.experiment.plan import APPLICATION_MODES, LoadProfile, Step, Target, intent, plans
+from meshbook.experiment.plan import (
+    APPLICATION_MODES,
+    UNANSWERED_HINT,
+    LoadProfile,
+    Step,
+    Target,
+    intent,
+    plans,
+    survivors,
+    unanswered,
+)
 from meshbook.experiment.results import NotDone, Results, Trial
 from meshbook.objects import SYSTEM_NAMESPACE
 from meshbook.outage import Outage, Safeguards
 
 REPLACED = "pods-deleted"
 """The mode whose end nobody requests: it begins at once."""
+_RECENT_S, _RECENT = 5.0, 16
+"""Seconds, and requests of each source, before an outage in which each must have been answered by the survivor."""
 
 
 def run(
@@ -87,6 +99,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         probes.watch(target.fleet, target.outside, target.inside, namespace=target.namespace, **asked) as watch,
     ):
         pause(load.outage_s)
+        _require_survivor(step, target, load, watch.frame)
         with outage.outage(intent(step, target, safeguards)) as ended:
             pause(load.outage_s / 2)
             loop = probes.curl_from_here(target.outside, load.loop_requests)
@@ -107,6 +120,14 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         bears=load.bears.get(step.context),
         slow_after_s=load.slow_after_s,
     )
+
+
+def _require_survivor(step: Step, target: Target, load: LoadProfile, answers: pd.DataFrame) -> None:
+    """Raise OutageError unless each source has had a good answer from the survivor in the last seconds."""
+    seconds = max(_RECENT_S, _RECENT / load.rate_per_s)
+    recent = answers[answers["time"] > datetime.now(UTC) - timedelta(seconds=seconds)]
+    if missing := unanswered(recent, target, survivors(step, target)):
+        raise OutageError(f"{step}: no outage: in the last {seconds:.0f} s {missing}", hint=UNANSWERED_HINT)
 
 
 def _record(

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from meshbook import Fleet, analysis, experiment, probes
-from meshbook.errors import UsageError
+from meshbook import Fleet, analysis, experiment, outage, probes
+from meshbook.errors import OutageError, UsageError
 from meshbook.experiment import LoadProfile, Target, scratch_workload
 from meshbook.lab.launch import LabState
+from meshbook.outage import Safeguards
 
 Run = Callable[..., Any]
 
@@ -68,6 +69,18 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabStat
     assert "cluster1: Deployment helloworld-v1 in sample: 1 → 0 replicas\n" in outcome.said
     assert fleet["cluster1"].get("Deployment", "helloworld-v1", "sample") == before
     assert "1 → 0 replicas" in (outcome.folder / "03_failover.html").read_text()
+
+
+def test_no_outage_starts_while_a_source_cannot_reach_the_survivor(target: Target) -> None:
+    other = {"cluster": target.fleet["cluster2"], "deployment": "helloworld-v2", "namespace": target.namespace}
+    steps = experiment.steps(target.fleet, ["scale-to-zero"])
+    with outage.outage(outage.Intent(**other, mode="east-west-down")):
+        load = experiment.fit_load(LoadProfile(), target)
+        (plan,) = experiment.plans(steps, target, Safeguards(), load)
+        (wrong,) = [check for check in plan.checks if check.ok is False]
+        assert wrong.saw.startswith("cluster1 got none from v2 in ")
+        with pytest.raises(OutageError, match="each source is answered by the survivor"):
+            experiment.run(steps, target, load, Safeguards())
 
 
 def test_a_cluster_that_is_down_is_not_survived_and_that_fails(run: Run, served: LabState, target: Target) -> None:
