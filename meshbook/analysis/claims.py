@@ -44,10 +44,6 @@ _JUDGED = [
     "time", "scheduled", "source", "path", "version", "error", "detail", "time_error_ms", "clock_error_ms"
 ]  # fmt: skip
 """Columns that claims look at: what is filtered again and again is slim."""
-_ONE_SIDE_EACH = (
-    " Each source sees one version only: locality failover, which a DestinationRule with outlierDetection turns on,"
-    " does that on purpose."
-)
 
 # ---- who answers
 
@@ -141,9 +137,7 @@ def _who_is_missing(answers: pd.DataFrame, missing: Sequence[_Share], enough: in
         few = "" if share.sent >= enough else f" (at least {enough} are needed to tell)"
         what = f"no {share.version}" if share.n else "no good answer at all"
         parts.append(f"{share.source} got {what} from {share.sent} requests{few}")
-    good = tables.good(answers[["source", "version", "error"]])
-    single = good.groupby("source")["version"].nunique().eq(1).all() and good["version"].nunique() > 1
-    return "; ".join(dict.fromkeys(parts)) + "." + (_ONE_SIDE_EACH if single else "")
+    return "; ".join(dict.fromkeys(parts)) + "."
 
 
 def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, tolerance: float = 0.1) -> Verdict:

@@ -215,20 +215,26 @@ def _each_way(views: Mapping[str, Snapshot], name: str, look_at: Callable[[Look]
     return [finding for findings in gather(work).values() for finding in findings]
 
 
-def explained(verdict: Verdict, findings: Sequence[Finding]) -> Verdict:
-    """Return a verdict that did not pass with its cause in front: the first of each direction, and what mends it."""
+def explained(findings: Sequence[Finding], *verdicts: Verdict) -> list[Verdict]:
+    """Return the verdicts; the first that did not pass begins with the cause, by direction, and what mends it."""
+    worst = next((position for position, verdict in enumerate(verdicts) if verdict.outcome != PASS), None)
+    if worst is None:
+        return list(verdicts)
+    told, verdict = _told(findings), verdicts[worst]
+    if told:
+        verdict = replace(verdict, reason=f"{told} {verdict.reason}")
+    elif needs := dict.fromkeys(one.mend for one in findings if one.state == NOT_LOOKED_AT):
+        verdict = replace(verdict, reason=f"{verdict.reason} No cause was seen; to look further: {', '.join(needs)}.")
+    return [*verdicts[:worst], verdict, *verdicts[worst + 1 :]]
+
+
+def _told(findings: Sequence[Finding]) -> str:
+    """Return the first cause of each direction in words; where there is none, what is configured so."""
     causes = [one for one in findings if one.state == CAUSE] or [one for one in findings if one.state == AS_CONFIGURED]
-    if verdict.outcome == PASS or not findings:
-        return verdict
     first: dict[str, Finding] = {}
     for finding in causes:
         first.setdefault(str(finding.direction), finding)
     ways: dict[tuple[str, str], list[str]] = {}
     for way, finding in first.items():
         ways.setdefault((finding.seen, finding.mend), []).append(way)
-    told = [f"{', '.join(names)}: {seen}" + (f" Try: {mend}." if mend else "") for (seen, mend), names in ways.items()]
-    if not told:
-        needs = dict.fromkeys(one.mend for one in findings if one.state == NOT_LOOKED_AT)
-        unseen = f"; not looked at, for want of: {', '.join(needs)}" if needs else ""
-        return replace(verdict, reason=f"{verdict.reason} No cause was found{unseen}.")
-    return replace(verdict, reason=f"{' '.join(told)} {verdict.reason}")
+    return " ".join(f"{', '.join(names)}: {seen} Try: {mend}." for (seen, mend), names in ways.items())

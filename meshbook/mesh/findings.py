@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from meshbook.errors import ClusterError
 from meshbook.mesh.snapshot import NotSeen
 
 State = Literal["cause", "as configured", "noted", "not looked at", "fine"]
@@ -73,11 +74,13 @@ class Look:
         return self.finding(NOT_LOOKED_AT, "not looked at", need)
 
     def guarded(self, look: Callable[[Look], Iterable[Finding]]) -> list[Finding]:
-        """Return what ``look`` finds; what it could not see ends it, and is said."""
+        """Return what ``look`` finds; what it cannot see, or a cluster that does not answer, ends it and is said."""
         found: list[Finding] = []
         try:
             for one in look(self):
                 found.append(one)
         except NotSeen as error:
             found.append(self.not_looked_at(error.need))
+        except ClusterError as error:
+            found.append(self.not_looked_at(f"an answer ({error.message})"))
         return found

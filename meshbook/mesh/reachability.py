@@ -191,13 +191,14 @@ def known(look: Look, statuses: Sequence[Object], asked: Asked, destination: Sna
     others = sorted({address for address, _ in far} - set(given))
     if not ours:
         stale = f", only {', '.join(others)}" if others else ""
-        seen = f"{source}'s proxies do not know {destination}'s east-west gateway as an endpoint of {host}{stale}."
+        what = f"{destination.cluster}'s east-west gateway as an endpoint of {host}"
+        seen = f"{source}'s proxies do not know {what}{stale}."
         yield look.cause(seen, mend)
     elif all((one.get("health_status") or {}).get("failed_outlier_check") for one in ours):
-        seen = f"{source}'s proxies have thrown {destination}'s gateway out for its errors (outlier detection)."
+        seen = f"{source}'s proxies have thrown {destination.cluster}'s gateway out for its errors (outlier detection)."
         yield look.cause(seen, "mend what failed there; it is taken back by itself")
     else:
-        yield look.fine(f"{source}'s proxies know {destination}'s gateway as an endpoint of {host}.")
+        yield look.fine(f"{source}'s proxies know {destination.cluster}'s gateway as an endpoint of {host}.")
 
 
 def _socket(host: Object) -> tuple[str, int]:

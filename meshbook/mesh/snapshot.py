@@ -46,7 +46,7 @@ class Snapshot:
     """The objects of one cluster that a mesh is made of. ``cluster`` is the context's name."""
 
     cluster: str
-    lists: Mapping[Key, Sequence[Object]]
+    lists: Mapping[Key, Sequence[Object]] = field(repr=False)  # with Secrets among them
     unseen: Mapping[Key, str] = field(default_factory=dict)
     """What each list that is missing would need."""
 

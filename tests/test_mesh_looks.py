@@ -1,0 +1,140 @@
+"""The looks that ask somebody: a remote secret that is tried, the way to a gateway, and what a proxy knows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from meshes import HOST, FakeFleet, healthy_mesh, kubeconfig, remote_secret
+
+from meshbook import mesh, tables
+from meshbook.clusters import ExecResult
+from meshbook.mesh import Direction, Finding, reachability, remote_secrets, snapshot
+from meshbook.mesh.findings import Look
+from meshbook.mesh.reachability import Reached
+from meshbook.mesh.remote_secrets import Try
+
+THERE = Direction(source="a", destination="b")
+
+
+@pytest.fixture
+def fleet() -> FakeFleet:
+    return healthy_mesh()
+
+
+# ---- remote secrets
+
+
+def judged(*tried: Try, fleet: FakeFleet, webhook: str = "") -> Finding:
+    if webhook:
+        hook = {"clientConfig": {"url": webhook}}
+        fleet["a"].objects["MutatingWebhookConfiguration"][0]["webhooks"] = [hook]
+    views = snapshot.take(fleet)  # type: ignore[arg-type]
+    return next(iter(remote_secrets.judge(Look(direction=THERE, name="x"), views["a"], views["b"], tried, "uid-b")))
+
+
+OTHER = Try(secret="s", name="c", uid="uid-c")
+WORKS = Try(secret="s", name="b", uid="uid-b", version="v1.31", listed=4)
+
+
+@pytest.mark.parametrize(
+    ("tried", "state", "said"),
+    [
+        ([WORKS], "fine", "works: v1.31, 4 EndpointSlices"),
+        ([Try(secret="s", name="b", refused="HTTP 401, Unauthorized")], "cause", "is refused: HTTP 401"),
+        ([Try(secret="s", name="b", uid="uid-c", server="https://c")], "cause", "leads to another cluster (https://c)"),
+        ([OTHER, WORKS], "fine", "works"),
+        ([OTHER, Try(secret="t", name="d", uid="uid-d")], "cause", "only s for c, t for d"),
+        ([Try(secret="s", name="b", unused="an answer of https://b")], "not looked at", "not looked at"),
+        ([], "cause", "no Secret istio/multiCluster=true"),
+    ],
+    ids=["works", "refused", "another cluster", "found by who answers", "none for it", "unreachable", "none"],
+)  # fmt: skip
+def test_a_remote_secret_is_judged_by_who_answered_it(
+    fleet: FakeFleet, tried: Sequence[Try], state: str, said: str
+) -> None:
+    found = judged(*tried, fleet=fleet)
+    assert (found.state, said in found.seen) == (state, True), found.seen
+
+
+def test_an_expired_token_is_told_with_its_time(fleet: FakeFleet) -> None:
+    ended = datetime.now(UTC) - timedelta(hours=1)
+    found = judged(Try(secret="s", name="b", refused="HTTP 401, Unauthorized", expires=ended), fleet=fleet)
+    assert f"Its token expired at {ended:%Y-%m-%dT%H:%M:%SZ}" in found.seen
+
+
+def test_a_managed_control_plane_needs_no_secret(fleet: FakeFleet) -> None:
+    found = judged(fleet=fleet, webhook="https://meshconfig.googleapis.com/v1/inject")
+    assert found.state == "not looked at"
+
+
+def test_a_login_that_runs_a_program_is_not_used(fleet: FakeFleet) -> None:
+    config = kubeconfig({"exec": {"command": "/bin/false", "apiVersion": "client.authentication.k8s.io/v1"}})
+    fleet["a"].objects["Secret"] = [remote_secret("b", config)]
+    found = {str(one.direction): one for one in mesh.remote_secrets_work(fleet)}  # type: ignore[arg-type]
+    assert found["a → b"].state == "not looked at"
+    assert found["a → b"].mend == "a login by token or certificate, not by exec"
+
+
+def test_an_expired_token_is_named_even_where_the_server_cannot_be_reached(fleet: FakeFleet) -> None:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": 1_700_000_000}).encode()).decode().rstrip("=")
+    fleet["a"].objects["Secret"] = [remote_secret("b", kubeconfig({"token": f"e30.{claims}.x"}))]
+    found = {str(one.direction): one for one in mesh.remote_secrets_work(fleet)}  # type: ignore[arg-type]
+    assert found["a → b"].state == "cause"
+    assert "Its token expired at 2023-11-14T22:13:20Z" in found["a → b"].seen
+    assert found["b → a"].state == "not looked at", "its server is not reached from here"
+
+
+# ---- the way, and what the proxy knows
+
+
+@pytest.mark.parametrize(
+    ("knock", "tls", "state", "said"),
+    [
+        ("open", "trusted", "fine", "certificate of the trusted root"),
+        ("open", "", "fine", "Open from pod p"),
+        ("open", "untrusted self-signed certificate", "cause", "root does not vouch for (self-signed certificate)"),
+        ("open", "reset by peer", "cause", "knows no pod with a sidecar"),
+        ("open", "time-out", "cause", "no TLS handshake"),
+        ("", "trusted", "fine", "certificate of the trusted root"),
+        ("", "", "not looked at", "not looked at"),
+    ],
+)
+def test_a_look_at_the_gateway_is_told_in_words(knock: str, tls: str, state: str, said: str) -> None:
+    reached = Reached(address="192.0.2.1", knock=knock, by="p", tls=tls, need="a pod")
+    found = next(iter(reachability.judge(Look(direction=THERE, name="way"), reached)))
+    assert (found.state, said in found.seen) == (state, True), found.seen
+
+
+def told(*hosts: tuple[str, int], **health: bool) -> str:
+    """Envoy's /clusters with these endpoints of the service."""
+    status = [
+        {"address": {"socket_address": {"address": ip, "port_value": port}}, "health_status": health}
+        for ip, port in hosts
+    ]
+    return json.dumps({"cluster_statuses": [{"name": f"outbound|5000||{HOST}", "host_statuses": status}]})
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "seen"),
+    [
+        (told(("192.0.2.98", 15443), ("10.0.0.1", 5000)), "fine", "know b's gateway"),
+        (told(("10.0.0.1", 5000)), "cause", "do not know b's east-west gateway"),
+        (told(("192.0.2.7", 15443)), "cause", "only 192.0.2.7"),
+        (told(("192.0.2.98", 15443), failed_outlier_check=True), "cause", "outlier detection"),
+        (json.dumps({"cluster_statuses": []}), "cause", f"know no service {HOST}"),
+        ("no JSON", "not looked at", "not looked at"),
+    ],
+    ids=["knows", "does not know", "stale", "ejected", "no service", "no pilot-agent"],
+)
+def test_the_asking_proxys_own_view_is_looked_at(fleet: FakeFleet, said: str, state: str, seen: str) -> None:
+    fleet["a"].run = lambda _, argv: ExecResult(
+        exit_code=35 if argv[0] == "curl" else 0, stdout=said if argv[0] == "pilot-agent" else "", stderr=""
+    )
+    nothing = tables.from_rows([{"source": "a"}], tables.ANSWERS)
+    every = mesh.why(fleet, "http://helloworld.sample:5000/hello", nothing)  # type: ignore[arg-type]
+    found = next(one for one in every if (one.direction, one.look) == (THERE, "proxy"))
+    assert (found.state, seen in found.seen) == (state, True), found.seen
