@@ -112,6 +112,17 @@ def _expression(expression: Object) -> str:
     return f"{key} {operator.lower()} ({','.join(expression['values'])})"
 
 
+def last_writer(obj: Object, part: str) -> str:
+    """Return who wrote ``part`` of an object's spec last, as its managed fields tell, and how and when."""
+    fields = obj["metadata"].get("managedFields") or []
+    owners = [one for one in fields if f"f:{part}" in ((one.get("fieldsV1") or {}).get("f:spec") or {})]
+    last = max(owners, key=lambda one: str(one.get("time", "")), default=None)
+    if last is None:
+        return "nobody that its managed fields name"
+    how = " of ".join(filter(None, (str(last.get("operation", "")), last.get("subresource"))))
+    return f"{last.get('manager', 'unknown')} ({how}, {last.get('time', 'at an unknown time')})"
+
+
 def timestamp(moment: datetime | None = None) -> str:
     """Return a moment (default: now) as the API writes times: UTC, whole seconds, ``Z``."""
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -64,3 +65,17 @@ def test_times_are_written_and_read_as_the_api_does() -> None:
     assert objects.timestamp(moment) == "2024-05-06T07:08:09Z"
     assert objects.micro_timestamp(moment) == "2024-05-06T07:08:09.000120Z"
     assert objects.moment_of(objects.micro_timestamp(moment)) == moment
+
+
+def test_who_wrote_a_part_of_an_object_last_is_told_with_how_and_when() -> None:
+    def entry(manager: str, time: str, part: str, **more: str) -> dict[str, Any]:
+        return {"manager": manager, "operation": "Update", "time": time, "fieldsV1": {"f:spec": {part: {}}}, **more}
+
+    fields = [
+        entry("old", "2026-01-02T12:00:00Z", "f:replicas"),
+        entry("kubectl", "2026-01-02T12:00:05Z", "f:replicas", subresource="scale"),
+        entry("other", "2026-01-02T12:00:09Z", "f:template"),
+    ]
+    found = {"metadata": {"managedFields": fields}}
+    assert objects.last_writer(found, "replicas") == "kubectl (Update of scale, 2026-01-02T12:00:05Z)"
+    assert objects.last_writer({"metadata": {}}, "replicas").startswith("nobody")

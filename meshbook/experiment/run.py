@@ -101,10 +101,10 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         pause(load.outage_s)
         _require_survivor(step, target, load, watch.frame)
         with outage.outage(intent(step, target, safeguards)) as ended:
-            pause(load.outage_s / 2)
+            ended.hold(load.outage_s / 2)
             loop = probes.curl_from_here(target.outside, load.loop_requests)
             balancer = load_balancer(target.fleet, target.gateway_namespace, checked)
-            pause(load.outage_s / 2)
+            ended.hold(load.outage_s / 2)
         pause(load.outage_s)
         answers = watch.stop()
         record = _record(step, number, target, ended, answers, observer)

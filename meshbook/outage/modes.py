@@ -75,7 +75,19 @@ class Mode(ABC):
 
     def wait_until_down(self, found: Sequence[Object]) -> None:
         for target, before in zip(self.targets, found, strict=True):
-            target.wait_until_down(before, self.intent.timeout_s)
+            target.wait_until_down(before, self.intent.timeout_s, self.require_down)
+
+    def require_down(self) -> None:
+        """Raise OutageError where somebody else has restored something, or deleted it."""
+        if said := self.undone():
+            raise OutageError(
+                f"{self.intent}: the outage did not last: {said}",
+                hint="have a GitOps controller or an autoscaler leave it alone meanwhile; nothing is concluded from it",
+            )
+
+    def undone(self) -> str:
+        """Say what somebody else has restored meanwhile, and who; empty: nothing."""
+        return "; ".join(filter(None, (target.undone(self.intent.run) for target in self.targets)))
 
     def end(self, outage: Outage) -> None:
         """Restore what the records of this run tell of, wait until it is ready, clear the records."""
@@ -170,6 +182,10 @@ class PodsDeleted(ScaledToZero):
         for pod in self._deleted:
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
             one.cluster.wait_for_deletion("Pod", name, one.namespace, uid, one.timeout_s)
+
+    def undone(self) -> str:
+        """Nobody has to restore what is replaced at once."""
+        return ""
 
     def end(self, outage: Outage) -> None:
         """Wait for the replacements; the times of their return are those at which they were first seen."""

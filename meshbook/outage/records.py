@@ -6,19 +6,24 @@ off again.
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from meshbook.clusters import Cluster
+from meshbook.clusters import Cluster, pause
+from meshbook.errors import ClusterError
 from meshbook.objects import Object, annotations_of
 
 RUN, SINCE, MODE, OF = (f"meshbook.io/outage-{name}" for name in ("run", "since", "mode", "of"))
 """Annotations of every object that an outage changes: whose outage, since when, how, and of which namespace."""
 REPLICAS = "meshbook.io/replicas-before"
 """Annotation of a Deployment that an outage changes: its replica count before."""
+LOOK_S = 0.5
+"""Seconds between two looks whether an outage lasts."""
 RECORD = (RUN, SINCE, MODE, OF, REPLICAS)
 
 
@@ -85,6 +90,16 @@ class Outage:
     restore_accepted: datetime | None = None
     ready_again: datetime | None = None
     """The API said that all of it was ready."""
+    require_down: Callable[[], None] = lambda: None
+    """Raises OutageError where somebody else has restored something of it meanwhile."""
+
+    def hold(self, seconds: float) -> None:
+        """Let it go on for ``seconds``; OutageError as soon as it is seen not to last."""
+        deadline = time.monotonic() + seconds
+        while (left_s := deadline - time.monotonic()) > 0:
+            pause(min(LOOK_S, left_s))
+            with contextlib.suppress(ClusterError):  # the cluster may be down: nothing is to be seen in that
+                self.require_down()
 
 
 @dataclass(frozen=True, kw_only=True)

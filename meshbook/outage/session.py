@@ -42,7 +42,7 @@ def outage(intent: Intent) -> Iterator[Outage]:
     _restore_targets(intent.cluster, left, intent.timeout_s)
     plan(intent, mode).require()
     deployment = intent.cluster.get("Deployment", intent.deployment, intent.namespace)
-    going_on = Outage(intent=intent, replicas=replicas_of(deployment))
+    going_on = Outage(intent=intent, replicas=replicas_of(deployment), require_down=mode.require_down)
     own = lease.Lease(intent, deployment)
     with sigterm_unwinds():
         try:

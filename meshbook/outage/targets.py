@@ -14,7 +14,17 @@ from typing import Any, ClassVar, Self
 
 from meshbook.clusters import Cluster, describe_pod
 from meshbook.errors import ClusterError, MeshbookError, OutageError
-from meshbook.objects import Object, annotations_of, is_active, is_ready, labels_of, selector_text, selects, timestamp
+from meshbook.objects import (
+    Object,
+    annotations_of,
+    is_active,
+    is_ready,
+    labels_of,
+    last_writer,
+    selector_text,
+    selects,
+    timestamp,
+)
 from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Intent, Restored, is_recorded
 
 TRIES = 10
@@ -30,6 +40,8 @@ class OutageTarget(ABC):
     """One object of a cluster, with or without a record on it."""
 
     kind: ClassVar[str]
+    part: ClassVar[str]
+    """What of its spec is changed."""
     cluster: Cluster
     namespace: str
     name: str
@@ -62,8 +74,8 @@ class OutageTarget(ABC):
     def request_down(self, run: str) -> None: ...
 
     @abstractmethod
-    def wait_until_down(self, before: Object, timeout_s: float) -> None:
-        """Wait until one that was so ``before`` is down."""
+    def wait_until_down(self, before: Object, timeout_s: float, require: Callable[[], None]) -> None:
+        """Wait until one that was so ``before`` is down; ``require`` ends the wait when it is restored meanwhile."""
 
     @abstractmethod
     def is_down(self, found: Object) -> bool:
@@ -83,6 +95,18 @@ class OutageTarget(ABC):
     @abstractmethod
     def restoring_patch(self, found: Object) -> list[Object]:
         """Return the steps of a JSON patch that restores it, once it is down, to how it was found."""
+
+    def undone(self, run: str) -> str:
+        """Say who has restored it although the outage of ``run`` is not over; empty: nobody."""
+        found = self.find()
+        if found is None:
+            return f"{self} was deleted"
+        if annotations_of(found).get(RUN) != run:
+            return f"the record of {self} was taken off, as its watchdog does, and meshbook restore --force"
+        if self.is_down(found):
+            return ""
+        state = self.state(found)
+        return f"{self} was restored{state and f' to {state}'} by {last_writer(found, self.part)}"
 
     def record(self, intent: Intent) -> Object:
         """Write whose outage this is and how it was before; return the object as it was.
@@ -137,7 +161,7 @@ def replicas_of(deployment: Object) -> int:
 class DeploymentTarget(OutageTarget):
     """Down: scaled to 0. An autoscaler leaves a target at 0 alone, and goes on when it is restored."""
 
-    kind = "Deployment"
+    kind, part = "Deployment", "replicas"
 
     def before(self, found: Object) -> dict[str, str]:
         return {REPLICAS: str(replicas_of(found))}
@@ -145,8 +169,9 @@ class DeploymentTarget(OutageTarget):
     def request_down(self, run: str) -> None:
         self.cluster.scale(self.name, 0, self.namespace)
 
-    def wait_until_down(self, before: Object, timeout_s: float) -> None:
+    def wait_until_down(self, before: Object, timeout_s: float, require: Callable[[], None]) -> None:
         def look() -> tuple[bool | None, str]:
+            require()
             pods = self.pods(before)
             return (None if pods else True), "; ".join(map(describe_pod, pods))
 
@@ -197,7 +222,7 @@ class ServiceTarget(OutageTarget):
     ready, and come back when it goes.
     """
 
-    kind = "Service"
+    kind, part = "Service", "selector"
 
     def before(self, found: Object) -> dict[str, str]:
         return {}
@@ -205,13 +230,14 @@ class ServiceTarget(OutageTarget):
     def request_down(self, run: str) -> None:
         self.patch({"spec": {"selector": {SELECTOR_KEY: run}}})
 
-    def wait_until_down(self, before: Object, timeout_s: float) -> None:
-        self.wait_for_endpoints(0, timeout_s)
+    def wait_until_down(self, before: Object, timeout_s: float, require: Callable[[], None]) -> None:
+        self.wait_for_endpoints(0, timeout_s, require)
 
-    def wait_for_endpoints(self, least: int, timeout_s: float) -> None:
+    def wait_for_endpoints(self, least: int, timeout_s: float, require: Callable[[], None] = lambda: None) -> None:
         """Wait until there are ``least`` ready endpoints or more; for 0 until there is none."""
 
         def look() -> tuple[bool | None, str]:
+            require()
             count = self.ready_endpoints()
             return (True if (count >= least if least else not count) else None), f"{count} ready endpoints"
 

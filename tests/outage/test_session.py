@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,36 @@ def test_an_object_that_gets_a_record_meanwhile_is_refused_and_left_to_the_other
     with pytest.raises(OutageError, match=r"is being changed by someone else[\s\S]*run: theirs[\s\S]*restore"):
         must_not_begin(intent(fleet))
     assert (replicas(target), record(target)[outage.RUN]) == (0, "theirs")
+
+
+@pytest.mark.parametrize("mode", ["scale-to-zero", "readiness-lost", "east-west-down"])
+def test_an_outage_that_somebody_else_ends_is_over_at_once_and_told_with_who_it_was(
+    fleet: Fleet, target: Cluster, mode: str
+) -> None:
+    kind, name, namespace = TARGETS[mode]
+    part = {"replicas": 1} if kind == "Deployment" else {"selector": {"meshbook.io/down": None}}
+    path, merge = target.resource(kind).path(namespace, name), "application/merge-patch+json"
+
+    def restored_by_others() -> None:
+        with outage.outage(intent(fleet, mode)) as going_on:
+            gitops = {"query": {"fieldManager": "gitops"}, "content_type": merge}
+            target.connection.request("PATCH", path, body={"spec": part}, **gitops)
+            going_on.hold(60)
+
+    began = time.monotonic()
+    with pytest.raises(OutageError, match=rf"did not last: cluster1: {kind} {name} .* by gitops \(Update, 20"):
+        restored_by_others()
+    assert time.monotonic() - began < 30
+    assert outage.restore(fleet) == []
+
+
+def test_an_outage_that_is_undone_before_its_pods_have_gone_is_not_waited_for(
+    fleet: Fleet, target: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _before_the_next(monkeypatch, "wait_until", lambda: target.scale("web", 2, NAMESPACE))
+    with pytest.raises(OutageError, match=r"did not last: .* was restored to 2 replicas by meshbook \(Update of scale"):
+        must_not_begin(intent(fleet, timeout_s=60))
+    assert (replicas(target), record(target)) == (2, {})
 
 
 def test_what_another_run_has_recorded_since_is_not_touched(fleet: Fleet, target: Cluster) -> None:
