@@ -58,3 +58,12 @@ def test_a_waiting_kernel_ends_when_its_run_is_gone() -> None:
     program = Path(meshbook.runs.__file__).with_name("waiting_kernel.py")
     done = subprocess.run([sys.executable, program, "import json"], stdin=subprocess.DEVNULL, timeout=30, check=False)
     assert done.returncode == 0
+
+
+def test_temporary_files_of_a_kernel_go_with_the_run(folder: Path) -> None:
+    for name in ("01_one.ipynb", "02_two.ipynb"):
+        write(folder, name, "import tempfile\nprint(tempfile.mkstemp()[1])", passing())
+    record = run(folder)
+    files = [Path(_printed(executed(record, name))[0].strip()) for name in ("01_one.ipynb", "02_two.ipynb")]
+    assert len({file.parent for file in files}) == 1
+    assert not files[0].parent.exists()

@@ -41,13 +41,25 @@ def test_a_command_line_value_is_read_by_the_declared_type(folder: Path, text: s
         "share=x",
         "strict=2",
         "contexts=[1]",
+        "share=1.1",
+        "share=-0.1",
+        "requests=0",
         "weights={a: b}",
     ],
 )
-def test_a_mistyped_value_is_refused(folder: Path, text: str) -> None:
+def test_a_value_of_another_type_or_out_of_range_is_refused(folder: Path, text: str) -> None:
     write(folder, "01_one.ipynb", passing())
     with pytest.raises(UsageError, match="must be"):
         runs.plan_run(folder, given=[text])
+
+
+def test_a_time_is_above_0_unless_0_is_the_default(folder: Path) -> None:
+    path = write(folder, "01_one.ipynb", passing())
+    path.write_text(path.read_text().replace("share: float = 0.5", "outage_s: float = 9.0"))
+    with pytest.raises(UsageError, match=r"must be 0\.001 or more, not 0\.0"):
+        runs.plan_run(folder, given=["outage_s=0"])
+    path.write_text(path.read_text().replace("outage_s: float = 9.0", "outage_s: float = 0.0"))
+    assert runs.plan_run(folder, given=["outage_s=0"]).steps[0].given == {"outage_s": 0.0}
 
 
 def test_an_unknown_name_is_refused_with_what_may_have_been_meant(folder: Path) -> None:

@@ -22,7 +22,7 @@ from meshbook import rows
 from meshbook.errors import RunError
 from meshbook.notebook import marks_of, row_marks, without_slow_imports
 from meshbook.rows import PLACE_VARIABLE, KeptRows, whole_file
-from meshbook.runs.kernels import WaitingKernel, manager_class
+from meshbook.runs.kernels import TEMPORARY, WaitingKernel, manager_class
 from meshbook.runs.redact import Redactor
 from meshbook.verdict import State
 
@@ -98,13 +98,13 @@ class Interrupts:
 class ExecutedCopy:
     """One executed notebook's file, and the files with its rows. ``address`` is the output path for papermill.
 
-    The kernel writes rows into ``staging``, a private folder; only redacted ones come to lie beside the copy.
+    The kernel writes into the folder ``private``; only redacted rows of it come to lie beside the copy.
     """
 
-    def __init__(self, path: Path, redactor: Redactor, staging: Path) -> None:
+    def __init__(self, path: Path, redactor: Redactor, private: Path) -> None:
         self.path = path
         self.address = _SCHEME + path.name
-        self.staging = staging
+        self.private = private
         self._redactor = redactor
         self._saved_at = 0.0
         self._rows: dict[str, KeptRows] = {}
@@ -138,9 +138,9 @@ class ExecutedCopy:
         self._saved_at = time.monotonic()
 
     def _redacted_rows(self, kept: KeptRows, name: str) -> KeptRows:
-        """Bring rows from ``staging`` to lie beside the copy, without what must not be shown; once for each content."""
-        if kept.sha256 not in self._rows and rows.is_beside(kept, self.staging):
-            table = self._redactor.table(rows.read(kept, self.staging))
+        """Bring rows from ``private`` to lie beside the copy, without what must not be shown; once for each content."""
+        if kept.sha256 not in self._rows and rows.is_beside(kept, self.private):
+            table = self._redactor.table(rows.read(kept, self.private))
             self._redactor.require_clean_table(table, name=kept.file)
             self._rows[kept.sha256] = rows.write(table, self.path.parent, self.path.stem, name)
         return self._rows.get(kept.sha256, kept)
@@ -209,7 +209,7 @@ def execute(
     breaks the run off; what was saved until then is in ``copy``.
     """
     library = papermill()
-    environment = {PLACE_VARIABLE: str(copy.staging / copy.path.stem)}
+    environment = {PLACE_VARIABLE: str(copy.private / copy.path.stem), TEMPORARY: str(copy.private)}
     try:
         library.execute_notebook(
             str(notebook),

@@ -20,6 +20,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshbook.runs.execute import Interrupts
 
+TEMPORARY = "TMPDIR"
+"""Environment variable by which a kernel's temporary files lie where they go with the run: it is killed at its end, and
+a client's private key may be among them."""
+
 _PROGRAM = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 _LAUNCHER = ["-m", "ipykernel_launcher"]
 _BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -29,12 +33,12 @@ _BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 class WaitingKernel:
     """A process that has done, or is doing, the imports of ``notebook``; to be told its connection file once."""
 
-    def __init__(self, notebook: Path) -> None:
+    def __init__(self, notebook: Path, private: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, str(Path(__file__).with_name("waiting_kernel.py")), imports_of(notebook)],
             stdin=subprocess.PIPE,
             cwd=notebook.parent,
-            env={**_BACKEND, **os.environ, "JPY_PARENT_PID": str(os.getpid())},
+            env={**_BACKEND, **os.environ, "JPY_PARENT_PID": str(os.getpid()), TEMPORARY: private},
             start_new_session=True,
         )
 
@@ -55,14 +59,14 @@ class WaitingKernel:
 class KernelsAhead:
     """The waiting kernels of notebooks that are executed one after the other. All that were started end with it."""
 
-    def __init__(self, notebooks: Sequence[Path]) -> None:
-        self._notebooks = list(notebooks)
+    def __init__(self, notebooks: Sequence[Path], private: str) -> None:
+        self._notebooks, self._private = list(notebooks), private
         self._waiting: dict[Path, WaitingKernel] = {}
 
     def take(self, notebook: Path) -> WaitingKernel | None:
         """Return what waits for ``notebook`` (nothing for the first), and start what the one after it will need."""
         for after in self._notebooks[self._notebooks.index(notebook) + 1 :][:1]:
-            self._waiting[after] = WaitingKernel(after)
+            self._waiting[after] = WaitingKernel(after, self._private)
         return self._waiting.get(notebook)
 
     def close(self) -> None:

@@ -248,14 +248,26 @@ def from_text(parameter: Declared, text: str) -> Any:
 def checked(parameter: Declared, value: Any) -> Any:
     """Return ``value`` as the declared type wants it, or refuse it.
 
-    Whole numbers pass as float, and any number as text where that is ``auto`` by default; nothing else bends.
+    Whole numbers pass as float, and any number as text where that is ``auto`` by default; nothing else bends. What a
+    name measures has a range: shares, requests, and times, of which 0 is one only where it is the default.
     """
+    default = ast.literal_eval(parameter.default)
     try:
-        if ast.literal_eval(parameter.default) == AUTO:
+        if default == AUTO:
             return _auto_or_number(value)
-        return _fit(ast.parse(parameter.type, mode="eval").body, value)
+        fitting = _fit(ast.parse(parameter.type, mode="eval").body, value)
     except TypeError as error:
         raise _mistyped(parameter, value) from error
+    low, high = next((ends for name, ends in _RANGES.items() if re.fullmatch(name, parameter.name)), _ANY)
+    for number in fitting if isinstance(fitting, list) else [fitting]:
+        if type(number) in (int, float) and number != default and not low <= number <= high:
+            raise _refused(parameter, f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}", value)
+    return fitting
+
+
+_ANY = (-math.inf, math.inf)
+_RANGES = {"(.*_)?share|tolerance": (0, 1), "(.*_)?requests|repeats": (1, math.inf), ".*_s": (0.001, math.inf)}
+"""Names of parameters, and the least and the greatest value that any of them can have."""
 
 
 def _auto_or_number(value: Any) -> str:
@@ -264,7 +276,11 @@ def _auto_or_number(value: Any) -> str:
 
 
 def _mistyped(parameter: Declared, value: object) -> UsageError:
-    wanted = f"{AUTO} or a number" if ast.literal_eval(parameter.default) == AUTO else parameter.type
+    is_auto = ast.literal_eval(parameter.default) == AUTO
+    return _refused(parameter, f"{AUTO} or a number" if is_auto else parameter.type, value)
+
+
+def _refused(parameter: Declared, wanted: str, value: object) -> UsageError:
     return UsageError(
         f"parameter {parameter.name!r} must be {wanted}, not {value!r}",
         hint=f"{parameter.name}: {parameter.help}" if parameter.help else "",

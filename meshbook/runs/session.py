@@ -117,13 +117,12 @@ class Session:
 
     def execute(self, interrupts: Interrupts) -> Run:
         """Run the plan's notebooks and return the record. Signals end it early; they are not raised."""
-        kernels = KernelsAhead([step.notebook for step in self._plan.steps])
         with (
             interrupts.handled(),
-            tempfile.TemporaryDirectory(prefix="meshbook-rows-") as staging,
-            contextlib.closing(kernels),
+            tempfile.TemporaryDirectory(prefix="meshbook-run-", ignore_cleanup_errors=True) as private,
+            contextlib.closing(KernelsAhead([step.notebook for step in self._plan.steps], private)) as self._kernels,
         ):
-            self._staging, self._kernels = Path(staging), kernels
+            self._private = Path(private)
             for step in self._plan.steps:
                 self.run.notebooks.append(self._next(step, interrupts))
                 self._write()
@@ -140,7 +139,7 @@ class Session:
     def _one(self, step: PlannedNotebook, interrupts: Interrupts) -> EndedNotebook:
         began = time.monotonic()
         self._watcher.notebook_starts(step.name, _count_code(step))
-        copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor, self._staging)
+        copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor, self._private)
         stop: Stop | None = Stop(name="KeyboardInterrupt", message="broken off by a second signal")
         try:
             stop = execute(step.notebook, copy, step.given, interrupts, self, self._kernels.take(step.notebook))
