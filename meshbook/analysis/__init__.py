@@ -1,6 +1,7 @@
 """Rows to findings: when a service was unavailable, how good a claim is, what happened when, and what saved it. Pure.
 
-- ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive.
+- ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive; ``expected`` compares
+  with what a mesh is configured to do.
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
   single requests prove, ``calibration`` compares the ranges with faults whose true begin and end are known.
 - ``intervals``: how far a count can be trusted.
@@ -24,6 +25,7 @@ from meshbook.analysis.claims import (
     split_within,
     survives_outage,
 )
+from meshbook.analysis.expected import ExpectedShares, answers_as_expected, split_as_expected
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
 from meshbook.analysis.load import (
     Capacity,
@@ -68,6 +70,7 @@ __all__ = [
     "Change",
     "ChangeRequest",
     "Evidence",
+    "ExpectedShares",
     "Fault",
     "LoadBalancer",
     "Observation",
@@ -77,6 +80,7 @@ __all__ = [
     "TrialRecord",
     "all_answered",
     "answered_promptly",
+    "answers_as_expected",
     "answers_from_both",
     "attribute",
     "capacity",
@@ -98,6 +102,7 @@ __all__ = [
     "share_bounds",
     "share_difference",
     "share_interval",
+    "split_as_expected",
     "split_within",
     "streams",
     "survives_outage",

@@ -1,7 +1,8 @@
 """What a multi-cluster mesh is configured to do, and why a cluster does not answer another's clients.
 
 - ``why``: the cause tree, direction by direction; ``explained`` puts what it found in front of a verdict.
-- ``expected_share``: which share of the answers each cluster should give, and by which rule.
+- ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_version`` puts it as
+  ``analysis`` takes it.
 - ``remote_secrets_work``, ``gateways_serve``, ``gateways_reached``: three of its looks alone, for ``preflight``.
 - ``pods_by_name``: which cluster a pod that answered is in; ``injected_by``, ``revisions``: who made its sidecar.
 
@@ -12,7 +13,6 @@ read is "not looked at". ``snapshot`` reads; ``routing``, ``workloads``, ``remot
 """
 
 from meshbook.mesh.causes import (
-    expected_share,
     explained,
     gateways_reached,
     gateways_serve,
@@ -21,8 +21,18 @@ from meshbook.mesh.causes import (
 )
 from meshbook.mesh.findings import Direction, Finding
 from meshbook.mesh.routing import Expected
+from meshbook.mesh.shares import by_version, expected_share
 from meshbook.mesh.snapshot import pods_by_name
 from meshbook.mesh.workloads import injected_by, revisions
 
-__all__ = ["Direction", "Expected", "Finding", "expected_share", "explained", "gateways_reached", "gateways_serve"]
+__all__ = [
+    "Direction",
+    "Expected",
+    "Finding",
+    "by_version",
+    "expected_share",
+    "explained",
+    "gateways_reached",
+    "gateways_serve",
+]
 __all__ += ["injected_by", "pods_by_name", "remote_secrets_work", "revisions", "why"]

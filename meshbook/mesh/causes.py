@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from meshbook import tables
 from meshbook.clusters import Fleet, gather
 from meshbook.mesh import gateways, reachability, remote_secrets, routing, workloads
 from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NOTED, Direction, Finding, Look
-from meshbook.mesh.routing import Asked, Expected
-from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
-from meshbook.objects import labels_of, selects
+from meshbook.mesh.routing import Asked
+from meshbook.mesh.snapshot import Snapshot, pods_by_name, take
 from meshbook.verdict import PASS, Verdict
 
 if TYPE_CHECKING:
@@ -145,44 +143,7 @@ def _answers(look: Look, answers: pd.DataFrame, known: Mapping[str, str]) -> Ite
             yield look.noted(f"{source} got {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
 
 
-# ---- what others ask of it
-
-
-def expected_share(
-    fleet: Fleet, url: str, *, namespace: str = "sample", gateway_namespace: str = ""
-) -> dict[str, Expected]:
-    """Return by source what share of the answers to ``url`` each cluster should give, as the mesh is configured.
-
-    Sources are the contexts: the clients in ``namespace``, or with ``gateway_namespace`` the ingress gateways there,
-    which route by their VirtualService. A share that cannot be told is empty, and says why.
-    """
-    home = gateway_namespace or namespace
-    views = take(fleet, {namespace, home})
-    found = {}
-    for name, view in views.items():
-        try:
-            asked = _at_gateway(view, url, home) if gateway_namespace else Asked.of(url, namespace)
-            found[name] = routing.expected(asked, view, list(views.values()))
-        except NotSeen as error:
-            found[name] = Expected(source=name, shares={}, why=error.message)
-    return found
-
-
-def _at_gateway(view: Snapshot, url: str, namespace: str) -> Asked:
-    """Return what an ingress gateway in ``namespace`` is asked by ``url``: by the Gateway that its pods carry."""
-    for labels in map(labels_of, view.list("Pod", namespace)):
-        for one in view.list("Gateway"):
-            if selects({"matchLabels": one["spec"].get("selector") or {"": ""}}, labels):
-                path = urlsplit(url).path or "/"
-                return Asked(
-                    service="",
-                    namespace=namespace,
-                    path=path,
-                    client_namespace=namespace,
-                    client_labels=labels,
-                    gateway=routing.title(one),
-                )
-    raise NotSeen(f"an ingress gateway in {namespace} that a Gateway selects ({view.cluster})")
+# ---- three looks alone
 
 
 def remote_secrets_work(fleet: Fleet) -> list[Finding]:

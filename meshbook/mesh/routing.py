@@ -270,13 +270,15 @@ class Expected:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Ready pods by context that the requests may reach."""
 
+    def because(self, cluster: str) -> str:
+        """Return why one cluster's share is what it is: ``3 of 4 ready endpoints``."""
+        return self.why or f"{self.counts.get(cluster, 0)} of {sum(self.counts.values())} ready endpoints"
+
     def of(self, cluster: str) -> str:
         """Return one cluster's share in words: ``expected 75 %: 3 of 4 ready endpoints``."""
         if not self.shares:
             return f"no share can be expected: {self.why}"
-        total, mine = sum(self.counts.values()), self.counts.get(cluster, 0)
-        why = self.why or f"{mine} of {total} ready endpoints"
-        return f"expected {100 * self.shares.get(cluster, 0.0):.3g} %: {why}"
+        return f"expected {100 * self.shares.get(cluster, 0.0):.3g} %: {self.because(cluster)}"
 
 
 def expected(asked: Asked, source: Snapshot, views: Sequence[Snapshot]) -> Expected:

@@ -1,0 +1,82 @@
+"""What share of a source's answers each cluster should give, by what the API servers say of the mesh.
+
+``routing`` decides; here the clusters are read, and the shares are put as ``analysis`` takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from meshbook.analysis import ExpectedShares
+from meshbook.clusters import Fleet
+from meshbook.errors import UsageError
+from meshbook.mesh import routing
+from meshbook.mesh.routing import Asked, Expected
+from meshbook.mesh.snapshot import NotSeen, Snapshot, take
+from meshbook.objects import labels_of, selects
+
+AUTO = "auto"
+
+
+def expected_share(
+    fleet: Fleet, url: str, *, namespace: str = "sample", gateway_namespace: str = ""
+) -> dict[str, Expected]:
+    """Return by source what share of the answers to ``url`` each cluster should give, as the mesh is configured.
+
+    Sources are the contexts: the clients in ``namespace``, or with ``gateway_namespace`` the ingress gateways there,
+    which route by their VirtualService. A share that cannot be told is empty, and says why.
+    """
+    home = gateway_namespace or namespace
+    views = take(fleet, {namespace, home})
+    found = {}
+    for name, view in views.items():
+        try:
+            asked = _at_gateway(view, url, home) if gateway_namespace else Asked.of(url, namespace)
+            found[name] = routing.expected(asked, view, list(views.values()))
+        except NotSeen as error:
+            found[name] = Expected(source=name, shares={}, why=error.message)
+    return found
+
+
+def _at_gateway(view: Snapshot, url: str, namespace: str) -> Asked:
+    """Return what an ingress gateway in ``namespace`` is asked by ``url``: by the Gateway that its pods carry."""
+    for labels in map(labels_of, view.list("Pod", namespace)):
+        for one in view.list("Gateway"):
+            if selects({"matchLabels": one["spec"].get("selector") or {"": ""}}, labels):
+                path = urlsplit(url).path or "/"
+                return Asked(
+                    service="",
+                    namespace=namespace,
+                    path=path,
+                    client_namespace=namespace,
+                    client_labels=labels,
+                    gateway=routing.title(one),
+                )
+    raise NotSeen(f"an ingress gateway in {namespace} that a Gateway selects ({view.cluster})")
+
+
+def by_version(
+    expected: Mapping[str, Expected], versions: Mapping[str, str], share: str = AUTO
+) -> dict[str, ExpectedShares]:
+    """Return by source what share each version should have, where ``versions`` names the one that a cluster has.
+
+    ``share`` is ``auto``, or the user's own number for the last of the versions, which counts before the mesh's.
+    """
+    if share == AUTO:
+        return {
+            source: ExpectedShares(
+                shares={version: one.shares.get(name, 0.0) for name, version in versions.items()} if one.shares else {},
+                why=one.because([*versions][-1]),
+            )
+            for source, one in expected.items()
+        }
+    try:
+        number = float(share)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise UsageError(f"share is {share!r}", hint="auto, or a number from 0 to 1")
+    *others, last = versions.values()
+    shares = {**{version: (1 - number) / len(others) for version in others}, last: number}
+    return {source: ExpectedShares(shares=shares, why="your own number") for source in expected}

@@ -1,0 +1,93 @@
+"""Who answers, compared with what the mesh is configured to do: each source has an expectation of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from meshbook import analysis, mesh, tables
+from meshbook.analysis import ExpectedShares
+from meshbook.errors import UsageError
+from meshbook.mesh import Expected
+
+BOTH = ["v1", "v2"]
+
+
+def answers(**counts: tuple[int, int]) -> pd.DataFrame:
+    """Good answers of v1 and v2 by source."""
+    rows = [
+        {"source": source, "version": version, "error": ""}
+        for source, count in counts.items()
+        for version, number in zip(BOTH, count, strict=True)
+        for _ in range(number)
+    ]
+    return tables.from_rows(rows, tables.ANSWERS)
+
+
+def expect(**second: float | None) -> dict[str, ExpectedShares]:
+    """What share v2 should have at each source; None: not known."""
+    return {
+        source: ExpectedShares(shares={} if share is None else {"v1": 1 - share, "v2": share}, why=f"rule of {source}")
+        for source, share in second.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected", "outcome", "said"),
+    [
+        ({"a": (25, 75), "b": (30, 70)}, {"a": 0.75, "b": 0.75}, "pass", "Expected 75 %: rule of"),
+        ({"a": (50, 50), "b": (25, 75)}, {"a": 0.75, "b": 0.75}, "fail", "a got 50 of 100"),
+        ({"a": (100, 0), "b": (0, 100)}, {"a": 0.0, "b": 1.0}, "pass", "Expected"),
+        ({"a": (100, 0), "b": (100, 0)}, {"a": 0.0, "b": 1.0}, "fail", "b got 0 of 100"),
+        ({"a": (50, 50), "b": (50, 50)}, {"a": 0.5, "b": None}, "inconclusive", "b: rule of b"),
+        ({"a": (50, 50)}, {"a": 0.5, "b": 0.5}, "inconclusive", "No request"),
+    ],
+    ids=["as expected", "one is off", "each its own", "one against its own", "not known", "not asked"],
+)
+def test_each_source_is_compared_with_its_own_share(
+    counts: dict[str, Any], expected: dict[str, Any], outcome: str, said: str
+) -> None:
+    verdict = analysis.split_as_expected(answers(**counts), "v2", expect(**expected), 0.15)
+    assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected", "outcome", "said"),
+    [
+        ({"a": (20, 0), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "pass", "is shown in stage 3"),
+        ({"a": (20, 1), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "fail", "a got 1 from v2, which it is not configured for"),
+        ({"a": (20, 0), "b": (0, 0)}, {"a": 0.0, "b": 1.0}, "fail", "b got nothing from v2"),
+        ({"a": (20, 0), "b": (9, 9)}, {"a": 0.0, "b": None}, "inconclusive", "b: rule of b"),
+        ({"a": (20, 0), "b": (0, 20)}, {"a": 0.5, "b": 0.5}, "fail", "a got no v2 from 20 requests"),
+        ({"a": (10, 10), "b": (10, 10)}, {"a": 0.5, "b": 0.5}, "pass", "seen from everywhere"),
+    ],
+    ids=["local, as configured", "a stranger", "nobody", "not known", "alone without a rule", "both"],
+)
+def test_answers_come_from_where_the_mesh_is_configured_to_send_requests(
+    counts: dict[str, Any], expected: dict[str, Any], outcome: str, said: str
+) -> None:
+    found = answers(**counts)
+    if counts["b"] == (0, 0):
+        failed = tables.from_rows([{"source": "b", "error": "timeout"}] * 20, tables.ANSWERS)
+        found = pd.concat([found, failed], ignore_index=True)
+    verdict = analysis.answers_as_expected(found, BOTH, expect(**expected))
+    assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
+
+
+CONFIGURED = {"a": Expected(source="a", shares={"a": 0.25, "b": 0.75}, why="", counts={"a": 1, "b": 3})}
+
+
+def test_a_clusters_share_is_that_of_its_version_and_a_users_own_number_wins() -> None:
+    versions = {"a": "v1", "b": "v2"}
+    auto = mesh.by_version(CONFIGURED, versions)["a"]
+    assert (auto.shares, auto.why) == ({"v1": 0.25, "v2": 0.75}, "3 of 4 ready endpoints")
+    own = mesh.by_version(CONFIGURED, versions, "0.6")["a"]
+    assert (own.shares, own.why) == ({"v1": 0.4, "v2": 0.6}, "your own number")
+
+
+@pytest.mark.parametrize("share", ["half", "1.5", "-0.1"])
+def test_a_share_that_is_none_is_refused(share: str) -> None:
+    with pytest.raises(UsageError, match="auto, or a number from 0 to 1"):
+        mesh.by_version(CONFIGURED, {"a": "v1", "b": "v2"}, share)
