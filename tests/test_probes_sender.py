@@ -25,6 +25,7 @@ from meshbook.errors import ClusterError, ExecError, MeshbookError
 
 SENDER = Path(probes.__file__).with_name("sender.py")
 SILENCE_S = 1
+FULL = "as many requests as may be were in flight"
 
 
 def eventually(holds: Callable[[], object], timeout_s: float = 15.0) -> bool:
@@ -70,6 +71,13 @@ def test_its_text_is_plain_python_of_version_3_8_that_needs_the_standard_library
             "",
             id="in chunks",
         ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding:chunked\r\n\r\n30\r\n0\r\n\r\nand so on",
+            200,
+            "cut",
+            id="chunks cut short",
+        ),
+        pytest.param(b"HTTP/1.1 204 None\r\nConnection: keep-alive\r\n\r\n", 204, "http_204", id="without a body"),
         pytest.param(HELLO[:-5], 200, "cut", id="cut short"),
         pytest.param(b"SSH-2.0-x\r\n", None, "cut", id="no HTTP"),
         pytest.param(b"", None, "no_answer", id="nothing"),
@@ -205,6 +213,8 @@ def alone(url: str, files: int = 256) -> Iterator[subprocess.Popen[bytes]]:
         "gap_s": 0.001,
         "timeout_s": 0.2,
         "requests": 10_000,
+        "in_flight": 4096,
+        "keep_alive": False,
         "silence_s": SILENCE_S,
     }
     program = SENDER.read_text() + f"\nmain(json.loads({json.dumps(config)!r}))\n"
@@ -222,11 +232,24 @@ def alone(url: str, files: int = 256) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def test_what_is_on_its_way_at_once_has_a_bound() -> None:
+def test_what_is_in_flight_at_once_has_a_bound_by_the_files_that_it_may_open_too() -> None:
     with service(answers=False) as url, alone(url, files=40) as process:
         assert process.stdout is not None
         told = [json.loads(process.stdout.readline()) for _ in range(50)]
-    assert "8 requests were on their way" in {row.get("dropped") for row in told}
+    assert f"{FULL} (8)" in {row.get("why") for row in told}
+
+
+def test_a_source_that_reaches_the_bound_says_so_and_its_sends_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshbook.probes.open_loop.MOST_IN_FLIGHT", 5)
+    with service(answers=False) as url, probes.watch(outside=url, rate_per_s=50, timeout_s=0.5) as watch:
+        assert eventually(lambda: (watch.frame["error"] == tables.DROPPED).sum() > 5)
+    frame = watch.frame
+    assert_whole(frame, watch)
+    dropped = frame[frame["error"] == tables.DROPPED]
+    full = dropped["detail"] == f"{FULL} (5)"
+    assert full.any()
+    assert watch.sends[["dropped", "over_limit"]].to_numpy().tolist() == [[len(dropped), full.sum()]]
+    assert frame["error"].iloc[:5].isin(["timeout", tables.DROPPED]).all()
 
 
 def test_nothing_goes_on_when_the_caller_has_died() -> None:

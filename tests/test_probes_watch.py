@@ -65,7 +65,7 @@ def test_a_pod_s_request_was_sent_within_the_bounds_that_its_row_gives() -> None
 
 
 def test_a_watch_of_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="something to ask"):
+    with pytest.raises(UsageError, match="nothing is to be asked"):
         probes.watch(fleet())
 
 

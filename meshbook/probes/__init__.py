@@ -1,9 +1,10 @@
 """Requests from pods and from this machine, one row of ``tables.ANSWERS`` each.
 
-- ``curl``: the article's loop: one curl for many requests, from the sleep pods and from here.
+- ``curl``: the article's loop: one curl for many requests, from the sleep pods and from here; ``records`` reads it.
 - ``waits``: until an address answers, and until every client has seen every version.
-- ``open_loop``: requests on one schedule from everywhere at once. ``session`` runs the program ``sender`` here and in
-  a pod of each cluster, ``clock_sync`` tells how far a pod's clock is off.
+- ``open_loop``: requests on one schedule from everywhere at once; ``closed_loop``: as fast as they go. ``source`` says
+  who sends, ``session`` runs the program ``sender`` for it, ``clock_sync`` tells how far a pod's clock is off.
+- ``outcomes``: what became of requests, kept by columns.
 
 Whether the rows are good news, and how long a service was unavailable, is for ``analysis``.
 """
@@ -11,18 +12,10 @@ Whether the rows are good news, and how long a service was unavailable, is for `
 from __future__ import annotations
 
 from meshbook.probes.clock_sync import Exchange, compare
-from meshbook.probes.curl import (
-    MESH,
-    OUTSIDE,
-    VIP,
-    Ask,
-    command,
-    curl_from_here,
-    curl_from_pods,
-    curl_program,
-    parse_records,
-)
+from meshbook.probes.closed_loop import ClosedLoop, send_many
+from meshbook.probes.curl import MESH, OUTSIDE, VIP, curl_from_here, curl_from_pods, curl_program
 from meshbook.probes.open_loop import HIGHEST_RATE, Watch, watch
+from meshbook.probes.records import Ask, command, parse_records
 from meshbook.probes.session import run_here
 from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_versions
 
@@ -32,6 +25,7 @@ __all__ = [
     "OUTSIDE",
     "VIP",
     "Ask",
+    "ClosedLoop",
     "Exchange",
     "FirstAnswer",
     "Settled",
@@ -43,6 +37,7 @@ __all__ = [
     "curl_program",
     "parse_records",
     "run_here",
+    "send_many",
     "wait_for_first_answer",
     "wait_for_versions",
     "watch",

@@ -1,15 +1,21 @@
-"""The program that sends plain HTTP requests on schedule, the same from this machine and from inside a pod.
+"""The program that sends plain HTTP requests, the same from this machine and from inside a pod.
 
 ``session`` gives this text to a Python (3.8 or newer) at its stdin, with a last line that calls ``main``: nothing is
 installed, and nothing that the caller does delays a request. Standard library only, one thread, non-blocking sockets,
-no child. A request leaves on its tick whatever earlier ones do, each on a connection of its own. A tick whose successor
-is due as well is left out, never made up for in a burst.
+no child. It sends in one of two ways:
+
+- On schedule (an open loop): a request leaves on its tick whatever earlier ones do, each on a connection of its own. A
+  tick whose successor is due as well is left out, never made up for in a burst; so is one for which as many requests
+  as may be are in flight.
+- As fast as it goes (a closed loop; a gap of 0 s): as many as may be are in flight, and the next one leaves as soon as
+  one has ended, on the same connection where that is wanted and stands.
 
 It tells lines of JSON: ``ready`` (the address that it connects to) or ``refused`` (why it cannot); then an answer to
-each question for its clock, and one line for each request that ended or was ``dropped``. It hears lines of JSON:
+each question for its clock, ``rows`` of requests that ended, and each that was ``dropped``. It hears lines of JSON:
 ``clock`` (a question), ``first`` with ``begin`` (send from this number on; request 1 is due at that time of its own
 clock), ``last`` (no request after this one), and empty ones. A caller that is silent for ``silence_s`` is gone, and
-then it ends at once, whatever it is doing.
+then it ends at once, whatever it is doing. Memory is bounded: by the requests in flight, and of an answer no more is
+kept than is told.
 """
 
 from __future__ import annotations
@@ -23,108 +29,175 @@ import signal
 import socket
 import sys
 import time
+from collections import OrderedDict
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 REFUSED, CUT, TIMEOUT, NO_ANSWER, RESET, TOO_LONG = 7, 18, 28, 52, 56, 63
 """What curl's exit codes say."""
+BUSY = "the sender was too busy to send it in time"
+FULL = "as many requests as may be were in flight"
+"""Why a request was not sent."""
 _SPARE_FILES = 32
 _LONGEST_WAIT_S = 60.0
 _TURN_S = 0.02
 """Seconds that one turn of the loop may take beside its wait before it counts as a standstill."""
 _PIECE = 1 << 16
+_ROWS_TOLD = 100
 _LONGEST_ANSWER = 1 << 20
+_LONGEST_HEAD = 1 << 16
 _BODY_TOLD = 4096
 
 
-class Transfer:
-    """One request on its way; ``sent`` is Unix time right before its connection was asked for, the rest monotonic."""
+class Answer:
+    """An HTTP/1 answer as it comes in; status 0 when it is none."""
 
-    def __init__(self, number: int, link: socket.socket, timeout_s: float) -> None:
-        self.number, self.link = number, link
+    def __init__(self) -> None:
+        self.code = self.length = 0
+        self.body = b""  # as much of it as is told
+        self.whole = False  # complete by its own account; without one the connection's end ends it
+        self.framed = False  # has such an account
+        self.keeps = False  # leaves its connection open for the next
+        self._unread = b""
+        self._left = -1  # bytes that are still to come of the body, or of this chunk; -1: not known
+        self._chunked = self._begun = False
+
+    def take(self, piece: bytes) -> None:
+        self.length += len(piece)
+        data = self._unread + piece if self._unread else piece
+        if not self._begun:
+            head, blank, data = data.partition(b"\r\n\r\n")
+            if not blank:
+                self._unread = self.body = head
+                return
+            self._unread, self._begun = b"", True
+            self._read_head(head)
+        if self._chunked:
+            self._read_chunks(data)
+        else:
+            self._read_body(data)
+            self.whole = self._left == 0
+
+    def _read_head(self, head: bytes) -> None:
+        first, _, fields = head.lower().partition(b"\r\n")
+        words = first.split(None, 2)
+        self.body = b""
+        if len(words) < 2 or not words[0].startswith(b"http/1") or not words[1].isdigit():
+            self.body = head[:_BODY_TOLD]
+            return
+        self.code = int(words[1])
+        fields = b"\r\n" + fields + b"\r\n"
+        length = value(fields, b"content-length")
+        self._chunked = value(fields, b"transfer-encoding") == b"chunked"
+        if self.code in (204, 304):
+            self._left = 0
+        elif length.isdigit() and not self._chunked:
+            self._left = int(length)
+        self.framed = self._chunked or self._left >= 0
+        self.keeps = self.framed and words[0] != b"http/1.0" and value(fields, b"connection") != b"close"
+
+    def _read_body(self, data: bytes) -> None:
+        if self._left >= 0:
+            self.keeps = self.keeps and len(data) <= self._left
+            data = data[: self._left]
+            self._left -= len(data)
+        if len(self.body) < _BODY_TOLD:
+            self.body += data[: _BODY_TOLD - len(self.body)]
+
+    def _read_chunks(self, data: bytes) -> None:
+        while data and not self.whole:
+            if self._left > 0:
+                came, data = data[: self._left], data[self._left :]
+                self._read_body(came)
+            elif self._left == 0:  # the line end after a chunk
+                if len(data) < 2:
+                    break
+                self._left, data = -1, data[2:]
+            else:
+                size, end, rest = data.partition(b"\r\n")
+                try:
+                    length = int(size.partition(b";")[0], 16) if end else -1
+                except ValueError:
+                    self.framed = False
+                    return
+                if length == 0:  # trailers, and a blank line
+                    self.whole = rest.startswith(b"\r\n") or b"\r\n\r\n" in rest
+                if length <= 0:
+                    break
+                self._left, data = length, rest
+        self._unread = data
+
+
+def value(fields: bytes, name: bytes) -> bytes:
+    """Return the value of a header of ``fields``, all lower case; empty when it is not there."""
+    _, found, rest = fields.partition(b"\r\n" + name + b":")
+    return rest.partition(b"\r\n")[0].strip() if found else b""
+
+
+class Transfer:
+    """One request on its way; ``sent`` is Unix time right before it left, the rest monotonic."""
+
+    def __init__(self, number: int, timeout_s: float) -> None:
+        self.number = number
+        self.link: socket.socket
+        self.deadline = time.monotonic() + timeout_s
+        self.leave()
+
+    def leave(self) -> None:
+        """Stamp it as sent now: its connection is asked for, or it goes out on one that stands."""
         self.sent, self.begun = time.time(), time.monotonic()
-        self.deadline = self.begun + timeout_s
         self.error_s = 0.0  # how much later than ``sent`` the kernel may have been told
         self.connected = self.first_byte = 0.0
-        self.received = bytearray()
+        self.answer = Answer()
+        self.reused = False
 
-    @property
-    def whole(self) -> bool:
-        """Tell whether the answer is complete by its own account; without one the connection's end ends it."""
-        head, blank, body = bytes(self.received).partition(b"\r\n\r\n")
-        if not blank:
-            return False
-        length = header(head, b"content-length")
-        if length.isdigit():
-            return len(body) >= int(length)
-        return header(head, b"transfer-encoding") == b"chunked" and body.endswith(b"0\r\n\r\n")
-
-
-def header(head: bytes, name: bytes) -> bytes:
-    """Return the value of a header in lower case, empty when it is not there."""
-    for line in head.split(b"\r\n")[1:]:
-        key, _, value = line.partition(b":")
-        if key.strip().lower() == name:
-            return value.strip().lower()
-    return b""
+    def row(self, exit_code: int, said: str) -> list[Any]:
+        """Return what is told of its end; lengths in microseconds, -1 for what was not reached."""
+        lengths = [
+            int((moment - self.begun) * 1e6) if moment else -1
+            for moment in (self.connected, self.first_byte, time.monotonic())
+        ]
+        body = self.answer.body[:_BODY_TOLD].decode("utf-8", "replace")
+        return [self.number, self.sent, int(self.error_s * 1e6), *lengths, self.answer.code, exit_code, body, said]
 
 
-def answer(received: bytes) -> tuple[int, bytes]:
-    """Return (status, body) of an HTTP/1 answer; status 0 when it is none."""
-    head, _, body = received.partition(b"\r\n\r\n")
-    words = head.split(b"\r\n")[0].split()
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1") or not words[1].isdigit():
-        return 0, received
-    if header(head, b"transfer-encoding") == b"chunked":
-        body = unchunked(body)
-    return int(words[1]), body
-
-
-def unchunked(data: bytes) -> bytes:
-    """Return the body that ``data`` carries in chunks, as far as it came."""
-    body = b""
-    while data:
-        size, _, data = data.partition(b"\r\n")
-        try:
-            length = int(size.partition(b";")[0], 16)
-        except ValueError:
-            return body
-        if length == 0:
-            return body
-        body, data = body + data[:length], data[length + 2 :]
-    return body
-
-
-def route(url: str, direct: bool) -> tuple[int, tuple[Any, ...], bytes]:
+def route(url: str, direct: bool, keep_alive: bool) -> tuple[int, tuple[Any, ...], bytes]:
     """Return family and address to connect to (the environment's proxy, unless ``direct``), and what to send there."""
     parts = urlsplit(url)
     proxy = "" if direct or proxy_bypass(parts.hostname or "") else getproxies().get("http", "")
     there = urlsplit(proxy if "//" in proxy else "//" + proxy) if proxy else parts
     target = url if proxy else urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    head = (
-        f"GET {target} HTTP/1.1",
-        f"Host: {parts.netloc}",
-        "User-Agent: meshbook",
-        "Accept: */*",
-        "Connection: close",
-    )
+    head = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "User-Agent: meshbook", "Accept: */*"]
+    head += [] if keep_alive else ["Connection: close"]
     family, _, _, _, address = socket.getaddrinfo(there.hostname, there.port or 80, type=socket.SOCK_STREAM)[0]
     return family, address, "\r\n".join((*head, "", "")).encode()
 
 
+def file_limit(wanted: int) -> int:
+    """Return how many sockets this process may open, after asking for ``wanted`` of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted + _SPARE_FILES and soft != resource.RLIM_INFINITY:
+        soft = wanted + _SPARE_FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + _SPARE_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft - _SPARE_FILES
+
+
 class Sender:
-    """Sends on schedule until all is sent and ended."""
+    """Sends on schedule, or as fast as it goes, until all is sent and ended."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.family, self.address, self.request = route(config["url"], config["direct"])
+        self.keep_alive: bool = config["keep_alive"]
+        self.family, self.address, self.request = route(config["url"], config["direct"], self.keep_alive)
         self.gap_s: float = config["gap_s"]
         self.timeout_s: float = config["timeout_s"]
         self.silence_s = config["silence_s"]
         self.number, self.last = 1, int(config["requests"])
         self.begin = float("inf")
-        self.on_way: dict[int, Transfer] = {}
-        self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
+        # The oldest is always the first: all have the same time to end. A dict finds its first slowly once many went.
+        self.on_way: OrderedDict[int, Transfer] = OrderedDict()
+        self.most = min(config["in_flight"], file_limit(config["in_flight"]))
+        self.rows: list[list[Any]] = []
         self.heard = b""
         self.selector = selectors.DefaultSelector()
         self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
@@ -145,11 +218,13 @@ class Sender:
                     self._go_on(key.data)
             self._send_what_is_due()
             self._give_up_what_is_late()
+            self._tell_rows()
 
     def _next(self) -> float:
         """Return when something is to be done at the latest: a tick, or the end of the oldest request's time."""
         oldest = next(iter(self.on_way.values()), None)
-        due = self._due(self.number) if self.number <= self.last else float("inf")
+        waits = self.number > self.last or (not self.gap_s and len(self.on_way) >= self.most)
+        due = float("inf") if waits else self._due(self.number)
         return min(due, oldest.deadline if oldest else due, time.monotonic() + _LONGEST_WAIT_S)
 
     def _due(self, number: int) -> float:
@@ -174,28 +249,46 @@ class Sender:
             elif "last" in words:
                 self.last = words["last"]
                 for transfer in [each for each in self.on_way.values() if each.number > self.last]:
-                    self._close(transfer)
+                    del self.on_way[transfer.number]
+                    self._hang_up(transfer)
 
     def _send_what_is_due(self) -> None:
         while self.number <= self.last and self._due(self.number) <= time.monotonic():
+            full = len(self.on_way) >= self.most
+            if full and not self.gap_s:
+                return
             number, self.number = self.number, self.number + 1
-            if self._due(number + 1) <= time.monotonic():
-                tell({"number": number, "dropped": "the sender was too busy to send it in time"})
-            elif len(self.on_way) >= self.most:
-                tell({"number": number, "dropped": f"{len(self.on_way)} requests were on their way"})
+            if self.gap_s and self._due(number + 1) <= time.monotonic():
+                tell({"dropped": number, "why": BUSY})
+            elif full:
+                tell({"dropped": number, "why": f"{FULL} ({self.most})"})
             else:
-                self._send(number)
+                self.on_way[number] = transfer = Transfer(number, self.timeout_s)
+                self._connect(transfer)
 
-    def _send(self, number: int) -> None:
-        link = socket.socket(self.family)
+    def _connect(self, transfer: Transfer) -> None:
+        transfer.link = link = socket.socket(self.family)
         link.setblocking(False)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.on_way[number] = transfer = Transfer(number, link, self.timeout_s)
+        transfer.leave()
         code = link.connect_ex(self.address)
         transfer.error_s = time.monotonic() - transfer.begun
         self.selector.register(link, selectors.EVENT_WRITE, transfer)
         if code not in (0, errno.EINPROGRESS):
             self._end(transfer, REFUSED, os.strerror(code))
+
+    def _send_on(self, link: socket.socket) -> None:
+        """Send the next request on a connection that the one before has left open."""
+        self.on_way[self.number] = transfer = Transfer(self.number, self.timeout_s)
+        self.number += 1
+        transfer.link, transfer.reused, transfer.connected = link, True, transfer.begun
+        self.selector.modify(link, selectors.EVENT_READ, transfer)
+        try:
+            link.sendall(self.request)
+        except OSError as error:
+            self._lose(transfer, RESET, error.strerror or str(error))
+        else:
+            transfer.error_s = time.monotonic() - transfer.begun
 
     def _go_on(self, transfer: Transfer) -> None:
         try:
@@ -212,48 +305,56 @@ class Sender:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(transfer, RESET, error.strerror or str(error))
+            self._lose(transfer, RESET, error.strerror or str(error))
 
     def _receive(self, transfer: Transfer) -> None:
         piece = transfer.link.recv(_PIECE)
-        transfer.first_byte = transfer.first_byte or time.monotonic()
-        transfer.received += piece
-        if transfer.whole:
-            self._end(transfer, 0)
-        elif len(transfer.received) > _LONGEST_ANSWER:
-            self._end(transfer, TOO_LONG, f"the answer is longer than {_LONGEST_ANSWER} bytes")
-        elif not piece:
-            cut = header(bytes(transfer.received), b"content-length") or not answer(bytes(transfer.received))[0]
-            self._end(transfer, (CUT if transfer.received else NO_ANSWER) if cut else 0)
+        answer = transfer.answer
+        if piece:
+            transfer.first_byte = transfer.first_byte or time.monotonic()
+            answer.take(piece)
+            if answer.whole:
+                self._end(transfer, 0)
+            elif answer.length > (_LONGEST_ANSWER if answer.code else _LONGEST_HEAD):
+                self._end(transfer, TOO_LONG, "the answer, or its head, is too long")
+        elif not answer.length:
+            self._lose(transfer, NO_ANSWER)
+        else:
+            self._end(transfer, CUT if answer.framed or not answer.code else 0)
+
+    def _lose(self, transfer: Transfer, exit_code: int, said: str = "") -> None:
+        """End a request whose connection broke; one that another had left is no word on the service, so ask anew."""
+        if transfer.reused and not transfer.answer.length:
+            self._hang_up(transfer)
+            self._connect(transfer)
+        else:
+            self._end(transfer, exit_code, said)
 
     def _give_up_what_is_late(self) -> None:
-        for transfer in list(self.on_way.values()):
-            if transfer.deadline > time.monotonic():
+        now = time.monotonic()
+        while self.on_way:
+            transfer = next(iter(self.on_way.values()))
+            if transfer.deadline > now:
                 return
             what = "no answer" if transfer.connected else "no connection"
             self._end(transfer, TIMEOUT, f"{what} within {self.timeout_s:g} s")
 
     def _end(self, transfer: Transfer, exit_code: int, said: str = "") -> None:
-        ended = time.monotonic()
-        self._close(transfer)
-        status, body = answer(bytes(transfer.received)) if transfer.received else (0, b"")
-        tell(
-            {
-                "number": transfer.number,
-                "sent": transfer.sent,
-                "error_s": transfer.error_s,
-                "connect_s": transfer.connected and transfer.connected - transfer.begun,
-                "first_s": transfer.first_byte and transfer.first_byte - transfer.begun,
-                "total_s": ended - transfer.begun,
-                "code": status,
-                "exit_code": exit_code,
-                "body": body[:_BODY_TOLD].decode("utf-8", "replace"),
-                "said": said,
-            }
-        )
-
-    def _close(self, transfer: Transfer) -> None:
+        self.rows.append(transfer.row(exit_code, said))
+        if len(self.rows) >= _ROWS_TOLD:
+            self._tell_rows()
         del self.on_way[transfer.number]
+        if self.keep_alive and transfer.answer.keeps and not exit_code and self.number <= self.last:
+            self._send_on(transfer.link)
+        else:
+            self._hang_up(transfer)
+
+    def _tell_rows(self) -> None:
+        if self.rows:
+            tell({"rows": self.rows})
+            self.rows = []
+
+    def _hang_up(self, transfer: Transfer) -> None:
         self.selector.unregister(transfer.link)
         transfer.link.close()
 
@@ -264,7 +365,7 @@ def tell(words: dict[str, object]) -> None:
 
 
 def main(config: dict[str, Any]) -> None:
-    """Send as ``config`` says: url, direct, gap_s, timeout_s, requests, silence_s."""
+    """Send as ``config`` says: url, direct, gap_s, timeout_s, requests, in_flight, keep_alive, silence_s."""
     # The alarm's default is the end of the process: even one that is stuck in a write does not outlive its caller.
     signal.alarm(config["silence_s"])
     try:

@@ -14,7 +14,7 @@ import pandas as pd
 from meshbook import probes
 from meshbook.clusters import Fleet
 
-HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\nHello version: v1, instance: x1\n"
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 32\r\n\r\nHello version: v1, instance: x1\n"
 PACE = {"rate_per_s": 20.0, "timeout_s": 0.2}
 
 

@@ -1,0 +1,195 @@
+"""What one curl is told for many requests, and what its records come to: rows of ``tables.ANSWERS``. Pure.
+
+curl 7.84 and newer will do. Each request leaves its body, then one line,
+``URL#NONCE-SEQ|code|exit code|connect|first byte|total|size|address|message|URL#NONCE-SEQ``. The fragment is never sent
+to a server, so no answer can forge a record; both ends of a line must agree, so no cut goes unnoticed. Who runs it is
+``curl``.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshbook import tables
+from meshbook.errors import UsageError
+from meshbook.probes.outcomes import (
+    NOT_REACHED,
+    Outcome,
+    Records,
+    is_answer,
+    numbered,
+    one_line,
+    outcome,
+    to_frame,
+)
+
+_FIELDS = ("http_code", "exitcode", "time_connect", "time_starttransfer", "time_total", "size_download", "remote_ip")
+_SHAPES = (r"\d{3}", r"\d{1,3}", r"\d{1,6}\.\d{6}", r"\d{1,6}\.\d{6}", r"\d{1,6}\.\d{6}", r"\d{1,15}", r"[\d.:A-Fa-f]*")
+_VALUES = r"\|".join(f"(?P<{name}>{shape})" for name, shape in zip(_FIELDS, _SHAPES, strict=True)) + r"\|(?P<said>.*)"
+_FORMAT = "%{stderr}\\n%{url}|" + "".join(f"%{{{name}}}|" for name in _FIELDS) + "%{errormsg}|%{url}\\n"
+_DAMAGED = Outcome(tables.GARBLED, "the probe's record of this transfer is damaged")
+_SAME = ["http_code", "exitcode", "size_download", "remote_ip", "said"]
+"""Fields that, with the body, say how a transfer ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What one curl does: ``requests`` transfers, numbered from 1, one after the other."""
+
+    url: str
+    requests: int
+    timeout_s: float = 5.0
+    """Longest time of one transfer; one that takes longer is an error row, not a delay of the rest."""
+    connect_timeout_s: float = 2.0
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            fit = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
+        except ValueError:
+            fit = False
+        if not fit or re.search(r"[\s|\"'<>\\^`\x00-\x1f\x7f#]", self.url):
+            raise UsageError(f"not a URL to ask: {self.url!r}", hint="http://name:port/path, without user and fragment")
+        if self.requests < 1:
+            raise UsageError(f"at least one request is needed, not {self.requests}")
+        if not self.timeout_s > 0 or not self.connect_timeout_s > 0:
+            raise UsageError("time-outs are above 0 s")
+
+    @property
+    def numbers(self) -> range:
+        return range(1, self.requests + 1)
+
+    @property
+    def longest_s(self) -> float:
+        """Upper bound of the time that all transfers take together."""
+        return self.requests * (self.timeout_s + 0.05) + 5
+
+
+def command(ask: Ask, *, direct: bool = False) -> list[str]:
+    """Return the argv of one curl for all of ``ask``; its records come on stderr, unbuffered, right after each body.
+
+    ``Connection: close`` gives each transfer a connection of its own, as the article's loop of single curls has.
+    ``direct`` goes past any proxy that the environment names.
+    """
+    escaped = re.sub(r"([\[\]{}])", r"\\\1", ask.url)
+    counter = f"#{ask.nonce}-[1-{ask.requests}:1]"
+    limits = ["--max-time", f"{ask.timeout_s:g}", "--connect-timeout", f"{min(ask.connect_timeout_s, ask.timeout_s):g}"]
+    shape = ["-q", "--silent", "--no-buffer", "--http1.1", "--header", "Connection: close", "--write-out", _FORMAT]
+    past_proxies = ["--noproxy", "*"] if direct else []
+    return ["curl", *shape, *limits, *past_proxies, escaped + counter]
+
+
+def parse_records(
+    text: str, ask: Ask, *, source: str, path: str, arrivals: Sequence[float] = (), note: str = ""
+) -> pd.DataFrame:
+    """Return one row of ANSWERS for each transfer of ``ask``; ``text`` is the merged stdout and stderr of its curl.
+
+    ``arrivals[i]`` is the Unix time at which line i of ``text`` was complete at the reader. curl before 8.16 can stamp
+    nothing, so ``time`` is arrival minus total time: never early, and late by what the line took to get here (one way,
+    and the reader's delay) unless a later record, in order, proves it earlier. Without an arrival it is missing.
+    Records that never came become rows marked ``lost``, damaged ones ``garbled``; ``note`` (what the exec said, say) or
+    the text's last line becomes their detail.
+    """
+    found, kinds = _records(text, ask, arrivals)
+    records = numbered(ask.requests)
+    garbled = np.array([kind.error == tables.GARBLED for kind in kinds], dtype=bool)[found["outcome"]]
+    for known in (found[garbled], found[~garbled][::-1]):  # the first good record of a number counts, else its last
+        records[known["number"] - 1] = known
+    records["sent"] = _in_order(records["sent"], records["total_us"] / 1e6)
+    lost = records["outcome"] < 0
+    if lost.any():
+        records["outcome"][lost] = len(kinds)
+        kinds.append(Outcome(tables.LOST, one_line(note) or _last_words(text, ask)))
+    return to_frame(records, kinds, source=source, path=path, url=ask.url)
+
+
+def _records(text: str, ask: Ask, arrivals: Sequence[float]) -> tuple[Records, list[Outcome]]:
+    """Return the records that ``text`` holds, whole ones and damaged ones, in their order, and their outcomes."""
+    mark = re.escape(f"{ask.url}#{ask.nonce}-")
+    data = np.frombuffer(text.encode(), dtype="uint8")
+    starts = np.concatenate(([0], np.flatnonzero(data == ord("\n")) + 1, [len(data)]))
+    lines = _pieces(data, starts)
+    at = np.flatnonzero(pc.match_substring(lines, ask.nonce))
+    complete = rf"^{mark}(?P<seq>\d{{1,9}})\|{_VALUES}\|{mark}(?P<end>\d{{1,9}})\n?$"
+    values = pc.extract_regex(lines.take(at), complete)
+    seq = _numbers(pc.struct_field(values, "seq"))
+    whole = (seq > 0) & (seq == _numbers(pc.struct_field(values, "end")))
+    begun = pc.extract_regex(lines.take(at[~whole]), rf"{mark}(?P<seq>\d{{1,9}})\|")
+    seq[~whole] = _numbers(pc.struct_field(begun, "seq"))
+    asked = (seq >= 1) & (seq <= ask.requests)
+    at, seq, whole, values = at[asked], seq[asked], whole[asked], values.filter(pa.array(asked))
+    # Bodies and records take turns: what lies before a record, up to its line end, is its body.
+    bodies = _pieces(data, np.concatenate(([0], np.column_stack((starts[at], starts[at + 1])).ravel())))[::2]
+    fields = dict(zip((field.name for field in values.type), values.flatten(), strict=True))
+    found = numbered(len(at))
+    found["number"] = seq
+    for part, name in (("connect_us", "time_connect"), ("first_us", "time_starttransfer"), ("total_us", "time_total")):
+        lengths = _microseconds(fields[name])  # curl's 0 says that a transfer did not come so far
+        found[part] = np.where(whole & ((lengths > 0) | (part == "total_us")), lengths, NOT_REACHED)
+    heard = whole & (at < len(arrivals))
+    found["sent"][heard] = np.asarray(arrivals)[at[heard]] - found["total_us"][heard] / 1e6
+    found["outcome"], firsts = _alike([*(fields[name] for name in _SAME), bodies])
+    shared = zip(whole[firsts], bodies.take(firsts).to_pylist(), values.take(firsts).to_pylist(), strict=True)
+    return found, [_outcome(body, values) if fit else _DAMAGED for fit, body, values in shared]
+
+
+def _numbers(texts: pa.Array) -> npt.NDArray[np.int64]:
+    """Return the texts as numbers, 0 for what is missing."""
+    return np.array(pc.fill_null(pc.cast(texts, "int64"), 0))
+
+
+def _microseconds(texts: pa.Array) -> npt.NDArray[np.int64]:
+    return np.rint(np.asarray(pc.fill_null(pc.cast(texts, "float64"), 0.0)) * 1e6).astype("int64")
+
+
+def _alike(columns: Sequence[pa.Array]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return for each row which kind it is, rows being alike when all ``columns`` are, and the first row of each."""
+    kind = np.zeros(len(columns[0]), dtype="int64")
+    for column in columns:
+        coded = column.dictionary_encode("encode")
+        kind = pd.factorize(kind * len(coded.dictionary) + np.asarray(coded.indices))[0]
+    return kind, np.unique(kind, return_index=True)[1]
+
+
+def _outcome(body: str, values: Mapping[str, str]) -> Outcome:
+    came, size = body[:-1].encode(), int(values["size_download"])
+    return outcome(
+        int(values["http_code"]),
+        int(values["exitcode"]),
+        came[-size:].decode("utf-8", "replace") if size else "",
+        values["said"],
+        values["remote_ip"],
+        whole=size <= len(came),
+    )
+
+
+def _pieces(data: npt.NDArray[np.uint8], edges: npt.NDArray[np.int64]) -> pa.LargeStringArray:
+    """Return the texts between ``edges``, without a copy."""
+    return pa.LargeStringArray.from_buffers(len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(data))
+
+
+def _in_order(sent: npt.NDArray[np.float64], total_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return Unix times, each the latest possible: a transfer began before the next one, by its own length."""
+    known = ~np.isnan(sent)
+    start = sent[known][:1].sum()  # Unix times are too large to keep the microseconds of a sum
+    after_s = np.cumsum(total_s[known][::-1])[::-1]
+    in_order = sent.copy()
+    in_order[known] = np.minimum.accumulate((sent[known] - start + after_s)[::-1])[::-1] - after_s + start
+    return in_order
+
+
+def _last_words(text: str, ask: Ask) -> str:
+    """Return what came last and is neither record nor answer, such as ``sh: curl: not found``."""
+    lines = [line for line in text.splitlines() if line.strip() and ask.nonce not in line and not is_answer(line)]
+    return one_line(lines[-1]) if lines else "no record of this transfer came back"
