@@ -292,19 +292,36 @@ def test_a_trial_that_cannot_start_costs_no_other_its_tables_and_is_told_as_not_
     assert sorted(results.downtime["trial"].unique()) == [1, 3]
     *judged, missing = experiment.claims(results, [], LIMITS)
     assert {verdict.outcome for verdict in judged} == {"pass"}
-    assert (missing.claim, missing.outcome) == ("every planned outage was done", "inconclusive")
+    assert (missing.claim, missing.outcome) == ("every planned outage was done, and restored", "inconclusive")
     assert missing.reason.startswith("1 of 3 were not. scale-to-zero at cluster1, trial 2: no outage of web")
     assert "trial 2: not done: no outage of web" in "\n".join(told)
     assert told[-1] == "2 of 3 outages done, all restored"
 
 
-def test_an_experiment_of_which_nothing_was_done_or_something_not_restored_is_an_error() -> None:
+def test_what_was_not_restored_fails_and_costs_no_earlier_trial_its_tables() -> None:
+    told: list[str] = []
+    results = run_trials({2: NotRestoredError("web is down", hint="meshbook restore")}, told)
+    assert list(results.downtime["trial"].unique()) == [1]
+    *judged, missing = experiment.claims(results, [], LIMITS)
+    assert {verdict.outcome for verdict in judged} == {"pass"}
+    assert (missing.outcome, missing.reason) == ("fail", "web is down: meshbook restore")
+    assert [row["outage"] for row in missing.details] == [f"scale-to-zero at cluster1, trial {n}" for n in (2, 3)]
+    assert not [line for line in told if line.startswith("3 of 3")], "nothing starts while something is down"
+    assert told[-1] == "1 of 3 outages done, one NOT restored"
+
+
+def test_a_trial_after_which_not_all_is_steady_again_fails() -> None:
+    one = replace(trial(CALM), unsteady="cluster1: steady again not within 300 s: helloworld-v1 0/1 ready")
+    verdict = experiment.claims(Results([one]), [], LIMITS)[-1]
+    assert (verdict.claim, verdict.outcome) == ("afterwards everything is steady again", "fail")
+    assert "helloworld-v1 0/1 ready" in verdict.reason
+
+
+def test_an_experiment_of_which_nothing_was_done_is_an_error() -> None:
     with pytest.raises(OutageError, match="the first"):
         run_trials({number: OutageError(word) for number, word in enumerate(("the first", "b", "c"), start=1)}, [])
-    told: list[str] = []
     with pytest.raises(NotRestoredError):
-        run_trials({2: NotRestoredError("web is down")}, told)
-    assert "trial 3" not in "".join(told)
+        run_trials({1: OutageError("not allowed"), 2: NotRestoredError("web is down")}, [])
 
 
 def capacity_of(per_s: float) -> Capacity:

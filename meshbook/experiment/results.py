@@ -50,6 +50,8 @@ class Trial:
     """What the side that survives was measured to bear; None: not known."""
     slow_after_s: float = 1.0
     """An answer that takes longer is late."""
+    unsteady: str = ""
+    """What was not as it should be again, long after the restore; empty: all was."""
 
     @property
     def name(self) -> dict[str, Any]:
@@ -155,6 +157,8 @@ class Results:
 
     trials: Sequence[Trial] = ()
     not_done: Sequence[NotDone] = ()
+    left_down: str = ""
+    """What could not be restored; empty: all was."""
 
     @property
     def first_trials(self) -> list[Trial]:
@@ -297,15 +301,24 @@ def claims(
         found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
     found.append(_worst(trials, lambda one: analysis.returns_to_both(one.witnessed, one.ready_again, one.versions)))
     found.append(_worst(trials, _share_unchanged))
+    found.append(_worst(trials, _steady_again))
     return [*found, *([_all_done(results)] if results.not_done else []), *calibrated]
+
+
+def _steady_again(trial: Trial) -> Verdict:
+    return Verdict(
+        claim="afterwards everything is steady again",
+        outcome=FAIL if trial.unsteady else PASS,
+        reason=trial.unsteady or "Every Deployment is settled, and requests from outside are answered.",
+    )
 
 
 def _all_done(results: Results) -> Verdict:
     missing, planned = results.not_done, len(results.trials) + len(results.not_done)
     return Verdict(
-        claim="every planned outage was done",
-        outcome=INCONCLUSIVE,
-        reason=f"{len(missing)} of {planned} were not. {missing[0].trial}: {missing[0].reason}",
+        claim="every planned outage was done, and restored",
+        outcome=FAIL if results.left_down else INCONCLUSIVE,
+        reason=results.left_down or f"{len(missing)} of {planned} were not. {missing[0].trial}: {missing[0].reason}",
         details=tuple({"outage": one.trial, "not done because": one.reason} for one in missing),
     )
 

@@ -70,25 +70,29 @@ def run_trials(
     """Do one trial after the other and keep what came out of those that were done.
 
     One that is refused, or fails and is restored, is told as not done, and the next one starts if its own safeguards
-    let it. The error is raised where none was done at all, and at once where something was not restored.
+    let it. None starts once something was not restored. The error is raised where none was done at all.
     """
     trials: list[Trial] = []
     errors: dict[str, MeshbookError] = {}
+    left_down = ""
     for at, (step, number) in enumerate(ahead, start=1):
         name = f"{step}, trial {number}"
+        if left_down:
+            errors[name] = OutageError("something was left down before it")
+            continue
         on_step(f"{at} of {len(ahead)}: {name}")
         try:
             trials.append(do(step, number))
-        except NotRestoredError:
-            raise
         except MeshbookError as error:
             errors[name] = error
+            left_down = f"{error.message}: {error.hint}" if isinstance(error, NotRestoredError) else ""
             on_step(f"{at} of {len(ahead)}: {name}: not done: {error.message}")
     if errors and not trials:
-        raise next(iter(errors.values()))
+        raise min(errors.values(), key=lambda error: not isinstance(error, NotRestoredError))
     if trials:
-        on_step(f"{len(trials)} of {len(ahead)} outages done, all restored")
-    return Results(trials, [NotDone(trial=name, reason=error.message) for name, error in errors.items()])
+        on_step(f"{len(trials)} of {len(ahead)} outages done, {'one NOT restored' if left_down else 'all restored'}")
+    not_done = [NotDone(trial=name, reason=error.message) for name, error in errors.items()]
+    return Results(trials, not_done, left_down)
 
 
 def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguards: Safeguards) -> Trial:
@@ -119,6 +123,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         ready_again=_known(ended.ready_again, ended),
         bears=load.bears.get(step.context),
         slow_after_s=load.slow_after_s,
+        unsteady=ended.unsteady,
     )
 
 

@@ -90,6 +90,8 @@ class Outage:
     restore_accepted: datetime | None = None
     ready_again: datetime | None = None
     """The API said that all of it was ready."""
+    unsteady: str = ""
+    """What was not as it should be when the wait for that was over; empty: all was, or nobody asked for it."""
     require_down: Callable[[], None] = lambda: None
     """Raises OutageError where somebody else has restored something of it meanwhile."""
 

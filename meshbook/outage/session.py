@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 from meshbook.clusters import Cluster, Fleet, Kubeconfig
-from meshbook.errors import ClusterError, MeshbookError, NotRestoredError, OutageError
+from meshbook.errors import ClusterError, MeshbookError, NotRestoredError, OutageError, WaitTimeout
 from meshbook.objects import SYSTEM_NAMESPACE, Object, annotations_of, labels_of
 from meshbook.outage import lease, watchdog
 from meshbook.outage.lab import Lab
@@ -35,7 +35,8 @@ def outage(intent: Intent) -> Iterator[Outage]:
 
     What an earlier run left down is restored first. Does not start unless everything in ``plan(intent)`` holds:
     OutageError. SIGINT and SIGTERM do not cut the restoring. An outage that its own watchdog has ended is none of the
-    length that was meant: OutageError too.
+    length that was meant: OutageError too. A state that is not
+    steady again in time is told by the outage itself, ``unsteady``: what was measured is no worse for it.
     """
     mode = mode_of(intent)
     left = [target for target in mode.targets if is_recorded(target.read())]
@@ -62,7 +63,7 @@ def outage(intent: Intent) -> Iterator[Outage]:
             f"{intent} was restored by its watchdog, {after_s:g} s after it was set, before the outage was over",
             hint="watchdog_s is to be longer than the outage with the waits around it",
         )
-    _wait_until_steady(intent)
+    going_on.unsteady = _wait_until_steady(intent)
 
 
 def _restore(intent: Intent, mode: Mode, going_on: Outage) -> None:
@@ -77,17 +78,21 @@ def _restore(intent: Intent, mode: Mode, going_on: Outage) -> None:
         ) from error
 
 
-def _wait_until_steady(intent: Intent) -> None:
-    """Ask again and again whether all is as it should be, until it is; WaitTimeout tells what is not."""
+def _wait_until_steady(intent: Intent) -> str:
+    """Ask again and again whether all is as it should be, until it is; return what is not when the time is over."""
     steady = intent.steady
     if steady is None:
-        return
+        return ""
 
     def look() -> tuple[bool | None, str]:
         complaint = steady()
         return (None if complaint else True), complaint
 
-    intent.cluster.wait_until("steady again", look, intent.timeout_s)
+    try:
+        intent.cluster.wait_until("steady again", look, intent.timeout_s)
+    except WaitTimeout as error:
+        return f"{error.message}: {error.evidence.get('saw', '')}"
+    return ""
 
 
 def restore(fleet: Fleet, namespace: str = "", *, timeout_s: float = 120, force: bool = False) -> list[Restored]:

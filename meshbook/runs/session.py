@@ -148,7 +148,7 @@ class Session:
         outcome = self._finish(step, copy, stop, interrupted=interrupts.asked)
         seconds = round(time.monotonic() - began, 2)
         self._watcher.notebook_ended(step.name, outcome, seconds)
-        if outcome.state in ("error", "interrupted") and _disrupts(copy.latest):
+        if outcome.state in ("error", "interrupted", "fail") and _disrupts(copy.latest):
             self._restore_after(step)
         message = self._redactor.text(outcome.message)
         return EndedNotebook(
