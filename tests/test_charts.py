@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
+from PIL import Image
 
 from meshbook import charts, tables
 
@@ -116,6 +119,37 @@ PHASES = phases_of(
     ("restore", "restore request accepted", "API server of cluster1", 0.0, 0.01),
     ("restore", "first answer again", "external client", 0.4, 0.5),
 )
+
+
+@pytest.mark.parametrize("requests", [900, 20_000], ids=["ticks", "bars"])
+def test_a_single_failed_request_is_seen_among_many(requests: int) -> None:
+    def red(*failed: str) -> int:
+        rows = answers(["v1"] * requests)
+        rows["time"] = NOON + pd.to_timedelta(range(len(rows)), unit="ms")
+        rows.loc[requests // 3, "error"] = failed[0] if failed else ""
+        png, _ = charts.timeline(PHASES, rows)._repr_png_()
+        with Image.open(io.BytesIO(png)) as picture:
+            pixels = np.asarray(picture.convert("RGB"), dtype=int)
+        return int((np.abs(pixels - (0xA3, 0x23, 0x1A)).max(axis=2) < 24).sum())
+
+    assert red("http_503") > 50 > red()
+
+
+def test_bars_tell_how_many_requests_of_each_kind_there_are_and_how_long_a_bar_is() -> None:
+    told = words(charts.timeline(PHASES, answers(["v1", "v2", "v1", "timeout"] * 1000)))
+    assert "v1 (2000)" in told
+    assert "failed (1000)" in told
+    assert "a bar is 1 s" in told
+    assert "each tick is one HTTP request" in words(charts.timeline(PHASES, FRAMES["errors"]))
+
+
+def test_a_line_of_many_answers_reaches_from_the_quickest_to_the_slowest() -> None:
+    rows = answers(["v1"] * 30_000)
+    rows["time_total_ms"] = 20.0
+    rows.loc[[7, 9], "time_total_ms"] = [1.5, 900.0]
+    line = charts.latency_by_version(rows).axes[0].lines[0]
+    assert (min(line.get_xdata()), max(line.get_xdata()), max(line.get_ydata())) == (1.5, 900.0, 100.0)
+    assert len(line.get_xdata()) < 2000
 
 
 def trials_of(*told: tuple[str, float | None, float | None, int]) -> pd.DataFrame:

@@ -30,6 +30,7 @@ ENDPOINTS_BACK, FIRST, SHARE_UNCHANGED = "endpoints back", "first answer again",
 
 _MOST_ERROR_MS = 1000.0
 """A request that is not known better than this tells of no phase: its sender stood still itself."""
+_USED = ["time", "source", "version", "instance", "time_total_ms", "error", "time_error_ms", "clock_error_ms"]
 _SETTLED = 5
 """Answers of the survivor without a break by which it is known to have settled."""
 
@@ -196,7 +197,7 @@ class _Client:
 
 
 def _clients(record: TrialRecord) -> Iterator[_Client]:
-    known = tables.measured(record.answers).dropna(subset=["time"]).sort_values("time")
+    known = tables.measured(record.answers[_USED]).dropna(subset=["time"]).sort_values("time")
     known = known[
         known["time_error_ms"].astype("float64").fillna(0.0) + tables.clock_errors_ms(known) <= _MOST_ERROR_MS
     ]
@@ -204,10 +205,10 @@ def _clients(record: TrialRecord) -> Iterator[_Client]:
     middle = record.outage.asked + (record.end - record.outage.asked) / 2
     for source, rows in known.assign(ended=known["time"] + took).groupby("source", sort=True):
         good = tables.good(rows)
-        before = set(good.loc[good["time"] < record.outage.asked, "version"])
-        late = good[good["time"].between(middle, record.end, inclusive="left")]
-        gone = before & {record.version} if record.version else before - set(late["version"])
-        stays = before - gone if record.version else set(late["version"])
+        before = set(good.loc[good["time"] < record.outage.asked, "version"].unique())
+        late = set(good.loc[good["time"].between(middle, record.end, inclusive="left"), "version"].unique())
+        gone = before & {record.version} if record.version else before - late
+        stays = before - gone if record.version else late
         yield _Client(source=str(source), rows=rows, gone=gone, stays=stays)
 
 
@@ -247,7 +248,7 @@ def _is_back(record: TrialRecord, rows: pd.DataFrame) -> pd.Series[bool]:
     late = rows["ended"] >= record.restore.accepted
     if record.ended_at is None:
         return late
-    return late & ~rows["instance"].isin(set(rows.loc[rows["time"] < record.outage.asked, "instance"]))
+    return late & ~rows["instance"].isin(rows.loc[rows["time"] < record.outage.asked, "instance"].unique())
 
 
 def _share_unchanged(record: TrialRecord, clients: Sequence[_Client]) -> Row:

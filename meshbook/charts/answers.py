@@ -12,7 +12,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from meshbook import tables
 from meshbook.analysis import share_interval
-from meshbook.charts.figures import BAD, FAILED, GREY, GRID, INK, Chart, Style, nothing, plain, styles_of_versions
+from meshbook.charts.figures import (
+    BAD,
+    FAILED,
+    GREY,
+    GRID,
+    INK,
+    MOST_DRAWN,
+    Chart,
+    Style,
+    nothing,
+    plain,
+    styles_of_versions,
+)
 
 _WIDTH_IN = 7.0
 _NO_ANSWER = "no good answer"
@@ -20,21 +32,21 @@ _NO_ANSWER = "no good answer"
 
 def share_by_source(frame: pd.DataFrame) -> Figure:
     """Draw the share of each version among the requests of each source, with 95 % (Wilson) intervals and counts."""
-    answers = tables.measured(tables.conform(frame, tables.ANSWERS))
+    answers = tables.measured(tables.conform(frame, tables.ANSWERS)[["source", "version", "error"]])
     styles = styles_of_versions(answers)
     names = [*styles, _NO_ANSWER] if (answers["error"] != "").any() else list(styles)
     sources = sorted(answers["source"].unique())
     figure, (axes,) = _panels("Who answers: share of each version, by source", frame, rows=len(names) * len(sources))
     if not sources:
         return nothing(figure, axes)
+    counts = answers.groupby(["source", answers["version"].where(answers["error"] == "", _NO_ANSWER)]).size()
     ticks = []
     for group, source in enumerate(sources):
-        mine = answers[answers["source"] == source]
-        kinds = mine["version"].where(mine["error"] == "", _NO_ANSWER)
         for place, name in enumerate(names):
             y = group * (len(names) + 0.6) + place
             ticks.append((y, f"{source}   {name}" if place == 0 else name))
-            _draw_share(axes, y, int((kinds == name).sum()), len(kinds), styles.get(name, BAD))
+            k, n = int(counts.get((source, name), 0)), int(counts[source].sum())
+            _draw_share(axes, y, k, n, styles.get(name, BAD))
     if len(styles) > 1:
         axes.axvline(100 / len(styles), color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         axes.text(100 / len(styles), -0.75, "even share", color=GREY, ha="center", va="bottom", fontsize=8)
@@ -57,9 +69,11 @@ def _draw_share(axes: Axes, y: float, k: int, n: int, style: Style) -> None:
 def latency_by_version(frame: pd.DataFrame) -> Figure:
     """Draw how long good answers took, per version, as the share of answers that took at most so many ms.
 
-    One panel per source; the dot on each line is the median.
+    One panel per source; the dot on each line is the median. A line of many answers has a step for as many of them as
+    can be told apart, the quickest and the slowest included.
     """
-    answers = tables.good(tables.conform(frame, tables.ANSWERS)).dropna(subset=["time_total_ms"])
+    answers = tables.good(tables.conform(frame, tables.ANSWERS)[["source", "version", "error", "time_total_ms"]])
+    answers = answers.dropna(subset=["time_total_ms"])
     styles = styles_of_versions(answers)
     sources = sorted(answers["source"].unique())
     figure, panels = _panels("How long answers took, by version", frame, rows=4, count=max(1, len(sources)))
@@ -84,10 +98,10 @@ def latency_by_version(frame: pd.DataFrame) -> Figure:
 def _draw_steps(axes: Axes, values: np.ndarray[tuple[int], np.dtype[np.float64]], name: str, style: Style) -> None:
     if not len(values):
         return
-    ms = np.sort(values)
-    shares = np.arange(1, len(ms) + 1) * 100 / len(ms)
-    median = float(np.median(ms))
-    label = f"{name}: median {median:.{0 if median >= 10 else 1}f} ms, n = {len(ms)}"
+    median = float(np.median(values))
+    label = f"{name}: median {median:.{0 if median >= 10 else 1}f} ms, n = {len(values)}"
+    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_DRAWN)).astype(int))
+    ms, shares = np.sort(values)[places], (places + 1) * 100 / len(values)
     axes.step([ms[0], *ms], [0, *shares], where="post", color=style.colour, linestyle=style.dashes, linewidth=1.8)
     axes.plot([], [], color=style.colour, linestyle=style.dashes, linewidth=1.8, marker=style.marker, label=label)
     axes.plot([median], [50], color=style.colour, marker=style.marker, markersize=7, linestyle="none")
@@ -111,7 +125,7 @@ def _panels(title: str, frame: pd.DataFrame, *, rows: int, count: int = 1) -> tu
     panels = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
     for axes in panels:
         plain(axes, size=9)
-    if lost := len(frame) - len(tables.measured(frame)):
+    if lost := len(frame) - len(tables.measured(frame[["error"]])):
         note = f"{lost} of {len(frame)} requests are left out: the probe lost their results"
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=FAILED)
     return figure, panels

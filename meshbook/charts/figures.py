@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from meshbook import tables
-
 FAILED, INK, GREY, GRID, SHADE = "#A3231A", "#222222", "#767676", "#DDDDDD", "#E9E4DC"
+MOST_DRAWN = 1_000
+"""Requests of one line or lane that are drawn one by one: a chart is about as many pixels wide on a screen, and more
+would lie on top of each other."""
 _DPI = 200
 _SCREEN_DPI = 100
 _COLOURS = 128
@@ -34,8 +35,9 @@ class Chart(Figure):
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         drawn, buffer = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=_DPI)
-        with Image.open(drawn) as picture:  # a palette holds a chart's few colours in a third of the bytes
-            picture.convert("RGB").quantize(_COLOURS).save(buffer, format="png", optimize=True)
+        with Image.open(drawn) as picture:  # a third of the bytes; all of a chart's few colours, rare ones too
+            small = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
+            small.save(buffer, format="png", optimize=True)
         width, height = (round(side * _SCREEN_DPI) for side in self.get_size_inches())
         return buffer.getvalue(), {"width": width, "height": height}
 
@@ -61,7 +63,7 @@ LATE = Style(colour="#6A3D9A", marker="+")
 
 
 def styles_of_versions(answers: pd.DataFrame) -> dict[str, Style]:
-    versions = sorted(set(tables.good(answers)["version"]))
+    versions = sorted(answers.loc[answers["error"] == "", "version"].unique())
     return {version: _STYLES[number % len(_STYLES)] for number, version in enumerate(versions)}
 
 

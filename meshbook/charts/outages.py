@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -22,6 +24,7 @@ from meshbook.charts.figures import (
     GREY,
     INK,
     LATE,
+    MOST_DRAWN,
     SHADE,
     Chart,
     Style,
@@ -31,10 +34,18 @@ from meshbook.charts.figures import (
     styles_of_versions,
 )
 
+Lanes = Mapping[tuple[str, str], "pd.Series[Any]"]
+"""By source and kind of request, when they were sent."""
+
 _PARTS = (OUTAGE, RESTORE)
 _SERVER = Style(colour=INK, marker="d")
 _MOST_ERROR_MS = 1000.0
 """Requests whose time is not known better are not drawn."""
+_BINS = 400
+"""Stretches of time that a crowded panel is cut into: two pixels of a screen each."""
+_WORD = 0.07
+"""Share of a panel's width that a word takes."""
+_DRAWN = ["time", "source", "version", "error", "time_total_ms", "time_error_ms"]
 _LINEAR_MS = 100.0
 _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
 _BAR, _BAR_IN = 0.16, 0.15
@@ -55,11 +66,10 @@ def timeline(
     after the request to scale down, and the seconds after the restore request.
     """
     phases = tables.conform(phases, tables.PHASES)
-    sent = tables.measured(tables.conform(answers, tables.ANSWERS)).dropna(subset=["time"])
-    sent = sent[sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS]
-    sent = sent.assign(kind=_kinds(sent, slow_after_s))
-    sources = sorted(sent["source"].unique())
-    lanes = [(source, name) for source in sources for name in _names(sent, source)]
+    sent = tables.conform(answers, tables.ANSWERS)[_DRAWN]
+    sent = tables.measured(sent[sent["time"].notna() & (sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS)])
+    lanes = _lanes(sent, slow_after_s)
+    sources = list(dict.fromkeys(source for source, _ in lanes))
     rows = max(phases.loc[phases["part"] == part, "phase"].nunique() for part in _PARTS)
     heights = [0.5 + 0.17 * len(lanes), 0.45 + 0.3 * max(rows, 1)]
     title = f"{phases['mode'].iloc[0]} at {phases['context'].iloc[0]}" if len(phases) else ""
@@ -68,7 +78,7 @@ def timeline(
         return nothing(figure, figure.subplots())
     panels = figure.subplot_mosaic([["all", "all"], list(_PARTS)], height_ratios=heights)
     zero = _requested(phases, OUTAGE)
-    _draw_answers(panels["all"], sent, lanes, zero)
+    _draw_answers(panels["all"], lanes, {**styles_of_versions(sent), **_WRONG}, zero)
     _shade_parts(panels["all"], phases, zero)
     panels["all"].set_title("\n".join(headline), loc="left", fontsize=9.5, linespacing=1.4)
     styles = styles_of_sources(sources)
@@ -82,15 +92,13 @@ def timeline(
     return figure
 
 
-def _kinds(sent: pd.DataFrame, slow_after_s: float) -> pd.Series[str]:
-    """Return for each request the version that answered promptly, ``late`` or ``failed``."""
+def _lanes(sent: pd.DataFrame, slow_after_s: float) -> Lanes:
+    """Return when each source sent the requests of each kind: the version that answered promptly, late or failed."""
     kinds = sent["version"].where(sent["time_total_ms"].astype("float64") <= 1000 * slow_after_s, "late")
-    return kinds.where(sent["error"] == "", "failed")
-
-
-def _names(sent: pd.DataFrame, source: str) -> list[str]:
-    kinds = set(sent.loc[sent["source"] == source, "kind"])
-    return [*sorted(kinds - _WRONG.keys()), *(kind for kind in _WRONG if kind in kinds)]
+    kinds = kinds.where(sent["error"] == "", "failed")
+    found = {(str(source), str(kind)): some for (source, kind), some in sent["time"].groupby([sent["source"], kinds])}
+    order = sorted(found, key=lambda lane: (lane[0], [*_WRONG].index(lane[1]) if lane[1] in _WRONG else -1, lane[1]))
+    return {lane: found[lane] for lane in order}
 
 
 def _requested(phases: pd.DataFrame, part: str) -> pd.Timestamp:
@@ -100,22 +108,45 @@ def _requested(phases: pd.DataFrame, part: str) -> pd.Timestamp:
     return moment
 
 
-def _draw_answers(axes: Axes, sent: pd.DataFrame, lanes: Sequence[tuple[str, str]], zero: pd.Timestamp) -> None:
-    styles = {**styles_of_versions(sent), **_WRONG}
-    labels = []
-    for lane, (source, name) in enumerate(lanes):
-        seconds = (sent.loc[(sent["source"] == source) & (sent["kind"] == name), "time"] - zero).dt.total_seconds()
-        marker, size = (styles[name].marker, 16) if name in _WRONG else ("|", 42)
-        axes.scatter(seconds, [lane] * len(seconds), c=styles[name].colour, marker=marker, s=size)
-        labels.append(f"{source}   {name}" if lane == 0 or lanes[lane - 1][0] != source else name)
+def _draw_answers(axes: Axes, lanes: Lanes, styles: Mapping[str, Style], zero: pd.Timestamp) -> None:
+    """Draw a tick for each request; where a lane has too many for that, a bar for all those of a short while."""
+    seconds = [(times - zero).dt.total_seconds() for times in lanes.values()]
+    begin, end = min(some.min() for some in seconds), max(some.max() for some in seconds)
+    crowded = max(map(len, seconds)) > MOST_DRAWN
+    sources, labels = [source for source, _ in lanes], []
+    for lane, ((source, name), some) in enumerate(zip(lanes, seconds, strict=True)):
+        style = styles[name]
+        drawn = _draw_bars(axes, lane, _binned(some, begin, end), style.colour) if crowded else some
+        marker, size = (style.marker, 16) if name in _WRONG else ("|", 42)
+        if name in _WRONG or not crowded:
+            axes.scatter(drawn, [lane] * len(drawn), c=style.colour, marker=marker, s=size)
+        words = f"{name} ({len(some)})" if crowded else name
+        labels.append(words if source in sources[:lane] else f"{source}   {words}")
     axes.set_yticks(range(len(lanes)), labels)
     axes.set_ylim(len(lanes) - 0.4, -1.5)
-    plain(axes, "seconds since the outage was requested; each tick is one HTTP request")
+    bar = f"a bar is {(end - begin) / _BINS:.2g} s, the higher the more requests"
+    plain(axes, f"seconds since the outage was requested; {bar if crowded else 'each tick is one HTTP request'}")
+
+
+def _binned(seconds: pd.Series[float], begin: float, end: float) -> pd.DataFrame:
+    """Return ``min``, ``max`` and ``count`` of each of ``_BINS`` equal stretches of time that holds any."""
+    bins = ((seconds - begin) / (end - begin or 1.0) * _BINS).clip(upper=_BINS - 1).astype("int64")
+    return seconds.groupby(bins).agg(["min", "max", "count"])
+
+
+def _draw_bars(axes: Axes, lane: int, found: pd.DataFrame, colour: str) -> pd.Series[float]:
+    """Draw each bin from its first request to its last, the one with the most the highest; return where they begin."""
+    half = 0.1 + 0.3 * found["count"] / found["count"].max()
+    corners = (("min", -1), ("max", -1), ("max", 1), ("min", 1))
+    bars = np.stack([np.stack([found[x], lane + side * half], axis=1) for x, side in corners], axis=1)
+    axes.add_collection(PolyCollection(list(bars), facecolors=colour, edgecolors=colour, linewidths=0.8))
+    return found["min"]
 
 
 def _shade_parts(axes: Axes, phases: pd.DataFrame, zero: pd.Timestamp) -> None:
     """Shade the two stretches that the lower panels enlarge, and say what they are."""
     labels: dict[float, list[str]] = {}
+    left, right = axes.get_xlim()
     for part in _PARTS:
         ends = phases.loc[phases["part"] == part, "not_after"].dropna()
         if ends.empty:
@@ -124,7 +155,8 @@ def _shade_parts(axes: Axes, phases: pd.DataFrame, zero: pd.Timestamp) -> None:
         end = (ends.max() - zero).total_seconds()
         axes.axvspan(begin, max(end, begin + 0.02), color=SHADE, zorder=0, linewidth=0)
         axes.axvline(begin, color=GREY, linewidth=0.9, zorder=1)
-        labels.setdefault(next((at for at in labels if abs(at - begin) < 0.5), begin), []).append(part)
+        near = (at for at in labels if abs(at - begin) < _WORD * (right - left))
+        labels.setdefault(next(near, begin), []).append(part)
     for begin, parts in labels.items():
         words = f" {' and '.join(parts)}"
         axes.text(begin, 0.985, words, transform=axes.get_xaxis_transform(), va="top", fontsize=8.5, color=INK)
