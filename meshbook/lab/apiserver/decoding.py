@@ -31,7 +31,8 @@ from meshbook.lab.apiserver.scalars import INT64, misfit, scalar
 from meshbook.lab.apiserver.schema import Schema, schema_of
 from meshbook.objects import Object
 
-BODY_TYPES = ("application/json", "application/yaml", PROTOBUF)
+YAML = "application/yaml"
+BODY_TYPES = ("application/json", YAML, PROTOBUF)
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 from meshbook.errors import LabError, UsageError
 from meshbook.lab.apiserver import kinds, nonresource, strategy
 from meshbook.lab.apiserver.admission import Admission
-from meshbook.lab.apiserver.decoding import LARGEST_BODY
+from meshbook.lab.apiserver.decoding import LARGEST_BODY, YAML
 from meshbook.lab.apiserver.errors import Failure, bad_request, internal, method_not_allowed
 from meshbook.lab.apiserver.handlers import Handlers, answer
 from meshbook.lab.apiserver.requests import User, authenticate, authorize, resource_request
@@ -97,7 +97,10 @@ class ApiServer:
     async def _handle(self, http: web.Request) -> web.StreamResponse:
         await self._reachable.wait()
         try:
-            return await self._dispatch(http)
+            response = await self._dispatch(http)
+            if http.headers.get("Accept") == YAML and response.content_type == "application/json":
+                response.content_type = YAML  # which JSON is
+            return response
         except Failure as refusal:
             failure = refusal
         except UsageError as error:  # a selector that cannot be read

@@ -21,6 +21,7 @@ PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 KUBELET_TIMEOUT_S = 10.0
 """For connecting only: an exec or a followed log lasts as long as its client wants."""
 _STREAMS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
+_NO_UPGRADE = "Upgrade request required: the lab serves exec over WebSocket, kubectl 1.31 or newer"
 _LOG_OPTIONS = ("follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps")
 
 
@@ -52,6 +53,8 @@ class Kubelets:
         query = [("command", part) for part in commands]
         query += [(theirs, "1") for ours, theirs in _STREAMS if request.flag(ours)]
         url = self._url(request, pod, "exec", query)
+        if http.headers.get("Upgrade", "").lower() != "websocket":
+            raise bad_request(_not_running(request, pod) or _NO_UPGRADE)
         async with _upstream(self.session, url, _protocols(http)) as upstream:
             protocols = (upstream.protocol,) if upstream.protocol else ()
             downstream = web.WebSocketResponse(protocols=protocols, max_msg_size=0, compress=False, timeout=1.0)
@@ -120,8 +123,6 @@ async def _copy(upstream: aiohttp.ClientResponse, response: web.StreamResponse) 
 
 def _protocols(http: web.Request) -> list[str]:
     """Return the subprotocols that the client offers and that are spoken here."""
-    if http.headers.get("Upgrade", "").lower() != "websocket":
-        raise bad_request("Upgrade request required: the lab serves exec over WebSocket, kubectl 1.31 or newer")
     offered = [name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     spoken = [name for name in offered if name in PROTOCOLS]
     if not spoken:
@@ -143,6 +144,20 @@ def _container(pod: Object, asked: str) -> str:
     if asked and asked not in names:
         raise bad_request(f"container {asked} is not valid for pod {name}")
     return asked or str(names[0])
+
+
+def _not_running(request: ApiRequest, pod: Object) -> str:
+    """Say what state keeps a command out of a container, as far as it is known.
+
+    kubectl asks once more in an older protocol where its first request failed, and shows what is said to that.
+    """
+    name, status = _container(pod, request.query.get("container", "")), pod.get("status", {})
+    known = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
+    state: Object = next((one.get("state", {}) for one in known if one["name"] == name), {})
+    if "terminated" in state:
+        return f'container "{name}" in pod "{request.name}" is terminated: {state["terminated"].get("reason", "")}'
+    reason = state.get("waiting", {}).get("reason", "")
+    return f'container "{name}" in pod "{request.name}" is waiting to start: {reason}' if reason else ""
 
 
 async def _tie(upstream: aiohttp.ClientWebSocketResponse, downstream: web.WebSocketResponse) -> None:

@@ -9,6 +9,7 @@ Deployment within minReplicas and maxReplicas, which is all that one can do with
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 
 from meshbook.lab.client import DEPLOYMENTS, HPAS, REPLICA_SETS, Key, key_of
@@ -48,7 +49,8 @@ def count(replica_set: Object | None, name: str) -> int:
 
 
 def revision(obj: Object) -> int:
-    return int(annotations_of(obj).get(_REVISION, "0"))
+    number = annotations_of(obj).get(_REVISION, "")
+    return int(number) if re.fullmatch("[0-9]{1,9}", number) else 0  # anyone may write there
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,15 @@
 """How pods come and go: a ReplicaSet has as many as it asks for, and the scheduler binds each to a node.
 
-The scheduler knows the readiness of nodes, cordons and nodeSelectors; no resources, taints or affinities.
+The scheduler knows the readiness of nodes, cordons, nodeSelectors and how many pods a node takes; no other resources,
+taints or affinities.
 """
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
-from meshbook.lab.client import NODES, PODS, REPLICA_SETS, ApiError, Key
+from meshbook.lab.client import NODES, PODS, REPLICA_SETS, ApiError, Key, key_of
 from meshbook.lab.controllers.controller import (
     Actions,
     Again,
@@ -22,8 +24,11 @@ from meshbook.lab.controllers.controller import (
     short_hash,
 )
 from meshbook.lab.controllers.ownership import claim, claimants, owner_reference
-from meshbook.objects import Object, condition, is_active, is_deleting, is_ready, labels_of
+from meshbook.objects import Object, condition, is_active, is_deleting, is_finished, is_ready, labels_of
 
+BURST = 50
+"""Pods that are created before it is looked again: ReplicaSets take turns, and whoever asks for billions gets as many
+as the API server's quota has, and then the reason why there are no more."""
 REPLICA_SET_COMPONENT, SCHEDULER_COMPONENT = "replicaset-controller", "default-scheduler"
 
 
@@ -39,7 +44,7 @@ def replicate(cache: Cache, key: Key) -> Actions:
     desired = replica_set["spec"].get("replicas", 1)
     actions: Actions = []
     if not is_deleting(replica_set):
-        for number in range(desired - len(active)):
+        for number in range(min(desired - len(active), BURST)):
             pod = new_pod(cache, replica_set, number)
             told = f"Created pod: {pod['metadata']['name']}"
             actions += [Create(resource=PODS, obj=pod), _told(replica_set, "SuccessfulCreate", told)]
@@ -129,11 +134,12 @@ def schedule(cache: Cache, key: Key) -> Actions:
     pod = cache.get(PODS, key)
     if pod is None or not _is_waiting(pod):
         return []
-    nodes = cache.list(NODES)
-    fitting = [node for node in nodes if _fits(pod, node)]
+    load = Counter(one["spec"].get("nodeName") for one in cache.list(PODS) if not is_finished(one))
+    objections = {node["metadata"]["name"]: _objection(pod, node, load) for node in cache.list(NODES)}
+    fitting = [name for name, objection in objections.items() if not objection]
     if not fitting:
-        return _unschedulable(cache, pod, len(nodes))
-    name = min(fitting, key=lambda node: _load(cache, node))["metadata"]["name"]
+        return _unschedulable(cache, pod, list(objections.values()))
+    name = min(fitting, key=lambda name: (load[name], name))
     metadata = pod["metadata"]
     identity = {name: metadata[name] for name in ("name", "namespace", "uid")}
     target = {"apiVersion": "v1", "kind": "Node", "name": name}
@@ -146,22 +152,28 @@ def schedule(cache: Cache, key: Key) -> Actions:
 
 
 def _is_waiting(pod: Object) -> bool:
-    return not pod["spec"].get("nodeName") and not pod["spec"].get("schedulingGates") and is_active(pod)
+    spec = pod["spec"]
+    ours = spec.get("schedulerName", SCHEDULER_COMPONENT) == SCHEDULER_COMPONENT
+    return ours and not spec.get("nodeName") and not spec.get("schedulingGates") and is_active(pod)
 
 
-def _fits(pod: Object, node: Object) -> bool:
-    selector = pod["spec"].get("nodeSelector") or {}
-    cordoned = (node.get("spec") or {}).get("unschedulable")
-    return is_ready(node) and not cordoned and labels_of(node).items() >= selector.items()
+def _objection(pod: Object, node: Object, load: Counter[str]) -> str:
+    """Say in a scheduler's words why a pod cannot go to a node; nothing when it can."""
+    if (node.get("spec") or {}).get("unschedulable"):
+        return "node(s) were unschedulable"
+    if not is_ready(node):
+        return "node(s) had untolerated taint(s)"
+    if not labels_of(node).items() >= (pod["spec"].get("nodeSelector") or {}).items():
+        return "node(s) didn't match Pod's node affinity/selector"
+    room = ((node.get("status") or {}).get("allocatable") or {}).get("pods", "")
+    return "Too many pods" if room.isdecimal() and load[node["metadata"]["name"]] >= int(room) else ""
 
 
-def _load(cache: Cache, node: Object) -> tuple[int, str]:
-    name: str = node["metadata"]["name"]
-    return sum(pod["spec"].get("nodeName") == name for pod in cache.list(PODS)), name
-
-
-def _unschedulable(cache: Cache, pod: Object, nodes: int) -> Actions:
-    message = f"0/{nodes} nodes are available: none is ready and fits the pod's nodeSelector."
+def _unschedulable(cache: Cache, pod: Object, objections: list[str]) -> Actions:
+    reasons = ", ".join(f"{count} {objection}" for objection, count in sorted(Counter(objections).items()))
+    message = f"0/{len(objections)} nodes are available: {reasons}."
+    if not objections:
+        message = "no nodes available to schedule pods"
     if condition(pod, "PodScheduled").get("message") == message:
         return []
     fresh = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
@@ -170,7 +182,12 @@ def _unschedulable(cache: Cache, pod: Object, nodes: int) -> Actions:
 
 
 def _waiting(cache: Cache, _: Object) -> list[Key]:
-    return [(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in cache.list(PODS) if _is_waiting(pod)]
+    return [key_of(pod) for pod in cache.list(PODS) if _is_waiting(pod)]
 
 
-SCHEDULER = Controller(name="scheduler", decide=schedule, watches={PODS: itself, NODES: _waiting})
+def _touched(cache: Cache, pod: Object) -> list[Key]:
+    """The pod itself, and those that may have waited for its end."""
+    return [key_of(pod)] if is_active(pod) else [key_of(pod), *_waiting(cache, pod)]
+
+
+SCHEDULER = Controller(name="scheduler", decide=schedule, watches={PODS: _touched, NODES: _waiting})

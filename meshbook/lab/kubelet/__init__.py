@@ -22,7 +22,7 @@ No object but a Node, its Lease, a pod's status and Events is written here: ever
 
 from meshbook.lab.kubelet.agent import Kubelet
 from meshbook.lab.kubelet.containers import Container
-from meshbook.lab.kubelet.context import CAPACITY, AddressPool, NodeContext, Timing
+from meshbook.lab.kubelet.context import ADDRESSES, CAPACITY, AddressPool, NodeContext, Timing
 from meshbook.lab.kubelet.execution import CannotRun, is_proxy, program_of
 from meshbook.lab.kubelet.pods import Pod
 from meshbook.lab.kubelet.probes import Probe, Prober
@@ -32,6 +32,7 @@ from meshbook.lab.kubelet.server import KubeletServer
 from meshbook.lab.kubelet.status import PodEvent
 
 __all__ = [
+    "ADDRESSES",
     "CAPACITY",
     "AddressPool",
     "CannotRun",

@@ -13,14 +13,14 @@ import aiohttp
 
 from meshbook.errors import LabError
 from meshbook.lab.client import EVENTS, PODS, SERVICE_ACCOUNTS, ApiError, Client, Informer, event
-from meshbook.lab.kubelet.context import AddressPool, NodeContext, Timing
+from meshbook.lab.kubelet.context import CAPACITY, AddressPool, NodeContext, Timing
 from meshbook.lab.kubelet.node import NodeRegistration
 from meshbook.lab.kubelet.pods import Pod
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
 from meshbook.lab.kubelet.status import PodEvent
 from meshbook.lab.topology import ClusterTopology, LabTopology
-from meshbook.objects import Object
+from meshbook.objects import Object, is_finished
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,10 @@ class Kubelet:
         elif known is not None:
             known.update(obj)
         elif change != "DELETED":
+            used = sum(not pod.is_leaving for pod in self._pods.values())
+            if used >= CAPACITY and not is_finished(obj):  # bound past the scheduler
+                group.create_task(self._reject(obj, used))
+                return
             try:
                 pod = self._pods[uid] = Pod(obj, context)
             except LabError as error:
@@ -107,10 +111,21 @@ class Kubelet:
             if before is not None:
                 await asyncio.wait([before])
             await pod.run()
+        except Exception:
+            log.exception("pod %s: a fault of the kubelet itself", "/".join(pod.key))
         finally:
             del self._pods[pod.uid]
             if self._workers.get(pod.key) is asyncio.current_task():
                 del self._workers[pod.key]
+
+    async def _reject(self, obj: Object, used: int) -> None:
+        """Fail a pod for which the node has no room."""
+        counts = f"requested: 1, used: {used}, capacity: {CAPACITY}"
+        message = f"Pod was rejected: Node didn't have enough resource: pods, {counts}"
+        patch = {"status": {"phase": "Failed", "reason": "OutOfpods", "message": message}}
+        namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        with contextlib.suppress(ApiError):
+            await self._client.merge_patch(PODS, name, patch, namespace=namespace, subresource="status")
 
     async def _write_events(self) -> None:
         """Write events, one after the other; one that the API server does not take is dropped."""

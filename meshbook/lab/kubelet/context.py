@@ -18,8 +18,10 @@ from meshbook.lab.kubelet.status import PodEvent
 from meshbook.lab.topology import ClusterTopology, LabTopology
 from meshbook.objects import Object
 
-CAPACITY = 250
-"""Pods that a node takes: as many as it has addresses."""
+CAPACITY = 110
+"""Pods that a node takes, as a kubelet's ``maxPods`` has it by default."""
+ADDRESSES = 250
+"""Pod addresses of a node: those of pods that are ending are in use too."""
 
 
 class AddressPool:
@@ -30,11 +32,11 @@ class AddressPool:
 
     def __init__(self, cluster: ClusterTopology) -> None:
         self._cluster = cluster
-        self._free = deque(cluster.pod_address(number) for number in range(CAPACITY))
+        self._free = deque(cluster.pod_address(number) for number in range(ADDRESSES))
 
     def take(self) -> str:
         if not self._free:
-            raise LabError(f"{self._cluster.name} has no pod address left: {CAPACITY} pods run on its node")
+            raise LabError(f"{self._cluster.name} has no pod address left: {ADDRESSES} pods run on its node")
         return self._free.popleft()
 
     def release(self, address: str) -> None:

@@ -16,8 +16,8 @@ Object = dict[str, Any]
 CLUSTER = two_clouds(Path("/lab"), 64).cluster("cluster1")
 
 
-def add_node(play: Any, name: str = "node-1", *, ready: bool = True, **spec: Any) -> None:
-    status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
+def add_node(play: Any, name: str = "node-1", *, ready: bool = True, room: int = 110, **spec: Any) -> None:
+    status = {"conditions": [{"type": "Ready", "status": str(ready)}], "allocatable": {"pods": str(room)}}
     play.add(NODES, {"metadata": {"name": name, "labels": {"disk": name}}, "spec": spec, "status": status})
 
 
@@ -39,16 +39,28 @@ def test_a_new_pod_is_bound_to_the_node(play: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "spec"),
-    [({"ready": False}, {}), ({"unschedulable": True}, {}), ({}, {"nodeSelector": {"disk": "fast"}})],
-    ids=["not-ready", "cordoned", "selector"],
+    ("node", "spec", "words"),
+    [
+        ({"ready": False}, {}, "1 node(s) had untolerated taint(s)"),
+        ({"unschedulable": True}, {}, "1 node(s) were unschedulable"),
+        ({}, {"nodeSelector": {"disk": "fast"}}, "1 node(s) didn't match Pod's node affinity/selector"),
+        ({"room": 0}, {}, "1 Too many pods"),
+    ],
+    ids=["not-ready", "cordoned", "selector", "full"],
 )
-def test_a_pod_that_fits_nowhere_says_so_once(play: Any, node: dict[str, Any], spec: Object) -> None:
+def test_a_pod_that_fits_nowhere_says_so_once(play: Any, node: dict[str, Any], spec: Object, words: str) -> None:
     add_node(play, **node)
     add_pod(play, **spec)
     play.play("scheduler")
-    assert condition(play.pods()[0], "PodScheduled")["reason"] == "Unschedulable"
+    told = condition(play.pods()[0], "PodScheduled")
+    assert (told["reason"], told["message"]) == ("Unschedulable", f"0/1 nodes are available: {words}.")
     assert [found["reason"] for found in play.cache.list(EVENTS)] == ["FailedScheduling"]
+
+
+def test_a_pod_of_another_scheduler_is_left_to_it(play: Any) -> None:
+    add_node(play)
+    add_pod(play, schedulerName="mine")
+    assert play.decide("scheduler", "pod") == []
 
 
 @pytest.mark.parametrize(("present", "after"), [(0, 0), (1, 2), (3, 3), (9, 5)])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshbook.lab.client import DEPLOYMENTS, EVENTS, PODS, REPLICA_SETS, ApiError
+from meshbook.lab.controllers import Create
 from meshbook.objects import annotations_of, condition, is_ready, labels_of
 
 Object = dict[str, Any]
@@ -67,6 +68,18 @@ def test_a_finished_rollout_says_so_in_counts_and_conditions(play: Any, deployme
         "Available": ("True", "MinimumReplicasAvailable"),
         "Progressing": ("True", "NewReplicaSetAvailable"),
     }
+
+
+def test_billions_of_pods_are_asked_for_in_turns_and_a_strange_revision_counts_as_none(
+    play: Any, deployment: Object
+) -> None:
+    deployment["spec"]["replicas"] = 2**31 - 1
+    deployment["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "x"}
+    play.add(DEPLOYMENTS, deployment)
+    play.play("deployment")
+    (replica_set,) = play.cache.list(REPLICA_SETS)
+    actions = play.decide("replicaset", replica_set["metadata"]["name"])
+    assert 0 < sum(action.resource == PODS for action in actions if isinstance(action, Create)) <= 100
 
 
 def test_an_unready_deployment_is_progressing_and_unavailable(play: Any, deployment: Object) -> None:

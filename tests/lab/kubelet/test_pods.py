@@ -15,7 +15,7 @@ from node import app, pod, terminating, web
 
 from meshbook.errors import LabError
 from meshbook.lab.client import ApiError
-from meshbook.lab.kubelet import CAPACITY, AddressPool, marked
+from meshbook.lab.kubelet import ADDRESSES, AddressPool, marked
 from meshbook.lab.topology import LabTopology
 from meshbook.objects import condition
 
@@ -47,8 +47,8 @@ async def test_a_pod_gets_an_address_runs_and_is_ready(node: Any) -> None:
 
 def test_the_address_that_was_given_back_first_is_used_again_first(topology: LabTopology) -> None:
     pool = AddressPool(topology.clusters[0])
-    taken = [pool.take() for _ in range(CAPACITY)]
-    assert len(set(taken)) == CAPACITY
+    taken = [pool.take() for _ in range(ADDRESSES)]
+    assert len(set(taken)) == ADDRESSES
     with pytest.raises(LabError, match="no pod address left"):
         pool.take()
     for address in (taken[7], taken[3]):
