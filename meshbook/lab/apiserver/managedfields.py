@@ -112,7 +112,7 @@ def _entry(manager: Manager, managed: Managed, api_version: str) -> Object:
         for step in path:
             node = node.setdefault(step, {})
     entry: Object = {"manager": manager.name, "operation": manager.operation, "apiVersion": api_version}
-    entry |= {"time": managed.time, "fieldsType": "FieldsV1", "fieldsV1": trie}
+    entry |= {"fieldsType": "FieldsV1", "fieldsV1": trie} | ({"time": managed.time} if managed.time else {})
     return entry | ({"subresource": manager.subresource} if manager.subresource else {})
 
 

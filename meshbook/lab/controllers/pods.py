@@ -115,10 +115,13 @@ def refused(cache: Cache, key: Key, error: ApiError) -> Actions:
     if replica_set is None or condition(replica_set, "ReplicaFailure").get("message") == error.message:
         return []
     failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": error.message}
+    pods, _ = claim(replica_set, PODS, cache.list(PODS, key[0]))
+    status, _ = _status(cache, replica_set, [pod for pod in pods if is_active(pod)])
     message = f"Error creating: {error.message}"
     told = emit(replica_set, reason="FailedCreate", message=message, component=REPLICA_SET_COMPONENT, kind="Warning")
     conditions = cache.with_condition(replica_set, failure)
-    return [told, *patch_status(REPLICA_SETS, replica_set, {"conditions": conditions})]
+    changes = difference(replica_set.get("status") or {}, {**status, "conditions": conditions})
+    return [told, *patch_status(REPLICA_SETS, replica_set, changes)]
 
 
 REPLICA_SET = Controller(
@@ -186,8 +189,9 @@ def _waiting(cache: Cache, _: Object) -> list[Key]:
 
 
 def _touched(cache: Cache, pod: Object) -> list[Key]:
-    """The pod itself, and those that may have waited for its end."""
-    return [key_of(pod)] if is_active(pod) else [key_of(pod), *_waiting(cache, pod)]
+    """The pod itself, and those that may have waited for its place."""
+    leaves = pod["spec"].get("nodeName") and not is_active(pod)
+    return [key_of(pod), *(_waiting(cache, pod) if leaves else ())]
 
 
 SCHEDULER = Controller(name="scheduler", decide=schedule, watches={PODS: _touched, NODES: _waiting})
