@@ -25,6 +25,9 @@ WORST_FIRST: tuple[State, ...] = ("interrupted", "error", FAIL, INCONCLUSIVE, PA
 Detail = Mapping[str, str | int | float | None]
 """One part of the evidence by name."""
 
+REFUSED: Final = "would be refused"
+"""Name, in a claim's details, of what stands against that which a dry run has planned."""
+
 _COLOURS: Mapping[Outcome, str] = {"pass": "#0072b2", "fail": "#b3470e", "inconclusive": "#6b6b6b"}
 _STYLE = "border-left:6px solid {colour};padding:4px 12px;margin:6px 0;max-width:60em"
 

@@ -107,7 +107,10 @@ def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
     meshbook: Meshbook, notebooks: Path, cluster: str
 ) -> None:
     write(notebooks, "01_change", VERDICT.format(outcome="pass"))
-    write(notebooks, "02_outage", "print('the plan' if dry_run else 'bang')", VERDICT.format(outcome="pass"))
+    refused = VERDICT.format(outcome="pass").replace(
+        ", n=3", ", details=({verdict.REFUSED: 'web: it is allowed? no'},)"
+    )
+    write(notebooks, "02_outage", "print('the plan' if dry_run else 'bang')", refused)
     notebook = nbformat.read(notebooks / "02_outage.ipynb", as_version=4)
     notebook.cells[1].source += "\ndry_run: bool = False  # do nothing"
     notebook.cells[2].metadata["tags"] = ["announce"]
@@ -115,6 +118,7 @@ def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
     found = meshbook("run", "--dry-run", "--notebooks", "notebooks", "-p", "contexts=one", "--kubeconfig", cluster)
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("the plan\n")
+    assert found.stdout.endswith("\na dry run: nothing was done; still refused: web: it is allowed? no\n")
     assert "01_change" not in found.stdout + found.stderr
 
 

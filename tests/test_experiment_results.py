@@ -333,11 +333,13 @@ def plan(*checks: Check) -> Plan:
     return Plan(**fixed, changes=(), checks=checks)
 
 
-def test_a_dry_run_says_whether_it_is_ready_to_start() -> None:
+def test_a_dry_run_passes_with_its_plan_and_says_what_would_be_refused() -> None:
     fine, bad = Check(name="allowed", ok=True), Check(name="a survivor", ok=False, saw="nobody is ready")
     found = experiment.claims(Results(), [plan(fine), plan(fine, bad)], LIMITS)
-    assert [verdict.outcome for verdict in found] == ["pass", "fail"]
-    assert found[1].reason == "nobody is ready"
+    assert [verdict.outcome for verdict in found] == ["pass", "pass"]
+    assert found[0].reason == "1 checks, none against it."
+    assert found[1].reason == "It would be refused. a survivor? nobody is ready"
+    assert found[1].details == ({"would be refused": "scale-to-zero at cluster1: a survivor? nobody is ready"},)
     assert [verdict.outcome for verdict in experiment.claims(Results(), [], LIMITS)] == ["inconclusive"]
 
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from meshbook import report, runs, settings
 from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE
 from meshbook.errors import MeshbookError, UsageError
-from meshbook.verdict import measured_text
+from meshbook.verdict import REFUSED, measured_text
 
 _WIDTH = 78
 _BROKEN = ("error", "interrupted")
@@ -41,8 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
         out = runs.new_folder(arguments.out, plan.label, arguments.run_id)
         session = runs.Session(plan, out, redactor, console, _afterwards, keep_going=arguments.keep_going)
         record = session.execute(runs.Interrupts(told=console.interrupted))
-    summarise(report.write(out), os.path.relpath(out))
+    written = report.write(out)
+    summarise(written, os.path.relpath(out))
+    if arguments.dry_run:
+        print(_still_refused(written))
     return _exit_code(record)
+
+
+def _still_refused(written: report.Report) -> str:
+    refused = [str(row[REFUSED]) for claim in written.claims for row in claim["details"] if REFUSED in row]
+    told = f"still refused: {'; '.join(refused)}" if refused else "nothing would be refused"
+    return f"a dry run: nothing was done; {told}"
 
 
 def _exit_code(record: runs.Run) -> int:

@@ -23,7 +23,7 @@ from meshbook import analysis, tables
 from meshbook.analysis import RESTORE, SHARE_UNCHANGED, Capacity, Overload, TrialRecord
 from meshbook.experiment.plan import Limits
 from meshbook.outage import Plan
-from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, REFUSED, WORST_FIRST, Verdict
 
 _CLUSTER_DOWN = "cluster-down"
 _GONE_FOR_GOOD = frozenset({"scale-to-zero", "readiness-lost", _CLUSTER_DOWN})
@@ -283,7 +283,7 @@ def span(low: float, high: float | None, *, seen: bool) -> str:
 def claims(
     results: Results, plans: Sequence[Plan], limits: Limits, calibration: pd.DataFrame | None = None
 ) -> list[Verdict]:
-    """Return the verdicts on an experiment; where nothing was done, whether what was planned is ready to start.
+    """Return the verdicts on an experiment; where nothing was done, what was planned, and what of it would be refused.
 
     ``calibration`` (CALIBRATION) adds the claim that the measurement is true, unless it is empty.
     """
@@ -291,7 +291,7 @@ def claims(
     calibrated = [] if calibration is None or calibration.empty else [analysis.measures_truly(calibration)]
     if not trials:
         nothing = Verdict(claim="an outage was done", outcome="inconclusive", reason="None was planned or done.")
-        return [*map(_is_ready_to_start, plans), *calibrated] or [nothing]
+        return [*map(_planned, plans), *calibrated] or [nothing]
     judged = [trial for trial in trials if trial.record.mode in limits.must_survive]
     found = [_worst(trials, lambda one: analysis.answers_from_both(one.baseline, one.versions), "before each outage")]
     if judged:
@@ -323,11 +323,15 @@ def _all_done(results: Results) -> Verdict:
     )
 
 
-def _is_ready_to_start(plan: Plan) -> Verdict:
-    wrong = [str(check.saw) for check in plan.checks if check.ok is False]
-    claim = f"{plan.mode} at {plan.context} is ready to start (a dry run: nothing was done)"
-    reason = "; ".join(wrong) or f"{len(plan.checks)} checks, none against it."
-    return Verdict(claim=claim, outcome="fail" if wrong else "pass", reason=reason)
+def _planned(plan: Plan) -> Verdict:
+    """Say that a plan could be drawn, and in ``details`` what would still be refused."""
+    wrong = [f"{check.name}? {check.saw}" for check in plan.checks if check.ok is False]
+    return Verdict(
+        claim=f"{plan.mode} at {plan.context} is planned (a dry run: nothing was done)",
+        outcome=PASS,
+        reason=f"It would be refused. {'; '.join(wrong)}" if wrong else f"{len(plan.checks)} checks, none against it.",
+        details=tuple({REFUSED: f"{plan.mode} at {plan.context}: {one}"} for one in wrong),
+    )
 
 
 def _worst(trials: Sequence[Trial], judged: Callable[[Trial], Verdict], when: str = "") -> Verdict:
