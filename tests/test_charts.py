@@ -124,7 +124,7 @@ PHASES = phases_of(
 @pytest.mark.parametrize("requests", [900, 20_000], ids=["ticks", "bars"])
 def test_a_single_failed_request_is_seen_among_many(requests: int) -> None:
     def red(*failed: str) -> int:
-        rows = answers(["v1"] * requests)
+        rows = answers(["v1"] * requests).assign(time_total_ms=20.0)
         rows["time"] = NOON + pd.to_timedelta(range(len(rows)), unit="ms")
         rows.loc[requests // 3, "error"] = failed[0] if failed else ""
         png, _ = charts.timeline(PHASES, rows)._repr_png_()
@@ -136,7 +136,8 @@ def test_a_single_failed_request_is_seen_among_many(requests: int) -> None:
 
 
 def test_bars_tell_how_many_requests_of_each_kind_there_are_and_how_long_a_bar_is() -> None:
-    told = words(charts.timeline(PHASES, answers(["v1", "v2", "v1", "timeout"] * 1000)))
+    rows = answers(["v1", "v2", "v1", "timeout"] * 1000).assign(time_total_ms=20.0)
+    told = words(charts.timeline(PHASES, rows))
     assert "v1 (2000)" in told
     assert "failed (1000)" in told
     assert "a bar is 1 s" in told
