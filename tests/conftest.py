@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from aiohttp import web
 from api_servers import api_servers
+from labs import flawless_lab
 
 from meshbook.clusters import Fleet
 from meshbook.lab import launch
@@ -171,7 +172,7 @@ def kubeconfig(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def shared_lab() -> Iterator[launch.LabState]:
     """One lab for all tests that keep to namespaces of their own, or leave it as they found it."""
-    with launch.running_lab(fast=True) as lab:
+    with flawless_lab() as lab:
         yield lab
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -26,14 +27,15 @@ from meshbook.lab import pki, prerequisites
 from meshbook.lab.apiserver import ApiServer, User
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client, resource_of
 from meshbook.lab.controllers import Manager, MultiClusterIngressController
-from meshbook.lab.envoy import prepare_envoy
+from meshbook.lab.discovery import DiscoveryServer
+from meshbook.lab.envoy import Node, Resources, prepare_envoy
 from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.images import ENVOY
 from meshbook.lab.istiod import Istiod
 from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment
 from meshbook.lab.launch import LabState, start_ticks
-from meshbook.lab.loopback import claim_block, lowest_port, require_file_watches
+from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import Programs, RealApiServer, find
 from meshbook.lab.topology import ClusterTopology, LabFolder, LabTopology, two_clouds
@@ -42,9 +44,6 @@ from meshbook.objects import SYSTEM_NAMESPACE
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 60.0
-FILE_WATCHES = 48
-"""Inotify instances that the runbook needs on a lab: at most three per Envoy, a dozen Envoys, and some air."""
-
 _POLL_S = 0.05
 EDGE = "global-load-balancer"
 """What the load balancer's Envoy is called; it belongs to no cluster."""
@@ -106,7 +105,6 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _context(root: Path, programs: Programs | None, *, fast: bool) -> AsyncIterator[LabContext]:
     with _locked(LabFolder(root=root)):
-        require_file_watches(FILE_WATCHES)
         block, claim = claim_block()
         with claim:
             topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None, fast=fast)
@@ -198,14 +196,20 @@ async def _start_control(
     stack.push_async_callback(control.stop)
 
 
-async def _keep_edge(context: LabContext) -> None:
-    """Run the global load balancer's Envoy; it serves nothing until the ingress controller has written its files."""
-    folder = context.topology.edge
-    argv = prepare_envoy(ENVOY, folder, EDGE, context.topology.edge_address)
-    while True:
-        process = await context.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
-        log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())
-        await asyncio.sleep(EDGE_PAUSE_S)
+async def _keep_edge(context: LabContext, discovery: DiscoveryServer) -> None:
+    """Run the global load balancer's Envoy; it serves nothing until the ingress controller has said what."""
+    folder, address = context.topology.edge, context.topology.edge_address
+    node = Node(cluster=EDGE, name=EDGE, admin_address=address, discovery_address=address)
+    argv = prepare_envoy(ENVOY, folder, node, context.authority)
+    discovery.publish(EDGE, Resources())
+    await discovery.start()
+    try:
+        while True:
+            process = await context.processes.spawn(argv, env=base_environment(), cwd=folder, log=folder / "envoy.log")
+            log.warning("the global load balancer ended with exit code %s; starting it again", await process.wait())
+            await asyncio.sleep(EDGE_PAUSE_S)
+    finally:
+        await discovery.stop()
 
 
 def _api_server(context: LabContext, cluster: ClusterTopology) -> AnyApiServer:
@@ -226,9 +230,7 @@ def _api_server(context: LabContext, cluster: ClusterTopology) -> AnyApiServer:
 
 
 def _kubelet(context: LabContext, cluster: ClusterTopology, clients: dict[str, Client]) -> Kubelet:
-    addresses = [cluster.node_address]
-    tls = context.authority.server_context(f"{cluster.name}-kubelet", addresses, require_client=True)
-    return Kubelet(context.topology, cluster, clients[cluster.name], context.processes, tls)
+    return Kubelet(context.topology, cluster, clients[cluster.name], context.processes, context.authority)
 
 
 def _parts(context: LabContext, clients: dict[str, Client]) -> list[Coroutine[Any, Any, None]]:
@@ -239,9 +241,11 @@ def _parts(context: LabContext, clients: dict[str, Client]) -> list[Coroutine[An
         parts.append(Istiod(topology, cluster, client, authority).run())
         only = context.programs.own_controllers if context.programs else None
         parts.append(Manager(topology, cluster, client, only).run())
-    parts.append(_keep_edge(context))
+    edge = DiscoveryServer(EDGE, topology.edge_address, authority)
+    parts.append(_keep_edge(context, edge))
     gke = next(cluster for cluster in topology.clusters if cluster.is_gke)
-    ingress = MultiClusterIngressController(topology, gke, clients[gke.name], context.fleet_token)
+    publish = functools.partial(edge.publish, EDGE)
+    ingress = MultiClusterIngressController(topology, gke, clients[gke.name], context.fleet_token, publish)
     return [*parts, ingress.run()]
 
 

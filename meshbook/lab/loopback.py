@@ -1,12 +1,10 @@
-"""What this machine lends to a lab: loopback addresses, ports that this user may bind, and watches on files.
+"""What this machine lends to a lab: loopback addresses, and ports that this user may bind.
 
 A block is claimed by a listening socket, so a claim ends with the process that holds it, however it ends.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import socket
 import sys
 from pathlib import Path
@@ -17,7 +15,6 @@ from meshbook.lab.topology import FIRST_BLOCK, LAST_BLOCK
 CLAIM_PORT = 6443
 SOCKETS = Path("/proc/net/tcp")
 _LISTENING = "0A"
-INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 UNPRIVILEGED_PORT_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -63,24 +60,6 @@ def lowest_port(block: int) -> int:
         trial.close()
         return 0
     return int(UNPRIVILEGED_PORT_START.read_text()) if UNPRIVILEGED_PORT_START.exists() else 1024
-
-
-def require_file_watches(count: int) -> None:
-    """Raise ``LabError`` unless this user may open ``count`` more inotify instances; an Envoy aborts without."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    opened: list[int] = []
-    try:
-        while len(opened) < count and (descriptor := libc.inotify_init1(os.O_CLOEXEC)) >= 0:
-            opened.append(descriptor)
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-    if len(opened) < count:
-        raise LabError(
-            f"a lab watches files by {count} inotify instances, and this user has {len(opened)} left",
-            hint="sudo sysctl fs.inotify.max_user_instances=512, or take down other labs and idle editors",
-            limit=INOTIFY_LIMIT.read_text().strip() if INOTIFY_LIMIT.exists() else "",
-        )
 
 
 def _bind(address: str, port: int) -> socket.socket | None:

@@ -7,9 +7,11 @@ files of mode 0600 below the lab's folder, since ``ssl`` reads chains from files
 from __future__ import annotations
 
 import base64
+import hmac
 import ipaddress
 import json
 import os
+import secrets
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -45,6 +47,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._certificate = self._self_signed()
+        self._secret = secrets.token_bytes(32)
         self.root_pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
         self.root_file = folder / "root.pem"
         self.root_file.write_text(self.root_pem)
@@ -105,6 +108,10 @@ class Authority:
     def issue_workload(self, spiffe_id: str) -> tuple[str, str]:
         """Return (certificate PEM, key PEM) whose only identity is the URI ``spiffe_id``, as a SPIFFE X.509-SVID."""
         return self.issue("", [x509.UniformResourceIdentifier(spiffe_id)])
+
+    def token(self, name: str) -> str:
+        """Return the token that proves to who has this authority that its bearer is ``name``."""
+        return hmac.new(self._secret, name.encode(), "sha256").hexdigest()
 
     def server_context(self, name: str, addresses: Sequence[str], *, require_client: bool = False) -> ssl.SSLContext:
         """Return TLS settings of a server that is called ``name`` and listens on ``addresses``."""

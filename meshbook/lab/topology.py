@@ -13,7 +13,7 @@ API_PORT = 6443
 KUBELET_PORT = 10250
 FLEET_PORT = 8443
 CONTROL_PORT = 8445
-WEBHOOK_PORT = 15017
+WEBHOOK_PORT, XDS_PORT = 15017, 15012
 ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
 
 PROXY_OUTBOUND_PORT = 15001
@@ -87,7 +87,7 @@ class ClusterTopology:
 
     @property
     def istiod_address(self) -> str:
-        """Address of the injection webhook, on ``WEBHOOK_PORT``."""
+        """Address of the injection webhook, on ``WEBHOOK_PORT``, and of discovery, on ``XDS_PORT``."""
         return self._machine(3)
 
     @property
@@ -179,7 +179,7 @@ class LabFolder:
         return self.root / "control-planes" / cluster
 
     def proxy_folder(self, cluster: str, namespace: str, pod: str) -> Path:
-        """Folder of one pod's Envoy: bootstrap, xDS files, certificates and access log."""
+        """Folder of one pod's Envoy: its bootstrap."""
         return self.root / "proxies" / cluster / namespace / pod
 
     def pod_folder(self, cluster: str, namespace: str, pod: str) -> Path:
@@ -220,7 +220,7 @@ class LabTopology(LabFolder):
 
     @property
     def edge_address(self) -> str:
-        """Admin address of the global load balancer's Envoy (its VIPs are ``vip``)."""
+        """Address of the global load balancer's Envoy and of its discovery server (its VIPs are ``vip``)."""
         return f"127.{self.block}.0.2"
 
     @property

@@ -1,21 +1,25 @@
-"""Real Envoys, small programs behind them, and a client of both."""
+"""Real Envoys, who tells them what to serve, small programs behind them, and a client of both."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from meshbook.lab.envoy import prepare_envoy
+from meshbook.lab.discovery import DiscoveryServer
+from meshbook.lab.envoy import Node, Resources, prepare_envoy
 from meshbook.lab.images import ENVOY
+from meshbook.lab.pki import Authority
 
 BOUND_S = 15.0
+T = TypeVar("T")
 
 
 class Program(ThreadingHTTPServer):
@@ -54,10 +58,55 @@ def program(address: str, port: int, body: str) -> Iterator[Program]:
         server.server_close()
 
 
+class Discovery:
+    """A discovery server in a thread of its own. What an Envoy refuses fails the test that leaves it."""
+
+    def __init__(self, cluster: str, address: str, authority: Authority) -> None:
+        self.cluster, self.address, self.authority = cluster, address, authority
+        self.refusals: list[str] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Discovery:
+        self._thread.start()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(BOUND_S)
+        self._loop.close()
+        assert self.refusals == []
+
+    def start(self) -> None:
+        """Serve; of what was published before a stop, the server knows nothing."""
+        self._server = DiscoveryServer(self.cluster, self.address, self.authority)
+        self.refusals = self._server.refusals
+        self._run(self._server.start)
+
+    def stop(self) -> None:
+        self._run(self._server.stop)
+
+    def node(self, name: str, admin_address: str) -> Node:
+        return Node(cluster=self.cluster, name=name, admin_address=admin_address, discovery_address=self.address)
+
+    def publish(self, node: str, resources: Resources) -> list[str]:
+        """Return the kinds of which anything changed."""
+
+        async def publish() -> list[str]:
+            return self._server.publish(node, resources)
+
+        return self._run(publish)
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(BOUND_S)
+
+
 @contextmanager
-def running_envoy(folder: Path, name: str, address: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the Envoy of a folder; one that ends by itself says why in ``envoy.log``."""
-    argv = prepare_envoy(ENVOY, folder, name, address)
+def running_envoy(folder: Path, node: Node, authority: Authority) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an Envoy; one that ends by itself says why in ``envoy.log``."""
+    argv = prepare_envoy(ENVOY, folder, node, authority)
     with (folder / "envoy.log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log)
     try:

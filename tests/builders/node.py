@@ -10,6 +10,7 @@ import aiohttp
 
 from meshbook.lab.client import ApiError
 from meshbook.lab.kubelet import AddressPool, NodeContext, Pod, PodEvent, ProcessTable, Timing
+from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology
 from meshbook.objects import Object, condition
 
@@ -61,6 +62,7 @@ class Node:
             processes=processes,
             addresses=AddressPool(cluster),
             http=http,
+            authority=Authority(topology.pki),
             report=self._report,
             remove=self._remove,
             token=self._token,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from labs import flawless_lab
 
 from meshbook.lab import launch
 
@@ -133,5 +134,5 @@ def shell(
 def fresh_shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Each kubectl that is installed, with a lab of its own in which nothing has happened yet."""
     _program(request.param)
-    with launch.running_lab(fast=True) as lab:
+    with flawless_lab() as lab:
         yield _shell(lab, tmp_path_factory.mktemp("shell"), request.param)

@@ -1,5 +1,6 @@
 """A lab comes up whole and leaves nothing behind, however it ends."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -22,12 +23,20 @@ GONE_WITHIN_S = 10.0
 
 def _marked(root: Path, also: str = "") -> list[str]:
     """Command lines of all processes that carry the mark of the lab in ``root``, and ``also`` in their environment."""
+    found = []
+    for process in _processes(root, also):
+        with contextlib.suppress(OSError):
+            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def _processes(root: Path, also: str = "") -> list[Path]:
     marks = {f"MESHBOOK_LAB={root}".encode(), *([also.encode()] if also else [])}
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if marks <= set((process / "environ").read_bytes().split(b"\0")):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                found.append(process)
         except OSError:
             continue
     return found
@@ -68,6 +77,12 @@ def test_up_gives_two_contexts_and_a_private_kubeconfig(up: launch.LabState) -> 
     assert launch.state(up.root) == up
     envoys = [line for line in _marked(up.root) if "envoy" in line]
     assert len(envoys) == 3, "two east-west gateways and one load balancer"
+
+
+def test_a_lab_takes_none_of_the_inotify_instances_that_a_user_has_few_of(up: launch.LabState) -> None:
+    processes = [Path(f"/proc/{up.pid}"), *_processes(up.root)]
+    descriptors = [descriptor for process in processes for descriptor in (process / "fd").iterdir()]
+    assert [one for one in descriptors if "inotify" in os.readlink(one)] == []
 
 
 def test_a_second_lab_in_one_folder_is_refused_and_the_first_goes_on(up: launch.LabState) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from labs import flawless_lab
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
@@ -36,7 +37,7 @@ PROGRAM = """
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[launch.LabState]:
-    with launch.running_lab(fast=True) as lab:
+    with flawless_lab() as lab:
         yield lab
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from labs import flawless_lab
 
 from meshbook import Fleet
 from meshbook.lab import launch
@@ -48,7 +49,7 @@ Run = Callable[..., Outcome]
 @pytest.fixture(scope="module")
 def lab() -> Iterator[launch.LabState]:
     """One lab for all tests that do not break it for good."""
-    with launch.running_lab(fast=True) as state:
+    with flawless_lab() as state:
         yield state
 
 

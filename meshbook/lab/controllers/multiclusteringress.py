@@ -1,9 +1,9 @@
 """The fleet's ingress controller: MultiClusterService and MultiClusterIngress → derived Services, a VIP, the balancer.
 
-It stands in for Google's hosted one, once per lab: it reads the config cluster, and writes member clusters and the load
-balancer's files. Without the fleet feature nothing is made, a MultiClusterIngress (MCI) gets its VIP after a while, and
-the load balancer answers 404 and then 502 before it is programmed. What Google's controller would refuse, and what this
-lab's load balancer cannot do, is a ``Refusal`` in words that name the missing object.
+It stands in for Google's hosted one, once per lab: it reads the config cluster, writes member clusters, and publishes
+what the load balancer is to serve. Without the fleet feature nothing is made, a MultiClusterIngress (MCI) gets its VIP
+after a while, and the load balancer answers 404 and then 502 before it is programmed. What Google's controller would
+refuse, and what this lab's load balancer cannot do, is a ``Refusal`` in words that name the missing object.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -38,7 +39,7 @@ from meshbook.lab.controllers.controller import (
     short_hash,
 )
 from meshbook.lab.controllers.services import SERVICE_NAME
-from meshbook.lab.envoy import Backend, Frontend, HealthCheck, load_balancer, write_resources
+from meshbook.lab.envoy import Backend, Frontend, HealthCheck, Resources, load_balancer
 from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology, reachable
 from meshbook.objects import Object, annotations_of, condition, labels_of
 
@@ -94,6 +95,7 @@ class Refusal(LabError):
 class MultiClusterIngressController:
     """Follow the fleet feature and the objects of ``cluster``, which is a GKE cluster, and keep all that follows right.
 
+    ``publish`` takes what the load balancer is to serve, whenever that may have changed.
     Config cluster and member are one: of the lab's two clusters only one is on GKE.
     """
 
@@ -103,12 +105,14 @@ class MultiClusterIngressController:
         cluster: ClusterTopology,
         client: Client,
         fleet_token: str,
+        publish: Callable[[Resources], object],
         pace: Pace | None = None,
     ) -> None:
         self._topology = topology
         self._cluster = cluster
         self._client = client
         self._fleet_token = fleet_token
+        self._publish = publish
         self._pace = pace or Pace()
         self._informers = {resource: Informer(client, resource) for resource in _WATCHED}
         self._cache = Cache({resource: informer.objects for resource, informer in self._informers.items()})
@@ -165,7 +169,7 @@ class MultiClusterIngressController:
                 due += [after_s] if after_s else []
             else:
                 await self._withdraw(ingress)
-        write_resources(self._topology.edge, load_balancer(frontends, self._topology.edge))
+        self._publish(load_balancer(frontends))
         return min(due, default=None)
 
     async def _perform(self, actions: Actions) -> None:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from meshbook.lab.envoy.elements import Json, address, client_tls, seconds, typed
-from meshbook.lab.envoy.folder import ProxyFolder
+from meshbook.lab.envoy.elements import ADS, Json, address, client_tls, http2, seconds, typed
+from meshbook.lab.envoy.resources import CLUSTER, LOAD_ASSIGNMENT
 from meshbook.lab.topology import PROXY_ADMIN_PORT
 
-CLUSTER = "envoy.config.cluster.v3.Cluster"
-LOAD_ASSIGNMENT = "envoy.config.endpoint.v3.ClusterLoadAssignment"
-HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT_TIMEOUT_S = 10
 """Istio's default."""
 UNLIMITED = 4294967295
@@ -55,25 +52,23 @@ def inbound_name(port: int) -> str:
     return f"inbound|{port}||"
 
 
-def outbound(
-    name: str, members: Sequence[Endpoint], folder: ProxyFolder, *, identities: str, plaintext: bool, policy: Json
-) -> Json:
-    """Return the cluster of a service port: mutual TLS over HTTP/2.
+def outbound(name: str, *, identities: str, plaintext: bool, policy: Json) -> Json:
+    """Return the cluster of a service port, whose endpoints come apart from it: mutual TLS over HTTP/2.
 
     With ``plaintext`` some endpoints have no sidecar: HTTP/1.1, and mutual TLS only with the others. ``identities`` is
     the start of the SPIFFE URIs that servers may show; ``policy`` holds the fields that a DestinationRule sets.
     """
-    socket = client_tls(folder, sni=server_name(name), identities=identities)
+    socket = client_tls(sni=server_name(name), identities=identities)
     if plaintext:
         match = {"name": "mutual-tls", "match": MUTUAL_TLS, "transport_socket": socket}
-        return cluster(name, members, transport_socket_matches=[match], **policy)
-    return cluster(name, members, transport_socket=socket, typed_extension_protocol_options=_http2(), **policy)
+        return cluster(name, transport_socket_matches=[match], **policy)
+    return cluster(name, transport_socket=socket, typed_extension_protocol_options=http2(), **policy)
 
 
-def inbound(ip: str, port: int, *, http2: bool) -> Json:
+def inbound(ip: str, port: int, *, speaks_http2: bool) -> Json:
     """Return the cluster of the pod's own program."""
     own = Endpoint(address=ip, port=port, mtls=False)
-    options = {"typed_extension_protocol_options": _http2()} if http2 else {}
+    options = {"typed_extension_protocol_options": http2()} if speaks_http2 else {}
     return cluster(inbound_name(port), [own], **options)
 
 
@@ -82,14 +77,16 @@ def admin(ip: str) -> Json:
     return cluster(ADMIN_CLUSTER, [Endpoint(address=ip, port=PROXY_ADMIN_PORT, mtls=False)])
 
 
-def cluster(name: str, members: Sequence[Endpoint] | None, **fields: Any) -> Json:
-    """Return a cluster; None for members that are watched by themselves.
+def cluster(name: str, members: Sequence[Endpoint] | None = None, **fields: Any) -> Json:
+    """Return a cluster; without members it asks for its ``load_assignment``.
 
     All have in common: a time-out, no panic mode, no circuit breaking (as Istio sets them).
     """
     breaker = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"), UNLIMITED)
-    if members is not None:
-        fields = {"type": "STATIC", "load_assignment": _assignment(name, members), **fields}
+    if members is None:
+        source: Json = {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
+    else:
+        source = {"type": "STATIC", "load_assignment": _assignment(name, members)}
     return typed(
         CLUSTER,
         **{
@@ -97,18 +94,15 @@ def cluster(name: str, members: Sequence[Endpoint] | None, **fields: Any) -> Jso
             "connect_timeout": seconds(_CONNECT_TIMEOUT_S),
             "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
             "circuit_breakers": {"thresholds": [breaker]},
+            **source,
             **fields,
         },
     )
 
 
-def watched_endpoints(name: str, members: Sequence[Endpoint]) -> Json:
-    """Return the endpoints of a cluster that reads them apart from itself."""
+def load_assignment(name: str, members: Sequence[Endpoint]) -> Json:
+    """Return the endpoints of a cluster that asks for them."""
     return typed(LOAD_ASSIGNMENT, **_assignment(name, members))
-
-
-def _http2() -> Json:
-    return {HTTP_OPTIONS: typed(HTTP_OPTIONS, explicit_http_config={"http2_protocol_options": {}})}
 
 
 def _assignment(name: str, members: Sequence[Endpoint]) -> Json:

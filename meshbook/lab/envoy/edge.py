@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from meshbook.lab.envoy import clusters, listeners
 from meshbook.lab.envoy.clusters import Endpoint
 from meshbook.lab.envoy.elements import Json, seconds
-from meshbook.lab.envoy.folder import ENDPOINTS, ProxyFolder, Resources
+from meshbook.lab.envoy.resources import Resources
 
 NOT_READY_BODY = "default backend - 404"
 UNHEALTHY_BODY = "<html><head><title>502 Server Error</title></head><body>No healthy backend.</body></html>\n"
@@ -53,16 +52,15 @@ class Frontend:
     backend: Backend | None = None
 
 
-def load_balancer(frontends: Sequence[Frontend], folder: Path) -> Resources:
-    """Return what the load balancer's Envoy serves from ``folder``.
+def load_balancer(frontends: Sequence[Frontend]) -> Resources:
+    """Return what the load balancer's Envoy serves.
 
-    Endpoints are watched apart from their clusters: a cluster that is replaced would have to find its members healthy
-    anew.
+    Endpoints come apart from their clusters: a cluster that is replaced would have to find its members healthy anew.
     """
     backends = {one.backend.name: one.backend for one in frontends if one.backend is not None}
     return Resources(
-        endpoints={name: clusters.watched_endpoints(name, _members(one)) for name, one in backends.items()},
-        clusters=[_cluster(one, ProxyFolder(path=folder)) for one in backends.values()],
+        clusters=[_cluster(one) for one in backends.values()],
+        endpoints=[clusters.load_assignment(name, _members(one)) for name, one in backends.items()],
         listeners=[_listener(one) for one in frontends],
     )
 
@@ -72,7 +70,7 @@ def _members(backend: Backend) -> list[Endpoint]:
     return [Endpoint(address=ip, port=number, mtls=False, health_port=port) for ip, number in backend.endpoints]
 
 
-def _cluster(backend: Backend, folder: ProxyFolder) -> Json:
+def _cluster(backend: Backend) -> Json:
     check = backend.health_check
     health_check = {
         "timeout": seconds(check.timeout_s),
@@ -82,12 +80,8 @@ def _cluster(backend: Backend, folder: ProxyFolder) -> Json:
         "unhealthy_threshold": check.unhealthy_threshold,
         "http_health_check": {"path": check.request_path},
     }
-    source = folder.watched(f"{ENDPOINTS}/{backend.name}.json")
     return clusters.cluster(
         backend.name,
-        None,
-        type="EDS",
-        eds_cluster_config={"eds_config": source, "service_name": backend.name},
         lb_policy="ROUND_ROBIN",
         connect_timeout=seconds(_CONNECT_TIMEOUT_S),
         ignore_health_on_host_removal=True,

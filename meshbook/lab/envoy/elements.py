@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbook.lab.envoy.folder import ProxyFolder
+from meshbook.lab.envoy.resources import SECRET
 from meshbook.lab.topology import TRUST_DOMAIN
 
 Json = dict[str, Any]
+
+ADS: Json = {"ads": {}, "resource_api_version": "V3"}
+"""Where an Envoy gets what is only named: from whom its bootstrap names."""
+
+CERTIFICATE, TRUSTED_ROOT = "default", "ROOTCA"
+"""Secrets of every workload, by Istio's names."""
 
 ACCESS_LOG = {
     "start_time": "%START_TIME%",
@@ -53,6 +59,12 @@ def seconds(value: float) -> str:
     return f"{value:g}s"
 
 
+def http2() -> Json:
+    """Return the extension of a cluster by which it speaks HTTP/2 without asking."""
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {options: typed(options, explicit_http_config={"http2_protocol_options": {}})}
+
+
 def access_log() -> list[Json]:
     """Return a log to standard output, where ``kubectl logs -c istio-proxy`` finds it."""
     stdout = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
@@ -64,33 +76,36 @@ def identity(namespace: str, service_account: str) -> str:
     return f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}"
 
 
-def client_tls(folder: ProxyFolder, *, sni: str, identities: str) -> Json:
+def client_tls(*, sni: str, identities: str) -> Json:
     """Return the transport socket of a client that accepts only servers whose SPIFFE URI starts with ``identities``."""
     message = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-    common = _common_tls(folder, identities, ["h2"])
-    return part("envoy.transport_sockets.tls", message, sni=sni, common_tls_context=common)
+    return part("envoy.transport_sockets.tls", message, sni=sni, common_tls_context=_common_tls(identities, ["h2"]))
 
 
-def server_tls(folder: ProxyFolder) -> Json:
+def server_tls() -> Json:
     """Return the transport socket of a server that accepts every workload of the trust domain and nobody else."""
     message = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
-    common = _common_tls(folder, f"spiffe://{TRUST_DOMAIN}/", ["h2", "http/1.1"])
+    common = _common_tls(f"spiffe://{TRUST_DOMAIN}/", ["h2", "http/1.1"])
     return part("envoy.transport_sockets.tls", message, require_client_certificate=True, common_tls_context=common)
 
 
-def _common_tls(folder: ProxyFolder, identities: str, protocols: list[str]) -> Json:
+def workload_secrets(certificate: str, key: str, root: str) -> list[Json]:
+    """Return what a workload shows to others and what it knows them by; all as PEM."""
+    shown = {"certificate_chain": {"inline_string": certificate}, "private_key": {"inline_string": key}}
+    return [
+        typed(SECRET, name=CERTIFICATE, tls_certificate=shown),
+        typed(SECRET, name=TRUSTED_ROOT, validation_context={"trusted_ca": {"inline_string": root}}),
+    ]
+
+
+def _common_tls(identities: str, protocols: list[str]) -> Json:
     matcher = {"san_type": "URI", "matcher": {"prefix": identities}}
     return {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificates": [
-            {
-                "certificate_chain": {"filename": str(folder.path / folder.certificate)},
-                "private_key": {"filename": str(folder.path / folder.key)},
-            }
-        ],
-        "validation_context": {
-            "trusted_ca": {"filename": str(folder.path / folder.trusted_root)},
-            "match_typed_subject_alt_names": [matcher],
+        "tls_certificate_sds_secret_configs": [{"name": CERTIFICATE, "sds_config": ADS}],
+        "combined_validation_context": {
+            "default_validation_context": {"match_typed_subject_alt_names": [matcher]},
+            "validation_context_sds_secret_config": {"name": TRUSTED_ROOT, "sds_config": ADS},
         },
         "alpn_protocols": protocols,
     }

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from meshbook.lab.envoy import clusters
-from meshbook.lab.envoy.elements import Json, access_log, address, part, server_tls, typed
-from meshbook.lab.envoy.folder import ROUTES, ProxyFolder
+from meshbook.lab.envoy.elements import ADS, Json, access_log, address, part, server_tls, typed
+from meshbook.lab.envoy.resources import LISTENER, ROUTE_CONFIGURATION
 from meshbook.lab.topology import PROXY_HEALTH_PORT, PROXY_INBOUND_PORT, PROXY_METRICS_PORT, PROXY_OUTBOUND_PORT
 
-LISTENER = "envoy.config.listener.v3.Listener"
-ROUTE_CONFIGURATION = "envoy.config.route.v3.RouteConfiguration"
 NETWORK = "envoy.extensions.filters.network"
 
 HEALTH_PATH = "/healthz/ready"
@@ -23,22 +21,22 @@ RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-statu
 Addresses = Sequence[tuple[str, int]]
 
 
-def outbound(ip: str, folder: ProxyFolder) -> Json:
+def outbound(ip: str) -> Json:
     """Return the HTTP proxy that the pod's programs are pointed to; its routes are those called ``OUTBOUND``."""
-    manager = http_manager(OUTBOUND, rds=_by_name(OUTBOUND, folder))
+    manager = http_manager(OUTBOUND, rds=_by_name(OUTBOUND))
     return listener(OUTBOUND, ip, PROXY_OUTBOUND_PORT, [{"filters": [manager]}], traffic_direction="OUTBOUND")
 
 
-def inbound(ip: str, ports: Sequence[tuple[int, Sequence[str]]], folder: ProxyFolder) -> Json:
+def inbound(ip: str, ports: Sequence[tuple[int, Sequence[str]]]) -> Json:
     """Return the mutual TLS port: for each (target port, server names) a route to the pod's own program."""
-    chains = [_inbound_chain(port, names, folder) for port, names in ports]
+    chains = [_inbound_chain(port, names) for port, names in ports]
     return listener("inbound", ip, PROXY_INBOUND_PORT, chains, inspect_tls=True, traffic_direction="INBOUND")
 
 
-def gateway(name: str, ip: str, port: int, folder: ProxyFolder, also: Addresses = ()) -> Json:
+def gateway(name: str, ip: str, port: int, also: Addresses = ()) -> Json:
     """Return a plain HTTP gateway port; its routes are those called ``name``."""
     options: Json = {"use_remote_address": True, "normalize_path": True, "merge_slashes": True}
-    manager = http_manager("gateway", rds=_by_name(name, folder), **options)
+    manager = http_manager("gateway", rds=_by_name(name), **options)
     return listener(name, ip, port, [{"filters": [manager]}], also=also)
 
 
@@ -106,8 +104,8 @@ def listener(
 def routes(name: str, hosts: list[Json], *, otherwise: Json, any_port: bool = False) -> Json:
     """Return a route configuration; ``otherwise`` is the route of an authority that no virtual host claims.
 
-    With ``any_port`` a host is matched whatever port the authority names. Clusters are not checked: a configuration
-    that is read before its cluster would be refused and stay away.
+    With ``any_port`` a host is matched whatever port the authority names. Clusters are not checked: a route may name
+    one that does not exist, and requests that match it are answered 503.
     """
     if not any("*" in host["domains"] for host in hosts):
         hosts = [*hosts, {"name": "unknown", "domains": ["*"], "routes": [otherwise]}]
@@ -139,15 +137,15 @@ def retry_policy(retries: int) -> Json:
     }
 
 
-def _inbound_chain(port: int, names: Sequence[str], folder: ProxyFolder) -> Json:
+def _inbound_chain(port: int, names: Sequence[str]) -> Json:
     route = {"match": {"prefix": "/"}, "route": {"cluster": clusters.inbound_name(port), "timeout": "0s"}}
     return {
         "name": f"inbound-{port}",
         "filter_chain_match": {"server_names": sorted(names)},
-        "transport_socket": server_tls(folder),
+        "transport_socket": server_tls(),
         "filters": [http_manager("inbound", route_config=one_route(f"inbound-{port}", route))],
     }
 
 
-def _by_name(name: str, folder: ProxyFolder) -> Json:
-    return {"route_config_name": name, "config_source": folder.watched(f"{ROUTES}/{name}.json")}
+def _by_name(name: str) -> Json:
+    return {"route_config_name": name, "config_source": ADS}

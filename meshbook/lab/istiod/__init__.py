@@ -4,7 +4,8 @@
 
 - What each proxy should have, pure: ``registry`` (the ``mesh`` as data) · ``balancing`` (DestinationRules, endpoints,
   weights, priorities) · ``virtualservices`` · ``configuration`` (a proxy's listeners, routes and clusters).
-- How it gets there: ``sources`` (what is read of the API servers) · ``istiod`` (the loop, and delivery by files).
+- How it gets there: ``sources`` (what is read of the API servers) · ``istiod`` (the loop, and certificates), by
+  ``meshbook.lab.discovery``.
 - ``injection``: what becomes of a pod, and the webhook.
 
 A new Istio API or field goes into the pure module of its name, and into that module's list of what is understood.
@@ -12,7 +13,7 @@ A new Istio API or field goes into the pure module of its name, and into that mo
 
 from meshbook.lab.istiod.configuration import resources, unsupported
 from meshbook.lab.istiod.injection import Webhook, injected, review
-from meshbook.lab.istiod.istiod import Debounce, Istiod, deliver
+from meshbook.lab.istiod.istiod import Debounce, Istiod
 from meshbook.lab.istiod.registry import ClusterView, Mesh, Proxy, mesh
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "Mesh",
     "Proxy",
     "Webhook",
-    "deliver",
     "injected",
     "mesh",
     "resources",

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from meshbook.lab.envoy import Resources, clusters, listeners
 from meshbook.lab.envoy.elements import Json, identity
-from meshbook.lab.envoy.folder import ProxyFolder
 from meshbook.lab.istiod import balancing, virtualservices
 from meshbook.lab.istiod.balancing import Policy
 from meshbook.lab.istiod.registry import (
@@ -39,9 +38,9 @@ AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
 UNKNOWN_HOST = "no service of this cluster has this host and port: a program in this pod could not resolve the name\n"
 
 
-def resources(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
-    """Return what ``proxy`` serves; ``folder`` says where it finds its routes and certificates."""
-    return _gateway(proxy, mesh, folder) if proxy.router else _sidecar(proxy, mesh, folder)
+def resources(proxy: Proxy, mesh: Mesh) -> Resources:
+    """Return what ``proxy`` serves, but for its secrets."""
+    return _gateway(proxy, mesh) if proxy.router else _sidecar(proxy, mesh)
 
 
 def unsupported(obj: Object) -> list[str]:
@@ -60,37 +59,53 @@ def _service_ports(mesh: Mesh, namespace: str) -> Iterator[tuple[MeshService, in
                 yield service, port, clusters.outbound_name(service.host, port, subset), policy
 
 
-def _outbound_clusters(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> list[Json]:
-    return [
-        clusters.outbound(
+def _outbound(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
+    """Return clusters, and their endpoints."""
+    found: tuple[list[Json], list[Json]] = [], []
+    for service, port, name, policy in _service_ports(mesh, proxy.namespace):
+        instances = service.instances[port]
+        cluster = clusters.outbound(
             name,
-            balancing.endpoints(proxy, service.instances[port], policy, mesh),
-            folder,
             identities=identity(service.namespace, ""),
-            plaintext=any(not one.mtls for one in service.instances[port] if one.network == proxy.network),
+            plaintext=any(not one.mtls for one in instances if one.network == proxy.network),
             policy=policy.cluster,
         )
-        for service, port, name, policy in _service_ports(mesh, proxy.namespace)
-    ]
+        members = clusters.load_assignment(name, balancing.endpoints(proxy, instances, policy, mesh))
+        found[0].append(cluster)
+        found[1].append(members)
+    return found
 
 
-def _sidecar(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
+def _passed_through(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
+    """Return the clusters that an east-west gateway chooses by server name, and their endpoints."""
+    found: tuple[list[Json], list[Json]] = [], []
+    for service, port, outbound, policy in _service_ports(mesh, proxy.namespace):
+        name = clusters.server_name(outbound)
+        found[0].append(clusters.cluster(name, lb_policy=balancing.ROUND_ROBIN))
+        members = balancing.passed_through(proxy, service.instances[port], policy)
+        found[1].append(clusters.load_assignment(name, members))
+    return found
+
+
+def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
     served = sorted(_own_ports(proxy, mesh).items())
     inbound = [(port, names) for port, (_, names) in served]
     name, unknown = listeners.OUTBOUND, listeners.direct_response(502, UNKNOWN_HOST)
+    outbound, endpoints = _outbound(proxy, mesh)
     return Resources(
         listeners=[
-            listeners.outbound(proxy.address, folder),
+            listeners.outbound(proxy.address),
             listeners.health(proxy.address),
             listeners.metrics(proxy.address),
-            *([listeners.inbound(proxy.address, inbound, folder)] if inbound else []),
+            *([listeners.inbound(proxy.address, inbound)] if inbound else []),
         ],
         clusters=[
-            *_outbound_clusters(proxy, mesh, folder),
-            *(clusters.inbound(proxy.address, port, http2=http2) for port, (http2, _) in served),
+            *outbound,
+            *(clusters.inbound(proxy.address, port, speaks_http2=http2) for port, (http2, _) in served),
             clusters.admin(proxy.address),
         ],
-        routes={name: listeners.routes(name, _resolvable_hosts(proxy, mesh), otherwise=unknown)},
+        endpoints=endpoints,
+        routes=[listeners.routes(name, _resolvable_hosts(proxy, mesh), otherwise=unknown)],
     )
 
 
@@ -148,26 +163,20 @@ class _Server:
     hosts: Sequence[str]
 
 
-def _gateway(proxy: Proxy, mesh: Mesh, folder: ProxyFolder) -> Resources:
+def _gateway(proxy: Proxy, mesh: Mesh) -> Resources:
     servers = [server for one in mesh.gateway_objects for server in _servers(one, proxy)]
-    wanted = [clusters.admin(proxy.address)]
-    if any(server.http for server in servers):
-        wanted += _outbound_clusters(proxy, mesh, folder)
-    if any(not server.http for server in servers):
-        wanted += [
-            clusters.cluster(
-                clusters.server_name(name),
-                balancing.passed_through(proxy, service.instances[port], policy),
-                lb_policy=balancing.ROUND_ROBIN,
-            )
-            for service, port, name, policy in _service_ports(mesh, proxy.namespace)
-        ]
-    routes = {}
+    wanted, endpoints, routes = [clusters.admin(proxy.address)], list[Json](), list[Json]()
+    for http, upstream in ((True, _outbound), (False, _passed_through)):
+        if any(server.http is http for server in servers):
+            found, members = upstream(proxy, mesh)
+            wanted += found
+            endpoints += members
     for port in sorted({server.port for server in servers if server.http}):
         name = f"gateway-{port}"
         hosts = _virtual_hosts([one for one in servers if one.http and one.port == port], mesh)
-        routes[name] = listeners.routes(name, hosts, otherwise=listeners.direct_response(404), any_port=True)
-    return Resources(listeners=_gateway_listeners(proxy, mesh, servers, folder), clusters=wanted, routes=routes)
+        routes.append(listeners.routes(name, hosts, otherwise=listeners.direct_response(404), any_port=True))
+    served = _gateway_listeners(proxy, mesh, servers)
+    return Resources(clusters=wanted, endpoints=endpoints, listeners=served, routes=routes)
 
 
 def _is_http(server: Object) -> bool | None:
@@ -189,7 +198,7 @@ def _servers(gateway: Object, proxy: Proxy) -> list[_Server]:
     ]
 
 
-def _gateway_listeners(proxy: Proxy, mesh: Mesh, servers: Sequence[_Server], folder: ProxyFolder) -> list[Json]:
+def _gateway_listeners(proxy: Proxy, mesh: Mesh, servers: Sequence[_Server]) -> list[Json]:
     """Return the gateway's listeners; each also answers on its load balancers' addresses itself."""
     fronts: dict[int, list[tuple[str, int]]] = defaultdict(list)
     targets: dict[int, int] = {}
@@ -204,7 +213,7 @@ def _gateway_listeners(proxy: Proxy, mesh: Mesh, servers: Sequence[_Server], fol
         name, target = f"gateway-{port}", targets.get(port, port)
         bound, also = mesh.bindable(target), fronts[target]
         if http:
-            found.append(listeners.gateway(name, proxy.address, bound, folder, also))
+            found.append(listeners.gateway(name, proxy.address, bound, also))
         else:
             found.append(listeners.passthrough(name, proxy.address, bound, also))
     return found

@@ -1,19 +1,20 @@
-"""One cluster's istiod: follows the API servers, and brings every proxy's folder up to date after each change.
+"""One cluster's istiod: follows the API servers, and publishes what every proxy is to serve after each change.
 
-What a proxy is to serve is decided in ``configuration``; how it gets there (files, certificates) stands here alone.
+What that is is decided in ``configuration``, how it gets there in ``discovery``; certificates are issued here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
-from pathlib import Path
+from dataclasses import replace
 
+from meshbook.errors import LabError
 from meshbook.lab import client as api
 from meshbook.lab.client import ApiError, Client, Informer, key_of
-from meshbook.lab.envoy import ProxyFolder, write_resources
+from meshbook.lab.discovery import DiscoveryServer
+from meshbook.lab.envoy import Resources, workload_secrets
 from meshbook.lab.istiod import configuration, registry
 from meshbook.lab.istiod.injection import ROOT_CONFIG_MAP, Webhook
 from meshbook.lab.istiod.registry import Mesh, Proxy
@@ -71,12 +72,16 @@ class Istiod:
         self._roots = RootCertificates(client, authority.root_pem, self._own.informers[api.NAMESPACES])
         tls = authority.server_context(f"{cluster.name}-istiod", [cluster.istiod_address])
         self._webhook = Webhook(cluster, tls)
+        self._discovery = DiscoveryServer(cluster.name, cluster.istiod_address, authority)
+        self._secrets: dict[str, list[Object]] = {}
+        """Of each node: a workload keeps its certificate for as long as it is there."""
         for resource in (api.GATEWAYS, api.VIRTUAL_SERVICES):
             self._own.informers[resource].subscribe(_warn)
 
     async def run(self) -> None:
         """Serve until cancelled; the first push waits until all clusters are known."""
         await self._webhook.start()
+        await self._discovery.start()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for work in (self._own, self._remotes, self._roots):
@@ -87,6 +92,7 @@ class Istiod:
                     self._push()
                     await self._debounce.settled()
         finally:
+            await self._discovery.stop()
             await self._webhook.stop()
 
     def _push(self) -> None:
@@ -98,26 +104,19 @@ class Istiod:
         }
         mesh = registry.mesh(self._own.view(), self._remotes.views(), istio, self._topology.bindable)
         for proxy in mesh.proxies:
-            path = self._topology.proxy_folder(proxy.cluster, proxy.namespace, proxy.name)
-            if proxy.terminating and not path.exists():
-                continue
             try:
-                deliver(proxy, mesh, path, self._authority)
-            except (KeyError, TypeError, ValueError, AttributeError, OSError):
+                self._discovery.publish(proxy.node, self._served(proxy, mesh))
+            except (LabError, KeyError, TypeError, ValueError, AttributeError):
                 log.exception("%s: proxy of %s/%s not configured", proxy.cluster, proxy.namespace, proxy.name)
+        nodes = {proxy.node for proxy in mesh.proxies}
+        self._discovery.retain(nodes)
+        self._secrets = {node: secrets for node, secrets in self._secrets.items() if node in nodes}
 
-
-def deliver(proxy: Proxy, mesh: Mesh, path: Path, authority: Authority) -> list[str]:
-    """Bring a proxy's folder to what it is to serve; return the names of the files that changed.
-
-    A workload keeps its certificate until the root of trust changes, after which its files are named.
-    """
-    folder = ProxyFolder(path=path, root=hashlib.sha256(authority.root_pem.encode()).hexdigest()[:12])
-    certificates = {}
-    if not all((path / name).exists() for name in (folder.certificate, folder.key, folder.trusted_root)):
-        certificate, key = authority.issue_workload(proxy.identity)
-        certificates = {folder.certificate: certificate, folder.key: key, folder.trusted_root: authority.root_pem}
-    return write_resources(path, configuration.resources(proxy, mesh, folder), certificates)
+    def _served(self, proxy: Proxy, mesh: Mesh) -> Resources:
+        if proxy.node not in self._secrets:
+            certificate, key = self._authority.issue_workload(proxy.identity)
+            self._secrets[proxy.node] = workload_secrets(certificate, key, self._authority.root_pem)
+        return replace(configuration.resources(proxy, mesh), secrets=self._secrets[proxy.node])
 
 
 class RootCertificates:

@@ -100,6 +100,11 @@ class Proxy:
     port_names: Mapping[str, int]
     """Named container ports of the pod."""
 
+    @property
+    def node(self) -> str:
+        """By which its Envoy asks for its configuration."""
+        return f"{self.name}.{self.namespace}"
+
     def selected_by(self, service: Object) -> bool:
         same = service["metadata"]["namespace"] == self.namespace
         return same and carries(self.labels, service["spec"].get("selector"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Iterable
 from dataclasses import asdict
 
@@ -19,6 +18,7 @@ from meshbook.lab.kubelet.pods import Pod
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
 from meshbook.lab.kubelet.status import PodEvent
+from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology
 from meshbook.objects import Object, is_finished
 
@@ -29,7 +29,7 @@ TOKEN_LIFE_S = 24 * 3600
 
 
 class Kubelet:
-    """The only node of one cluster. ``tls`` must ask clients for a certificate."""
+    """The only node of one cluster."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Kubelet:
         cluster: ClusterTopology,
         client: Client,
         processes: ProcessTable,
-        tls: ssl.SSLContext,
+        authority: Authority,
         timing: Timing | None = None,
     ) -> None:
         self._topology = topology
@@ -45,6 +45,8 @@ class Kubelet:
         self._client = client
         self._processes = processes
         self._timing = timing or Timing()
+        self._authority = authority
+        tls = authority.server_context(f"{cluster.name}-kubelet", [cluster.node_address], require_client=True)
         self._server = KubeletServer(cluster.node_address, tls, self.pods)
         self._informer = Informer(client, PODS, fields=f"spec.nodeName={cluster.node_name}")
         self._pods: dict[str, Pod] = {}
@@ -67,6 +69,7 @@ class Kubelet:
                     processes=self._processes,
                     addresses=AddressPool(self._cluster),
                     http=http,
+                    authority=self._authority,
                     report=self._report,
                     remove=self._remove,
                     token=self._token,

@@ -15,6 +15,7 @@ import aiohttp
 from meshbook.errors import LabError
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.status import PodEvent
+from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology
 from meshbook.objects import Object
 
@@ -76,6 +77,8 @@ class NodeContext:
     processes: ProcessTable
     addresses: AddressPool
     http: aiohttp.ClientSession
+    authority: Authority
+    """Whom proxies trust, and by whom they are known to istiod."""
     report: Callable[[Object, Object], Awaitable[None]]
     """Writes the status (second) of a pod (first); ``ApiError`` when the API server does not take it."""
     remove: Callable[[Object], Awaitable[None]]

@@ -1,7 +1,7 @@
 """How a container's processes are run: image and spec become a program, its arguments, environment and files.
 
 What cannot be run is refused here with the reason that kubectl shows. Envoy is special: it needs a bootstrap before it
-starts, and is told to drain before it ends. What it serves, istiod writes into its folder (``meshbook.lab.envoy``).
+starts, and is told to drain before it ends. What it serves, istiod tells it (``meshbook.lab.discovery``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import aiohttp
 
 from meshbook.errors import LabError
 from meshbook.lab import images
-from meshbook.lab.envoy import prepare_envoy
+from meshbook.lab.envoy import Node, prepare_envoy
 from meshbook.lab.kubelet.context import PodContext
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
@@ -58,7 +58,14 @@ def prepare(container: Object, pod: PodContext) -> Execution:
     argv = program.argv(command, args)
     if program.kind == "proxy":
         namespace, name = pod.key
-        argv = tuple(prepare_envoy(argv[0], pod.proxy_folder, f"{name}.{namespace}", pod.address))
+        cluster = pod.node.cluster
+        node = Node(
+            cluster=cluster.name,
+            name=f"{name}.{namespace}",
+            admin_address=pod.address,
+            discovery_address=cluster.istiod_address,
+        )
+        argv = tuple(prepare_envoy(argv[0], pod.proxy_folder, node, pod.node.authority))
     cwd = pod.folder / container["name"]
     cwd.mkdir(parents=True, exist_ok=True, mode=0o700)
     environment = base_environment() | dict(program.environment) | _given_environment(container, pod) | own

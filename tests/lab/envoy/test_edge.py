@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from envoys import Program, eventually, get, program, running_envoy
+from envoys import Discovery, Program, eventually, get, program, running_envoy
 
 from meshbook.lab.envoy import (
     NOT_READY_BODY,
@@ -17,9 +17,9 @@ from meshbook.lab.envoy import (
     HealthCheck,
     Resources,
     load_balancer,
-    write_resources,
 )
 from meshbook.lab.loopback import claim_block
+from meshbook.lab.pki import Authority
 from meshbook.lab.topology import LabTopology, two_clouds
 
 pytestmark = pytest.mark.envoy
@@ -36,11 +36,17 @@ class Edge:
         self.topology, self._stack = topology, stack
         self.vip = topology.vip(0)
         self.here, self.there = (cluster.pod_address(0) for cluster in topology.clusters)
-        self._write([Frontend(name="web", address=self.vip, port=PORT)])
-        stack.enter_context(running_envoy(topology.edge, "edge", topology.edge_address))
+        discovery = Discovery("edge", topology.edge_address, Authority(topology.pki))
+        self.discovery = stack.enter_context(discovery)
+        self._serve([Frontend(name="web", address=self.vip, port=PORT)])
+        node = discovery.node("edge", topology.edge_address)
+        stack.enter_context(running_envoy(topology.edge, node, discovery.authority))
 
-    def _write(self, frontends: Sequence[Frontend]) -> None:
-        write_resources(self.topology.edge, load_balancer(frontends, self.topology.edge))
+    def _serve(self, frontends: Sequence[Frontend]) -> None:
+        self.publish(load_balancer(frontends))
+
+    def publish(self, resources: Resources) -> None:
+        self.discovery.publish("edge", resources)
 
     def back(self, address: str) -> Program:
         """Start a gateway on ``address``, which answers by its address; return the program of its health checks."""
@@ -48,7 +54,7 @@ class Edge:
         return self._stack.enter_context(program(address, HEALTH_PORT, "health"))
 
     def direct_to(self, *addresses: str) -> None:
-        self._write([self.frontend(*addresses)])
+        self._serve([self.frontend(*addresses)])
 
     def frontend(self, *addresses: str) -> Frontend:
         backend = Backend(name="gateways", endpoints=tuple((one, PORT) for one in addresses), health_check=CHECK)
@@ -83,13 +89,13 @@ def test_the_vip_answers_404_while_it_is_made_and_then_from_all_healthy_backends
     balancer.from_all(balancer.there)
 
 
-def test_a_listener_that_is_read_before_its_cluster_is_served_all_the_same(balancer: Edge) -> None:
+def test_a_listener_that_comes_before_its_cluster_is_served_all_the_same(balancer: Edge) -> None:
     balancer.back(balancer.here)
     balancer.eventually(NOT_READY)
-    later = load_balancer([balancer.frontend(balancer.here)], balancer.topology.edge)
-    write_resources(balancer.topology.edge, Resources(listeners=later.listeners))
+    later = load_balancer([balancer.frontend(balancer.here)])
+    balancer.publish(Resources(listeners=later.listeners))
     balancer.eventually(UNHEALTHY)
-    write_resources(balancer.topology.edge, later)
+    balancer.publish(later)
     balancer.from_all(balancer.here)
 
 

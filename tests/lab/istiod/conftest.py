@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshbook.lab.envoy import ProxyFolder, Resources
+from meshbook.lab.envoy import Resources
 from meshbook.lab.istiod import ClusterView, Mesh, mesh, resources
 from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.topology import LabTopology, two_clouds
@@ -89,7 +89,7 @@ class World:
         """Return what a pod's Envoy is to serve."""
         known = self.mesh(cluster)
         proxy = next(one for one in known.proxies if one.name == pod)
-        return resources(proxy, known, ProxyFolder(path=Path("/lab"), root="abc"))
+        return resources(proxy, known)
 
     def _slice(self, cluster: str, service: Object) -> Object:
         namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]

@@ -12,9 +12,9 @@ SNI = "outbound_.5000_._.helloworld.sample.svc.cluster.local"
 
 def seen(world: Any, cluster: str = OUTBOUND, pod: str = "sleep-1") -> list[tuple[str, int, int, int]]:
     """Return (address, port, weight, priority) of what a pod's Envoy would connect to."""
-    clusters = {one["name"]: one for one in world.served(pod, f"cluster{pod[-1]}").clusters}
+    assignments = {one["cluster_name"]: one for one in world.served(pod, f"cluster{pod[-1]}").endpoints}
     found = []
-    for group in clusters[cluster]["load_assignment"]["endpoints"]:
+    for group in assignments[cluster]["endpoints"]:
         assert group["load_balancing_weight"] == sum(one["load_balancing_weight"] for one in group["lb_endpoints"])
         for one in group["lb_endpoints"]:
             place = one["endpoint"]["address"]["socket_address"]
@@ -62,7 +62,8 @@ def test_a_pod_without_sidecar_is_reached_in_its_own_network_only_and_in_plain_h
     cluster = next(one for one in world.served("sleep-1").clusters if one["name"] == OUTBOUND)
     assert "transport_socket" not in cluster
     assert [one["match"] for one in cluster["transport_socket_matches"]] == [{"tlsMode": "istio"}]
-    assert "metadata" not in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
+    (members,) = [one for one in world.served("sleep-1").endpoints if one["cluster_name"] == OUTBOUND]
+    assert "metadata" not in members["endpoints"][0]["lb_endpoints"][0]
 
 
 def test_an_endpoint_whose_pod_is_unknown_waits(world: Any) -> None:

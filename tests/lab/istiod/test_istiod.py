@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from api_servers import api_servers
+from askers import asker
 
 from meshbook.lab import client as api
 from meshbook.lab import prerequisites
 from meshbook.lab.client import ApiError, Client
-from meshbook.lab.istiod import Debounce, Istiod, deliver
+from meshbook.lab.envoy import CLUSTER, LISTENER, LOAD_ASSIGNMENT, SECRET
+from meshbook.lab.istiod import Debounce, Istiod
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import LabTopology, two_clouds
@@ -29,6 +30,7 @@ class ControlPlanes:
     """Two API servers with istiod on the first, and the objects that controllers and kubelet would make."""
 
     authority: Authority
+    told: Mapping[str, Mapping[str, Any]]
 
     def __init__(self, topology: LabTopology) -> None:
         self.topology = topology
@@ -46,6 +48,7 @@ class ControlPlanes:
             ):
                 metadata = {"name": name, "labels": labels}
                 await client.create(api.NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        await self.follow("sleep", stack)
         istiod = Istiod(self.topology, self.topology.clusters[0], self.clients["cluster1"], self.authority)
         running = asyncio.create_task(istiod.run())
         stack.push_async_callback(_cancel, running)
@@ -81,14 +84,18 @@ class ControlPlanes:
         if service:
             await client.create(api.ENDPOINT_SLICES, _slice(service, name, address))
 
-    def file(self, pod: str, name: str) -> Any:
-        path = self.topology.proxy_folder("cluster1", "sample", pod) / name
-        return json.loads(path.read_text()) if path.exists() else None
+    async def follow(self, pod: str, stack: contextlib.AsyncExitStack) -> None:
+        """Ask istiod as the Envoy of a pod in cluster1 does: what it is told is in ``told``."""
+        cluster = self.topology.clusters[0]
+        asking = asker(cluster.name, f"{pod}.sample", cluster.istiod_address, self.authority)
+        envoy = await stack.enter_async_context(asking)
+        self.told = envoy.told
+        names = {CLUSTER: [], LISTENER: [], SECRET: ["default", "ROOTCA"], LOAD_ASSIGNMENT: [OUTBOUND]}
+        stack.push_async_callback(_cancel, asyncio.create_task(envoy.follow(names)))
 
     def addresses(self) -> list[str]:
         """Return what the sleep pod's Envoy would connect to for helloworld."""
-        clusters = (self.file("sleep", "cds.json") or {"resources": []})["resources"]
-        groups = [group for one in clusters if one["name"] == OUTBOUND for group in one["load_assignment"]["endpoints"]]
+        groups = self.told.get(LOAD_ASSIGNMENT, {}).get(OUTBOUND, {}).get("endpoints", [])
         members = [one["endpoint"]["address"]["socket_address"] for group in groups for one in group["lb_endpoints"]]
         return [f"{one['address']}:{one['port_value']}" for one in members]
 
@@ -142,11 +149,10 @@ async def test_a_sidecar_is_configured_though_a_remote_secret_is_no_kubeconfig(
     await planes.clients["cluster1"].create(api.SECRETS, secret)
     await planes.add_service("cluster1", "sleep", 80, selector={"app": "sleep"})
     await planes.add_pod("cluster1", "sleep", 0)
-    await eventually(lambda: planes.file("sleep", "lds.json") is not None, True)
-    (root,) = planes.topology.proxy_folder("cluster1", "sample", "sleep").glob("root-*.pem")
-    assert root.read_text() == planes.authority.root_pem
-    names = [one["name"] for one in planes.file("sleep", "lds.json")["resources"]]
-    assert names == ["outbound", "health", "metrics", "inbound"]
+    await eventually(lambda: set(planes.told), {CLUSTER, LISTENER, SECRET})
+    trusted = planes.told[SECRET]["ROOTCA"]["validation_context"]["trusted_ca"]["inline_string"]
+    assert trusted == planes.authority.root_pem
+    assert list(planes.told[LISTENER]) == ["outbound", "health", "metrics", "inbound"]
 
 
 async def test_endpoints_come_from_the_other_cluster_once_its_secret_is_there(planes: ControlPlanes) -> None:
@@ -191,16 +197,13 @@ async def test_every_namespace_gets_the_root_certificate_and_gets_it_back(planes
         await client.delete(api.CONFIG_MAPS, "istio-ca-root-cert", namespace="sample")
 
 
-def test_a_workload_keeps_its_certificate_until_the_root_changes(world: Any, tmp_path: Path) -> None:
-    mesh, folder = world.mesh("cluster1"), tmp_path / "proxy"
-    first = deliver(mesh.proxies[0], mesh, folder, authority := Authority(tmp_path / "ca"))
-    own = [name for name in first if name.endswith(".pem")]
-    assert [name.partition("-")[0] for name in own] == ["cert", "key", "root"]
-    assert (folder / own[1]).stat().st_mode & 0o777 == 0o600
-    assert deliver(mesh.proxies[0], mesh, folder, authority) == []
-    changed = deliver(mesh.proxies[0], mesh, folder, Authority(tmp_path / "other"))
-    assert len([name for name in changed if name.endswith(".pem")]) == 3
-    assert set(changed).isdisjoint(own)
+async def test_a_workload_keeps_its_certificate_while_other_things_change(planes: ControlPlanes) -> None:
+    await planes.add_pod("cluster1", "sleep", 0)
+    await eventually(lambda: SECRET in planes.told, True)
+    before = planes.told[SECRET]["default"]
+    await planes.add_service("cluster1", "sleep", 80, selector={"app": "sleep"})
+    await eventually(lambda: "inbound" in planes.told[LISTENER], True)
+    assert planes.told[SECRET]["default"] == before
 
 
 async def test_changes_that_follow_each_other_are_pushed_once() -> None:

@@ -10,14 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from envoys import eventually, get, program, running_envoy
+from envoys import Discovery, eventually, get, program, running_envoy
 
-from meshbook.lab.envoy import DRAIN_S
-from meshbook.lab.istiod import Proxy, deliver
+from meshbook.lab.envoy import DRAIN_S, LOAD_ASSIGNMENT, workload_secrets
+from meshbook.lab.istiod import Proxy, resources
 from meshbook.lab.pki import Authority
 
 pytestmark = pytest.mark.envoy
@@ -32,7 +33,13 @@ class LiveMesh:
     def __init__(self, world: Any, stack: ExitStack) -> None:
         self.world = world
         self.topology = world.topology
-        self.authorities = dict.fromkeys(("cluster1", "cluster2"), Authority(world.topology.pki))
+        authority = Authority(world.topology.pki)
+        self.authorities = dict.fromkeys(("cluster1", "cluster2"), authority)
+        self._secrets: dict[tuple[str, Authority], Any] = {}
+        self.discovery = {
+            one.name: stack.enter_context(Discovery(one.name, one.istiod_address, authority))
+            for one in world.topology.clusters
+        }
         self._stack = stack
         self.envoys: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -45,17 +52,27 @@ class LiveMesh:
         self.push()
         for cluster in self.topology.clusters:
             for proxy in self.world.mesh(cluster.name).proxies:
-                envoy = running_envoy(self.folder(proxy), proxy.name, proxy.address)
+                discovery = self.discovery[cluster.name]
+                node = discovery.node(proxy.node, proxy.address)
+                envoy = running_envoy(self.folder(proxy), node, discovery.authority)
                 self.envoys[proxy.name] = self._stack.enter_context(envoy)
 
-    def push(self) -> list[str]:
-        """Do what istiod does after a change; return the names of all changed files."""
-        changed = []
+    def push(self) -> set[str]:
+        """Do what istiod does after a change; return the kinds of resources of which any changed."""
+        changed = set()
         for cluster in self.topology.clusters:
             mesh = self.world.mesh(cluster.name)
             for proxy in mesh.proxies:
-                changed += deliver(proxy, mesh, self.folder(proxy), self.authorities[cluster.name])
+                served = replace(resources(proxy, mesh), secrets=self._secrets_of(proxy))
+                changed |= set(self.discovery[cluster.name].publish(proxy.node, served))
         return changed
+
+    def _secrets_of(self, proxy: Proxy) -> Any:
+        authority = self.authorities[proxy.cluster]
+        if (proxy.node, authority) not in self._secrets:
+            chain, key = authority.issue_workload(proxy.identity)
+            self._secrets[proxy.node, authority] = workload_secrets(chain, key, authority.root_pem)
+        return self._secrets[proxy.node, authority]
 
     def folder(self, proxy: Proxy) -> Path:
         return self.topology.proxy_folder(proxy.cluster, proxy.namespace, proxy.name)
@@ -125,7 +142,7 @@ def test_both_clusters_answer_alike_and_losing_one_side_loses_no_request(healthy
         asking.join()
     assert {code for code, _ in seen} == {200}
     assert answers(healthy, 20) == Counter({(200, "v2"): 20})
-    assert set(changed) == {"cds.json"}
+    assert changed == {LOAD_ASSIGNMENT}
 
     healthy.world.unready = set()
     healthy.push()
@@ -176,6 +193,32 @@ def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None
     mesh.envoys["helloworld-v2"].wait(5)
     codes.update(curl(mesh)[0] for _ in range(20))
     assert set(codes) == {200}
+
+
+def test_envoys_serve_on_without_istiod_and_take_up_what_changed_when_it_is_back(mesh: LiveMesh) -> None:
+    ready(mesh)
+    for discovery in mesh.discovery.values():
+        discovery.stop()
+    assert set(answers(mesh, 10)) == {(200, "v1"), (200, "v2")}
+    for discovery in mesh.discovery.values():
+        discovery.start()
+    mesh.world.unready = {"helloworld-v1"}
+    mesh.push()
+    eventually(lambda: answers(mesh, 4), Counter({(200, "v2"): 4}))
+
+
+def test_what_an_envoy_refuses_is_told_in_its_words_and_the_rest_is_served(mesh: LiveMesh) -> None:
+    ready(mesh)
+    rule = {"match": [{"uri": {"regex": "("}}], "route": [{"destination": {"host": "helloworld"}}]}
+    mesh.world.config["virtual_services"][0]["spec"]["http"] = [rule]
+    mesh.push()
+    for number, cluster in (("1", "cluster1"), ("2", "cluster2")):
+        refusals = mesh.discovery[cluster].refusals
+        eventually(functools.partial(len, refusals), 1)
+        assert refusals[0].startswith(f"ingress-{number}.front refused RouteConfiguration: ")
+        assert "missing )" in refusals[0]
+        refusals.clear()
+    assert set(answers(mesh, 4)) == {(200, "v1"), (200, "v2")}
 
 
 def test_access_logs_tell_who_answered(healthy: LiveMesh) -> None:

@@ -16,6 +16,7 @@ from api_servers import api_servers
 from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Informer, Resource
 from meshbook.lab.controllers import Manager
 from meshbook.lab.loopback import claim_block, lowest_port
+from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
 
 Object = dict[str, Any]
@@ -75,10 +76,11 @@ class FakeKubelet:
 class Living:
     """One cluster as a test sees it."""
 
-    def __init__(self, topology: LabTopology, cluster: ClusterTopology, client: Client) -> None:
+    def __init__(self, topology: LabTopology, cluster: ClusterTopology, client: Client, authority: Authority) -> None:
         self.topology = topology
         self.cluster = cluster
         self.client = client
+        self.authority = authority
         self.kubelet = FakeKubelet(topology, cluster, client)
 
     async def apply(self, resource: Resource, obj: Object) -> Object:
@@ -130,9 +132,9 @@ async def living(tmp_path: Path) -> AsyncIterator[Living]:
     topology = two_clouds(tmp_path, block, lowest_port(block))
     cluster = topology.cluster("cluster2")
     with claim:
-        async with api_servers(topology):
+        async with api_servers(topology) as authority:
             client = await Client.connect(topology.kubeconfig, cluster.name)
-            living = Living(topology, cluster, client)
+            living = Living(topology, cluster, client, authority)
             parts = (Manager(topology, cluster, client).run(), living.kubelet.run())
             tasks = [asyncio.create_task(part) for part in parts]
             await living.apply(NAMESPACES, {"metadata": {"name": NAMESPACE}})

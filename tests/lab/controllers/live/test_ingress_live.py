@@ -1,4 +1,4 @@
-"""The fleet feature, MCS and MCI on a real API server and the real fleet API: Services, VIP, the balancer's files."""
+"""The fleet feature, MCS and MCI on a real API server and the real fleet API: Services, VIP, what the balancer gets."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from meshbook.lab.client import (
     SERVICES,
 )
 from meshbook.lab.controllers import MultiClusterIngressController, Pace
+from meshbook.lab.discovery import DiscoveryServer
+from meshbook.lab.envoy import Node, Resources
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.topology import PROJECT
 
@@ -63,6 +65,9 @@ class Cloud:
     def __init__(self, living: Any, fleet: FleetServer) -> None:
         self.living = living
         self.fleet = fleet
+        self.balancer = Resources()
+        """What it was told last."""
+        self.discovery = DiscoveryServer("edge", living.topology.edge_address, living.authority)
 
     def enable(self) -> None:
         body = {"spec": {"multiclusteringress": {"configMembership": self.living.cluster.membership}}}
@@ -82,10 +87,13 @@ class Cloud:
     async def events(self) -> str:
         return "\n".join(event["message"] for event in await self.living.all(EVENTS))
 
+    def publish(self, resources: Resources) -> None:
+        self.balancer = resources
+        self.discovery.publish("edge", resources)
+
     def backends(self) -> list[str]:
-        text = "".join(path.read_text() for path in (self.living.topology.edge / "eds").glob("*.json"))
-        endpoints = json.loads(text)["resources"][0]["endpoints"] if text else []
-        found = [one["endpoint"]["address"]["socket_address"] for group in endpoints for one in group["lb_endpoints"]]
+        groups = [group for one in self.balancer.endpoints for group in one["endpoints"]]
+        found = [one["endpoint"]["address"]["socket_address"] for group in groups for one in group["lb_endpoints"]]
         return [f"{one['address']}:{one['port_value']}" for one in found]
 
 
@@ -94,12 +102,18 @@ async def cloud(living: Any) -> AsyncIterator[Cloud]:
     topology = living.topology
     fleet = FleetServer(topology, "fleet-token")
     await fleet.start()
-    controller = MultiClusterIngressController(topology, living.cluster, living.client, "fleet-token", PACE)
+    cloud = Cloud(living, fleet)
+    await cloud.discovery.start()
+    controller = MultiClusterIngressController(
+        topology, living.cluster, living.client, "fleet-token", cloud.publish, PACE
+    )
     task = asyncio.create_task(controller.run())
-    yield Cloud(living, fleet)
+    yield cloud
     assert not task.done(), task.exception()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    await cloud.discovery.stop()
+    assert cloud.discovery.refusals == []
     await fleet.stop()
 
 
@@ -202,7 +216,9 @@ async def test_the_balancer_answers_404_then_502_then_the_gateway(cloud: Cloud) 
     with contextlib.ExitStack() as stack:
         for port in (topology.bindable(80), 15021):
             stack.enter_context(program(pod["status"]["podIP"], port, "Hello"))
-        envoy = stack.enter_context(running_envoy(topology.edge, "edge", topology.edge_address))
+        place = topology.edge_address
+        node = Node(cluster="edge", name="edge", admin_address=place, discovery_address=place)
+        envoy = stack.enter_context(running_envoy(topology.edge, node, living.authority))
         cloud.enable()
         await cloud.apply_all()
         seen = await codes(f"http://{await cloud.vip()}/hello")

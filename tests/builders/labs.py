@@ -1,0 +1,18 @@
+"""Whole labs, for tests that want one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from meshbook.lab import launch
+from meshbook.lab.topology import LabFolder
+
+
+@contextmanager
+def flawless_lab() -> Iterator[launch.LabState]:
+    """Give a lab of its own. What went wrong inside, such as a configuration that an Envoy refused, fails its end."""
+    with launch.running_lab(fast=True) as lab:
+        yield lab
+        said = LabFolder(root=lab.root).log.read_text(errors="replace").splitlines()
+        assert [line for line in said if " ERROR " in line] == []
