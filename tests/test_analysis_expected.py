@@ -62,8 +62,19 @@ def test_each_source_is_compared_with_its_own_share(
         ({"a": (20, 0), "b": (9, 9)}, {"a": 0.0, "b": None}, "inconclusive", "b: rule of b"),
         ({"a": (20, 0), "b": (0, 20)}, {"a": 0.5, "b": 0.5}, "fail", "a got no v2 from 20 requests"),
         ({"a": (10, 10), "b": (10, 10)}, {"a": 0.5, "b": 0.5}, "pass", "seen from everywhere"),
+        ({"a": (20, 0), "b": (18, 2)}, {"a": 0.1, "b": 0.1}, "inconclusive", "a got nothing from v2 in 20 requests"),
+        ({"a": (60, 0), "b": (54, 6)}, {"a": 0.1, "b": 0.1}, "fail", "a got nothing from v2 in 60 requests"),
     ],
-    ids=["local, as configured", "a stranger", "nobody", "not known", "alone without a rule", "both"],
+    ids=[
+        "local, as configured",
+        "a stranger",
+        "nobody",
+        "not known",
+        "alone without a rule",
+        "both",
+        "too few for a small share",
+        "enough for it",
+    ],
 )
 def test_answers_come_from_where_the_mesh_is_configured_to_send_requests(
     counts: dict[str, Any], expected: dict[str, Any], outcome: str, said: str
@@ -85,6 +96,13 @@ def test_a_clusters_share_is_that_of_its_version_and_a_users_own_number_wins() -
     assert (auto.shares, auto.why) == ({"v1": 0.25, "v2": 0.75}, "3 of 4 ready endpoints")
     own = mesh.by_version(CONFIGURED, versions, "0.6")["a"]
     assert (own.shares, own.why) == ({"v1": 0.4, "v2": 0.6}, "your own number")
+
+
+def test_a_cluster_without_ready_endpoints_is_not_meant_to_be_silent() -> None:
+    gone = {"a": Expected(source="a", shares={"a": 1.0}, why="", counts={"a": 1})}
+    expected = mesh.by_version(gone, {"a": "v1", "b": "v2"})
+    assert expected["a"] == ExpectedShares(shares={}, why="b has no ready endpoint")
+    assert analysis.answers_as_expected(answers(a=(20, 0)), BOTH, expected).outcome == "fail"
 
 
 @pytest.mark.parametrize("share", ["half", "1.5", "-0.1"])

@@ -69,20 +69,25 @@ def answers_as_expected(
     """Claim: every source gets answers from every one of ``versions``, or from those alone that it is configured for.
 
     Where a source is meant to get none from one of them (locality failover, a weight of 0), an answer of that one fails
-    the claim, as a missing one of the others does once chance would have shown it.
+    the claim. A missing one of the others does once enough requests were sent that its share would have shown it.
     """
-    if not any(wanted.shares and len(wanted.versions) < len(versions) for wanted in expected.values()):
+    even = 0.999 / len(versions)
+    if not any(wanted.shares and min(wanted.shares.values()) < even for wanted in expected.values()):
         return answers_from_both(frame, versions, sources=sorted(expected))
     answers = tables.conform(frame, tables.ANSWERS)
     parts = [(*_of_source(answers, source, wanted), source, wanted) for source, wanted in sorted(expected.items())]
-    meant = "; ".join(f"{source}: {' and '.join(wanted.versions) or 'none'}" for _, _, source, wanted in parts)
     outcome: Outcome = worst(part[0] for part in parts)  # type: ignore[assignment]
-    why = dict.fromkeys(wanted.why for *_, wanted in parts)
     said = " ".join(text for found, text, *_ in parts if found == outcome)
+    why = "; ".join(dict.fromkeys(wanted.why for *_, wanted in parts))
+    claim, later = f"every source gets answers from {' and '.join(versions)}", ""
+    if any(len(wanted.versions) < len(versions) for *_, wanted in parts):
+        meant = "; ".join(f"{source}: {' and '.join(wanted.versions) or 'none'}" for _, _, source, wanted in parts)
+        claim = f"every source gets its answers from where the mesh is configured to send it ({meant})"
+        later = " That the other side takes over is shown in stage 3."
     return Verdict(
-        claim=f"every source gets its answers from where the mesh is configured to send it ({meant})",
+        claim=claim,
         outcome=outcome,
-        reason=f"{said} As configured: {'; '.join(why)}. That the other side takes over is shown in stage 3.",
+        reason=f"{said} As configured: {why}.{later}",
         n=len(tables.good(answers)),
     )
 

@@ -1,6 +1,7 @@
 """What a multi-cluster mesh is configured to do, and why a cluster does not answer another's clients.
 
-- ``why``: the cause tree, direction by direction; ``explained`` puts what it found in front of a verdict.
+- ``why``: the cause tree, direction by direction (``why_outside``: from the ingress gateways on); ``explained`` puts
+  what it found in front of a verdict.
 - ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_version`` puts it as
   ``analysis`` takes it.
 - ``remote_secrets_work``, ``gateways_serve``, ``gateways_reached``: three of its looks alone, for ``preflight``.
@@ -18,6 +19,7 @@ from meshbook.mesh.causes import (
     gateways_serve,
     remote_secrets_work,
     why,
+    why_outside,
 )
 from meshbook.mesh.findings import Direction, Finding
 from meshbook.mesh.routing import Expected
@@ -35,4 +37,4 @@ __all__ = [
     "gateways_reached",
     "gateways_serve",
 ]
-__all__ += ["injected_by", "pods_by_name", "remote_secrets_work", "revisions", "why"]
+__all__ += ["injected_by", "pods_by_name", "remote_secrets_work", "revisions", "why", "why_outside"]

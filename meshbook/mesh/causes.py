@@ -7,7 +7,7 @@ decide stands in ``routing``, ``workloads``, ``remote_secrets``, ``gateways`` an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ from meshbook.clusters import Fleet, gather
 from meshbook.mesh import gateways, reachability, remote_secrets, routing, workloads
 from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NOTED, Direction, Finding, Look
 from meshbook.mesh.routing import Asked
-from meshbook.mesh.snapshot import Snapshot, pods_by_name, take
+from meshbook.mesh.shares import at_gateway
+from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
+from meshbook.objects import is_ready
 from meshbook.verdict import PASS, Verdict
 
 if TYPE_CHECKING:
@@ -37,25 +39,73 @@ def why(
     """
     asked = Asked.of(url, namespace)
     known = {**(pods or {}), **pods_by_name(fleet, asked.namespace)}
-    views = take(fleet, {asked.namespace, namespace})
-    ways = [Direction(source=a, destination=b) for a in views for b in views if a in set(answers["source"])]
-    good = tables.good(answers)
-    heard = {(source, known.get(pod, "")) for source, pod in zip(good["source"], good["instance"], strict=True)}
+    return _why(_Mesh(fleet=fleet, views=take(fleet, {asked.namespace, namespace})), asked, answers, known)
+
+
+def why_outside(
+    fleet: Fleet, url: str, answers: pd.DataFrame, *, namespace: str, gateway_namespace: str, cluster: str
+) -> list[Finding]:
+    """Return what keeps clusters from answering those who asked ``url`` from outside; causes first.
+
+    ``cluster`` has the ingress gateways that the load balancer sends to, in ``gateway_namespace``; the pods that should
+    answer are in ``namespace``. A direction is from those gateways to the pods of a cluster.
+    """
+    mesh = _Mesh(fleet=fleet, views=take(fleet, {namespace, gateway_namespace}))
+    found = [finding for view in mesh.views.values() for finding in _ingress(view, gateway_namespace)]
+    try:
+        asked = at_gateway(mesh.views[cluster], url, gateway_namespace)
+        legs = routing.route(asked, mesh.views[cluster]).legs
+    except NotSeen as error:
+        way = Direction(source=cluster, destination=cluster)
+        return [*found, Look(direction=way, name="routes").not_looked_at(error.need)]
+    if legs:
+        asked = replace(asked, service=legs[0].service, namespace=legs[0].namespace, port=legs[0].port or asked.port)
+    found += _why(mesh, asked, answers.assign(source=cluster), pods_by_name(fleet, namespace))
+    return sorted(found, key=lambda finding: _ORDER.index(finding.state))
+
+
+def _ingress(view: Snapshot, namespace: str) -> list[Finding]:
+    """Look at the ingress gateways of one cluster."""
+
+    def look_at(look: Look) -> Iterator[Finding]:
+        ready = [pod for pod in view.list("Pod", namespace) if is_ready(pod)]
+        kubectl = f"kubectl --context {view.cluster} -n {namespace}"
+        if ready:
+            yield look.fine(f"{len(ready)} ready ingress gateway pods in {view.cluster}.")
+            return
+        owners = [one for one in view.list("Deployment", namespace) if not one["spec"].get("replicas", 1)]
+        why = f": Deployment {owners[0]['metadata']['name']} has 0 replicas" if owners else ""
+        yield look.cause(f"{view.cluster} has no ready ingress gateway{why}.", f"{kubectl} get deployments,pods")
+
+    return Look(direction=Direction(source=view.cluster, destination=view.cluster), name="ingress").guarded(look_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mesh:
+    """The clusters, and what was read of them."""
+
+    fleet: Fleet
+    views: Mapping[str, Snapshot]
+
+
+def _why(mesh: _Mesh, asked: Asked, answers: pd.DataFrame, known: Mapping[str, str]) -> list[Finding]:
+    asking, good = set(answers["source"]), tables.good(answers)
+    ways = [Direction(source=a, destination=b) for a in mesh.views for b in mesh.views if a in asking]
+    heard = {f"{source} → {known.get(pod, '')}" for source, pod in zip(good["source"], good["instance"], strict=True)}
     work: dict[str, Callable[[], list[Finding]]] = {
-        str(way): partial(_looked_at, fleet, views, asked, way)
-        for way in ways
-        if (way.source, way.destination) not in heard
+        str(way): partial(_looked_at, mesh, asked, way) for way in ways if str(way) not in heard
     }
     found = [finding for findings in gather(work).values() for finding in findings]
     for way in ways:
         if str(way) not in work:
-            found += Look(direction=way, name="routes").guarded(lambda look: _shares(look, asked, views))
+            found += Look(direction=way, name="routes").guarded(lambda look: _shares(look, asked, mesh.views))
         found += Look(direction=way, name="answers").guarded(lambda look: _answers(look, answers, known))
     return sorted(found, key=lambda finding: _ORDER.index(finding.state))
 
 
-def _looked_at(fleet: Fleet, views: Mapping[str, Snapshot], asked: Asked, way: Direction) -> list[Finding]:
+def _looked_at(mesh: _Mesh, asked: Asked, way: Direction) -> list[Finding]:
     """Look at one direction in full."""
+    views = mesh.views
     source, destination = views[way.source], views[way.destination]
     looks: list[tuple[str, Callable[[Look], Iterator[Finding]]]] = [
         ("servers", lambda look: workloads.servers(look, asked, source, destination)),
@@ -66,10 +116,10 @@ def _looked_at(fleet: Fleet, views: Mapping[str, Snapshot], asked: Asked, way: D
         looks += [
             ("roots", lambda look: workloads.roots(look, asked, source, destination)),
             ("mutual TLS", lambda look: workloads.mutual_tls(look, asked, source, destination)),
-            ("remote secret", lambda look: _remote_secret(look, fleet, views)),
+            ("remote secret", lambda look: _remote_secret(look, mesh)),
             ("gateway", lambda look: gateways.gateway(look, source, destination, asked.host)),
-            ("way", lambda look: _way(look, fleet, views, asked)),
-            ("proxy", lambda look: _proxy(look, fleet, views, asked)),
+            ("way", lambda look: _way(look, mesh, asked)),
+            ("proxy", lambda look: _proxy(look, mesh, asked)),
         ]
     return [finding for name, look in looks for finding in Look(direction=way, name=name).guarded(look)]
 
@@ -107,22 +157,23 @@ def _shares(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator
         yield look.fine(f"{destination}'s share at {source} is {share.of(destination)}.")
 
 
-def _remote_secret(look: Look, fleet: Fleet, views: Mapping[str, Snapshot]) -> Iterator[Finding]:
-    source, destination = look.direction.source, look.direction.destination
-    tried = remote_secrets.tries(views[source])
-    yield from remote_secrets.judge(look, views[source], views[destination], tried, fleet[destination].uid())
+def _remote_secret(look: Look, mesh: _Mesh) -> Iterator[Finding]:
+    source, destination = mesh.views[look.direction.source], mesh.views[look.direction.destination]
+    tried = remote_secrets.tries(source)
+    yield from remote_secrets.judge(look, source, destination, tried, mesh.fleet[destination.cluster].uid())
 
 
-def _way(look: Look, fleet: Fleet, views: Mapping[str, Snapshot], asked: Asked | None) -> Iterator[Finding]:
-    source, destination = views[look.direction.source], views[look.direction.destination]
+def _way(look: Look, mesh: _Mesh, asked: Asked | None) -> Iterator[Finding]:
+    source, destination = mesh.views[look.direction.source], mesh.views[look.direction.destination]
     root = workloads.root_certificate(source, asked.client_namespace) if asked else ""
-    yield from reachability.judge(look, reachability.reach(fleet[source.cluster], source, destination, asked, root))
+    reached = reachability.reach(mesh.fleet[source.cluster], source, destination, asked, root)
+    yield from reachability.judge(look, reached)
 
 
-def _proxy(look: Look, fleet: Fleet, views: Mapping[str, Snapshot], asked: Asked) -> Iterator[Finding]:
-    source = views[look.direction.source]
-    statuses = reachability.proxy_clusters(fleet[source.cluster], source, asked)
-    yield from reachability.known(look, statuses, asked, views[look.direction.destination])
+def _proxy(look: Look, mesh: _Mesh, asked: Asked) -> Iterator[Finding]:
+    source = mesh.views[look.direction.source]
+    statuses = reachability.proxy_clusters(mesh.fleet[source.cluster], source, asked)
+    yield from reachability.known(look, statuses, asked, mesh.views[look.direction.destination])
 
 
 def _answers(look: Look, answers: pd.DataFrame, known: Mapping[str, str]) -> Iterator[Finding]:
@@ -147,29 +198,30 @@ def _answers(look: Look, answers: pd.DataFrame, known: Mapping[str, str]) -> Ite
 
 
 def remote_secrets_work(fleet: Fleet) -> list[Finding]:
-    """Try in every cluster the remote secret for every other one; one finding or more for each direction."""
-    views = take(fleet)
-    return _each_way(views, "remote secret", lambda look: _remote_secret(look, fleet, views))
+    """Try in every cluster the remote secret for every other one; a finding for each direction."""
+    mesh = _Mesh(fleet=fleet, views=take(fleet))
+    return _each_way(mesh, "remote secret", lambda look: _remote_secret(look, mesh))
 
 
 def gateways_serve(fleet: Fleet) -> list[Finding]:
     """Look at every cluster's east-west gateway, as every other cluster needs it."""
-    views = take(fleet)
-
-    def look_at(look: Look) -> Iterator[Finding]:
-        return gateways.gateway(look, views[look.direction.source], views[look.direction.destination])
-
-    return _each_way(views, "gateway", look_at)
+    mesh = _Mesh(fleet=fleet, views=take(fleet))
+    views = mesh.views
+    return _each_way(
+        mesh,
+        "gateway",
+        lambda look: gateways.gateway(look, views[look.direction.source], views[look.direction.destination]),
+    )
 
 
 def gateways_reached(fleet: Fleet) -> list[Finding]:
     """Knock at every cluster's east-west gateway from a pod of every other cluster."""
-    views = take(fleet)
-    return _each_way(views, "way", lambda look: _way(look, fleet, views, None))
+    mesh = _Mesh(fleet=fleet, views=take(fleet))
+    return _each_way(mesh, "way", lambda look: _way(look, mesh, None))
 
 
-def _each_way(views: Mapping[str, Snapshot], name: str, look_at: Callable[[Look], Iterator[Finding]]) -> list[Finding]:
-    ways = [Direction(source=a, destination=b) for a in views for b in views if a != b]
+def _each_way(mesh: _Mesh, name: str, look_at: Callable[[Look], Iterator[Finding]]) -> list[Finding]:
+    ways = [Direction(source=a, destination=b) for a in mesh.views for b in mesh.views if a != b]
     work: dict[str, Callable[[], list[Finding]]] = {
         str(way): partial(Look(direction=way, name=name).guarded, look_at) for way in ways
     }

@@ -65,6 +65,8 @@ class Leg:
     namespace: str
     subset: str
     weight: float
+    port: int = 0
+    """0: the one by which the request came in, or the service's only one."""
 
     @property
     def host(self) -> str:
@@ -183,7 +185,8 @@ def _routed(http: Mapping[str, Any], rule: Object) -> Route:
         service, _, rest = full_host(one["destination"]["host"], home).partition(".")
         weight = one.get("weight", 0) / total if total else 1 / len(given)
         subset = one["destination"].get("subset", "")
-        legs.append(Leg(service=service, namespace=rest.partition(".")[0], subset=subset, weight=weight))
+        port = (one["destination"].get("port") or {}).get("number", 0)
+        legs.append(Leg(service=service, namespace=rest.partition(".")[0], subset=subset, weight=weight, port=port))
     return Route(legs=legs, rule=name)
 
 

@@ -32,14 +32,14 @@ def expected_share(
     found = {}
     for name, view in views.items():
         try:
-            asked = _at_gateway(view, url, home) if gateway_namespace else Asked.of(url, namespace)
+            asked = at_gateway(view, url, home) if gateway_namespace else Asked.of(url, namespace)
             found[name] = routing.expected(asked, view, list(views.values()))
         except NotSeen as error:
             found[name] = Expected(source=name, shares={}, why=error.message)
     return found
 
 
-def _at_gateway(view: Snapshot, url: str, namespace: str) -> Asked:
+def at_gateway(view: Snapshot, url: str, namespace: str) -> Asked:
     """Return what an ingress gateway in ``namespace`` is asked by ``url``: by the Gateway that its pods carry."""
     for labels in map(labels_of, view.list("Pod", namespace)):
         for one in view.list("Gateway"):
@@ -61,16 +61,11 @@ def by_version(
 ) -> dict[str, ExpectedShares]:
     """Return by source what share each version should have, where ``versions`` names the one that a cluster has.
 
-    ``share`` is ``auto``, or the user's own number for the last of the versions, which counts before the mesh's.
+    ``share`` is ``auto``, or the user's own number for the last of the versions, which counts before the mesh's. That a
+    cluster has no ready endpoint is no configuration: then no share is known.
     """
     if share == AUTO:
-        return {
-            source: ExpectedShares(
-                shares={version: one.shares.get(name, 0.0) for name, version in versions.items()} if one.shares else {},
-                why=one.because([*versions][-1]),
-            )
-            for source, one in expected.items()
-        }
+        return {source: _of_versions(one, versions) for source, one in expected.items()}
     try:
         number = float(share)
     except ValueError:
@@ -80,3 +75,11 @@ def by_version(
     *others, last = versions.values()
     shares = {**{version: (1 - number) / len(others) for version in others}, last: number}
     return {source: ExpectedShares(shares=shares, why="your own number") for source in expected}
+
+
+def _of_versions(one: Expected, versions: Mapping[str, str]) -> ExpectedShares:
+    gone = [name for name in versions if not one.shares.get(name)]
+    if one.shares and gone and not (one.rule or one.failover):
+        return ExpectedShares(shares={}, why=f"{' and '.join(gone)} has no ready endpoint")
+    shares = {version: one.shares.get(name, 0.0) for name, version in versions.items()} if one.shares else {}
+    return ExpectedShares(shares=shares, why=one.because([*versions][-1]))
