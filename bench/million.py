@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,14 +22,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import nbformat
 import pandas as pd
 from long_watch import BEGIN, SOURCES, answers, outages
 
-from meshbook import analysis, charts, probes, tables
+from meshbook import analysis, charts, notebook, probes, report, runs, tables
+from meshbook import rows as row_files
 from meshbook.analysis import ChangeRequest, TrialRecord
 from meshbook.probes import Ask
+from meshbook.rows import PLACE_VARIABLE
 
-ROWS = "rows.parquet"
+ROWS, STAGE = "rows.parquet", "03_failover"
 Work = Callable[[], object]
 
 
@@ -134,11 +138,42 @@ def timeline(rows: pd.DataFrame, folder: Path) -> Work:
     return lambda: _drawn(charts.timeline(found, rows, ["a day"]))
 
 
-def display(rows: pd.DataFrame, folder: Path) -> Work:
-    return lambda: tables.to_display(rows)
+def keep(rows: pd.DataFrame, folder: Path) -> Work:
+    """Both ends and a summary for the notebook, and all rows in a file."""
+    os.environ[PLACE_VARIABLE] = str(folder / STAGE)
+    return lambda: notebook.keep_rows(rows)
 
 
-STEPS = (parse, claims, windows, downtime, phases, calibration, share, latency, timeline, display)
+def redact(rows: pd.DataFrame, folder: Path) -> Work:
+    """Read rows back, take out context names, addresses and secrets, prove it, and write them again."""
+    kept = row_files.write(rows, folder, STAGE, "answers")
+    secrets = runs.Secrets(
+        values={"a-token-of-somebody": "[token]", "LS0tLS1CRUdJTiBD": "[certificate-authority-data]"},
+        folders={"/home/somebody/meshbook": "[repo]", "/home/somebody": "~", "/tmp": "[tmp]"},
+        projects=("acme-fleet", "acme-prod"),
+        contexts=tuple(SOURCES)[1:],
+        hosts=("api.acme.example",),
+    )
+    redactor = runs.Redactor(secrets, ["addresses", "contexts"])
+
+    def work() -> None:
+        clean = redactor.table(row_files.read(kept, folder))
+        redactor.require_clean_table(clean, name=kept.file)
+        row_files.write(clean, folder, f"{STAGE}_redacted", "answers")
+
+    return work
+
+
+def reported(rows: pd.DataFrame, folder: Path) -> Work:
+    """The report of a run whose one notebook kept these rows."""
+    kept = row_files.write(rows, folder, STAGE, "answers")
+    data = {"text/plain": "rows", notebook.ROWS_TYPE: kept.to_dict()}
+    cell = nbformat.v4.new_code_cell("keep()", outputs=[nbformat.v4.new_output("display_data", data=data)])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / f"{STAGE}.ipynb")
+    return lambda: report.write(folder)
+
+
+STEPS = (parse, claims, windows, downtime, phases, calibration, share, latency, timeline, keep, redact, reported)
 
 
 def one_step(name: str, folder: Path) -> None:

@@ -18,6 +18,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_all_that_notebooks_import_leaves_out_what_only_a_chart_or_a_verdict_needs() -> None:
+    names = ", ".join(name for name in meshbook.__all__ if name != "report")
+    code = f"import sys; from meshbook import {names}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.strip() == "['pandas', 'kubernetes']"
+
+
 def test_the_names_are_few_and_all_are_in_the_docstring() -> None:
     assert len(meshbook.__all__) <= 15
     assert [name for name in meshbook.__all__ if f"``{name}``" not in str(meshbook.__doc__)] == []

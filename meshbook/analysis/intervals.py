@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, ndtri
 
 from meshbook.verdict import Outcome
 
@@ -33,7 +33,7 @@ def share_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[floa
 
 def _wilson(k: Any, n: Any, confidence: float) -> tuple[Any, Any]:
     """Return Wilson intervals of numbers or arrays, each n above 0."""
-    z, p = ndtri(0.5 + 0.5 * confidence), k / n
+    z, p = NormalDist().inv_cdf(0.5 + 0.5 * confidence), k / n
     width = 2 * (n + z**2)
     center, half = (2 * n * p + z**2) / width, z / width * np.sqrt(4 * n * p * (1 - p) + z**2)
     return np.where(k == 0, 0.0, center - half), np.where(k == n, 1.0, center + half)
@@ -41,6 +41,8 @@ def _wilson(k: Any, n: Any, confidence: float) -> tuple[Any, Any]:
 
 def share_bounds(k: int, n: int) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson) lower and upper bound of a share, each one-sided: 0 of n bounds it by 3/n."""
+    from scipy.special import betaincinv  # slow to import, and not needed before a verdict
+
     low = betaincinv(k, n - k + 1, 1 - CONFIDENCE) if k else 0.0
     high = betaincinv(k + 1, n - k, CONFIDENCE) if k < n else 1.0
     return float(low), float(high)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from meshbook import tables
 from meshbook.analysis.intervals import CONFIDENCE, at_most, percent, percent_range, share_bounds, to_decide
@@ -122,7 +121,9 @@ def _rate(ends: pd.Series[float]) -> tuple[float, float, float]:
     gaps = np.diff(np.sort(ends.to_numpy(dtype="float64")))
     means = np.array([batch.mean() for batch in np.array_split(gaps, _BATCHES)])
     mean = float(gaps.mean())
-    half = float(student.ppf((1 + CONFIDENCE) / 2, _BATCHES - 1)) * float(means.std(ddof=1)) / math.sqrt(_BATCHES)
+    from scipy.special import stdtrit  # slow to import, and not needed before this
+
+    half = float(stdtrit(_BATCHES - 1, (1 + CONFIDENCE) / 2)) * float(means.std(ddof=1)) / math.sqrt(_BATCHES)
     least = 1 / (mean + half)
     return 1 / mean, least, 1 / (mean - half) if half < mean / 2 else 2 / mean
 
