@@ -1,7 +1,8 @@
 """Whether requests leave on schedule: the watch at several rates, on a service that answers and on one that is frozen.
 
 Prints for each rate, state and source how many requests left, how late, and how many were dropped or lost. A closed
-loop would send one request per time-out to the frozen service; an open one sends them all.
+loop would send one request per time-out to the frozen service; an open one sends them all, up to its bound of requests
+in flight (``--seconds 25 --timeout 60 --rates 200`` reaches it).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from meshbook import probes
 from meshbook.clusters import Fleet
 
 
-def measure(rate_per_s: float, seconds: float, *, frozen: bool) -> pd.DataFrame:
+def measure(rate_per_s: float, seconds: float, timeout_s: float, *, frozen: bool) -> pd.DataFrame:
     """Return SENDS of a watch over a target that answers, or is frozen from the first request to the end."""
     with Injector() as target:
-        with probes.watch(cast(Fleet, [LocalPod("pod")]), target.url, target.url, rate_per_s=rate_per_s) as watch:
+        asked = {"rate_per_s": rate_per_s, "timeout_s": timeout_s}
+        with probes.watch(cast(Fleet, [LocalPod("pod")]), target.url, target.url, **asked) as watch:
             if frozen:
                 target.frozen(seconds)
             else:
@@ -37,9 +39,11 @@ def measure(rate_per_s: float, seconds: float, *, frozen: bool) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
+    parser.add_argument("--timeout", type=float, default=1.0, help="seconds that a request has")
     parser.add_argument("--rates", nargs="+", type=float, default=[10, 50, 100, 200], metavar="R")
     given = parser.parse_args()
-    found = [measure(rate, given.seconds, frozen=frozen) for rate in given.rates for frozen in (False, True)]
+    asked = (given.seconds, given.timeout)
+    found = [measure(rate, *asked, frozen=frozen) for rate in given.rates for frozen in (False, True)]
     table = pd.concat(found, ignore_index=True)
     columns = ["rate", "service", *(name for name in table.columns if name not in ("rate", "service", "path"))]
     sys.stdout.write(table[columns].to_string(index=False) + "\n")

@@ -144,6 +144,20 @@ def test_a_sender_that_stood_still_does_not_take_that_for_silence_of_the_service
     assert row["time_total_ms"] > 500
 
 
+def test_requests_that_are_on_their_way_when_the_watch_stops_are_waited_for_however_long_they_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("meshbook.probes.session._SILENCE_S", SILENCE_S)
+    monkeypatch.setattr("meshbook.probes.session._BEAT_S", SILENCE_S / 5)
+    asked: list[bytes] = []
+    slow = service(delay_s=2.5 * SILENCE_S, on_request=asked.append)
+    with slow as url, probes.watch(outside=url, rate_per_s=2, timeout_s=10) as watch:
+        assert eventually(lambda: asked)
+        row = watch.stop().iloc[0]
+    assert row["error"] == ""
+    assert row["time_total_ms"] >= 2500 * SILENCE_S
+
+
 class BreakingPod(LocalPod):
     """A pod whose exec is cut once, after so many lines."""
 

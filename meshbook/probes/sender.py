@@ -32,7 +32,6 @@ import time
 from collections import OrderedDict
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
 
 REFUSED, CUT, TIMEOUT, NO_ANSWER, RESET, TOO_LONG = 7, 18, 28, 52, 56, 63
 """What curl's exit codes say."""
@@ -44,7 +43,9 @@ _LONGEST_WAIT_S = 60.0
 _TURN_S = 0.02
 """Seconds that one turn of the loop may take beside its wait before it counts as a standstill."""
 _PIECE = 1 << 16
-_ROWS_TOLD = 100
+_ROWS_TOLD = 500
+_TELL_EVERY_S = 0.03
+"""Rows are told when they are so many, or so old: each telling wakes the caller."""
 _LONGEST_ANSWER = 1 << 20
 _LONGEST_HEAD = 1 << 16
 _BODY_TOLD = 4096
@@ -165,13 +166,22 @@ class Transfer:
 def route(url: str, direct: bool, keep_alive: bool) -> tuple[int, tuple[Any, ...], bytes]:
     """Return family and address to connect to (the environment's proxy, unless ``direct``), and what to send there."""
     parts = urlsplit(url)
-    proxy = "" if direct or proxy_bypass(parts.hostname or "") else getproxies().get("http", "")
+    proxy = "" if direct else proxy_of(parts.hostname or "")
     there = urlsplit(proxy if "//" in proxy else "//" + proxy) if proxy else parts
     target = url if proxy else urlunsplit(("", "", parts.path or "/", parts.query, ""))
     head = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "User-Agent: meshbook", "Accept: */*"]
     head += [] if keep_alive else ["Connection: close"]
     family, _, _, _, address = socket.getaddrinfo(there.hostname, there.port or 80, type=socket.SOCK_STREAM)[0]
     return family, address, "\r\n".join((*head, "", "")).encode()
+
+
+def proxy_of(host: str) -> str:
+    """Return the proxy that the environment names for ``host``, if any, as curl has it."""
+    if not any(name.lower() == "http_proxy" for name in os.environ):
+        return ""
+    from urllib.request import getproxies, proxy_bypass  # takes longer than the rest of the start
+
+    return "" if proxy_bypass(host) else getproxies().get("http", "")
 
 
 def file_limit(wanted: int) -> int:
@@ -198,6 +208,7 @@ class Sender:
         self.on_way: OrderedDict[int, Transfer] = OrderedDict()
         self.most = min(config["in_flight"], file_limit(config["in_flight"]))
         self.rows: list[list[Any]] = []
+        self.told = 0.0  # when the last ones were
         self.heard = b""
         self.selector = selectors.DefaultSelector()
         self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
@@ -216,16 +227,20 @@ class Sender:
                     self._hear()
                 elif key.data.number in self.on_way:
                     self._go_on(key.data)
+                self._send_what_is_due()  # after each: thousands of answers may come at once
             self._send_what_is_due()
             self._give_up_what_is_late()
-            self._tell_rows()
+            if self.rows and time.monotonic() >= self.told + _TELL_EVERY_S:
+                self._tell_rows()
+        self._tell_rows()
 
     def _next(self) -> float:
-        """Return when something is to be done at the latest: a tick, or the end of the oldest request's time."""
+        """Return when something is to be done at the latest: a tick, an end of a request's time, a telling."""
         oldest = next(iter(self.on_way.values()), None)
         waits = self.number > self.last or (not self.gap_s and len(self.on_way) >= self.most)
         due = float("inf") if waits else self._due(self.number)
-        return min(due, oldest.deadline if oldest else due, time.monotonic() + _LONGEST_WAIT_S)
+        tell = self.told + _TELL_EVERY_S if self.rows else due
+        return min(due, oldest.deadline if oldest else due, tell, time.monotonic() + _LONGEST_WAIT_S)
 
     def _due(self, number: int) -> float:
         return self.begin + (number - 1) * self.gap_s
@@ -352,7 +367,7 @@ class Sender:
     def _tell_rows(self) -> None:
         if self.rows:
             tell({"rows": self.rows})
-            self.rows = []
+            self.rows, self.told = [], time.monotonic()
 
     def _hang_up(self, transfer: Transfer) -> None:
         self.selector.unregister(transfer.link)

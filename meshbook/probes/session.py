@@ -167,7 +167,7 @@ class SenderSession:
             raise ExecError("the sender did not end when it was told to")
         if not self._spoke:
             text = self._program
-        elif self._address and not self._stopping and (words := self._words(now)) is not None:
+        elif self._address and (words := self._words(now)) is not None:
             text = json.dumps(words) + "\n"
         else:
             return ""
@@ -175,12 +175,12 @@ class SenderSession:
         return text
 
     def _words(self, now: float) -> dict[str, object] | None:
-        if now >= self.schedule.end:
+        if now >= self.schedule.end and not self._stopping:
             self._stopping = True
             return {"last": len(self.schedule.numbers)}
-        if not self.same_clock and (question := self._question(now)):
+        if not self._stopping and not self.same_clock and (question := self._question(now)):
             return question
-        if self.first is None and self.is_ready and math.isfinite(self.schedule.begin):
+        if self.first is None and not self._stopping and self.is_ready and math.isfinite(self.schedule.begin):
             late = 0.0 if self.schedule.is_closed else (now + _LEAD_S - self.schedule.begin) / self.schedule.gap_s
             self.first = max(1, math.ceil(late) + 1)
             return {"first": self.first, "begin": self.schedule.begin + (self.clock.offset_s if self.clock else 0.0)}
