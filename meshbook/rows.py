@@ -90,6 +90,8 @@ def read(kept: KeptRows, folder: Path) -> pd.DataFrame:
     for name, dtype in kept.columns.items():
         if dtype.startswith("datetime64"):
             table[name] = pd.to_datetime(table[name], format="ISO8601", utc="UTC" in dtype)
+        elif dtype in ("bool", "boolean"):
+            table[name] = table[name].map({"True": True, "False": False})
     return table.astype(dict[Any, Any](kept.columns))
 
 

@@ -99,13 +99,8 @@ def asked_target(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Target:
     """A target of which each pod answers a request in 45 ms, one at a time."""
     service_s = {"v1": 0.045, "v2": 0.045}
     monkeypatch.setattr(probes, "curl_from_here", lambda _, requests: asked(service_s, 1, requests))
-    steps = iter([asked(service_s, 1, 12), asked(service_s, 1, 12)])  # of each cluster, in its turn
-    loops = iter([asked(service_s, 8, 16)])
-
-    def from_pods(fleet: Fleet, *_: Any, **__: Any) -> Any:
-        return next(steps) if len(fleet) == 1 else next(loops, asked(service_s, 1, 1).iloc[:0])
-
-    monkeypatch.setattr(probes, "curl_from_pods", from_pods)
+    monkeypatch.setattr(probes, "curl_from_pods", lambda *_, **__: asked(service_s, 1, 12))
+    monkeypatch.setattr(probes, "send_many", lambda *_, **__: asked(service_s, 8, 16))
     return experiment.find_target(served, "sample", "gateways")
 
 
@@ -129,9 +124,9 @@ def test_a_rate_that_is_given_is_kept_and_one_that_is_none_refused_before_anythi
 def test_a_rate_for_a_service_of_which_nothing_is_known_is_a_low_one(
     asked_target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "curl_from_pods", lambda *_, **__: asked({"v1": 1.0, "v2": 1.0}, 1, 1))
+    monkeypatch.setattr(probes, "send_many", lambda *_, **__: asked({"v1": 1.0, "v2": 1.0}, 1, 1))
     load = experiment.fit_load(LoadProfile(), asked_target)
-    assert load.rate_per_s == 2
+    assert load.rate_per_s == 1.66, "half of 10/s over three sources"
     assert "not known: too few of its answers came" in str(load)
 
 

@@ -46,6 +46,12 @@ def test_rows_come_back_as_they_were_kept(tmp_path: Path, n: int, kind: str) -> 
     assert [path.name for path in tmp_path.glob("one.*")] == [kept.file]
 
 
+def test_a_table_of_truths_comes_back_as_it_was_kept(tmp_path: Path) -> None:
+    found = tables.from_rows(({"seen": seen, "true_ms": 0.5} for seen in (True, False, None)), tables.CALIBRATION)
+    kept = rows.write(found, tmp_path, "one", "calibration")
+    pd.testing.assert_frame_equal(rows.read(kept, tmp_path), found)
+
+
 def test_a_file_of_the_other_format_does_not_stay_beside(tmp_path: Path) -> None:
     rows.write(answers(rows.MOST_IN_CSV + 1), tmp_path, "one", "answers")
     kept = rows.write(answers(3), tmp_path, "one", "answers")

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pandas as pd
 
 from meshbook import analysis, probes
-from meshbook.clusters import Fleet, gather
+from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.experiment.plan import LoadProfile, Target
 
@@ -21,15 +21,20 @@ OFFERED = 0.5
 """Share of what the survivor bears, at the least, that all sources together send when the rate is ``auto``."""
 HIGHEST_AUTO_PER_S = 10.0
 """Of each source: more would narrow no range by much."""
-_UNKNOWN_PER_S = 2.0
+_UNKNOWN_PER_S = 10.0
+"""What a side is taken to bear of which too few answers came."""
 _CALM = 12
 """Requests of each source, one at a time."""
 _STEP_S = 2.5
-_IN_FLIGHT_PER_POD = 2
-"""Requests that each cluster keeps on their way for every pod of the service, so that all pods have one that waits."""
+_MOST_PER_POD, _FEWEST_PER_POD, _MOST_WAIT_S = 4, 2, 0.25
+"""Requests on their way for each pod: enough that one waits as a rule, and no more than are answered in this time.
+
+A pod's readiness is asked in the same queue, and is lost after a second."""
 _MOST_IN_FLIGHT = 12
-_FEWEST, _MOST = 6, 50
-"""Requests of each loop in the step: its length is known by time where answers take 40 ms to 0.5 s."""
+"""In each cluster."""
+_FEWEST, _MOST = 22, 150
+"""Answers of each pod in the step: its length is that of ``_STEP_S`` where they take 20 to 100 ms."""
+_STEP_TIMEOUT_S = 10.0
 
 
 def fit_load(load: LoadProfile, target: Target, rate_per_s: str | float = AUTO) -> LoadProfile:
@@ -40,8 +45,7 @@ def fit_load(load: LoadProfile, target: Target, rate_per_s: str | float = AUTO) 
     given = _rate(rate_per_s)
     calm, pods = _calm(target), _ready_pods(target)
     answer_ms = float(calm["time_total_ms"].astype("float64").median())
-    in_flight = min(_MOST_IN_FLIGHT, _IN_FLIGHT_PER_POD * max(1, sum(pods.values())))
-    busy = _step(target, in_flight, answer_ms / 1000)
+    busy = _step(target, max(1, sum(pods.values())), answer_ms / 1000)
     bears = {
         down: analysis.capacity(
             calm,
@@ -53,7 +57,7 @@ def fit_load(load: LoadProfile, target: Target, rate_per_s: str | float = AUTO) 
     }
     answers = pd.concat([calm, busy], ignore_index=True)
     measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers)
-    return replace(measured, rate_per_s=given or _auto(measured))
+    return replace(measured, rate_per_s=given or _auto(measured, answer_ms / 1000))
 
 
 def _rate(given: str | float) -> float | None:
@@ -67,11 +71,11 @@ def _rate(given: str | float) -> float | None:
     return rate
 
 
-def _auto(load: LoadProfile) -> float:
-    lows = [found.low_per_s for found in load.bears.values() if found]
-    if len(lows) < len(load.bears):
-        return _UNKNOWN_PER_S
-    return min(HIGHEST_AUTO_PER_S, max(0.01, math.floor(100 * OFFERED * min(lows) / load.sources) / 100))
+def _auto(load: LoadProfile, answer_s: float) -> float:
+    """Return the rate that fits; where a side is not known, for one that answers one at a time, as long as usual."""
+    unknown_per_s = min(_UNKNOWN_PER_S, 1 / answer_s) if answer_s > 0 else _UNKNOWN_PER_S
+    least_per_s = min(found.low_per_s if found else unknown_per_s for found in load.bears.values())
+    return min(HIGHEST_AUTO_PER_S, max(0.01, math.floor(100 * OFFERED * least_per_s / load.sources) / 100))
 
 
 def _calm(target: Target) -> pd.DataFrame:
@@ -88,13 +92,11 @@ def _ready_pods(target: Target) -> dict[str, int]:
     return {state.context: state.ready for state in states if state.name == target.deployments.get(state.context)}
 
 
-def _step(target: Target, in_flight: int, answer_s: float) -> pd.DataFrame:
-    """Return ANSWERS to loops that run side by side, ``in_flight`` of them in each cluster."""
-    fitting = _STEP_S / (_IN_FLIGHT_PER_POD * len(target.fleet) * max(answer_s, 0.001))
-    requests = round(min(_MOST, max(_FEWEST, fitting)))
-
-    def loop() -> pd.DataFrame:
-        return probes.curl_from_pods(target.fleet, target.inside, requests, namespace=target.namespace, timeout_s=10.0)
-
-    loops = gather({f"loop {number}": loop for number in range(in_flight)})
-    return pd.concat(loops.values(), ignore_index=True)
+def _step(target: Target, pods: int, answer_s: float) -> pd.DataFrame:
+    """Return ANSWERS to a closed loop from each cluster that keeps ``pods`` busy, together with the others."""
+    answer_s = max(0.001, answer_s)
+    per_pod = min(_MOST_PER_POD, max(_FEWEST_PER_POD, round(_MOST_WAIT_S / answer_s)))
+    in_flight = min(_MOST_IN_FLIGHT, math.ceil(per_pod * pods / len(target.fleet)))
+    requests = math.ceil(min(_MOST, max(_FEWEST, _STEP_S / answer_s)) * pods / len(target.fleet))
+    loop = probes.ClosedLoop(requests=requests, concurrency=in_flight, timeout_s=_STEP_TIMEOUT_S, keep_alive=False)
+    return probes.send_many(target.fleet, inside=target.inside, loop=loop, namespace=target.namespace)
