@@ -49,7 +49,7 @@ def one_run(tree: Path, arguments: list[str]) -> Iterator[dict[str, object]]:
             name = f"{ended['notebook']}.ipynb"
             cells = json.loads((Path(out) / "bench" / name).read_text(encoding="utf-8"))["cells"]
             watched = [cell for cell in cells if _OBSERVING in "".join(cell["source"])]
-            watch = sum(cell["metadata"]["papermill"]["duration"] for cell in watched)
+            watch = sum(cell["metadata"]["papermill"]["duration"] or 0 for cell in watched)
             imports = imports_s(tree, tree / "notebooks" / name)
             yield {"notebook": ended["notebook"], "run_s": ended["seconds"], "watch_s": watch, "imports_cpu_s": imports}
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_IN_CSV = 100_000
-"""Rows that a spreadsheet and JupyterLab's viewer still open at once; more are a tenth of the size in Parquet."""
+"""Rows that a spreadsheet and JupyterLab's viewer still open at once; more are a fifth of the size in Parquet."""
 
 PLACE_VARIABLE = "MESHBOOK_ROWS"
 """Environment variable by which whoever executes a notebook says where its files go: ``folder/stem``."""

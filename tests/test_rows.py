@@ -116,6 +116,23 @@ def test_rows_whose_redaction_missed_something_are_not_left(folder: Path) -> Non
     assert [path.name for path in record.folder.iterdir()] == ["run.json"]
 
 
+def test_in_jupyterlab_rows_lie_beside_the_notebook_that_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JPY_SESSION_NAME", "/srv/meshbook/notebooks/01_connectivity.ipynb")
+    notebook.keep_rows(answers(40))
+    assert len(pd.read_csv(tmp_path / "01_connectivity.answers.csv")) == 40
+    assert "40 requests of 2 sources from 09:45:00 to 09:45:00 UTC" in capsys.readouterr().out
+
+
+def test_files_of_rows_beside_the_notebooks_are_nothing_for_git() -> None:
+    names = ["notebooks/01_connectivity.answers.csv", "notebooks/.03_failover.answers.parquet.part"]
+    argv, repository = ["git", "check-ignore", *names], Path(__file__).parents[1]
+    ignored = subprocess.run(argv, cwd=repository, capture_output=True, text=True, check=False)
+    assert ignored.stdout.split() == names
+
+
 @pytest.mark.parametrize("telling", [True, False], ids=["--inject-paths", "without"])
 def test_plain_papermill_leaves_rows_beside_the_copy_or_where_a_report_finds_them(
     folder: Path, tmp_path: Path, telling: bool
