@@ -26,6 +26,8 @@ from meshbook.lab.topology import FLEET_EXTENSION, LabFolder
 _START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.02
+LEAST_FREE = 16 << 20
+"""Bytes of disk: what a runbook's lab writes, thrice."""
 
 APISERVERS = ("emulated", "real")
 """Whose API servers a lab runs on: its own, or kube-apiserver and etcd as they are installed here."""
@@ -92,7 +94,11 @@ def start(
     if running is not None:
         raise LabError(f"a lab is up already (process {running.pid})", hint="meshbook lab status, meshbook lab down")
     process = _spawn(root, apiserver, fast=fast, lifeline=False)
-    ready = _await_ready(root, process, timeout_s)
+    try:
+        ready = _await_ready(root, process, timeout_s)
+    except BaseException:
+        remove_files(root)
+        raise
     process.returncode = 0  # it outlives us on purpose: without this, Popen would warn
     return ready
 
@@ -148,9 +154,7 @@ def remove_files(root: Path) -> None:
 
 
 def _spawn(root: Path, apiserver: str, *, fast: bool, lifeline: bool) -> subprocess.Popen[bytes]:
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    remove_files(root)
-    root.mkdir(exist_ok=True, mode=0o700)
+    _make_folder(root)
     environment = {name: value for name, value in os.environ.items() if name.upper() not in NOT_INHERITED}
     options: dict[str, Any] = {"stdin": subprocess.PIPE if lifeline else subprocess.DEVNULL}
     argv = [sys.executable, "-m", "meshbook.lab", str(root), f"--apiserver={apiserver}"]
@@ -158,6 +162,24 @@ def _spawn(root: Path, apiserver: str, *, fast: bool, lifeline: bool) -> subproc
     with LabFolder(root=root).log.open("ab") as log:
         return subprocess.Popen(
             argv, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True, **options
+        )
+
+
+def _make_folder(root: Path) -> None:
+    """Make an empty folder that has room for a lab, or leave none."""
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        remove_files(root)
+        root.mkdir(exist_ok=True, mode=0o700)
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        raise LabError(f"the lab's folder {root} cannot be made: {error.strerror}") from error
+    if free < LEAST_FREE:
+        with contextlib.suppress(OSError):
+            root.rmdir()
+        raise LabError(
+            f"a lab needs {LEAST_FREE >> 20} MiB, and the disk of {root} has {free >> 10} KiB left",
+            hint="make room, or let HOME (of `lab up`) or TMPDIR (of a run) lie on another disk",
         )
 
 
