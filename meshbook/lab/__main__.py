@@ -10,7 +10,7 @@ from pathlib import Path
 
 from meshbook.errors import MeshbookError
 from meshbook.lab.assembly import serve
-from meshbook.lab.launch import APISERVERS
+from meshbook.lab.launch import APISERVERS, LOGGER
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
     except* MeshbookError as group:
         broken += group.exceptions
     for error in broken:
-        logging.getLogger("meshbook.lab").error("%s", error)
+        logging.getLogger(LOGGER).error("%s", error)
     return 1 if broken else 0
 
 

@@ -35,7 +35,7 @@ from meshbook.lab.images import ENVOY
 from meshbook.lab.istiod import Istiod
 from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment
 from meshbook.lab.launch import LabState, start_ticks
-from meshbook.lab.loopback import claim_block, lowest_port
+from meshbook.lab.loopback import claim_block, lowest_port, require_ports
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import Programs, RealApiServer, find
 from meshbook.lab.topology import ClusterTopology, LabFolder, LabTopology, two_clouds
@@ -105,6 +105,7 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 @contextlib.asynccontextmanager
 async def _context(root: Path, programs: Programs | None, *, fast: bool) -> AsyncIterator[LabContext]:
     with _locked(LabFolder(root=root)):
+        require_ports()
         block, claim = claim_block()
         with claim:
             topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None, fast=fast)

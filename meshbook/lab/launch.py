@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from meshbook.lab.topology import FLEET_EXTENSION, LabFolder
 _START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.02
+LOGGER = "meshbook.lab"
+"""Who says in the log why a lab ended."""
 LEAST_FREE = 16 << 20
 """Bytes of disk: what a runbook's lab writes, thrice."""
 
@@ -191,7 +194,7 @@ def _await_ready(root: Path, process: subprocess.Popen[bytes], timeout_s: float)
             if ready is not None:
                 return ready
             if process.poll() is not None:
-                raise LabError(f"the lab ended with exit code {process.returncode}", log=_log_tail(root))
+                raise _ended(process.returncode, _log_tail(root))
             time.sleep(_POLL_S)
         raise LabError(f"the lab was not ready after {timeout_s:g} s", log=_log_tail(root))
     except BaseException:
@@ -219,6 +222,15 @@ def _end(lab: LabState, timeout_s: float) -> None:
             os.kill(lab.pid, signal.SIGKILL)
             deadline += timeout_s
         time.sleep(_POLL_S)
+
+
+def _ended(code: int, log: str) -> LabError:
+    """Return the error in the words that the lab left in its log, or with the log where it left none."""
+    said = re.search(rf" ERROR {re.escape(LOGGER)}: (.*)((?:\n  .*)*)", log)
+    if said is None:
+        return LabError(f"the lab ended with exit code {code}", log=log)
+    hint = re.search(r"\n  try: (.*)", said[2])
+    return LabError(said[1], hint=hint[1] if hint else "")
 
 
 def _log_tail(root: Path, lines: int = 15) -> str:

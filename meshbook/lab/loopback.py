@@ -5,12 +5,13 @@ A block is claimed by a listening socket, so a claim ends with the process that 
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from pathlib import Path
 
 from meshbook.errors import LabError
-from meshbook.lab.topology import FIRST_BLOCK, LAST_BLOCK
+from meshbook.lab.topology import FIRST_BLOCK, LAST_BLOCK, PORTS
 
 CLAIM_PORT = 6443
 SOCKETS = Path("/proc/net/tcp")
@@ -31,6 +32,28 @@ def claim_block() -> tuple[int, socket.socket]:
         f"no block of loopback addresses is free between 127.{FIRST_BLOCK}.0.0 and 127.{LAST_BLOCK}.0.0",
         hint="take labs down that are no longer used; the lab needs Linux, where all of 127.0.0.0/8 can be bound",
     )
+
+
+def require_ports() -> None:
+    """Raise ``LabError`` where another program has one of a lab's ports on all addresses of this machine."""
+    outside = f"127.{LAST_BLOCK + 1}.0.3"
+    taken = [str(port) for port in PORTS if not _may_bind(outside, port)]
+    if taken:
+        raise LabError(
+            f"another program listens on all addresses of this machine at ports that a lab needs: {', '.join(taken)}",
+            hint=f"ss -ltnp 'sport = :{taken[0]}' says which; end it, or let it listen on one address",
+        )
+
+
+def _may_bind(address: str, port: int) -> bool:
+    """Tell whether an address is free, without being in anybody's way: nobody listens at it meanwhile."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
 
 
 def _is_quiet(block: int) -> bool:

@@ -102,6 +102,19 @@ def test_labs_run_side_by_side_and_a_run_s_lab_ends_with_its_block(up: launch.La
     assert _marked(up.root, also="BURN_MS=0") == []
 
 
+def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "lab"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    with pytest.raises(LabError, match=r"^a real API server needs") as told:
+        launch.start(root, apiserver="real")
+    assert told.value.hint
+    monkeypatch.setattr(launch, "LEAST_FREE", 1 << 60)
+    with pytest.raises(LabError, match=r"MiB, and the disk of .* has [0-9]+ KiB left"):
+        launch.start(root)
+    assert (_marked(root), root.exists()) == ([], False)
+
+
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in which one lab after the other is started."""

@@ -9,7 +9,7 @@ import pytest
 
 from meshbook.errors import LabError
 from meshbook.lab import loopback
-from meshbook.lab.loopback import claim_block, listeners
+from meshbook.lab.loopback import claim_block, listeners, require_ports
 
 
 @pytest.fixture
@@ -36,3 +36,11 @@ def test_a_block_in_which_anybody_listens_is_left_alone(only: int) -> None:
     block, claim = claim_block()
     claim.close()
     assert block == only
+
+
+def test_a_port_that_is_taken_on_all_addresses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        monkeypatch.setattr(loopback, "PORTS", (other.getsockname()[1],))
+        with pytest.raises(LabError, match=f"ports that a lab needs: {other.getsockname()[1]}"):
+            require_ports()
+    require_ports()
