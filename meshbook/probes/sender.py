@@ -21,6 +21,7 @@ kept than is told.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -30,6 +31,7 @@ import socket
 import sys
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -46,6 +48,8 @@ _PIECE = 1 << 16
 _ROWS_TOLD = 500
 _TELL_EVERY_S = 0.03
 """Rows are told when they are so many, or so old: each telling wakes the caller."""
+_PIPE_SIZE, _SET_PIPE_SIZE = 1 << 20, 1031
+"""What may wait for a busy caller before a telling does, and Linux's F_SETPIPE_SZ, which Python has since 3.10."""
 _LONGEST_ANSWER = 1 << 20
 _LONGEST_HEAD = 1 << 16
 _BODY_TOLD = 4096
@@ -383,6 +387,8 @@ def main(config: dict[str, Any]) -> None:
     """Send as ``config`` says: url, direct, gap_s, timeout_s, requests, in_flight, keep_alive, silence_s."""
     # The alarm's default is the end of the process: even one that is stuck in a write does not outlive its caller.
     signal.alarm(config["silence_s"])
+    with suppress(OSError):
+        fcntl.fcntl(sys.stdout.fileno(), _SET_PIPE_SIZE, _PIPE_SIZE)
     try:
         sender = Sender(config)
     except OSError as error:
