@@ -138,3 +138,30 @@ def test_the_asking_proxys_own_view_is_looked_at(fleet: FakeFleet, said: str, st
     every = mesh.why(fleet, "http://helloworld.sample:5000/hello", nothing)  # type: ignore[arg-type]
     found = next(one for one in every if (one.direction, one.look) == (THERE, "proxy"))
     assert (found.state, seen in found.seen) == (state, True), found.seen
+
+
+LINE = (
+    '[2026-11-28T06:00:00.000Z] "GET /hello HTTP/1.1" {code} {flags} via_upstream - "-" 0 91 10000 - "-" "curl/8" "id" '
+    '"helloworld.sample:5000" "192.0.2.98:15443" outbound|5000||'
+    + HOST
+    + " 10.0.0.2:1 10.0.0.3:5000 10.0.0.2:2 - default"
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "state", "said"),
+    [
+        ([("503", "URX,UF"), ("200", "-")], "noted", "Of 2 requests a's sidecars logged 1 × 503 URX,UF (URX: retried"),
+        ([("0", "DC")], "noted", "1 × no answer DC (DC: the client gave up)"),
+        ([("200", "-")], "fine", "none with a response flag"),
+        ([], "not looked at", "not looked at"),
+    ],
+)
+def test_response_flags_are_told_in_words(
+    fleet: FakeFleet, lines: list[tuple[str, str]], state: str, said: str
+) -> None:
+    fleet["a"].log = "\n".join(["no access log", *(LINE.format(code=code, flags=flags) for code, flags in lines)])
+    asked = tables.from_rows([{"source": "a", "time": datetime.now(UTC)}], tables.ANSWERS)
+    every = mesh.why(fleet, "http://helloworld.sample:5000/hello", asked)  # type: ignore[arg-type]
+    found = next(one for one in every if (one.direction, one.look) == (THERE, "flags"))
+    assert (found.state, said in found.seen) == (state, True), found.seen

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from meshbook import tables
 from meshbook.clusters import Fleet, gather
@@ -20,9 +22,6 @@ from meshbook.mesh.shares import at_gateway
 from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
 from meshbook.objects import is_ready
 from meshbook.verdict import PASS, Verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ORDER = (CAUSE, AS_CONFIGURED, NOTED, NOT_LOOKED_AT, FINE)
 _LATE_MS = 1000.0
@@ -92,8 +91,11 @@ def _why(mesh: _Mesh, asked: Asked, answers: pd.DataFrame, known: Mapping[str, s
     asking, good = set(answers["source"]), tables.good(answers)
     ways = [Direction(source=a, destination=b) for a in mesh.views for b in mesh.views if a in asking]
     heard = {f"{source} → {known.get(pod, '')}" for source, pod in zip(good["source"], good["instance"], strict=True)}
+    since = answers["time"].min()
     work: dict[str, Callable[[], list[Finding]]] = {
-        str(way): partial(_looked_at, mesh, asked, way) for way in ways if str(way) not in heard
+        str(way): partial(_looked_at, mesh, asked, way, None if since is pd.NaT else since.to_pydatetime())
+        for way in ways
+        if str(way) not in heard
     }
     found = [finding for findings in gather(work).values() for finding in findings]
     for way in ways:
@@ -103,8 +105,8 @@ def _why(mesh: _Mesh, asked: Asked, answers: pd.DataFrame, known: Mapping[str, s
     return sorted(found, key=lambda finding: _ORDER.index(finding.state))
 
 
-def _looked_at(mesh: _Mesh, asked: Asked, way: Direction) -> list[Finding]:
-    """Look at one direction in full."""
+def _looked_at(mesh: _Mesh, asked: Asked, way: Direction, since: datetime | None) -> list[Finding]:
+    """Look at one direction in full; requests were sent ``since`` then."""
     views = mesh.views
     source, destination = views[way.source], views[way.destination]
     looks: list[tuple[str, Callable[[Look], Iterator[Finding]]]] = [
@@ -121,6 +123,9 @@ def _looked_at(mesh: _Mesh, asked: Asked, way: Direction) -> list[Finding]:
             ("way", lambda look: _way(look, mesh, asked)),
             ("proxy", lambda look: _proxy(look, mesh, asked)),
         ]
+    if way.source != way.destination and since:
+        client = mesh.fleet[way.source]
+        looks.append(("flags", lambda look: reachability.response_flags(look, client, source, asked, since)))
     return [finding for name, look in looks for finding in Look(direction=way, name=name).guarded(look)]
 
 

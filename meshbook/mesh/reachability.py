@@ -8,10 +8,13 @@ sidecar would use: does a pod of the service show a certificate of the trusted r
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from meshbook.analysis import parse_access_log
 from meshbook.clusters import Cluster
 from meshbook.errors import ClusterError
 from meshbook.mesh.findings import Finding, Look
@@ -20,6 +23,16 @@ from meshbook.mesh.routing import Asked
 from meshbook.mesh.snapshot import NotSeen, Snapshot
 from meshbook.objects import EAST_WEST_PORT, PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_ready, labels_of
 
+FLAGS = {
+    "DC": "the client gave up",
+    "NR": "no route",
+    "UC": "the other side ended the connection",
+    "UF": "no connection to the other side",
+    "UH": "no healthy endpoint",
+    "URX": "retried as often as it may be",
+    "UT": "the other side did not answer in time",
+}
+"""What Envoy means by the response flags that a silent direction may have."""
 WAIT_S = 4.0
 """Longest wait for a connection, and for its handshake; two clouds and a VPN take well under one second."""
 _EXEC_S = 15.0
@@ -152,7 +165,7 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
         yield look.fine(f"Open {said}{more}.")
 
 
-# ---- what the asking proxy knows
+# ---- what the asking proxy knows, and says
 
 
 def proxy_clusters(cluster: Cluster, source: Snapshot, asked: Asked) -> list[Object]:
@@ -199,6 +212,25 @@ def known(look: Look, statuses: Sequence[Object], asked: Asked, destination: Sna
         yield look.cause(seen, "mend what failed there; it is taken back by itself")
     else:
         yield look.fine(f"{source}'s proxies know {destination.cluster}'s gateway as an endpoint of {host}.")
+
+
+def response_flags(look: Look, cluster: Cluster, source: Snapshot, asked: Asked, since: datetime) -> Iterator[Finding]:
+    """Say which of Envoy's response flags the clients' sidecars have logged for the service ``since`` then."""
+    pods = [pod for pod in source.list("Pod", asked.client_namespace) if is_ready(pod)]
+    names = [pod["metadata"]["name"] for pod in pods if asked.client_labels.items() <= labels_of(pod).items()]
+    logs = [cluster.logs(name, asked.client_namespace, container=PROXY_CONTAINER, since=since) for name in names]
+    rows = [row for text in logs for line in text.splitlines() if (row := parse_access_log(line))]
+    ours = [row for row in rows if row["hop"] == "outbound" and row["service"] == asked.host]
+    if not ours:
+        raise NotSeen(f"access logs of this service in {source.cluster}'s sidecars (meshConfig.accessLogFile)")
+    counts = Counter(f"{row['code'] or 'no answer'} {row['flags']}" for row in ours if row["flags"])
+    words = {flag: FLAGS[flag] for text in counts for flag in text.split(" ")[-1].split(",") if flag in FLAGS}
+    if counts:
+        meant = "; ".join(f"{flag}: {word}" for flag, word in words.items())
+        told = ", ".join(f"{count} × {text}" for text, count in counts.most_common(5))
+        yield look.noted(f"Of {len(ours)} requests {source.cluster}'s sidecars logged {told} ({meant}).")
+    else:
+        yield look.fine(f"{source.cluster}'s sidecars logged {len(ours)} requests, none with a response flag.")
 
 
 def _socket(host: Object) -> tuple[str, int]:

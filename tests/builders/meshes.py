@@ -110,6 +110,7 @@ class FakeCluster:
         self.server = "v1.31.2"
         self.denied: set[str] = set()
         self.refused: set[str] = set()
+        self.log = ""
         self.run: Exec = lambda pod, argv: ExecResult(exit_code=35, stdout="", stderr="")
 
     def version(self) -> str:
@@ -135,6 +136,9 @@ class FakeCluster:
 
     def find(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
         return next((found for found in self.list(kind) if found["metadata"]["name"] == name), None)
+
+    def logs(self, pod: str, namespace: str, *, container: str, since: Any = None) -> str:
+        return self.log
 
     def exec(
         self, pod: str, command: Sequence[str], *, namespace: str, container: str = "", timeout_s: float = 60
