@@ -188,7 +188,8 @@ async def _start_control(
 ) -> None:
     """Be ready to break things on demand; whatever is broken is mended before the parts are taken down."""
     clusters = {
-        name: ClusterContext(name=name, pods=kubelets[name].pods, silence=servers[name].silence) for name in servers
+        one.name: ClusterContext(topology=one, pods=kubelets[one.name].pods, silence=servers[one.name].silence)
+        for one in context.topology.clusters
     }
     manager = FaultManager(clusters, context.topology.fault_log)
     stack.push_async_callback(manager.close)

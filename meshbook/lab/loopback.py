@@ -6,6 +6,7 @@ A block is claimed by a listening socket, so a claim ends with the process that 
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from meshbook.errors import LabError
 from meshbook.lab.topology import FIRST_BLOCK, LAST_BLOCK, PORTS
 
 CLAIM_PORT = 6443
+_LONGEST_QUEUE = 256
+_KNOCK_S = 0.01
+"""A connection on this machine is made at once or not at all."""
 SOCKETS = Path("/proc/net/tcp")
 _LISTENING = "0A"
 UNPRIVILEGED_PORT_START = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -83,6 +87,43 @@ def lowest_port(block: int) -> int:
         trial.close()
         return 0
     return int(UNPRIVILEGED_PORT_START.read_text()) if UNPRIVILEGED_PORT_START.exists() else 1024
+
+
+class Void:
+    """A place where packets vanish: a connection that is tried there is neither made nor refused.
+
+    Linux drops who knocks at a full queue, here one that nobody ever empties. A program that shares the port
+    (``SO_REUSEPORT``, as Envoy does) may begin to listen meanwhile, and has all that is new once this is closed.
+    """
+
+    def __init__(self, address: str, port: int) -> None:
+        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                self._listener.setsockopt(socket.SOL_SOCKET, option, 1)
+            self._listener.bind((address, port))
+            self._listener.listen(0)
+            self._queued = fill(address, port)
+        except BaseException:
+            self._listener.close()
+            raise
+
+    def close(self) -> None:
+        for one in (self._listener, *self._queued):
+            one.close()
+
+
+def fill(address: str, port: int) -> list[socket.socket]:
+    """Knock until who listens there and takes nobody in has a full queue; return those who wait in it."""
+    waiting: list[socket.socket] = []
+    while len(waiting) < _LONGEST_QUEUE:
+        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        waiting.append(one)
+        one.setblocking(False)
+        one.connect_ex((address, port))
+        if not select.select([], [one], [], _KNOCK_S)[1]:
+            break
+    return waiting
 
 
 def _bind(address: str, port: int) -> socket.socket | None:

@@ -100,6 +100,10 @@ class ClusterTopology:
         """Address of a real API server's etcd, on ``ETCD_PORT`` and ``ETCD_PEER_PORT``."""
         return self._machine(4)
 
+    def owns(self, address: str) -> bool:
+        """Tell whether an address is one of this cluster's machines, load balancers or pods."""
+        return address.startswith((f"127.{self.block}.{10 * self.index}.", f"127.{self.block}.{10 * self.index + 1}."))
+
     def shown(self, address: str) -> str:
         """Return how API objects show ``address``; ``reachable`` is the way back."""
         return SHOWN_NET + address.removeprefix(LOOPBACK_NET) if self.real_api else address

@@ -160,9 +160,9 @@ FAULTS: dict[str, tuple[Plant, str, str, str]] = {
         lambda fleet, _: deleted(fleet, (SECOND, "Gateway", "cross-network-gateway")),
         THERE, "gateway", "has no Gateway that opens port 15443",
     ),
-    "link cut inward": (link("in"), THERE, "way", "the gateway hangs"),
-    "link cut outward": (link("out"), BACK, "way", "the gateway hangs"),
-    "link cut both ways": (link("both"), BACK, "way", "the gateway hangs"),
+    "link cut inward": (link("in"), THERE, "way", "packets vanish on the way"),
+    "link cut outward": (link("out"), BACK, "way", "packets vanish on the way"),
+    "link cut both ways": (link("both"), BACK, "way", "packets vanish on the way"),
     "pod without sidecar": (
         lambda fleet, _: template(fleet, {"sidecar.istio.io/inject": "false"}),
         THERE, "servers", "its own sidecar.istio.io/inject is false",

@@ -16,6 +16,8 @@ HEALTH_PATH = "/healthz/ready"
 METRICS_PATH = "/stats/prometheus"
 OUTBOUND = "outbound"
 MAX_CONNECT_ATTEMPTS = 3
+QUEUE = 128
+"""Connections that wait for an east-west gateway to take them in; beyond that packets are lost."""
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
 Addresses = Sequence[tuple[str, int]]
@@ -52,7 +54,7 @@ def passthrough(name: str, ip: str, port: int, also: Addresses = ()) -> Json:
         access_log=access_log(),
     )
     chain = {"filter_chain_match": {"server_names": ["*.local"]}, "filters": [by_sni, proxy]}
-    return listener(name, ip, port, [chain], also=also, inspect_tls=True)
+    return listener(name, ip, port, [chain], also=also, inspect_tls=True, tcp_backlog_size=QUEUE)
 
 
 def health(ip: str, also: Addresses = ()) -> Json:

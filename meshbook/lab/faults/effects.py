@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from meshbook.errors import LabError
 from meshbook.lab.faults.spec import FaultSpec
 from meshbook.lab.kubelet import Container, Pod, Process, is_proxy, program_of
+from meshbook.lab.loopback import fill, listeners
+from meshbook.lab.topology import EAST_WEST_PORT, ClusterTopology
 from meshbook.objects import condition, label_selector, labels_of
 
 GATEWAY = "istio=eastwestgateway"
@@ -28,10 +30,19 @@ _POLL_S = 0.001
 class ClusterContext:
     """One cluster as faults see it."""
 
-    name: str
+    topology: ClusterTopology
     pods: Callable[[], Iterable[Pod]]
     silence: Callable[[bool], None]
     """Lets the API server leave all requests without an answer, or answer them again."""
+
+    @property
+    def name(self) -> str:
+        return self.topology.name
+
+    def ways_in(self) -> list[tuple[str, int]]:
+        """Return where its east-west gateways listen."""
+        listening = listeners(self.topology.block)
+        return [(ip, port) for ip, port in listening if port == EAST_WEST_PORT and self.topology.owns(ip)]
 
     def targets(self, pods: Iterable[Pod] | None = None) -> list[Target]:
         """Return all containers of ``pods`` (default: of the cluster)."""
@@ -101,6 +112,18 @@ async def _frozen(targets: Sequence[Target], *, unnoticed: bool = False, command
         for container in containers:
             container.probes_pass = False
         await seen("processes go on", lambda: not any(one.returncode is None and one.is_stopped for one in processes))
+
+
+@asynccontextmanager
+async def _cut(targets: Sequence[Target], ways_in: Sequence[tuple[str, int]]) -> AsyncIterator[None]:
+    """Gateways do nothing, and who knocks at them anew is not even connected."""
+    async with _frozen(targets, unnoticed=True):
+        waiting = [one for place in ways_in for one in fill(*place)]
+        try:
+            yield
+        finally:
+            for one in waiting:
+                one.close()
 
 
 @asynccontextmanager
@@ -204,9 +227,10 @@ def effect(spec: FaultSpec, clusters: Mapping[str, ClusterContext]) -> Effect:
     cluster = clusters[spec.context]
     if spec.kind == "cluster-down":
         return Effect(targets=(cluster.name,), change=_down(cluster))
-    targets = _gateways(spec, clusters) if spec.kind == "link-cut" else _chosen(spec, cluster)
-    change = _frozen(targets, unnoticed=True) if spec.kind == "link-cut" else POD_EFFECTS[spec.kind](targets)
-    return Effect(targets=tuple(map(str, targets)), change=change)
+    if spec.kind == "link-cut":
+        return _link_cut(spec, clusters)
+    targets = _chosen(spec, cluster)
+    return Effect(targets=tuple(map(str, targets)), change=POD_EFFECTS[spec.kind](targets))
 
 
 def _chosen(spec: FaultSpec, cluster: ClusterContext) -> list[Target]:
@@ -225,8 +249,8 @@ def _is_meant(container: Container, name: str) -> bool:
     return container.process is not None and (container.name == name if name else not is_proxy(container.spec))
 
 
-def _gateways(spec: FaultSpec, clusters: Mapping[str, ClusterContext]) -> list[Target]:
-    """Return the proxies that all mesh requests in the wanted direction must pass."""
+def _link_cut(spec: FaultSpec, clusters: Mapping[str, ClusterContext]) -> Effect:
+    """Aim at the proxies that all mesh requests in the wanted direction must pass."""
     ways = {"in": [spec.context], "out": [name for name in clusters if name != spec.context], "both": list(clusters)}
     is_gateway = label_selector(GATEWAY)
     found = []
@@ -235,4 +259,5 @@ def _gateways(spec: FaultSpec, clusters: Mapping[str, ClusterContext]) -> list[T
         found += [target for target in clusters[name].targets(pods) if target.container.process is not None]
     if not found:
         raise LabError(f"no east-west gateway runs in {', '.join(ways[spec.direction])}")
-    return found
+    ways_in = [place for name in ways[spec.direction] for place in clusters[name].ways_in()]
+    return Effect(targets=tuple(map(str, found)), change=_cut(found, ways_in))

@@ -16,7 +16,7 @@ KINDS = {
     "refuse": "pods' applications cut their connections and refuse new ones, but live on",
     "kill": "kill pods' applications (SIGKILL) and hold their restart back",
     "unready": "show pods as not ready, while they go on answering",
-    "link-cut": "let no mesh request into a cluster, out of it, or both: east-west gateways answer nothing",
+    "link-cut": "let no mesh request into a cluster, out of it, or both: packets to east-west gateways vanish",
     "cluster-down": "a whole cluster falls silent, its API server and its pods",
 }
 """What can be broken, each with a line of explanation."""

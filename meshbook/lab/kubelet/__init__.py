@@ -3,19 +3,20 @@
 The kubelet is a client of the API over HTTP, as a real one is, and serves exec and logs over HTTPS on its node's
 address.
 
-==============  ===========================================================================
-``agent``       the Kubelet: follows the pods of its node, one worker each
-``node``        the Node object and its heartbeat
-``pods``        the life of one pod, from address to removal
-``containers``  the life of one container: start, restart, stop
-``context``     what a node lends to its pods, and a pod to its containers
-``execution``   what a container or an exec runs: program, arguments, environment, files
-``probes``      what is asked of a container, and what follows from the answers
-``status``      what containers do → a pod's status, and its events (pure)
-``logs``        what containers wrote, and how it is asked for
-``server``      the HTTPS server: exec and logs
-``processes``   the only module that spawns; ``reaper`` sees to it that nothing survives
-==============  ===========================================================================
+================  =========================================================================
+``agent``         the Kubelet: follows the pods of its node, one worker each
+``node``          the Node object and its heartbeat
+``pods``          the life of one pod, from address to removal
+``containers``    the life of one container: start, restart, stop
+``context``       what a node lends to its pods, and a pod to its containers
+``execution``     what a container or an exec runs: program, arguments, environment, files
+``probes``        what is asked of a container, and what follows from the answers
+``status``        what containers do → a pod's status, and its events (pure)
+``logs``          what containers wrote, and how it is asked for
+``server``        the HTTPS server: exec and logs
+``serviceproxy``  what becomes of packets to a load balancer without pods
+``processes``     the only module that spawns; ``reaper`` sees to it that nothing survives
+================  =========================================================================
 
 No object but a Node, its Lease, a pod's status and Events is written here: everything else is the controllers'.
 """
@@ -29,6 +30,7 @@ from meshbook.lab.kubelet.probes import Probe, Prober
 from meshbook.lab.kubelet.processes import Process, ProcessTable, SpawnError, Streams, base_environment
 from meshbook.lab.kubelet.reaper import marked
 from meshbook.lab.kubelet.server import KubeletServer
+from meshbook.lab.kubelet.serviceproxy import abandoned
 from meshbook.lab.kubelet.status import PodEvent
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "SpawnError",
     "Streams",
     "Timing",
+    "abandoned",
     "base_environment",
     "is_proxy",
     "marked",

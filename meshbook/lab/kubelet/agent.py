@@ -17,6 +17,7 @@ from meshbook.lab.kubelet.node import NodeRegistration
 from meshbook.lab.kubelet.pods import Pod
 from meshbook.lab.kubelet.processes import ProcessTable
 from meshbook.lab.kubelet.server import KubeletServer
+from meshbook.lab.kubelet.serviceproxy import ServiceProxy
 from meshbook.lab.kubelet.status import PodEvent
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology
@@ -80,6 +81,7 @@ class Kubelet:
                 await node.register()
                 group.create_task(node.run())
                 group.create_task(self._informer.run())
+                group.create_task(ServiceProxy(self._topology, self._client).run())
                 group.create_task(self._write_events())
         finally:
             await self._server.stop()

@@ -27,7 +27,8 @@ class Clusters:
         def silence(silent: bool) -> None:
             self.silent[name] = silent
 
-        return ClusterContext(name=name, pods=lambda: tuple(self.nodes[name].pods), silence=silence)
+        cluster = self.topology.cluster(name)
+        return ClusterContext(topology=cluster, pods=lambda: tuple(self.nodes[name].pods), silence=silence)
 
     async def start(self, cluster: str, name: str, container: Object, **labels: str) -> Pod:
         """Start a pod and wait until it is shown as ready."""

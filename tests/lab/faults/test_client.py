@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from meshbook.clusters import Fleet
 from meshbook.errors import LabError
 from meshbook.lab import launch
 from meshbook.lab.faults import FaultClient, FaultSpec
@@ -47,6 +51,46 @@ def test_the_link_between_the_clusters_is_cut_for_a_block_and_whole_after_it(fau
     assert ended.ended is not None
     assert "asked" in str(ended)
     assert faults.end(record.id) == ended
+
+
+def knock(place: tuple[str, int]) -> str:
+    """Return what comes of a try to connect."""
+    try:
+        socket.create_connection(place, 0.3).close()
+    except OSError as error:
+        return type(error).__name__
+    return "connected"
+
+
+def test_packets_to_a_cut_link_and_to_a_gateway_without_pods_vanish(
+    shared_lab: launch.LabState, faults: FaultClient
+) -> None:
+    fleet = Fleet.connect(["cluster1", "cluster2"], str(shared_lab.kubeconfig))
+    with contextlib.closing(fleet):
+        cluster = fleet["cluster1"]
+        gateway = ("istio-eastwestgateway", "istio-system")
+        status = cluster.get("Service", *gateway)["status"]
+        place = (status["loadBalancer"]["ingress"][0]["ip"], 15443)
+        assert knock(place) == "connected"
+        with faults.injected(FaultSpec(kind="link-cut", context="cluster1", direction="in", for_s=60)):
+            assert knock(place) == "TimeoutError"
+        assert knock(place) == "connected"
+        cluster.scale(gateway[0], 0, gateway[1])
+        try:
+            wait_for(lambda: knock(place), "TimeoutError")
+        finally:
+            cluster.scale(gateway[0], 1, gateway[1])
+            cluster.wait_for_rollout(gateway[1], timeout_s=30)
+        wait_for(lambda: knock(place), "connected")
+
+
+def wait_for(ask: Callable[[], str], wanted: str) -> None:
+    """Ask until three answers in a row are as wanted."""
+    seen: list[str] = []
+    deadline = time.monotonic() + 15
+    while seen[-3:] != [wanted] * 3:
+        assert time.monotonic() < deadline, seen[-10:]
+        seen.append(ask())
 
 
 def test_refusals_come_with_their_reason(faults: FaultClient) -> None:
