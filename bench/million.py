@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -29,7 +31,8 @@ from long_watch import BEGIN, SOURCES, answers, outages
 from meshbook import analysis, charts, notebook, probes, report, runs, tables
 from meshbook import rows as row_files
 from meshbook.analysis import ChangeRequest, TrialRecord
-from meshbook.probes import Ask
+from meshbook.clusters import ExecStreams, Fleet
+from meshbook.probes import Ask, ClosedLoop
 from meshbook.rows import PLACE_VARIABLE
 
 ROWS, STAGE = "rows.parquet", "03_failover"
@@ -58,6 +61,52 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
         contexts=list(SOURCES)[1:],
         version="v1",
     )
+
+
+class _Pod:
+    """A prober pod that has sent everything already: it tells one source's rows as fast as they are taken."""
+
+    def __init__(self, name: str, rows: pd.DataFrame) -> None:
+        self.name = name
+        bodies = {row.version: f"Hello version: {row.version}, instance: {row.instance}\n" for row in _kinds(rows)}
+        sent = rows["scheduled"].astype("int64").to_numpy() / 1e6
+        took = rows["time_total_ms"].fillna(0.0).to_numpy() * 1000
+        told = zip(count(1), sent.tolist(), took.astype(int).tolist(), rows["version"].tolist(), strict=False)
+        each = ([n, at, 50, 300, us, us, 200, 0, bodies[v], ""] for n, at, us, v in told)
+        self.lines = [json.dumps({"rows": part}) for part in iter(lambda: list(islice(each, 50)), [])]
+
+    def ready_pod(self, selector: str, namespace: str) -> str:
+        return "prober"
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        return {"spec": {"containers": [{"name": "prober"}]}}
+
+    def exec_interactive(self, pod: str, command: Sequence[str], streams: ExecStreams, **_: Any) -> Any:
+        streams.stdin()
+        streams.on_line('{"ready": "10.96.0.14"}', datetime.now(UTC))
+        while "first" not in (words := json.loads(streams.stdin() or "{}")):
+            if "clock" in words:
+                streams.on_line(json.dumps({"clock": words["clock"], "time": time.time()}), datetime.now(UTC))
+        for line in self.lines:
+            streams.on_line(line, datetime.now(UTC))
+        return SimpleNamespace(exit_code=0, stderr="")
+
+
+def _kinds(rows: pd.DataFrame) -> Iterable[Any]:
+    return rows[["version", "instance"]].drop_duplicates().itertuples()
+
+
+def receive(rows: pd.DataFrame, folder: Path) -> Work:
+    """What four senders tell, to rows."""
+    parts = [rows[rows["source"] == source] for source in SOURCES]
+    pods = [_Pod(source, part) for source, part in zip(SOURCES, parts, strict=True)]
+    loop = ClosedLoop(requests=len(parts[0]), timeout_s=60)
+
+    def work() -> None:
+        found = probes.send_many(cast(Fleet, pods), inside="http://helloworld.sample:5000/hello", loop=loop)
+        assert len(found) == len(rows) == found["time"].notna().sum()
+
+    return work
 
 
 def parse(rows: pd.DataFrame, folder: Path) -> Work:
@@ -173,7 +222,21 @@ def reported(rows: pd.DataFrame, folder: Path) -> Work:
     return lambda: report.write(folder)
 
 
-STEPS = (parse, claims, windows, downtime, phases, calibration, share, latency, timeline, keep, redact, reported)
+STEPS = (
+    receive,
+    parse,
+    claims,
+    windows,
+    downtime,
+    phases,
+    calibration,
+    share,
+    latency,
+    timeline,
+    keep,
+    redact,
+    reported,
+)
 
 
 def one_step(name: str, folder: Path) -> None:
