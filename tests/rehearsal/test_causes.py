@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from meshbook import Fleet, mesh, probes, tables
+from meshbook import Fleet, analysis, mesh, probes, tables
 from meshbook.lab.faults import FaultClient, FaultSpec
 from meshbook.lab.launch import LabState
 from meshbook.objects import SYSTEM_NAMESPACE
@@ -188,6 +188,27 @@ def deployed(lab: LabState, fleet: Fleet) -> LabState:
     return lab
 
 
+@contextmanager
+def locality_on(fleet: Fleet, _: FaultClient) -> Iterator[None]:
+    with created(fleet, "DestinationRule", {"host": HOST, "trafficPolicy": {"outlierDetection": {}}}):
+        yield
+
+
+@contextmanager
+def three_replicas(fleet: Fleet, _: FaultClient) -> Iterator[None]:
+    change, back = {"spec": {"replicas": 3}}, {"spec": {"replicas": 1}}
+    with patched(fleet, "Deployment", "helloworld-v2", "sample", change, back):
+        fleet[SECOND].wait_for_rollout("sample", timeout_s=30)
+        yield
+
+
+CONFIGURED: dict[str, tuple[Plant, dict[str, float], str]] = {
+    "weights 80/20": (weights(80, 20), {FIRST: 0.2, SECOND: 0.2}, "VirtualService sample/planted sends 80 % to v1"),
+    "locality on": (locality_on, {FIRST: 0.0, SECOND: 1.0}, "DestinationRule sample/planted has outlierDetection"),
+    "three replicas": (three_replicas, {FIRST: 0.75, SECOND: 0.75}, "3 of 4 ready endpoints"),
+}
+
+
 def ask(fleet: Fleet) -> pd.DataFrame:
     return probes.curl_from_pods(fleet, URL, requests=10, timeout_s=0.5)
 
@@ -215,3 +236,26 @@ def test_a_planted_fault_is_named_first(deployed: LabState, fleet: Fleet, fault:
         assert (first.look, seen in first.seen) == (look, True), "\n".join(map(str, found))
         assert first.mend
     wait_for(fleet, direction, silent=False)
+
+
+@pytest.mark.parametrize("variant", CONFIGURED)
+def test_what_the_mesh_is_configured_for_is_expected_and_comes(deployed: LabState, fleet: Fleet, variant: str) -> None:
+    plant, shares, why = CONFIGURED[variant]
+    versions = {FIRST: "v1", SECOND: "v2"}
+    with plant(fleet, FaultClient.of(deployed.root)):
+        found = mesh.expected_share(fleet, URL)
+        assert {source: round(one.shares.get(SECOND, 0.0), 2) for source, one in found.items()} == shares
+        assert why in found[FIRST].of(SECOND)
+        wanted = mesh.by_version(found, versions)
+        deadline = time.monotonic() + EFFECT_S
+        while True:
+            answers = probes.curl_from_pods(fleet, URL, requests=60, timeout_s=2)
+            verdicts = [
+                analysis.answers_as_expected(answers, ["v1", "v2"], wanted),
+                analysis.split_as_expected(answers, "v2", wanted, 0.25),
+            ]
+            if all(verdict.outcome == "pass" for verdict in verdicts):
+                break
+            assert time.monotonic() < deadline, verdicts
+        assert not [one for one in mesh.why(fleet, URL, answers) if one.state == "cause"]
+    wait_for(fleet, THERE, silent=False)
