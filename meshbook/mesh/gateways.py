@@ -37,7 +37,8 @@ def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "")
         yield look.cause(
             f"{source.cluster} and {destination.cluster} are labelled with one network ({source.network}), so no"
             " gateway is used between them.",
-            f"kubectl --context {destination.cluster} label namespace {SYSTEM_NAMESPACE} {NETWORK_LABEL}=… --overwrite",
+            f"kubectl --context {destination.cluster} label namespace {SYSTEM_NAMESPACE} --overwrite"
+            f" {NETWORK_LABEL}=ANOTHER",
         )
         return
     kubectl = f"kubectl --context {destination.cluster} -n {SYSTEM_NAMESPACE}"
@@ -100,7 +101,8 @@ def _none_ready(service: Object, pods: list[Object], view: Snapshot) -> tuple[st
 
 def _unopened(ready: list[Object], view: Snapshot, host: str) -> tuple[str, str] | None:
     """Return why no Gateway opens the port for these pods, and the command that mends it."""
-    apply = f"kubectl --context {view.cluster} -n {SYSTEM_NAMESPACE} apply the Gateway of part 3 (expose-services.yaml)"
+    kubectl = f"kubectl --context {view.cluster} -n {SYSTEM_NAMESPACE}"
+    apply = f"{kubectl} apply -f samples/multicluster/expose-services.yaml (of Istio's release)"
     passing = [(one, server) for one in view.list("Gateway") for server in _servers(one)]
     if not passing:
         seen = f"{view.cluster} has no Gateway that opens port {EAST_WEST_PORT} in mode {PASSTHROUGH}."
@@ -119,7 +121,7 @@ def _unopened(ready: list[Object], view: Snapshot, host: str) -> tuple[str, str]
     hosts = [pattern.rpartition("/")[2] for _, server in fitting for pattern in server.get("hosts") or ["*"]]
     if host and not any(covers(pattern, host) for pattern in hosts):
         seen = f"{view.cluster}'s Gateway {title(fitting[0][0])} lets {', '.join(hosts)} through, not {host}."
-        return seen, f'{apply}, with hosts ["*.local"]'
+        return seen, apply
     return None
 
 

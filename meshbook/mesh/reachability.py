@@ -156,7 +156,7 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
         yield look.cause(seen, "make both meshes' cacerts from one root, then restart istiod and every proxy")
     elif reached.tls == "time-out":
         seen = f"The gateway lives, but no TLS handshake with the service ends within {WAIT_S:g} s {said}."
-        yield look.cause(seen, f"kubectl --context {destination} describe the pods of the service")
+        yield look.cause(seen, f"kubectl --context {destination} get pods -A -o wide")
     elif reached.tls.startswith("reset"):
         seen = f"TLS for this service is cut {said}: the gateway knows no pod with a sidecar for it."
         yield look.cause(seen, f"{kubectl} rollout restart deployment -l {EAST_WEST}")
@@ -191,7 +191,7 @@ def proxy_clusters(cluster: Cluster, source: Snapshot, asked: Asked) -> list[Obj
 def known(look: Look, statuses: Sequence[Object], asked: Asked, destination: Snapshot) -> Iterator[Finding]:
     """Say whether a proxy of the source knows the destination's gateway as an endpoint of the service."""
     source, host = look.direction.source, asked.host
-    mend = f"istioctl --context {source} remote-clusters, then restart {source}'s istiod"
+    mend = f"kubectl --context {source} -n {SYSTEM_NAMESPACE} rollout restart deployment -l app=istiod"
     of_service = [one for one in statuses if str(one.get("name", "")).startswith(f"outbound|{asked.port}|")]
     of_service = [one for one in of_service if str(one["name"]).endswith(f"|{host}")]
     if not of_service:

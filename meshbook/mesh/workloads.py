@@ -56,8 +56,9 @@ def servers(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -
     where = f"kubectl --context {destination.cluster} -n {asked.namespace}"
     for view in (source, destination):
         if view.find("Service", asked.service, asked.namespace) is None:
-            what = f"{view.cluster} has no Service {asked.service} in {asked.namespace}"
-            yield look.cause(f"{what}.", f"kubectl --context {view.cluster} apply the Service there too")
+            there = f"kubectl --context {view.cluster} -n {asked.namespace} create service clusterip"
+            seen = f"{view.cluster} has no Service {asked.service} in {asked.namespace}."
+            yield look.cause(seen, f"{there} {asked.service} --tcp={asked.port}")
             return
     service = destination.find("Service", asked.service, asked.namespace) or {}
     selector = {"matchLabels": (service.get("spec") or {}).get("selector") or {}}
@@ -114,14 +115,14 @@ def _sidecars(look: Look, pods: list[Object], view: Snapshot, which: str) -> Ite
 
 def _why_bare(pod: Object, view: Snapshot) -> tuple[str, str]:
     """Return why a pod was not injected, and the command that mends it."""
-    name, home = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
+    home = pod["metadata"].get("namespace", "")
     kubectl = f"kubectl --context {view.cluster}"
     restart = f"{kubectl} -n {home} rollout restart deployment"
+    owner = f"{kubectl} -n {home} edit deployment {_deployment_of(pod)}"
     if labels_of(pod).get(INJECT) == "false" or annotations_of(pod).get(INJECT) == "false":
-        owner = f"{kubectl} -n {home} edit the owner of {name}"
-        return f"its own {INJECT} is false", f"{owner}: take {INJECT} out of its template"
+        return f"its own {INJECT} is false", f"{owner} (take {INJECT} out of its template)"
     if pod["spec"].get("hostNetwork"):
-        return "it has the node's network", f"{kubectl} -n {home} edit the owner of {name}: no hostNetwork"
+        return "it has the node's network", f"{owner} (take hostNetwork out of its template)"
     namespace = labels_of(view.find("Namespace", home) or {"metadata": {}})
     wanted = labels_of(pod).get(REVISION_LABEL, "") if REVISION_LABEL not in namespace else namespace[REVISION_LABEL]
     known = revisions(view.list("MutatingWebhookConfiguration"))
@@ -134,6 +135,12 @@ def _why_bare(pod: Object, view: Snapshot) -> tuple[str, str]:
     if not wanted and namespace.get(INJECTION_LABEL) != "enabled":
         return f"namespace {home} has no label {REVISION_LABEL}", f"{label}; then {restart}"
     return "it was made before injection was switched on, or the webhook did not answer", restart
+
+
+def _deployment_of(pod: Object) -> str:
+    """Return the name of the Deployment behind a pod; the pod's own where it has none."""
+    owners = pod["metadata"].get("ownerReferences") or [{"name": pod["metadata"]["name"]}]
+    return str(owners[0]["name"]).removesuffix(f"-{labels_of(pod).get('pod-template-hash', '')}")
 
 
 # ---- trust
@@ -173,7 +180,8 @@ def mutual_tls(look: Look, asked: Asked, source: Snapshot, destination: Snapshot
             home, name = rule["metadata"]["namespace"], rule["metadata"]["name"]
             yield look.cause(
                 f"{source.cluster}'s DestinationRule {home}/{name} sets TLS mode {mode}: no gateway passes that on.",
-                f"kubectl --context {source.cluster} -n {home} edit destinationrule {name}: mode ISTIO_MUTUAL",
+                f"kubectl --context {source.cluster} -n {home} patch destinationrule {name} --type merge"
+                ' -p \'{"spec":{"trafficPolicy":{"tls":{"mode":"ISTIO_MUTUAL"}}}}\'',
             )
     modes = {view.cluster: peer_mode(asked, view) for view in (source, destination)}
     for cluster, (mode, rule_name) in modes.items():
@@ -183,7 +191,8 @@ def mutual_tls(look: Look, asked: Asked, source: Snapshot, destination: Snapshot
             yield look.cause(
                 f"{cluster}'s PeerAuthentication {rule_name} disables mutual TLS ({', '.join(others)}):"
                 " nothing crosses between the networks without it.",
-                f"kubectl --context {cluster} -n {home} edit peerauthentication {name}: mode STRICT on both sides",
+                f"kubectl --context {cluster} -n {home} patch peerauthentication {name} --type merge"
+                ' -p \'{"spec":{"mtls":{"mode":"PERMISSIVE"}}}\'',
             )
             return
     yield look.fine(f"Mutual TLS: {', '.join(f'{name} {mode}' for name, (mode, _) in modes.items())}.")
