@@ -33,7 +33,8 @@ def imports_s(tree: Path, notebook: Path, times: int = 3) -> float:
     program = "\n".join(["import time", *lines, "print(time.process_time())"])
     argv = [sys.executable, "-c", program]
     done = [
-        subprocess.run(argv, env=_environment(tree), capture_output=True, text=True, check=True) for _ in range(times)
+        subprocess.run(argv, env=_environment(tree), cwd=tree, capture_output=True, text=True, check=True)
+        for _ in range(times)
     ]
     return min(float(one.stdout) for one in done)
 
@@ -58,11 +59,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("trees", nargs="*", type=Path, default=[Path(__file__).resolve().parents[1]])
     parser.add_argument("--times", type=int, default=1)
-    given, arguments = parser.parse_known_args()
+    parser.add_argument("--run", nargs=argparse.REMAINDER, default=[], help="what else meshbook run is given: 0 1 2 99")
+    given = parser.parse_args()
     found = []
     for number in range(given.times):
         for tree in given.trees:
-            rows = list(one_run(tree.resolve(), arguments))
+            rows = list(one_run(tree.resolve(), given.run))
             total = pd.DataFrame(rows).drop(columns="notebook").sum().to_dict()
             found += [{"tree": str(tree), "time": number + 1, **row} for row in [*rows, {"notebook": "all", **total}]]
     table = pd.DataFrame(found).groupby(["notebook", "tree"], sort=False).median().drop(columns="time")
