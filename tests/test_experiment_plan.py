@@ -105,10 +105,10 @@ def asked_target(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Target:
 
 
 def test_the_rate_is_half_of_what_one_side_alone_bears_over_all_sources(asked_target: Target) -> None:
-    load = experiment.fit_load(LoadProfile(), asked_target)
+    load = experiment.fit_load(LoadProfile(), asked_target, Limits())
     assert (load.sources, set(load.bears)) == (3, {"cluster1", "cluster2"})
     assert 8 < load.offered_per_s <= 11.1
-    assert f"{load.offered_per_s:.3g}/s in all; detection limit 0." in str(load)
+    assert f"{load.offered_per_s:.3g}/s in all; 16 s of outage, detection limit 0." in str(load)
     assert "without cluster1 the others about 2" in str(load)
 
 
@@ -117,15 +117,29 @@ def test_a_rate_that_is_given_is_kept_and_one_that_is_none_refused_before_anythi
 ) -> None:
     for wrong in ("fast", "0", 500.0):
         with pytest.raises(UsageError, match="rate_per_s is auto, or a number up to 200"):
-            experiment.fit_load(LoadProfile(), asked_target, wrong)
-    assert experiment.fit_load(LoadProfile(), asked_target, "6.5").rate_per_s == 6.5
+            experiment.fit_load(LoadProfile(), asked_target, Limits(), rate_per_s=wrong)
+    with pytest.raises(UsageError, match="outage_s is auto, or a number up to 1000, not '0'"):
+        experiment.fit_load(LoadProfile(), asked_target, Limits(), outage_s="0")
+    load = experiment.fit_load(LoadProfile(), asked_target, Limits(), rate_per_s="6.5", outage_s="3")
+    assert (load.rate_per_s, load.outage_s) == (6.5, 3)
+
+
+def test_an_outage_is_so_long_that_its_requests_decide_in_spite_of_a_failure(asked_target: Target) -> None:
+    def length_s(rate: float, max_failed_share: float = 0.05) -> float:
+        limits = Limits(max_failed_share=max_failed_share)
+        return experiment.fit_load(LoadProfile(), asked_target, limits, rate_per_s=rate).outage_s
+
+    assert length_s(5.0) == 16, "as long as the profile says at least"
+    assert length_s(1.0) == 31, "93 requests"
+    assert length_s(1.0, 0.02) > 70
+    assert length_s(0.1) == 120, "at most"
 
 
 def test_a_rate_for_a_service_of_which_nothing_is_known_is_a_low_one(
     asked_target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probes, "send_many", lambda *_, **__: asked({"v1": 1.0, "v2": 1.0}, 1, 1))
-    load = experiment.fit_load(LoadProfile(), asked_target)
+    load = experiment.fit_load(LoadProfile(), asked_target, Limits())
     assert load.rate_per_s == 1.66, "half of 10/s over three sources"
     assert "not known: too few of its answers came" in str(load)
 
@@ -170,7 +184,7 @@ def test_a_rate_above_four_fifths_of_what_the_survivor_bears_is_refused_with_the
 
 
 def test_a_source_that_the_survivor_has_not_answered_hinders_the_start(checks: Checks, asked_target: Target) -> None:
-    name, load = "each source is answered by the survivor", experiment.fit_load(LoadProfile(), asked_target)
+    name, load = "each source is answered by the survivor", experiment.fit_load(LoadProfile(), asked_target, Limits())
     assert load.answers is not None
     of_cluster1 = load.answers["source"] == "cluster1"
     here = load.answers[of_cluster1].assign(source="external client")

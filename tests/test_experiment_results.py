@@ -208,6 +208,15 @@ def test_answers_that_come_late_fail_a_claim_of_their_own_and_no_other() -> None
     assert set(found.values()) == {"pass"}
 
 
+def test_a_service_that_stood_still_was_unavailable_although_all_who_waited_got_their_answer() -> None:
+    one = trial(watched(3, 0.02, frozen=(12.0, 15.0)))
+    row = next(row for row in one.downtime if row["source"] == "external client")
+    assert (row["failed"], row["windows"]) == (0, 1)
+    assert 1500 <= row["low_ms"] <= 3000 <= row["high_ms"] <= 3500
+    assert one.headline[2].startswith("external client: unavailable for ")
+    assert outcomes(experiment.claims(Results([one]), [], LIMITS))["seen by external client"] == "fail"
+
+
 def test_what_a_caller_calls_late_is_his_own_word() -> None:
     one = replace(trial(slowed("external client", 3000.0)), slow_after_s=4.0)
     assert one.downtime[0]["late"] == 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import nbformat
 import pytest
-import scipy.stats
 import yaml
 
 from meshbook import notebook, runs
@@ -141,13 +140,9 @@ def test_the_plan_of_an_outage_is_seen_before_it_starts(name: str) -> None:
 
 
 @pytest.mark.parametrize("file", [None, *FILES], ids=lambda file: file.stem if file else "defaults")
-def test_stage_3_decides_with_the_load_that_one_pod_of_the_sample_bears(file: Path | None) -> None:
+def test_stage_3_asks_as_often_and_as_long_as_one_pod_of_the_sample_bears(file: Path | None) -> None:
     for step in runs.plan_run(FOLDER, ["3", "4"], file=file).steps:
-        values = step.values()
-        assert values["rate_per_s"] == "auto"
-        n = int(12 / 2 * values["outage_s"])  # half of what it bears on a busy machine
-        one_failure = scipy.stats.binom.cdf(1, n, values["max_outage_failed_share"])
-        assert one_failure <= 0.05, "with one failed request the claim would stay open"
+        assert (step.values()["rate_per_s"], step.values()["outage_s"]) == ("auto", "auto")
 
 
 def promising(word: str) -> list[str]:

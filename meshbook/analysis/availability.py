@@ -174,7 +174,8 @@ def _told(stream: Stream) -> pd.DataFrame:
 def downtime(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
     """Return DOWNTIME: for each source and path of ``frame`` (ANSWERS), how long it was without the service between.
 
-    Late answers alone are no outage for sure: they widen what can have been, and count as no window.
+    Late answers alone are no outage for sure: they widen what can have been, and count as a window only where they
+    prove one, as those do that waited together for a service that stood still.
     """
     return tables.from_rows((_downtime(stream, start, end) for stream in streams(frame)), tables.DOWNTIME)
 
@@ -184,7 +185,7 @@ def _downtime(stream: Stream, start: datetime, end: datetime) -> dict[str, objec
     sent = rows.loc[rows["time"].fillna(rows["scheduled"]).between(start, end, inclusive="left"), ["error"]]
     measured = tables.measured(sent)
     found = stream.estimates(start.timestamp(), end.timestamp())
-    failed = found[found["seen"] & (found["failed"] > 0)]
+    failed = found[found["seen"] & ((found["failed"] > 0) | (found["low_s"] > 0))]
     known = len(measured) > len(sent) / 2
     low_s, high_s, degraded = 0.0, found["high_s"].max(), {}
     if len(failed):

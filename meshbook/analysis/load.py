@@ -11,6 +11,7 @@ answers nobody in between, and a way that hangs leaves others prompt. Pure.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ import pandas as pd
 from meshbook import tables
 from meshbook.analysis.intervals import CONFIDENCE, at_most, percent, percent_range, share_bounds, to_decide
 from meshbook.errors import UsageError
-from meshbook.verdict import INCONCLUSIVE, Verdict
+from meshbook.verdict import INCONCLUSIVE, PASS, Verdict
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,6 +40,7 @@ _AROUND_S = 0.5
 """Seconds around its sending in which others must have waited as well."""
 _OWN_S = 2.0
 """Seconds around its sending in which its own source must have got an answer."""
+_MOST_REQUESTS = 100_000
 _FEWEST = 3
 """Answers to others by which a service is known to have gone on answering."""
 
@@ -223,9 +225,10 @@ def is_late(answers: pd.DataFrame, slow_after_s: float) -> pd.Series[bool]:
     return (answers["error"] == "") & (answers["time_total_ms"].astype("float64") > 1000 * slow_after_s)
 
 
-def fewest_to_pass(limit: float) -> int:
-    """Return how many requests prove, when none of them goes wrong, that at most ``limit`` of all do."""
-    return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - limit))
+def fewest_to_pass(limit: float, wrong: int = 0) -> int:
+    """Return how many requests prove, when ``wrong`` of them go wrong, that at most ``limit`` of all do."""
+    decide = at_most(limit)
+    return 1 + bisect_left(range(1, _MOST_REQUESTS), True, key=lambda n: n > wrong and decide(wrong, n) == PASS)
 
 
 def answered_promptly(answers: pd.DataFrame, slow_after_s: float, max_late_share: float) -> Verdict:

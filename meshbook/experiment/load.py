@@ -14,7 +14,7 @@ import pandas as pd
 from meshbook import analysis, probes
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
-from meshbook.experiment.plan import LoadProfile, Target
+from meshbook.experiment.plan import Limits, LoadProfile, Target
 
 AUTO = "auto"
 OFFERED = 0.5
@@ -23,6 +23,8 @@ HIGHEST_AUTO_PER_S = 10.0
 """Of each source: more would narrow no range by much."""
 _UNKNOWN_PER_S = 10.0
 """What a side is taken to bear of which too few answers came."""
+_LONGEST_AUTO_S, _LONGEST_S = 120.0, 1000.0
+"""Seconds of outage: by itself, and at all, since a watch ends after an hour."""
 _CALM = 12
 """Requests of each source, one at a time."""
 _STEP_S = 2.5
@@ -37,12 +39,20 @@ _FEWEST, _MOST = 22, 150
 _STEP_TIMEOUT_S = 10.0
 
 
-def fit_load(load: LoadProfile, target: Target, rate_per_s: str | float = AUTO) -> LoadProfile:
-    """Measure what the service bears and return ``load`` with a rate that fits: ``auto``, or the one that is given.
+def fit_load(
+    load: LoadProfile,
+    target: Target,
+    limits: Limits,
+    *,
+    rate_per_s: str | float = AUTO,
+    outage_s: str | float = AUTO,
+) -> LoadProfile:
+    """Measure what the service bears and return ``load`` with rate and length that fit: ``auto``, or as they are given.
 
+    An outage is so long that its requests decide the limit on failures in spite of one, and at least as ``load`` says.
     Sends some hundred requests, changes nothing. Whether a given rate is too much is for ``plans`` to say.
     """
-    given = _rate(rate_per_s)
+    rate, length_s = _given(rate_per_s, "rate_per_s", probes.HIGHEST_RATE), _given(outage_s, "outage_s", _LONGEST_S)
     calm, pods = _calm(target), _ready_pods(target)
     answer_ms = float(calm["time_total_ms"].astype("float64").median())
     busy = _step(target, max(1, sum(pods.values())), answer_ms / 1000)
@@ -57,18 +67,21 @@ def fit_load(load: LoadProfile, target: Target, rate_per_s: str | float = AUTO) 
     }
     answers = pd.concat([calm, busy], ignore_index=True)
     measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers)
-    return replace(measured, rate_per_s=given or _auto(measured, answer_ms / 1000))
+    measured = replace(measured, rate_per_s=rate or _auto(measured, answer_ms / 1000))
+    enough = analysis.fewest_to_pass(limits.max_failed_share, wrong=1) / measured.offered_per_s
+    longest_s = min(_LONGEST_AUTO_S, math.ceil(enough))
+    return replace(measured, outage_s=length_s or max(load.outage_s, longest_s))
 
 
-def _rate(given: str | float) -> float | None:
-    """Return a rate in requests per second; None for ``auto``."""
+def _given(value: str | float, name: str, most: float) -> float | None:
+    """Return a parameter's number; None for ``auto``."""
     try:
-        rate = None if given == AUTO else float(given)
+        number = None if value == AUTO else float(value)
     except ValueError:
-        rate = 0.0
-    if rate is not None and not 0 < rate <= probes.HIGHEST_RATE:
-        raise UsageError(f"rate_per_s is auto, or a number up to {probes.HIGHEST_RATE:g}, not {given!r}")
-    return rate
+        number = 0.0
+    if number is not None and not 0 < number <= most:
+        raise UsageError(f"{name} is auto, or a number up to {most:g}, not {value!r}")
+    return number
 
 
 def _auto(load: LoadProfile, answer_s: float) -> float:

@@ -67,7 +67,8 @@ class LoadProfile:
 
     def __str__(self) -> str:
         rate = f"{self.rate_per_s:.3g} requests per second from each of {self.sources} sources"
-        lines = [f"load      {rate}, {self.offered_per_s:.3g}/s in all; detection limit {self.detection_limit_s:.2g} s"]
+        length = f"{self.outage_s:g} s of outage, detection limit {self.detection_limit_s:.2g} s"
+        lines = [f"load      {rate}, {self.offered_per_s:.3g}/s in all; {length}"]
         told = ((name, found or "not known: too few of its answers came") for name, found in self.bears.items())
         return "\n".join([*lines, *(f"bears     without {name} the others {found}" for name, found in told)])
 

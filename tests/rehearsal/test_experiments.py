@@ -76,7 +76,7 @@ def test_no_outage_starts_while_a_source_cannot_reach_the_survivor(target: Targe
     other = {"cluster": target.fleet["cluster2"], "deployment": "helloworld-v2", "namespace": target.namespace}
     steps = experiment.steps(target.fleet, ["scale-to-zero"])
     with outage.outage(outage.Intent(**other, mode="east-west-down")):
-        load = experiment.fit_load(LoadProfile(), target)
+        load = experiment.fit_load(LoadProfile(), target, experiment.Limits())
         (plan,) = experiment.plans(steps, target, Safeguards(), load)
         (wrong,) = [check for check in plan.checks if check.ok is False]
         assert wrong.saw.startswith("cluster1 got none from v2 in ")
