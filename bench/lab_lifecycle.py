@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshbook.lab import launch
-from meshbook.lab.loopback import listeners
+from meshbook.lab.loopback import CLAIM_PORT, listeners
 
 TICKS = os.sysconf("SC_CLK_TCK")
 GONE_WITHIN_S = 10.0
@@ -79,16 +79,19 @@ def one_round(root: Path, number: int) -> Round:
     else:
         launch.stop(root)
     deadline = time.monotonic() + GONE_WITHIN_S
-    while (left := remains(root, block, killed=number % 3 == 2)) and time.monotonic() < deadline:
+    while (left := remains(lab, block, killed=number % 3 == 2)) and time.monotonic() < deadline:
         time.sleep(0.05)
     launch.stop(root)  # what a killed lab leaves in its folder goes with the next command
     left += [str(root)] if root.exists() else []
     return Round(processes=len(processes), left=tuple(left), **costs)
 
 
-def remains(root: Path, block: int, *, killed: bool) -> list[str]:
-    files = [] if killed or not root.exists() else [str(root)]
-    return [*map(str, marked(root)), *(f"{address}:{port}" for address, port in listeners(block)), *files]
+def remains(lab: launch.LabState, block: int, *, killed: bool) -> list[str]:
+    files = [] if killed or not lab.root.exists() else [str(lab.root)]
+    found = listeners(block)
+    if not lab.alive and (f"127.{block}.0.3", CLAIM_PORT) in found:
+        found = set()  # another lab on this machine has claimed the block meanwhile
+    return [*map(str, marked(lab.root)), *(f"{address}:{port}" for address, port in found), *files]
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Generated requests to an API server: objects that are almost right, patches that are not, and bytes that are nothing.
 
-``requests()`` is a hypothesis strategy; ``Wire`` sends what no HTTP client would let through.
+``throw`` draws them from the hypothesis strategy ``requests``; ``Wire`` sends what no HTTP client would let through.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ import asyncio
 import copy
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 Json = dict[str, Any]
+BATCH = 50
+"""Requests between which all objects are made again that are gone."""
 
 _POD: Json = {
     "nodeName": "node",
@@ -120,7 +123,7 @@ _VALUES: tuple[Any, ...] = (
         {"$retainKeys": 5},
         {"f:a": [1]},
         {"name": ["x"]},
-        "x" * 300_000,
+        "x" * 20_000,
     ),
 )
 _SPECIAL = (
@@ -221,6 +224,30 @@ def objects() -> dict[str, Json]:
         head = {"apiVersion": root.removeprefix("/apis/").removeprefix("/api/"), "kind": kind, "metadata": _metadata()}
         found[f"{root}/namespaces/default/{plural}"] = copy.deepcopy(head | body)
     return found
+
+
+def creation(path: str, name: str = "x") -> Request:
+    """Return the request that creates a valid object in the collection at ``path``."""
+    body = objects()[path] | {"metadata": {"name": name}}
+    return Request(method="POST", path=path, media_type="json", body=json.dumps(body).encode())
+
+
+def throw(count: int, batch_at: Callable[[list[Request]], None]) -> None:
+    """Call ``batch_at`` with so many requests, a batch at a time: the same in every run."""
+
+    @settings(
+        max_examples=count // BATCH,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(requests(), min_size=BATCH, max_size=BATCH))
+    def generated(batch: list[Request]) -> None:
+        batch_at(batch)
+
+    generated()
 
 
 def _metadata() -> Json:
