@@ -113,14 +113,17 @@ def _expression(expression: Object) -> str:
 
 
 def last_writer(obj: Object, part: str) -> str:
-    """Return who wrote ``part`` of an object's spec last, as its managed fields tell, and how and when."""
+    """Return who wrote ``part`` of an object's spec last, as its managed fields tell, and how and when.
+
+    A scale subresource that is patched twice leaves no writer there at all: so does ``kubectl scale``.
+    """
     fields = obj["metadata"].get("managedFields") or []
     owners = [one for one in fields if f"f:{part}" in ((one.get("fieldsV1") or {}).get("f:spec") or {})]
-    last = max(owners, key=lambda one: str(one.get("time", "")), default=None)
+    last = max(owners, key=lambda one: str(one.get("time") or ""), default=None)
     if last is None:
-        return "nobody that its managed fields name"
+        return "somebody whom its managed fields do not name, as after kubectl scale"
     how = " of ".join(filter(None, (str(last.get("operation", "")), last.get("subresource"))))
-    return f"{last.get('manager', 'unknown')} ({how}, {last.get('time', 'at an unknown time')})"
+    return f"{last.get('manager', 'unknown')} ({how}, {last.get('time') or 'at an unknown time'})"
 
 
 def timestamp(moment: datetime | None = None) -> str:

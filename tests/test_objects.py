@@ -78,4 +78,4 @@ def test_who_wrote_a_part_of_an_object_last_is_told_with_how_and_when() -> None:
     ]
     found = {"metadata": {"managedFields": fields}}
     assert objects.last_writer(found, "replicas") == "kubectl (Update of scale, 2026-01-02T12:00:05Z)"
-    assert objects.last_writer({"metadata": {}}, "replicas").startswith("nobody")
+    assert objects.last_writer({"metadata": {}}, "replicas").startswith("somebody whom")
