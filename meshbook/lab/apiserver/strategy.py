@@ -159,7 +159,11 @@ def allocate(service: Object, others: Iterable[Object], cluster: ClusterTopology
         ports = {port.get("nodePort") for other in (*taken, spec) for port in other.get("ports", ())}
         left = (number for number in NODE_PORTS if number not in ports)
         for port in spec.get("ports", ()):
-            port.setdefault("nodePort", next(left, 0))
+            if "nodePort" in port:
+                continue
+            port["nodePort"] = next(left, 0)
+            if not port["nodePort"]:
+                raise internal("failed to allocate a nodePort: range is full")
 
 
 def defaults(kind: Kind, obj: Object) -> None:
