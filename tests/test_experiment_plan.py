@@ -98,7 +98,7 @@ def bearing(per_s: float, *, least: bool = False) -> Capacity:
 def asked_target(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Target:
     """A target of which each pod answers a request in 45 ms, one at a time."""
     service_s = {"v1": 0.045, "v2": 0.045}
-    monkeypatch.setattr(probes, "curl_from_here", lambda _, requests: asked(service_s, 1, requests))
+    monkeypatch.setattr(probes, "curl_from_here", lambda _, requests, **__: asked(service_s, 1, requests))
     monkeypatch.setattr(probes, "curl_from_pods", lambda *_, **__: asked(service_s, 1, 12))
     monkeypatch.setattr(probes, "send_many", lambda *_, **__: asked(service_s, 8, 16))
     return experiment.find_target(served, "sample", "gateways")
@@ -142,6 +142,11 @@ def test_a_rate_for_a_service_of_which_nothing_is_known_is_a_low_one(
     load = experiment.fit_load(LoadProfile(), asked_target, Limits())
     assert load.rate_per_s == 1.66, "half of 10/s over three sources"
     assert "not known: too few of its answers came" in str(load)
+    refused = asked({"v1": 1.0}, 1, 3).assign(error="refused", version="")
+    for verb in ("send_many", "curl_from_here", "curl_from_pods"):
+        monkeypatch.setattr(probes, verb, lambda *_, **__: refused)
+    nobody = experiment.fit_load(LoadProfile(), asked_target, Limits())
+    assert (nobody.rate_per_s, set(nobody.bears.values())) == (0.16, {None})
 
 
 Checks = Callable[..., dict[str, Check]]

@@ -4,7 +4,7 @@
 - ``load``: what the service bears, and the rate that fits it.
 - ``run``: do it; the only place where ``outage``, ``probes`` and ``analysis`` meet. ``observation``: what clusters show
   meanwhile, their access logs included.
-- ``results``: what came out, as tables (``Results``) and as verdicts (``claims``). Pure.
+- ``results``: what came out, as tables (``Results``); ``verdicts``: what they prove. Pure.
 - ``calibration``: what the measurement says of outages whose length is known.
 
 A new failure mode is ``outage``'s, a new claim ``analysis``'s.
@@ -14,8 +14,9 @@ from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, Proce
 from meshbook.experiment.load import AUTO, fit_load
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import Limits, LoadProfile, Step, Target, find_target, plans, steps
-from meshbook.experiment.results import NotDone, Results, Trial, claims, summary, summary_to_display
+from meshbook.experiment.results import NotDone, Results, Trial, summary, summary_to_display
 from meshbook.experiment.run import run, run_trials
+from meshbook.experiment.verdicts import claims
 
 __all__ = ["AUTO", "LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
 __all__ += ["Results", "Step", "Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "fit_load"]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from meshbook import analysis, probes
+from meshbook import analysis, probes, tables
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.experiment.plan import Limits, LoadProfile, Target
@@ -21,11 +21,11 @@ OFFERED = 0.5
 """Share of what the survivor bears, at the least, that all sources together send when the rate is ``auto``."""
 HIGHEST_AUTO_PER_S = 10.0
 """Of each source: more would narrow no range by much."""
-_UNKNOWN_PER_S = 10.0
-"""What a side is taken to bear of which too few answers came."""
+_UNKNOWN_PER_S, _UNKNOWN_S = 10.0, 1.0
+"""What a side is taken to bear at the most of which too few answers came, and how long one takes where none came."""
 _LONGEST_AUTO_S, _LONGEST_S = 120.0, 1000.0
 """Seconds of outage: by itself, and at all, since a watch ends after an hour."""
-_CALM = 12
+_CALM, _CALM_TIMEOUT_S = 12, 3.0
 """Requests of each source, one at a time."""
 _STEP_S = 2.5
 _MOST_PER_POD, _FEWEST_PER_POD, _MOST_WAIT_S = 4, 2, 0.25
@@ -54,8 +54,9 @@ def fit_load(
     """
     rate, length_s = _given(rate_per_s, "rate_per_s", probes.HIGHEST_RATE), _given(outage_s, "outage_s", _LONGEST_S)
     calm, pods = _calm(target), _ready_pods(target)
-    answer_ms = float(calm["time_total_ms"].astype("float64").median())
-    busy = _step(target, max(1, sum(pods.values())), answer_ms / 1000)
+    answer_s = float(tables.good(calm)["time_total_ms"].astype("float64").median()) / 1000
+    answer_s = answer_s if answer_s > 0 else _UNKNOWN_S
+    busy = _step(target, max(1, sum(pods.values())), answer_s)
     bears = {
         down: analysis.capacity(
             calm,
@@ -67,10 +68,9 @@ def fit_load(
     }
     answers = pd.concat([calm, busy], ignore_index=True)
     measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers)
-    measured = replace(measured, rate_per_s=rate or _auto(measured, answer_ms / 1000))
-    enough = analysis.fewest_to_pass(limits.max_failed_share, wrong=1) / measured.offered_per_s
-    longest_s = min(_LONGEST_AUTO_S, math.ceil(enough))
-    return replace(measured, outage_s=length_s or max(load.outage_s, longest_s))
+    measured = replace(measured, rate_per_s=rate or _auto(measured, answer_s))
+    enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=1) / measured.offered_per_s
+    return replace(measured, outage_s=length_s or max(load.outage_s, min(_LONGEST_AUTO_S, math.ceil(enough_s))))
 
 
 def _given(value: str | float, name: str, most: float) -> float | None:
@@ -86,16 +86,18 @@ def _given(value: str | float, name: str, most: float) -> float | None:
 
 def _auto(load: LoadProfile, answer_s: float) -> float:
     """Return the rate that fits; where a side is not known, for one that answers one at a time, as long as usual."""
-    unknown_per_s = min(_UNKNOWN_PER_S, 1 / answer_s) if answer_s > 0 else _UNKNOWN_PER_S
+    unknown_per_s = min(_UNKNOWN_PER_S, 1 / answer_s)
     least_per_s = min(found.low_per_s if found else unknown_per_s for found in load.bears.values())
     return min(HIGHEST_AUTO_PER_S, max(0.01, math.floor(100 * OFFERED * least_per_s / load.sources) / 100))
 
 
 def _calm(target: Target) -> pd.DataFrame:
     """Return ANSWERS to one request at a time, one source after the other."""
-    frames = [probes.curl_from_here(target.outside, _CALM)]
+    frames = [probes.curl_from_here(target.outside, _CALM, timeout_s=_CALM_TIMEOUT_S)]
     for cluster in target.fleet:
-        frames.append(probes.curl_from_pods(Fleet([cluster]), target.inside, _CALM, namespace=target.namespace))
+        here, url = Fleet([cluster]), target.inside
+        found = probes.curl_from_pods(here, url, _CALM, namespace=target.namespace, timeout_s=_CALM_TIMEOUT_S)
+        frames.append(found)
     return pd.concat(frames, ignore_index=True)
 
 
