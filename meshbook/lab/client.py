@@ -87,6 +87,7 @@ MUTATING_WEBHOOKS = _resource("admissionregistration.k8s.io/v1", "MutatingWebhoo
 GATEWAYS = _resource("networking.istio.io/v1beta1", "Gateway")
 VIRTUAL_SERVICES = _resource("networking.istio.io/v1beta1", "VirtualService")
 DESTINATION_RULES = _resource("networking.istio.io/v1beta1", "DestinationRule")
+PEER_AUTHENTICATIONS = _resource("security.istio.io/v1beta1", "PeerAuthentication")
 MULTI_CLUSTER_SERVICES = _resource("networking.gke.io/v1", "MultiClusterService")
 MULTI_CLUSTER_INGRESSES = _resource("networking.gke.io/v1", "MultiClusterIngress", "multiclusteringresses")
 BACKEND_CONFIGS = _resource("cloud.google.com/v1", "BackendConfig")

@@ -144,6 +144,20 @@ def unready(_: Fleet, faults: FaultClient) -> Any:
     return faults.injected(FaultSpec(kind="unready", context=SECOND, selector="version=v2"))
 
 
+@contextmanager
+def mutual_tls_disagrees(fleet: Fleet, _: FaultClient) -> Iterator[None]:
+    """The first cluster wants mutual TLS in the sample's namespace, the second has none there."""
+    kind = "security.istio.io/v1beta1/PeerAuthentication"
+    metadata = {"name": "planted", "namespace": "sample"}
+    for cluster, mode in ((fleet[FIRST], "STRICT"), (fleet[SECOND], "DISABLE")):
+        cluster.create(kind, {"metadata": metadata, "spec": {"mtls": {"mode": mode}}})
+    try:
+        yield
+    finally:
+        for cluster in fleet:
+            cluster.delete_object(kind, "planted", "sample")
+
+
 THERE, BACK = f"{FIRST} → {SECOND}", f"{SECOND} → {FIRST}"
 FAULTS: dict[str, tuple[Plant, str, str, str]] = {
     "remote secret gone": (
@@ -170,6 +184,7 @@ FAULTS: dict[str, tuple[Plant, str, str, str]] = {
     "wrong revision": (wrong_revision, THERE, "servers", "no injection webhook is of revision asm-0000-0"),
     "readiness false": (unready, THERE, "servers", "None of cluster2's 1 pods of helloworld is ready"),
     "scaled to 0": (scaled("helloworld-v2", "sample"), THERE, "servers", "helloworld-v2 has 0 replicas"),
+    "mutual TLS that disagrees": (mutual_tls_disagrees, THERE, "mutual TLS", "disables mutual TLS (cluster1: STRICT)"),
     "an empty subset": (weights(0, 100, "v9"), THERE, "routes", "sends 100 % to v9, but no ready pod has"),
     "weights 100/0": (weights(100, 0), THERE, "routes", "expected 0 %: VirtualService sample/planted sends"),
 }  # fmt: skip

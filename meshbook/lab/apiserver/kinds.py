@@ -82,17 +82,17 @@ def _built_in(kind: str, short: str, **more: Any) -> Kind:
     return Kind(**(names | more))
 
 
-def _istio(kind: str, short: str, *columns: PrinterColumn) -> Kind:
+def _istio(kind: str, short: str, *columns: PrinterColumn, area: str = "networking") -> Kind:
     return Kind(
-        group="networking.istio.io",
-        versions=("v1beta1", "v1", "v1alpha3"),
+        group=f"{area}.istio.io",
+        versions=("v1beta1", "v1", "v1alpha3") if area == "networking" else ("v1beta1", "v1"),
         kind=kind,
         plural=f"{kind.lower()}s",
         short=(short,),
         subresources=_STATUS,
         custom=True,
         generations=True,
-        categories=("istio-io", "networking-istio-io"),
+        categories=("istio-io", f"{area}-istio-io"),
         columns=(*columns, _AGE),
     )
 
@@ -106,6 +106,7 @@ _AGE = PrinterColumn("Age", ".metadata.creationTimestamp", "date")
 CUSTOM_KINDS: tuple[Kind, ...] = (
     _istio("DestinationRule", "dr", PrinterColumn("Host", ".spec.host")),
     _istio("Gateway", "gw"),
+    _istio("PeerAuthentication", "pa", PrinterColumn("Mode", ".spec.mtls.mode"), area="security"),
     _istio("VirtualService", "vs", PrinterColumn("Gateways", ".spec.gateways"), PrinterColumn("Hosts", ".spec.hosts")),
     _google("MultiClusterIngress", "multiclusteringresses", "mci", PrinterColumn("VIP", ".status.VIP")),
     _google("MultiClusterService", "multiclusterservices", "mcs"),

@@ -3,7 +3,8 @@
     Istiod(topology, cluster, client, authority).run()      # ends by cancellation
 
 - What each proxy should have, pure: ``registry`` (the ``mesh`` as data) · ``balancing`` (DestinationRules, endpoints,
-  weights, priorities) · ``virtualservices`` · ``configuration`` (a proxy's listeners, routes and clusters).
+  weights, priorities) · ``authentication`` (PeerAuthentications) · ``virtualservices`` · ``configuration`` (a proxy's
+  listeners, routes and clusters).
 - How it gets there: ``sources`` (what is read of the API servers) · ``istiod`` (the loop, and certificates), by
   ``meshbook.lab.discovery``.
 - ``injection``: what becomes of a pod, and the webhook.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from meshbook.lab.envoy import Resources, clusters, listeners
 from meshbook.lab.envoy.elements import Json, identity
-from meshbook.lab.istiod import balancing, virtualservices
+from meshbook.lab.istiod import authentication, balancing, virtualservices
 from meshbook.lab.istiod.balancing import Policy
 from meshbook.lab.istiod.registry import (
     Mesh,
@@ -44,7 +44,9 @@ def resources(proxy: Proxy, mesh: Mesh) -> Resources:
 
 
 def unsupported(obj: Object) -> list[str]:
-    """Return what a Gateway or a VirtualService asks for that is not done here."""
+    """Return what a Gateway, a VirtualService or a PeerAuthentication asks for that is not done here."""
+    if obj["kind"] == "PeerAuthentication":
+        return authentication.unsupported(obj)
     if obj["kind"] == "VirtualService":
         return virtualservices.unsupported(obj)
     servers = obj["spec"].get("servers") or []
@@ -53,7 +55,8 @@ def unsupported(obj: Object) -> list[str]:
 
 def _service_ports(mesh: Mesh, namespace: str) -> Iterator[tuple[MeshService, int, str, Policy]]:
     """Yield every (service, port, outbound cluster's name, policy), subsets too, as clients in ``namespace`` see it."""
-    for service in mesh.services.values():
+    for known in mesh.services.values():
+        service = authentication.authenticated(known, mesh.peer_authentications)
         for subset, policy in balancing.policies(service, namespace, mesh.destination_rules).items():
             for port in service.instances:
                 yield service, port, clusters.outbound_name(service.host, port, subset), policy
@@ -88,7 +91,8 @@ def _passed_through(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
 
 
 def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
-    served = sorted(_own_ports(proxy, mesh).items())
+    is_plain = authentication.mode(proxy.namespace, proxy.labels, mesh.peer_authentications) == authentication.DISABLE
+    served = [] if is_plain else sorted(_own_ports(proxy, mesh).items())
     inbound = [(port, names) for port, (_, names) in served]
     name, unknown = listeners.OUTBOUND, listeners.direct_response(502, UNKNOWN_HOST)
     outbound, endpoints = _outbound(proxy, mesh)

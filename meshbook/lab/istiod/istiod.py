@@ -75,7 +75,7 @@ class Istiod:
         self._discovery = DiscoveryServer(cluster.name, cluster.istiod_address, authority)
         self._secrets: dict[str, list[Object]] = {}
         """Of each node: a workload keeps its certificate for as long as it is there."""
-        for resource in (api.GATEWAYS, api.VIRTUAL_SERVICES):
+        for resource in (api.GATEWAYS, api.VIRTUAL_SERVICES, api.PEER_AUTHENTICATIONS):
             self._own.informers[resource].subscribe(_warn)
 
     async def run(self) -> None:
@@ -101,6 +101,7 @@ class Istiod:
             "gateway_objects": self._own.listed(api.GATEWAYS),
             "virtual_services": self._own.listed(api.VIRTUAL_SERVICES),
             "destination_rules": self._own.listed(api.DESTINATION_RULES),
+            "peer_authentications": self._own.listed(api.PEER_AUTHENTICATIONS),
         }
         mesh = registry.mesh(self._own.view(), self._remotes.views(), istio, self._topology.bindable)
         for proxy in mesh.proxies:
@@ -162,7 +163,7 @@ class RootCertificates:
 
 
 def _warn(event: str, obj: Object) -> None:
-    """Say in the log what of a Gateway or VirtualService the lab does not do."""
+    """Say in the log what of an object the lab does not do."""
     if event != "DELETED" and (missing := configuration.unsupported(obj)):
         namespace, name = key_of(obj)
         log.warning("%s %s/%s: the lab does not do %s", obj["kind"], namespace, name, ", ".join(missing))

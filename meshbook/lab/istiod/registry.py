@@ -129,6 +129,7 @@ class Mesh:
     gateway_objects: Sequence[Object] = ()
     virtual_services: Sequence[Object] = ()
     destination_rules: Sequence[Object] = ()
+    peer_authentications: Sequence[Object] = ()
     bindable: Callable[[int], int] = lambda port: port
     """From a pod's port number to the one that this user may bind."""
 

@@ -24,7 +24,7 @@ REMOTE_SYNC_TIMEOUT_S = 3.0
 """How long the first push waits for a remote cluster; later the mesh goes on with what was last seen of it."""
 
 EVERYWHERE = (api.NAMESPACES, api.SERVICES, api.ENDPOINT_SLICES, api.PODS, api.NODES)
-OWN_ONLY = (api.GATEWAYS, api.VIRTUAL_SERVICES, api.DESTINATION_RULES)
+OWN_ONLY = (api.GATEWAYS, api.VIRTUAL_SERVICES, api.DESTINATION_RULES, api.PEER_AUTHENTICATIONS)
 
 Notify = Callable[[], None]
 

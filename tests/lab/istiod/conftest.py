@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ class World:
         self.pods: dict[str, dict[tuple[str, str], Object]] = {one.name: {} for one in topology.clusters}
         self.config: dict[str, list[Object]] = {"gateway_objects": [], "virtual_services": [], "destination_rules": []}
         self.unready: set[str] = set()
+        self.peers: dict[str, list[Object]] = {}
+        """PeerAuthentications by cluster."""
 
     def add_service(
         self,
@@ -83,7 +86,8 @@ class World:
         """Return what the istiod of ``cluster`` would know."""
         own = self.view(cluster)
         others = [self.view(one.name) for one in self.topology.clusters if one.name != cluster]
-        return mesh(own, others, self.config, self.topology.bindable)
+        istio = {**self.config, "peer_authentications": self.peers.get(cluster, [])}
+        return mesh(own, others, istio, self.topology.bindable)
 
     def served(self, pod: str, cluster: str = "cluster1") -> Resources:
         """Return what a pod's Envoy is to serve."""
@@ -139,6 +143,12 @@ def article(world: World) -> World:
     return world
 
 
+def peers(mode: str, namespace: str = "sample", **spec: Any) -> Object:
+    """Return a PeerAuthentication."""
+    metadata = {"namespace": namespace, "name": mode.lower()}
+    return {"kind": "PeerAuthentication", "metadata": metadata, "spec": {"mtls": {"mode": mode}, **spec}}
+
+
 def _gateway(selected: str, port: int, protocol: str) -> Object:
     server: Object = {"port": {"number": port, "name": "one", "protocol": protocol}, "hosts": ["*"]}
     if protocol == "TLS":
@@ -152,6 +162,11 @@ def _virtual_service() -> Object:
     rule = {"match": [{"uri": {"exact": "/hello"}}], "route": [{"destination": destination}]}
     spec = {"hosts": ["*"], "gateways": ["for-ingressgateway"], "http": [rule]}
     return {"kind": "VirtualService", "metadata": {"namespace": "sample", "name": "helloworld"}, "spec": spec}
+
+
+@pytest.fixture(scope="session")
+def peer_authentication() -> Callable[..., Object]:
+    return peers
 
 
 @pytest.fixture

@@ -99,3 +99,31 @@ def test_a_subset_takes_its_own_pods_wherever_they_are(world: Any, version: str,
 def test_an_east_west_gateway_passes_to_pods_of_its_own_network_only(world: Any) -> None:
     (only,) = seen(world, SNI, "eastwest-2")
     assert only[:2] == (world.topology.cluster("cluster2").pod_address(1), 15006)
+
+
+def test_where_mutual_tls_is_disabled_pods_are_reached_in_plain_http_and_not_from_other_networks(
+    world: Any, peer_authentication: Any
+) -> None:
+    world.peers["cluster1"] = [peer_authentication("DISABLE")]
+    assert ports(world) == [5000]
+    assert seen(world, SNI, "eastwest-1") == []
+    assert {port for _, port, _, _ in seen(world, pod="sleep-2")} == {15443, 15006}, "cluster2 does not know of it"
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([("DISABLE", "istio-system", {})], [5000]),
+        ([("DISABLE", "istio-system", {}), ("PERMISSIVE", "sample", {})], [15006, 15443]),
+        ([("DISABLE", "sample", {}), ("STRICT", "sample", {"selector": {"matchLabels": {"version": "v1"}}})], [15006]),
+        ([("DISABLE", "sample", {"selector": {"matchLabels": {"version": "v1"}}})], [5000, 15443]),
+        ([("UNSET", "sample", {}), ("DISABLE", "istio-system", {})], [5000]),
+        ([("DISABLE", "other", {})], [15006, 15443]),
+    ],
+    ids=["mesh", "namespace over mesh", "labels over namespace", "labels", "unset passes on", "another namespace"],
+)
+def test_the_narrowest_peer_authentication_counts(
+    world: Any, peer_authentication: Any, rules: Any, expected: list[int]
+) -> None:
+    world.peers["cluster1"] = [peer_authentication(mode, home, **spec) for mode, home, spec in rules]
+    assert ports(world) == expected

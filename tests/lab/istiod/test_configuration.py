@@ -44,6 +44,13 @@ def test_a_sidecar_opens_its_port_to_the_names_of_its_own_services_only(world: A
     assert chain["transport_socket"]["typed_config"]["require_client_certificate"] is True
 
 
+def test_a_sidecar_whose_mutual_tls_is_disabled_takes_none(world: Any, peer_authentication: Any) -> None:
+    world.peers["cluster1"] = [peer_authentication("DISABLE")]
+    assert "inbound" not in listeners(world.served("helloworld-v1"))
+    rule = peer_authentication("STRICT", portLevelMtls={"5000": {"mode": "DISABLE"}})
+    assert unsupported(rule) == ["portLevelMtls"]
+
+
 def test_a_sidecar_without_service_has_no_inbound_port(world: Any) -> None:
     world.services["cluster1"].pop(("sample", "sleep"))
     assert "inbound" not in listeners(world.served("sleep-1"))

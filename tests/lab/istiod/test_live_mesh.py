@@ -179,6 +179,19 @@ def test_another_root_of_trust_leaves_only_local_answers_and_one_that_agrees_men
     eventually(lambda: answers(mesh, 4), Counter({(200, "v1"): 2, (200, "v2"): 2}))
 
 
+def test_mutual_tls_that_is_disabled_on_one_side_leaves_each_cluster_its_own_answers_and_no_error(
+    mesh: LiveMesh, peer_authentication: Callable[..., Any]
+) -> None:
+    ready(mesh)
+    mesh.world.peers = {"cluster1": [peer_authentication("STRICT")], "cluster2": [peer_authentication("DISABLE")]}
+    mesh.push()
+    eventually(lambda: answers(mesh, 10), Counter({(200, "v1"): 10}))
+    eventually(lambda: answers(mesh, 10, "cluster2"), Counter({(200, "v2"): 10}))
+    mesh.world.peers = {}
+    mesh.push()
+    eventually(lambda: set(answers(mesh, 4)), {(200, "v1"), (200, "v2")})
+
+
 def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None:
     ready(mesh)
     admin = mesh.address("cluster2", "sample", "helloworld-v2")
