@@ -16,7 +16,7 @@ def rows() -> Iterator[tuple[str, str, str, list[str]]]:
     """Yield (what, word, in which way, names of tests and files) of each row."""
     for line in PAGE.read_text().splitlines():
         if line.startswith("| ") and not line.startswith("| what |"):
-            what, word, way, held_by = (cell.strip() for cell in line.strip("|").split("|"))
+            what, word, way, held_by, *_ = (cell.strip() for cell in line.strip("|").split("|"))
             yield what, word, way, re.findall(r"`([^`]+)`", held_by)
 
 
