@@ -100,6 +100,7 @@ def test_an_expired_token_is_named_even_where_the_server_cannot_be_reached(fleet
         ("open", "reset by peer", "cause", "knows no pod with a sidecar"),
         ("open", "time-out", "cause", "no TLS handshake"),
         ("", "trusted", "fine", "certificate of the trusted root"),
+        ("", "reset by peer", "not looked at", "not looked at"),
         ("", "", "not looked at", "not looked at"),
     ],
 )

@@ -135,11 +135,11 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
     """Say what a look at the gateway means."""
     source, destination = look.direction.source, look.direction.destination
     where = f"{destination}'s east-west gateway, {reached.address}:{EAST_WEST_PORT}"
-    said, word = f"from pod {reached.by} of {source} at {where}", reached.knock
+    said, word = f"from pod {reached.by or 'prober'} of {source} at {where}", reached.knock
     service = f"kubectl --context {destination} -n {SYSTEM_NAMESPACE} describe service -l {EAST_WEST}"
     kubectl = f"kubectl --context {destination} -n {SYSTEM_NAMESPACE}"
-    if not word and reached.tls in ("", "time-out"):
-        yield look.not_looked_at(reached.need)
+    if not word and reached.tls != "trusted" and not reached.tls.startswith("untrusted"):
+        yield look.not_looked_at(reached.need)  # a sidecar in between takes every connection, and may cut it itself
     elif word == "time-out":
         seen = f"No connection within {WAIT_S:g} s {said}: packets vanish on the way (link, route or firewall)."
         yield look.cause(seen, f"open TCP {EAST_WEST_PORT} from {source}'s nodes to {reached.address}")
@@ -158,7 +158,10 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
         seen = f"The gateway lives, but no TLS handshake with the service ends within {WAIT_S:g} s {said}."
         yield look.cause(seen, f"kubectl --context {destination} get pods -A -o wide")
     elif reached.tls.startswith("reset"):
-        seen = f"TLS for this service is cut {said}: the gateway knows no pod with a sidecar for it."
+        seen = (
+            f"TLS for this service is cut {said}: the gateway knows no pod with a sidecar for it, or {source}'s"
+            " sidecars allow registered hosts only."
+        )
         yield look.cause(seen, f"{kubectl} rollout restart deployment -l {EAST_WEST}")
     else:
         more = ", and the service shows a certificate of the trusted root" if reached.tls == "trusted" else ""
