@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from meshbook import analysis, tables
 from meshbook.analysis import share_bounds, share_interval
@@ -216,8 +218,30 @@ def test_a_split_is_judged_source_by_source_and_names_the_lopsided_one() -> None
 def test_twenty_requests_are_too_few_for_ten_points_and_the_verdict_says_how_many_would_do() -> None:
     verdict = analysis.split_within(answers(BOTH * 10), "v1", tolerance=0.1)
     assert verdict.outcome == "inconclusive"
-    assert "about 110 requests would decide" in verdict.reason
-    assert analysis.split_within(answers(BOTH * 55), "v1", tolerance=0.1).outcome == "pass"
+    assert "about 330 requests would decide, nine times in ten" in verdict.reason
+    assert analysis.split_within(answers(BOTH * 165), "v1", tolerance=0.1).outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "other", "judge"),
+    [
+        (12, 20, "v2", lambda rows: analysis.split_within(rows, "v1", tolerance=0.25)),
+        (18, 20, "v2", lambda rows: analysis.split_within(rows, "v1", tolerance=0.25)),
+        (36, 40, "refused", lambda rows: analysis.all_answered(rows, 0.05)),
+    ],
+    ids=["a split that will pass", "a split that will fail", "too many failures"],
+)
+def test_as_many_requests_as_are_said_to_decide_do_so_nine_times_in_ten(
+    k: int, n: int, other: str, judge: Callable[[pd.DataFrame], Verdict]
+) -> None:
+    def judged(k: int, n: int) -> Verdict:
+        return judge(answers(["v1"] * k + [other] * (n - k)))
+
+    reason = judged(k, n).reason
+    enough = int(re.search(r"about (\d+) requests would decide", reason)[1])  # type: ignore[index]
+    likely = range(int(binom.ppf(0.001, enough, k / n)), int(binom.ppf(0.999, enough, k / n)) + 1)
+    undecided = [count for count in likely if judged(count, enough).outcome == "inconclusive"]
+    assert 0.03 < binom.pmf(undecided, enough, k / n).sum() <= 0.1
 
 
 def test_a_split_without_good_answers_is_no_measurement_of_a_share() -> None:

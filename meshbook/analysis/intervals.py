@@ -7,6 +7,7 @@ here, and a verdict errs towards ``inconclusive``, never towards ``pass``.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
@@ -17,7 +18,10 @@ import numpy.typing as npt
 from meshbook.verdict import Outcome
 
 CONFIDENCE = 0.95
+SURE = 0.9
+"""Chance with which as many requests decide as are said to do so."""
 _MOST_REQUESTS = 100_000
+_LASTING = 8
 
 Decide = Callable[[int, int], Outcome]
 """From k of n to an outcome."""
@@ -70,15 +74,42 @@ def between(lowest: float, highest: float) -> Decide:
     return decide
 
 
+def chance(wanted: Outcome, decide: Decide, share: float, n: int) -> float:
+    """Return the chance that ``n`` requests, each a hit with chance ``share``, decide for ``wanted``."""
+    from scipy.special import bdtr  # slow to import, and not needed before a question of numbers
+
+    reach = 5 * math.sqrt(n * share * (1 - share)) + 1
+    low, high = max(0, math.floor(n * share - reach)), min(n, math.ceil(n * share + reach))
+    below = np.concatenate([[bdtr(low - 1, n, share) if low else 0.0], bdtr(np.arange(low, high + 1), n, share)])
+    return float(sum(p for k, p in enumerate(np.diff(below), low) if decide(k, n) == wanted))
+
+
+def fewest(enough: Callable[[int], bool], least: int = 1, most: int = _MOST_REQUESTS) -> int | None:
+    """Return the fewest requests, from ``least`` to ``most``, from which on they are ``enough``; None for none.
+
+    Counts are whole numbers, so that one request more may be less good than none: a few more must be enough as well.
+    """
+
+    def lasting(n: int) -> bool:
+        return all(enough(n + more) for more in range(_LASTING))
+
+    upper = least
+    while not lasting(upper):
+        if upper >= most:
+            return None
+        least, upper = upper + 1, min(2 * upper, most)
+    return least + bisect_left(range(least, upper), True, key=lasting)
+
+
 def to_decide(k: int, n: int, decide: Decide) -> str:
-    """Return in words how many requests would decide if the share stayed as it is, to two digits."""
-    share, size = (k / n if n else 0.0), max(n, 5)
-    while size <= _MOST_REQUESTS:
-        if decide(round(share * size), size) != "inconclusive":
-            unit = 10 ** max(0, int(math.log10(size)) - 1)
-            return f"about {math.ceil(size / unit) * unit} requests would decide"
-        size = math.ceil(size * 1.02)
-    return "the value is so near the limit that no reasonable number of requests would decide"
+    """Return in words how many requests would surely decide if the share stayed as it is, to two digits."""
+    share = k / n if n else 0.0
+    wanted = decide(round(share * _MOST_REQUESTS), _MOST_REQUESTS)
+    size = fewest(lambda size: chance(wanted, decide, share, size) >= SURE, max(n, 5))
+    if size is None or wanted == "inconclusive":
+        return "the value is so near the limit that no reasonable number of requests would decide"
+    unit = 10 ** max(0, int(math.log10(size)) - 1)
+    return f"about {math.ceil(size / unit) * unit} requests would decide, nine times in ten"
 
 
 def percent(share: float, n: int) -> float:
