@@ -99,7 +99,7 @@ def asked_target(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Target:
     """A target of which each pod answers a request in 45 ms, one at a time."""
     service_s = {"v1": 0.045, "v2": 0.045}
     monkeypatch.setattr(probes, "curl_from_here", lambda _, requests, **__: asked(service_s, 1, requests))
-    monkeypatch.setattr(probes, "curl_from_pods", lambda *_, **__: asked(service_s, 1, 12))
+    monkeypatch.setattr(probes, "curl_from_pods", lambda *_, requests, **__: asked(service_s, 1, requests))
     monkeypatch.setattr(probes, "send_many", lambda *_, **__: asked(service_s, 8, 16))
     return experiment.find_target(served, "sample", "gateways")
 
@@ -122,6 +122,20 @@ def test_a_rate_that_is_given_is_kept_and_one_that_is_none_refused_before_anythi
         experiment.fit_load(LoadProfile(), asked_target, Limits(), outage_s="0")
     load = experiment.fit_load(LoadProfile(), asked_target, Limits(), rate_per_s="6.5", outage_s="3")
     assert (load.rate_per_s, load.outage_s) == (6.5, 3)
+
+
+def test_a_way_that_hangs_is_not_asked_to_the_end(asked_target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    def hanging(*_: Any, requests: int, **__: Any) -> pd.DataFrame:
+        sent.append(requests)
+        return asked({"v1": 0.045}, 1, requests).assign(error="timeout", version="")
+
+    monkeypatch.setattr(probes, "curl_from_pods", hanging)
+    monkeypatch.setattr(probes, "send_many", lambda *_, **__: pytest.fail("no step of concurrent requests"))
+    load = experiment.fit_load(LoadProfile(), asked_target, Limits())
+    assert sent == [4, 4]
+    assert set(load.bears.values()) == {None}
 
 
 def test_an_outage_is_so_long_that_its_requests_decide_in_spite_of_a_failure(asked_target: Target) -> None:
