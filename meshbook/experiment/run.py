@@ -106,7 +106,8 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         _require_survivor(step, target, load, watch.frame)
         with outage.outage(intent(step, target, safeguards)) as ended:
             ended.hold(load.outage_s / 2)
-            loop = probes.curl_from_here(target.outside, load.loop_requests)
+            # each in its turn: with all the patience of the watch they would make the outage longer
+            loop = probes.curl_from_here(target.outside, load.loop_requests, timeout_s=load.slow_after_s)
             balancer = load_balancer(target.fleet, target.gateway_namespace, checked)
             ended.hold(load.outage_s / 2)
         pause(load.outage_s)
