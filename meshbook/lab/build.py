@@ -46,8 +46,10 @@ def folder(environment: Mapping[str, str]) -> Path:
 def build(environment: Mapping[str, str], say: Say) -> Path:
     """Make the programs unless they are there, and return their folder: all of them are in it, or it is not there.
 
-    Takes minutes, some 4 GB of disk in the meantime and 250 MB in the end. Go's own caches are put beside the programs
-    and removed, unless GOCACHE and GOMODCACHE say where they are. What an interrupted build fetched serves the next.
+    Takes some 7 minutes of two cores, 5 GB of disk in the meantime and 220 MB in the end. Go's own caches are put
+    beside the programs and removed, unless GOCACHE and GOMODCACHE say where they are. What an interrupted build
+    fetched serves the next.
+
     Raises ``LabError`` when there is no Go, another build is at work, or ``go build`` fails.
     """
     made, work = folder(environment), _cache(environment) / "building"
@@ -59,6 +61,8 @@ def build(environment: Mapping[str, str], say: Say) -> Path:
         (work / "bin").mkdir(parents=True, exist_ok=True)
         with (work / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if made.is_dir():  # by another that ended since
+                return made
             for number, (program, package) in enumerate(PACKAGES.items(), 1):
                 say(f"{number} of {len(PACKAGES)}: {program}", True)
                 _build_one(go, program, package, work, environment, say)
