@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import labs
 import pytest
 from aiohttp import web
 from api_servers import api_servers
-from labs import flawless_lab
 
 from meshbook.clusters import Fleet
-from meshbook.lab import launch
+from meshbook.lab import launch, realapiserver
 from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import two_clouds
 from meshbook.settings import Patience
@@ -32,10 +32,14 @@ def _figure_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--contexts", default="", help="two contexts, a,b: run tests/contract on these clusters")
+    parser.addoption("--apiserver", default=labs.apiserver, choices=launch.APISERVERS, help="of labs that tests share")
     parser.addoption("--nonsense", type=int, default=3_000, help="how many generated requests an API server bears")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    labs.apiserver = config.getoption("apiserver")
+    if labs.apiserver == "real":  # found now, while HOME is the user's own
+        os.environ[realapiserver.ASSETS] = str(Path(realapiserver.find(os.environ).apiserver).parent)
     config.addinivalue_line("markers", "mesh: needs a mesh over both clusters; skipped where there is none")
 
 
@@ -172,7 +176,7 @@ def kubeconfig(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def shared_lab() -> Iterator[launch.LabState]:
     """One lab for all tests that keep to namespaces of their own, or leave it as they found it."""
-    with flawless_lab() as lab:
+    with labs.flawless_lab() as lab:
         yield lab
 
 

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from meshbook.lab import launch
 from meshbook.lab.topology import LabFolder
 
+apiserver = launch.APISERVERS[0]
+"""Whose API servers they get; pytest's option of this name says it."""
+
 
 @contextmanager
 def flawless_lab() -> Iterator[launch.LabState]:
     """Give a lab of its own. What went wrong inside, such as a configuration that an Envoy refused, fails its end."""
-    with launch.running_lab(fast=True) as lab:
+    with launch.running_lab(apiserver=apiserver, fast=True) as lab:
         yield lab
         said = LabFolder(root=lab.root).log.read_text(errors="replace").splitlines()
         assert [line for line in said if " ERROR " in line] == []
