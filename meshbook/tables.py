@@ -338,6 +338,13 @@ def _cell(value: object) -> object:
     return value
 
 
+def joined(*answers: pd.DataFrame) -> pd.DataFrame:
+    """Return several rounds of ANSWERS as one, numbered on within each source."""
+    rows = conform(pd.concat(answers, ignore_index=True), ANSWERS)
+    rows["seq"] = (rows.groupby("source").cumcount() + 1).astype("Int64")
+    return rows.sort_values(["source", "seq"], ignore_index=True)
+
+
 def to_display(answers: pd.DataFrame) -> pd.DataFrame:
     """Return a frame of ANSWERS cut down to what a reader needs: no address, times as clock and whole 0.1 ms."""
     answers = conform(answers, ANSWERS)

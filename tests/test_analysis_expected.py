@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from meshbook import analysis, mesh, tables
-from meshbook.analysis import ExpectedShares
+from meshbook.analysis import ExpectedShares, SampleSize
 from meshbook.errors import UsageError
 from meshbook.mesh import Expected
 
@@ -51,6 +52,67 @@ def test_each_source_is_compared_with_its_own_share(
 ) -> None:
     verdict = analysis.split_as_expected(answers(**counts), "v2", expect(**expected), 0.15)
     assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
+
+
+# ---- how many requests decide
+
+
+def split(k: int, n: int, share: float, tolerance: float) -> str:
+    return analysis.split_as_expected(answers(a=(n - k, k)), "v2", expect(a=share), tolerance).outcome
+
+
+def size(tolerance: float = 0.25, requests: int = 0, **second: float) -> SampleSize:
+    return analysis.sample_size(expect(**second), "v2", tolerance, max_failed_share=0.1, requests=requests)
+
+
+@pytest.mark.parametrize(("share", "tolerance"), [(0.5, 0.25), (0.75, 0.25), (0.0, 0.25)])
+def test_enough_requests_pass_a_mesh_as_configured_and_fail_one_that_is_off_by_twice_the_tolerance(
+    share: float, tolerance: float
+) -> None:
+    n = size(tolerance, a=share, b=share).requests
+    outcomes = [split(k, n, share, tolerance) for k in range(n + 1)]
+
+    def chance(outcome: str, true: float) -> float:
+        return float(sum(binom.pmf(k, n, true) for k, found in enumerate(outcomes) if found == outcome))
+
+    assert chance("pass", share) ** 2 >= 0.95, "over both sources"
+    for off in (share - 2 * tolerance, share + 2 * tolerance):
+        assert not 0 <= off <= 1 or chance("fail", off) >= 0.95
+
+
+def test_a_narrower_tolerance_more_sources_and_a_smaller_share_take_more_requests() -> None:
+    assert size(a=0.5).requests < size(a=0.5, b=0.5).requests < size(0.1, a=0.5, b=0.5).requests
+    assert size(a=0.01).requests == 459, "to see that version at all"
+    assert size(0.001, a=0.5).requests == 2000, "no more without having been asked for"
+
+
+def test_what_fewer_requests_can_tell_is_said_before_they_are_sent() -> None:
+    told = str(size(requests=20, a=0.5, b=0.5))
+    assert told.startswith("20 requests of each source: a mesh as configured passes in 24 of 100 runs")
+    assert told.endswith("off by 50 points fails in 100 of 100. 63 requests decide both.")
+    assert "off by 50 points fails in 0 of 100." in str(size(0.45, requests=20, a=0.5, b=0.5))
+    assert "requests decide both" not in str(size(a=0.5, b=0.5))
+
+
+def test_what_so_few_requests_could_not_have_told_is_said_in_the_verdict() -> None:
+    verdict = analysis.split_as_expected(answers(a=(6, 14)), "v2", expect(a=0.5), 0.25)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reason.endswith("So few requests: a mesh as configured passes in 49 of 100 runs.")
+    verdict = analysis.split_as_expected(answers(a=(4, 16)), "v2", expect(a=0.5), 0.45)
+    assert verdict.outcome == "pass"
+    assert verdict.reason.endswith("off by 50 points fails in 0 of 100.")
+    assert "So few" not in analysis.split_as_expected(answers(a=(30, 30)), "v2", expect(a=0.5), 0.25).reason
+
+
+def test_requests_that_were_sent_count_and_a_way_that_hangs_is_not_asked_on() -> None:
+    sample = size(a=0.5, b=0.5)
+    assert sample.rest(answers(a=(10, 10), b=(9, 11))) == sample.requests - 20
+    assert sample.rest(answers(a=(50, 50), b=(50, 50))) == 0
+    assert sample.rest(answers()) == sample.requests
+    assert sample.rest(answers(a=(10, 10), b=(10, 10)).assign(error="timeout")) == 0
+
+
+# ---- who answers
 
 
 @pytest.mark.parametrize(

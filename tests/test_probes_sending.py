@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hello_service import HELLO, URL, service
 
-from meshbook import probes
+from meshbook import probes, tables
 from meshbook.errors import ClusterError, ExecError, UsageError
 
 
@@ -110,6 +110,12 @@ def test_pods_of_all_clusters_send_and_every_row_names_its_cluster() -> None:
     assert set(frame["path"]) == {"mesh"}
     assert frame["time"].notna().all()
     assert clusters[0].chosen == ["sleep"]
+
+
+def test_no_requests_are_no_rows() -> None:
+    for none in (probes.curl_from_here(URL, 0), probes.curl_from_pods(fleet(FakeCluster("cluster1")), URL, 0)):
+        assert none.empty
+        assert list(none.columns) == tables.ANSWERS.names
 
 
 def test_an_exec_that_breaks_leaves_the_rows_received_and_rows_marked_lost() -> None:

@@ -46,6 +46,18 @@ def test_no_rows_become_an_empty_frame_of_the_table() -> None:
     pd.testing.assert_frame_equal(tables.from_rows([], tables.ANSWERS), tables.empty(tables.ANSWERS))
 
 
+def test_rounds_of_answers_are_joined_source_by_source_and_numbered_on() -> None:
+    first = tables.from_rows([{"source": source, "seq": 1, "code": 200} for source in "ba"], tables.ANSWERS)
+    later = tables.from_rows([{"source": "a", "seq": 1, "code": 503}], tables.ANSWERS)
+    found = tables.joined(first, later)
+    assert list(zip(found["source"], found["seq"], found["code"], strict=True)) == [
+        ("a", 1, 200),
+        ("a", 2, 503),
+        ("b", 1, 200),
+    ]
+    pd.testing.assert_frame_equal(tables.joined(later, tables.empty(tables.ANSWERS)), later)
+
+
 def test_conform_puts_columns_in_order_and_casts_what_can_be_cast() -> None:
     frame = tables.from_rows([{"seq": 1, "code": 200}], tables.ANSWERS)
     shuffled = frame[sorted(frame.columns)].astype({"code": "float64", "source": "object"})

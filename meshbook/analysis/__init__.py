@@ -25,7 +25,7 @@ from meshbook.analysis.claims import (
     split_within,
     survives_outage,
 )
-from meshbook.analysis.expected import ExpectedShares, answers_as_expected, split_as_expected
+from meshbook.analysis.expected import ExpectedShares, SampleSize, answers_as_expected, sample_size, split_as_expected
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
 from meshbook.analysis.load import (
     Capacity,
@@ -75,6 +75,7 @@ __all__ = [
     "LoadBalancer",
     "Observation",
     "Overload",
+    "SampleSize",
     "Stream",
     "Subject",
     "TrialRecord",
@@ -99,6 +100,7 @@ __all__ = [
     "pod_states",
     "ready_endpoints",
     "returns_to_both",
+    "sample_size",
     "share_bounds",
     "share_difference",
     "share_interval",

@@ -1,23 +1,30 @@
 """Claims about who answers, compared with what a mesh is configured to do: each source has shares of its own.
 
-Where the expected shares come from is not known here: they come with their reason, from ``mesh`` or from the user. What
-holds without any expectation is in ``claims``.
+Where the expected shares come from is not known here: they come with their reason, from ``mesh`` or from the user. How
+many requests decide about them is reckoned before any is sent. What holds without any expectation is in ``claims``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.claims import answers_from_both, split_within
+from meshbook.analysis.claims import all_answered, answers_from_both, split_within
+from meshbook.analysis.intervals import between, chance, fewest
+from meshbook.analysis.load import fewest_to_pass
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Detail, Outcome, Verdict, worst
 
 _MISS = 0.01
 """Accepted chance of not seeing a version that gets its expected share."""
+_OFTEN = 0.95
+"""Chance with which enough requests pass a mesh as configured, and fail one that is off by twice the tolerance."""
+_ROUNDING = 1e-9
+_MOST = 2000
+"""Requests of each source that are sent without having been asked for: some two minutes of a pod of the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,94 @@ class ExpectedShares:
         """Return the versions that should answer at all."""
         return [version for version, share in self.shares.items() if share > 0]
 
+    def share_of(self, version: str) -> float:
+        """Return the share of ``version``; half of the answers where nothing is known."""
+        return self.shares.get(version, 0.0 if self.shares else 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSize:
+    """How many requests each source sends to decide about shares and failures, and what so many can tell."""
+
+    requests: int
+    """Of each source, in all."""
+    enough: int
+    """As many as decide; see ``sample_size``."""
+    max_failed_share: float
+    told: str
+    """What so many can tell."""
+
+    def rest(self, answers: pd.DataFrame) -> int:
+        """Return how many more each source is to send after ``answers``.
+
+        None where too many of these failed already: that is decided, and requests that hang take their time.
+        """
+        if all_answered(answers, self.max_failed_share).outcome == FAIL:
+            return 0
+        return max(0, self.requests - int(answers["source"].value_counts().min() if len(answers) else 0))
+
+    def __str__(self) -> str:
+        more = "" if self.requests >= self.enough else f" {self.enough} requests decide both."
+        return f"{self.requests} requests of each source: {self.told}.{more}"
+
+
+def sample_size(
+    expected: Mapping[str, ExpectedShares],
+    version: str,
+    tolerance: float,
+    *,
+    max_failed_share: float,
+    requests: int = 0,
+) -> SampleSize:
+    """Return how many requests each source should send for ``split_as_expected`` and ``all_answered``.
+
+    ``requests`` 0: as many as pass a mesh as configured 95 times in 100, over all sources, in spite of a failed
+    request, and as often fail one that is off by twice the tolerance; and as show every version that should answer.
+    Picks are taken as independent, which is the worst case: a balancer that takes turns scatters less.
+    """
+    shares = [wanted.share_of(version) for wanted in expected.values()]
+    smallest = min((share for wanted in expected.values() for share in wanted.shares.values() if share), default=0.5)
+    least = max(math.ceil(fewest_to_pass(max_failed_share, wrong=1) / len(shares)), _to_see(smallest))
+
+    def decide(n: int) -> bool:
+        passes, fails = _power(shares, tolerance, n)
+        return passes >= _OFTEN and (fails >= _OFTEN or never_fails)
+
+    never_fails = _power(shares, tolerance, _MOST)[1] < _OFTEN
+    enough = fewest(decide, least, _MOST) or _MOST
+    told = " and ".join(_told(shares, tolerance, requests or enough))
+    return SampleSize(requests=requests or enough, enough=enough, max_failed_share=max_failed_share, told=told)
+
+
+def _to_see(share: float) -> int:
+    """Return how many requests surely show a version that gets ``share`` of them."""
+    return math.ceil(math.log(_MISS) / math.log(1 - share)) if share < 1 else 1
+
+
+def _power(shares: Collection[float], tolerance: float, n: int) -> tuple[float, float]:
+    """Return the chances that a mesh as configured passes, and that one fails of which one source is off by twice."""
+    passes, fails = 1.0, 1.0
+    for share in shares:
+        decide = between(share - tolerance, share + tolerance)
+        passes *= chance(PASS, decide, share, n)
+        fails = min([fails, *(chance(FAIL, decide, off, n) for off in _off(share, 2 * tolerance))])
+    return passes, fails
+
+
+def _told(shares: Sequence[float], tolerance: float, n: int) -> list[str]:
+    """Return in words what ``n`` requests of each source can tell: of a mesh as configured, and of one that is off."""
+    passes, fails = (math.floor(100 * chance + _ROUNDING) for chance in _power(shares, tolerance, n))
+    off = min(2 * tolerance, max(max(share, 1 - share) for share in shares))
+    passing = f"a mesh as configured passes in {passes} of 100 runs"
+    return [passing, f"one of which a source is off by {100 * off:.3g} points fails in {fails} of 100"]
+
+
+def _off(share: float, by: float) -> Iterator[float]:
+    """Yield the shares that are off by that much, or the one that is most of all where none can be."""
+    found = [off for off in (share - by, share + by) if -_ROUNDING <= off <= 1 + _ROUNDING]
+    for off in found or [0.0 if share > 0.5 else 1.0]:
+        yield min(max(off, 0.0), 1.0)
+
 
 def split_as_expected(
     frame: pd.DataFrame, version: str, expected: Mapping[str, ExpectedShares], tolerance: float = 0.1
@@ -44,12 +139,13 @@ def split_as_expected(
     verdicts: list[Verdict] = []
     for source in sorted({*expected, *answers["source"].unique()}):
         wanted = expected.get(source, ExpectedShares(shares={}, why=f"no share of {source}'s is known"))
-        share = wanted.shares.get(version, 0.0 if wanted.shares else 0.5)
+        share = wanted.share_of(version)
         found = split_within(answers[answers["source"] == source], version, share, tolerance)
         if not wanted.shares:
             found = replace(found, outcome=INCONCLUSIVE, reason=f"{source}: {wanted.why}.", limit="")
         else:
-            found = replace(found, reason=f"{found.reason} Expected {100 * share:.3g} %: {wanted.why}.")
+            few = _what_few_tell(found, share, tolerance)
+            found = replace(found, reason=f"{found.reason} Expected {100 * share:.3g} %: {wanted.why}.{few}")
         told: Detail = {"expected %": round(100 * share, 1) if wanted.shares else None, "because": wanted.why}
         verdicts.append(replace(found, details=tuple({**row, **told} for row in found.details)))
     first = min(verdicts, key=lambda verdict: WORST_FIRST.index(verdict.outcome))
@@ -61,6 +157,15 @@ def split_as_expected(
         n=sum(verdict.n for verdict in verdicts),
         details=tuple(row for verdict in verdicts for row in verdict.details),
     )
+
+
+def _what_few_tell(found: Verdict, share: float, tolerance: float) -> str:
+    """Return what a source's requests could not have told, where they were too few."""
+    chances = _power([share], tolerance, found.n)
+    which = 0 if found.outcome == INCONCLUSIVE else 1
+    if not found.n or found.outcome == FAIL or chances[which] >= _OFTEN:
+        return ""
+    return f" So few requests: {_told([share], tolerance, found.n)[which]}."
 
 
 def answers_as_expected(
@@ -102,8 +207,7 @@ def _of_source(answers: pd.DataFrame, source: str, wanted: ExpectedShares) -> tu
         return FAIL, f"{source} got {', '.join(others)}, which it is not configured for."
     missing = [version for version in wanted.versions if not counts.get(version, 0)]
     if missing:
-        least = min(wanted.shares[version] for version in missing)
-        enough = math.ceil(math.log(_MISS) / math.log(1 - least)) if least < 1 else 1
+        enough = _to_see(min(wanted.shares[version] for version in missing))
         outcome: Outcome = FAIL if len(rows) >= enough else INCONCLUSIVE
         return outcome, f"{source} got nothing from {' and '.join(missing)} in {len(rows)} requests."
     return PASS, f"{source} got {', '.join(f'{count} from {version}' for version, count in counts.items())}."

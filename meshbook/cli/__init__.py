@@ -23,7 +23,7 @@ OK, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
 _EXAMPLES = """\
 examples:
   meshbook run                                         all stages on a lab of their own
-  meshbook run 1 2 -p mesh_requests=100                two stages, more requests
+  meshbook run 1 2 -p requests=100                two stages, more requests
   CTX_CLUSTER1=onprem CTX_CLUSTER2=gke meshbook run -f notebooks/params/article.yaml
   … --dry-run                                          only look, and print the plan of the outage
 """

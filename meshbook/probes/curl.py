@@ -47,8 +47,10 @@ def curl_from_pods(
 
     One exec and one curl per cluster, in the pod's first container that is no sidecar. ``timeout_s`` bounds each
     request. An exec that breaks leaves the rows received so far and rows marked ``lost``; a cluster without such a pod
-    is a ClusterError.
+    is a ClusterError. No requests are no rows.
     """
+    if not requests:
+        return tables.empty(tables.ANSWERS)
     ask = Ask(url=url, requests=requests, timeout_s=timeout_s)
     frames = fleet.each(lambda cluster: _from_pod(cluster, ask, namespace, selector))
     return _ordered(frames.values())
@@ -84,8 +86,10 @@ def curl_from_here(url: str, requests: int = 10, *, path: str = VIP, timeout_s: 
     """Send ``requests`` from this machine, one after the other, and return ANSWERS with the source ``external client``.
 
     ``timeout_s`` bounds each request. A curl that outlives the sum of its own time-outs is killed, and what it had not
-    yet told is ``lost``.
+    yet told is ``lost``. No requests are no rows.
     """
+    if not requests:
+        return tables.empty(tables.ANSWERS)
     ask = Ask(url=url, requests=requests, timeout_s=timeout_s)
     argv = [curl_program(), *command(ask, direct=is_near(url))[1:]]
     lines: list[bytes] = []

@@ -53,7 +53,7 @@ def test_a_wrong_revision_label_fails_preflight_and_stops_the_run(run: Run, lab:
 
 
 def test_pods_without_sidecar_do_not_pass_as_a_mesh(run: Run, lab: LabState) -> None:
-    few = ("-p", "settle_timeout_s=1", "-p", "mesh_requests=4")
+    few = ("-p", "settle_timeout_s=1", "-p", "mesh_requests=4", "-p", "requests=4")
     namespace = ("-p", "namespace=unmeshed", "-p", "revision=asm-0000-0", *few)
     outcome = run("1", *namespace, kubeconfig=lab.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
