@@ -226,11 +226,12 @@ def _end(lab: LabState, timeout_s: float) -> None:
 
 def _ended(code: int, log: str) -> LabError:
     """Return the error in the words that the lab left in its log, or with the log where it left none."""
-    said = re.search(rf" ERROR {re.escape(LOGGER)}: (.*)((?:\n  .*)*)", log)
+    evidence = r"(?:\n  (?!try: )(\w+): ([\s\S]*?))?"
+    said = re.search(rf" ERROR {re.escape(LOGGER)}: (.*){evidence}(?:\n  try: (.*))?\Z", log.rstrip())
     if said is None:
         return LabError(f"the lab ended with exit code {code}", log=log)
-    hint = re.search(r"\n  try: (.*)", said[2])
-    return LabError(said[1], hint=hint[1] if hint else "")
+    message, name, seen, hint = said.groups(default="")
+    return LabError(message, hint=hint, **({name: seen} if name else {}))
 
 
 def _log_tail(root: Path, lines: int = 15) -> str:
