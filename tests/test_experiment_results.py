@@ -217,6 +217,13 @@ def test_a_service_that_stood_still_was_unavailable_although_all_who_waited_got_
     assert outcomes(experiment.claims(Results([one]), [], LIMITS))["seen by external client"] == "fail"
 
 
+def test_a_limit_that_the_rate_has_set_is_told_in_the_verdict() -> None:
+    limits = Limits(max_gap_s=3.9, gap_note="not 2 s: the least that can be seen at 0.7/s")
+    gap = next(found for found in experiment.claims(Results([trial(CALM)]), [], limits) if "seen by" in found.claim)
+    assert gap.claim.startswith("the service is never unavailable for more than 3.9 s")
+    assert gap.reason.endswith("The limit is 3.9 s, not 2 s: the least that can be seen at 0.7/s.")
+
+
 def test_what_a_caller_calls_late_is_his_own_word() -> None:
     one = replace(trial(slowed("external client", 3000.0)), slow_after_s=4.0)
     assert one.downtime[0]["late"] == 0

@@ -142,7 +142,7 @@ def test_the_plan_of_an_outage_is_seen_before_it_starts(name: str) -> None:
 @pytest.mark.parametrize("file", [None, *FILES], ids=lambda file: file.stem if file else "defaults")
 def test_stage_3_asks_as_often_and_as_long_as_one_pod_of_the_sample_bears(file: Path | None) -> None:
     for step in runs.plan_run(FOLDER, ["3", "4"], file=file).steps:
-        assert (step.values()["rate_per_s"], step.values()["outage_s"]) == ("auto", "auto")
+        assert [step.values()[name] for name in ("rate_per_s", "outage_s", "max_gap_s")] == ["auto"] * 3
 
 
 def promising(word: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Experiments: failure modes in one cluster or another, each tried under load, watched from everywhere and restored.
 
 - ``plan``: what is to be done (``Target``, ``LoadProfile``, ``Step``), and the plans of it. Nothing is changed.
-- ``load``: what the service bears, and the rate that fits it.
+- ``load``: what the service bears, and the rate, the length and the limits that fit it.
 - ``run``: do it; the only place where ``outage``, ``probes`` and ``analysis`` meet. ``observation``: what clusters show
   meanwhile, their access logs included.
 - ``results``: what came out, as tables (``Results``); ``verdicts``: what they prove. Pure.
@@ -11,7 +11,7 @@ A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 """
 
 from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, calibrate, scratch_workload
-from meshbook.experiment.load import AUTO, fit_load
+from meshbook.experiment.load import AUTO, fit_limits, fit_load
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import Limits, LoadProfile, Step, Target, find_target, plans, steps
 from meshbook.experiment.results import NotDone, Results, Trial, summary, summary_to_display
@@ -19,6 +19,6 @@ from meshbook.experiment.run import run, run_trials
 from meshbook.experiment.verdicts import claims
 
 __all__ = ["AUTO", "LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
-__all__ += ["Results", "Step", "Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "fit_load"]
-__all__ += ["health_check", "load_balancer", "plans", "run", "run_trials", "scratch_workload", "steps", "summary"]
-__all__ += ["summary_to_display"]
+__all__ += ["Results", "Step", "Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "fit_limits"]
+__all__ += ["fit_load", "health_check", "load_balancer", "plans", "run", "run_trials", "scratch_workload", "steps"]
+__all__ += ["summary", "summary_to_display"]

@@ -15,7 +15,7 @@ import pandas as pd
 from meshbook import analysis, probes, tables
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
-from meshbook.experiment.plan import Limits, LoadProfile, Target
+from meshbook.experiment.plan import BORNE, Limits, LoadProfile, Target
 
 AUTO = "auto"
 OFFERED = 0.5
@@ -26,6 +26,8 @@ _UNKNOWN_PER_S, _UNKNOWN_S = 10.0, 1.0
 """What a side is taken to bear at the most of which too few answers came, and how long one takes where none came."""
 _LONGEST_AUTO_S, _LONGEST_S = 120.0, 1000.0
 """Seconds of outage: by itself, and at all, since a watch ends after an hour."""
+_SURELY = 1.1
+"""Times the detection limit than which a gap is surely seen to be no longer: one side alone takes longer to answer."""
 _CALM_FIRST, _CALM, _CALM_TIMEOUT_S = 4, 12, 3.0
 """Requests of each source, one at a time."""
 _STEP_S = 2.5
@@ -50,7 +52,7 @@ def fit_load(
 ) -> LoadProfile:
     """Measure what the service bears and return ``load`` with rate and length that fit: ``auto``, or as they are given.
 
-    An outage is so long that its requests decide the limit on failures in spite of one, and at least as ``load`` says.
+    An outage is so long that its requests decide the limit on failures in spite of two, and at least as ``load`` says.
     Sends some hundred requests, changes nothing. Whether a given rate is too much is for ``plans`` to say.
     """
     rate, length_s = _given(rate_per_s, "rate_per_s", probes.HIGHEST_RATE), _given(outage_s, "outage_s", _LONGEST_S)
@@ -70,8 +72,22 @@ def fit_load(
     answers = pd.concat([calm, busy], ignore_index=True)
     measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers)
     measured = replace(measured, rate_per_s=rate or _auto(measured, answer_s))
-    enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=1) / measured.offered_per_s
+    enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / measured.offered_per_s
     return replace(measured, outage_s=length_s or max(load.outage_s, min(_LONGEST_AUTO_S, math.ceil(enough_s))))
+
+
+def fit_limits(limits: Limits, load: LoadProfile, max_gap_s: str | float = AUTO) -> Limits:
+    """Return ``limits`` with the longest gap that is given, which is never changed, or one that ``load`` can decide.
+
+    ``auto`` is what ``limits`` say, or where so low a rate cannot show that, the least that it surely can.
+    """
+    if given := _given(max_gap_s, "max_gap_s", _LONGEST_S):
+        return replace(limits, max_gap_s=given)
+    least_s = math.ceil(10 * _SURELY * load.detection_limit_s) / 10
+    if least_s <= limits.max_gap_s:
+        return limits
+    note = f"not {limits.max_gap_s:g} s: the least that can be seen at {load.rate_per_s:.2g}/s from each source"
+    return replace(limits, max_gap_s=least_s, gap_note=note)
 
 
 def _given(value: str | float, name: str, most: float) -> float | None:

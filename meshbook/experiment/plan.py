@@ -24,6 +24,8 @@ ANSWERED = "each source is answered by the survivor"
 UNANSWERED_HINT = "stage 1 says who reaches whom; a source without a survivor would have an outage of its own"
 MOST_OFFERED = 0.8
 """Share of what the survivor bears that the requests of all sources together may be: above it, they are the outage."""
+BORNE = 2
+"""Failed requests in spite of which an outage decides: a mesh without fault may lose one or two when a pod goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,8 @@ class Limits:
     max_failed_share: float = 0.05
     """Of the requests during the outage; as many may be late besides."""
     max_gap_s: float = 2.0
+    gap_note: str = ""
+    """Why the longest gap is what it is, where the rate leaves no choice."""
 
     def __post_init__(self) -> None:
         require_modes(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
@@ -282,7 +286,8 @@ def _load_checks(step: Step, target: Target, load: LoadProfile, limits: Limits |
 def _decisions(load: LoadProfile, limits: Limits) -> Iterator[Check]:
     """Say whether so many requests, so often, can decide the limits; where not, what would."""
     limit_s, most_s = load.detection_limit_s, limits.max_gap_s
-    saw = f"max_gap_s is {most_s:g} s, the detection limit {limit_s:.2g} s"
+    note = f" ({limits.gap_note})" if limits.gap_note else ""
+    saw = f"max_gap_s is {most_s:g} s{note}, the detection limit {limit_s:.2g} s"
     mend = f"; max_gap_s: {math.ceil(10 * limit_s) / 10:g}, or more replicas of the sample, that bear a higher rate"
     yield Check(
         name="the longest gap can be decided",
@@ -290,7 +295,8 @@ def _decisions(load: LoadProfile, limits: Limits) -> Iterator[Check]:
         saw=saw + ("" if limit_s <= most_s else mend),
     )
     least = analysis.fewest_to_pass(limits.max_failed_share)
-    count, enough_s = math.floor(load.offered_per_s * load.outage_s), math.ceil(least / load.offered_per_s)
+    count = math.floor(load.offered_per_s * load.outage_s)
+    enough_s = math.ceil(analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / load.offered_per_s)
     yield Check(
         name="the share of failures can be decided",
         ok=True if count >= least else None,

@@ -128,7 +128,9 @@ def _gap(trial: Trial, source: str, limits: Limits) -> Verdict:
     rows = trial.witnessed
 
     def interrupted(rows: pd.DataFrame) -> Verdict:
-        return analysis.interrupted_at_most(rows, *trial.span, max_gap_s=limits.max_gap_s)
+        found = analysis.interrupted_at_most(rows, *trial.span, max_gap_s=limits.max_gap_s)
+        note = f" The limit is {limits.max_gap_s:g} s, {limits.gap_note}." if limits.gap_note else ""
+        return replace(found, reason=f"{found.reason}{note}")
 
     return _unless_overloaded(trial, rows[rows["source"] == source], interrupted)
 
