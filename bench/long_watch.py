@@ -76,6 +76,7 @@ def _of_source(number: int, n: int) -> pd.DataFrame:
         "path": path,
         "url": "http://203.0.113.7/hello" if path == "vip" else "http://helloworld.sample:5000/hello",
         "version": np.where(good, version, ""),
+        "cluster": np.where(good, np.where(version == "v1", "cluster1", "cluster2"), ""),
         "instance": np.where(good, instance, ""),
         "code": pd.array(np.where(good, 200, 503), dtype="Int64"),
         "exit_code": pd.array(np.select([error == "timeout", error == "refused"], [28, 7], 0), dtype="Int64"),

@@ -134,16 +134,16 @@ def parse(rows: pd.DataFrame, folder: Path) -> Work:
 def claims(rows: pd.DataFrame, folder: Path) -> Work:
     """All that the stages claim: who answers, how even, how often not, and through an outage."""
     start, end = _span(rows)
-    versions = ["v1", "v2"]
+    versions = {"cluster1": "v1", "cluster2": "v2"}
 
     def work() -> list[object]:
         return [
-            analysis.answers_from_both(rows, versions),
-            analysis.split_within(rows, "v1", tolerance=0.1),
+            analysis.answers_from_every_cluster(rows, versions),
+            analysis.split_within(rows, "cluster1", tolerance=0.1),
             analysis.all_answered(rows, 0.05),
-            analysis.survives_outage(rows, start, end, survivor_version="v2"),
+            analysis.survives_outage(rows, start, end, survivor="cluster2"),
             analysis.interrupted_at_most(rows, start, end, max_gap_s=2.0),
-            analysis.returns_to_both(rows, end, versions),
+            analysis.returns_to_every_cluster(rows, end, versions),
         ]
 
     return work
@@ -179,7 +179,7 @@ def share(rows: pd.DataFrame, folder: Path) -> Work:
 
 
 def latency(rows: pd.DataFrame, folder: Path) -> Work:
-    return lambda: _drawn(charts.latency_by_version(rows))
+    return lambda: _drawn(charts.latency_by_cluster(rows))
 
 
 def timeline(rows: pd.DataFrame, folder: Path) -> Work:

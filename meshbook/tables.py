@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -34,6 +34,8 @@ class Table:
 
     name: str
     columns: tuple[Column, ...]
+    optional: frozenset[str] = frozenset()
+    """Columns that rows which are kept in files may lack; they are missing then."""
 
     @property
     def names(self) -> list[str]:
@@ -50,10 +52,13 @@ LOST, GARBLED, DROPPED = "lost", "garbled", "dropped"
 NOT_MEASURED = frozenset({LOST, GARBLED, DROPPED})
 """Errors of the probe itself: such a row says nothing about the service, for good or ill."""
 
+UNKNOWN = "unknown"
+"""The cluster of an answer whose instance is a pod of none of those that were asked for their pods."""
+
 _STAMP_ERROR_MS = 50.0
 """How long before its ``time`` a request may have been sent where its row does not say: curl stamps its rows late."""
 
-ANSWERS = _declared(
+_REQUESTS = _declared(
     "answers",
     ("time", "datetime64[us, UTC]", "when the request was sent; missing when the probe's record of it was lost"),
     ("seq", "Int64", "number of the request within its source, from 1"),
@@ -74,7 +79,9 @@ ANSWERS = _declared(
     ("late_ms", "float64", "how much later than scheduled it was sent"),
     ("time_error_ms", "float64", "it was sent at most this long before or after ``time``, by its sender's clock"),
     ("clock_error_ms", "float64", "that clock was at most so far off this machine's; the same for all of one source"),
+    ("cluster", "string", "cluster whose pod answered, or 'unknown'; empty unless the answer is good and looked up"),
 )
+ANSWERS = replace(_REQUESTS, optional=frozenset({"cluster"}))
 
 SENDS = _declared(
     "sends",
@@ -109,6 +116,17 @@ def measured(answers: pd.DataFrame) -> pd.DataFrame:
 def good(answers: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ANSWERS with a good answer."""
     return answers[answers["error"] == ""]
+
+
+def by_whom(answers: pd.DataFrame) -> pd.Series[str]:
+    """Return who gave each answer, for people: its cluster, with every version that came from there.
+
+    ``answers`` has the columns cluster, version and error; where clusters were not looked up it is the version alone.
+    """
+    known = good(answers)[["cluster", "version"]].drop_duplicates().sort_values(["cluster", "version"])
+    versions = known[known["cluster"] != ""].groupby("cluster")["version"].agg(", ".join)
+    labels = {cluster: f"{cluster} ({found})" for cluster, found in versions.items()}
+    return answers["cluster"].map(labels).astype("string").fillna(answers["version"])
 
 
 def stamp_errors_ms(answers: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
@@ -267,7 +285,8 @@ def empty(table: Table) -> pd.DataFrame:
 
 def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
     """Return ``frame`` with exactly the columns and dtypes of ``table``; UsageError says what does not fit."""
-    missing = [name for name in table.names if name not in frame.columns]
+    absent = [name for name in table.names if name not in frame.columns]
+    missing = [name for name in absent if name not in table.optional]
     unknown = [str(name) for name in frame.columns if name not in table.names]
     if missing or unknown:
         raise UsageError(
@@ -276,6 +295,7 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
             missing=", ".join(missing),
             unknown=", ".join(unknown),
         )
+    frame = frame.assign(**dict.fromkeys(absent))
     # what fits is not copied: a claim on a day of requests would else take longer to look at them than to judge
     misfits = [column for column in table.columns if not _fits(frame[column.name], column)]
     cast = {column.name: _cast(frame[column.name], column, table) for column in misfits}
@@ -351,7 +371,7 @@ def to_display(answers: pd.DataFrame) -> pd.DataFrame:
     clock = answers["time"].dt.strftime("%H:%M:%S.%f").str[:-3]
     total = ["" if pd.isna(ms) else f"{ms:.1f}" for ms in answers["time_total_ms"].tolist()]
     shown = pd.DataFrame({"time (UTC)": clock.fillna(""), "total ms": pd.Series(total, dtype="string")})
-    columns = ["source", "path", "seq", "version", "instance", "code", "error"]
+    columns = ["source", "path", "seq", "version", "instance", "cluster", "code", "error"]
     texts = {name: answers[name].astype("string").fillna("") for name in columns}
     return shown.assign(**texts)[["time (UTC)", *columns, "total ms"]]
 

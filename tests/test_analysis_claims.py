@@ -21,6 +21,9 @@ NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 START, GONE, END = (NOON + timedelta(seconds=seconds) for seconds in (10, 12, 20))
 """An outage is requested, in force, and over."""
 BOTH = ["v1", "v2"]
+VERSIONS = {"east": "v1", "west": "v2"}
+CLUSTERS = {version: cluster for cluster, version in VERSIONS.items()}
+"""Who answers is told by version; each cluster has one."""
 Told = Sequence[str]
 """Answers in order: a version, the kind of an error, or nothing for no request at all."""
 
@@ -39,6 +42,7 @@ def answers(
             "source": source,
             "path": "mesh",
             "version": word if good else "",
+            "cluster": CLUSTERS.get(word, tables.UNKNOWN) if good else "",
             "error": "" if good else word,
             "detail": "" if good else "curl at 10.0.0.1 says why",
             "time_total_ms": 5.0,
@@ -67,12 +71,12 @@ HEALTHY = outage((10, BOTH), (10, ["v2"]), (10, BOTH))
 # ---- every claim
 
 CLAIMS: dict[str, Callable[[pd.DataFrame], Verdict]] = {
-    "answers_from_both": lambda frame: analysis.answers_from_both(frame, BOTH),
-    "split_within": lambda frame: analysis.split_within(frame, "v1", tolerance=0.2),
+    "answers_from_every_cluster": lambda frame: analysis.answers_from_every_cluster(frame, VERSIONS),
+    "split_within": lambda frame: analysis.split_within(frame, "east", tolerance=0.2),
     "all_answered": lambda frame: analysis.all_answered(frame, 0.2),
-    "survives_outage": lambda frame: analysis.survives_outage(frame, START, END, survivor_version="v2"),
+    "survives_outage": lambda frame: analysis.survives_outage(frame, START, END, survivor="west"),
     "interrupted_at_most": lambda frame: analysis.interrupted_at_most(frame, START, END, max_gap_s=1),
-    "returns_to_both": lambda frame: analysis.returns_to_both(frame, END, BOTH),
+    "returns_to_every_cluster": lambda frame: analysis.returns_to_every_cluster(frame, END, VERSIONS),
 }
 every_claim = pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 
@@ -145,7 +149,7 @@ def test_no_failure_in_n_bounds_the_rate_by_three_over_n() -> None:
 
 
 def test_versions_seen_from_every_source_pass() -> None:
-    verdict = analysis.answers_from_both(both(BOTH * 10, BOTH * 10), BOTH)
+    verdict = analysis.answers_from_every_cluster(both(BOTH * 10, BOTH * 10), VERSIONS)
     assert (verdict.outcome, verdict.n, verdict.estimate) == ("pass", 40, 50)
 
 
@@ -162,31 +166,30 @@ def test_versions_seen_from_every_source_pass() -> None:
     ids=["v2 missing", "one source sees one side", "each sees its own", "v2 broken", "a source refused", "all broken"],
 )
 def test_a_version_that_is_missing_somewhere_fails(first: Told, second: Told) -> None:
-    assert analysis.answers_from_both(both(first, second), BOTH).outcome == "fail"
+    assert analysis.answers_from_every_cluster(both(first, second), VERSIONS).outcome == "fail"
 
 
 def test_too_few_requests_to_miss_a_version_for_sure_stay_open() -> None:
-    verdict = analysis.answers_from_both(answers(["v1"] * 5), BOTH)
+    verdict = analysis.answers_from_every_cluster(answers(["v1"] * 5), VERSIONS)
     assert verdict.outcome == "inconclusive"
-    assert "at least 8 are needed" in verdict.reason
+    assert "At least 8 requests of each source are needed" in verdict.reason
 
 
 @pytest.mark.parametrize("sources", [1, 2, 4])
 def test_the_chance_of_a_false_alarm_is_below_one_percent_over_all_pairs(sources: int) -> None:
     def fails(n: int) -> bool:
         frames = [answers(["v1"] * n, f"cluster{number}") for number in range(sources)]
-        return analysis.answers_from_both(pd.concat(frames), BOTH).outcome == "fail"
+        return analysis.answers_from_every_cluster(pd.concat(frames), VERSIONS).outcome == "fail"
 
     n = next(n for n in range(1, 50) if fails(n))
     assert sources * 2 * 0.5**n <= 0.01
 
 
 def test_what_may_explain_a_verdict_is_said_without_addresses() -> None:
-    assert "ocality" not in analysis.answers_from_both(both(["v1"] * 20, ["v2"] * 20), BOTH).reason, (
+    assert "ocality" not in analysis.answers_from_every_cluster(both(["v1"] * 20, ["v2"] * 20), VERSIONS).reason, (
         "it cannot be seen here"
     )
-    assert "seen: v9" in analysis.answers_from_both(answers(["v1", "v2", "v9"] * 10), BOTH).reason
-    verdict = analysis.answers_from_both(answers([*BOTH * 10, "http_503", "timeout"]), BOTH)
+    verdict = analysis.answers_from_every_cluster(answers([*BOTH * 10, "http_503", "timeout"]), VERSIONS)
     assert verdict.outcome == "pass"
     assert "1 http_503, 1 timeout" in verdict.reason
     assert "10.0.0.1" not in verdict.reason
@@ -194,39 +197,92 @@ def test_what_may_explain_a_verdict_is_said_without_addresses() -> None:
 
 def test_an_expected_source_without_rows_leaves_the_claim_open() -> None:
     frame = answers(BOTH * 10, "cluster1")
-    assert analysis.answers_from_both(frame, BOTH, sources=["cluster1", "cluster2"]).outcome == "inconclusive"
+    assert (
+        analysis.answers_from_every_cluster(frame, VERSIONS, sources=["cluster1", "cluster2"]).outcome == "inconclusive"
+    )
 
 
-@pytest.mark.parametrize("versions", [[], ["v1"], ["v1", "v1"], "v1", ["v1", ""]])
-def test_versions_that_cannot_be_both_are_refused(versions: Sequence[str]) -> None:
+def by_pods(*told: tuple[str, str, str, int]) -> pd.DataFrame:
+    """Good answers: (source, cluster, version, how many)."""
+    rows = [
+        {"source": source, "cluster": cluster, "version": version, "error": ""}
+        for source, cluster, version, count in told
+        for _ in range(count)
+    ]
+    return tables.from_rows(rows, tables.ANSWERS)
+
+
+def test_both_versions_in_each_cluster_are_no_proof_that_a_request_crossed() -> None:
+    alone = by_pods(*((side, side, version, 30) for side in VERSIONS for version in BOTH))
+    verdict = analysis.answers_from_every_cluster(alone, VERSIONS)
+    assert verdict.outcome == "fail"
+    assert verdict.reason.startswith("east → west: 0 of 60; west → east: 0 of 60. No request crossed")
+    assert "30 of v2 from pods of east" in verdict.reason
+
+
+def test_the_direction_that_is_cut_is_told_apart_from_the_one_that_is_not() -> None:
+    half = by_pods(("east", "east", "v1", 60), ("west", "west", "v2", 29), ("west", "east", "v1", 31))
+    verdict = analysis.answers_from_every_cluster(half, VERSIONS)
+    assert verdict.outcome == "fail"
+    assert verdict.reason.startswith("east → west: 0 of 60; west → east: 31 of 60.")
+    assert "crossed" not in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("stranger", "said"),
+    [
+        (("east", "west", "v3", 1), "1 of v3 from pods of west"),
+        (("east", "west", "v1", 2), "2 of v1 from pods of west"),
+        (("east", tables.UNKNOWN, "v2", 1), "1 of v2 from pods that no cluster knows"),
+    ],
+    ids=["a third version", "another's version", "an unknown pod"],
+)
+def test_an_answer_that_nobody_should_have_given_fails_and_is_shown(
+    stranger: tuple[str, str, str, int], said: str
+) -> None:
+    crossed = [(source, cluster, VERSIONS[cluster], 30) for source in VERSIONS for cluster in VERSIONS]
+    assert analysis.answers_from_every_cluster(by_pods(*crossed), VERSIONS).outcome == "pass"
+    verdict = analysis.answers_from_every_cluster(by_pods(*crossed, stranger), VERSIONS)
+    assert (verdict.outcome, said in verdict.reason) == ("fail", True), verdict.reason
+
+
+@pytest.mark.parametrize("judge", ["answers_from_every_cluster", "split_within", "survives_outage"])
+def test_versions_alone_prove_nothing_about_clusters(judge: str) -> None:
+    verdict = CLAIMS[judge](HEALTHY.drop(columns="cluster"))
+    assert verdict.outcome == "inconclusive"
+    assert "not looked up" in verdict.reason
+
+
+@pytest.mark.parametrize("versions", [{}, {"east": "v1"}, {"east": "v1", "": "v2"}])
+def test_clusters_that_cannot_be_two_are_refused(versions: dict[str, str]) -> None:
     with pytest.raises(UsageError):
-        analysis.answers_from_both(answers(BOTH), versions)
+        analysis.answers_from_every_cluster(answers(BOTH), versions)
 
 
 def test_an_even_split_of_enough_requests_passes() -> None:
-    verdict = analysis.split_within(both(BOTH * 100, BOTH * 100), "v1")
+    verdict = analysis.split_within(both(BOTH * 100, BOTH * 100), "east")
     assert (verdict.outcome, verdict.estimate, verdict.limit) == ("pass", 50, "40 to 60 %")
 
 
 def test_a_split_is_judged_source_by_source_and_names_the_lopsided_one() -> None:
-    assert analysis.split_within(both(["v1"] * 50, ["v2"] * 50), "v1").outcome == "fail"
-    verdict = analysis.split_within(both(BOTH * 100, ["v1", "v1", "v1", "v2"] * 50), "v1")
+    assert analysis.split_within(both(["v1"] * 50, ["v2"] * 50), "east").outcome == "fail"
+    verdict = analysis.split_within(both(BOTH * 100, ["v1", "v1", "v1", "v2"] * 50), "east")
     assert verdict.outcome == "fail"
     assert verdict.reason.startswith("cluster2 got 150 of 200")
 
 
 def test_twenty_requests_are_too_few_for_ten_points_and_the_verdict_says_how_many_would_do() -> None:
-    verdict = analysis.split_within(answers(BOTH * 10), "v1", tolerance=0.1)
+    verdict = analysis.split_within(answers(BOTH * 10), "east", tolerance=0.1)
     assert verdict.outcome == "inconclusive"
     assert "about 330 requests would decide, nine times in ten" in verdict.reason
-    assert analysis.split_within(answers(BOTH * 165), "v1", tolerance=0.1).outcome == "pass"
+    assert analysis.split_within(answers(BOTH * 165), "east", tolerance=0.1).outcome == "pass"
 
 
 @pytest.mark.parametrize(
     ("k", "n", "other", "judge"),
     [
-        (12, 20, "v2", lambda rows: analysis.split_within(rows, "v1", tolerance=0.25)),
-        (18, 20, "v2", lambda rows: analysis.split_within(rows, "v1", tolerance=0.25)),
+        (12, 20, "v2", lambda rows: analysis.split_within(rows, "east", tolerance=0.25)),
+        (18, 20, "v2", lambda rows: analysis.split_within(rows, "east", tolerance=0.25)),
         (36, 40, "refused", lambda rows: analysis.all_answered(rows, 0.05)),
     ],
     ids=["a split that will pass", "a split that will fail", "too many failures"],
@@ -245,7 +301,7 @@ def test_as_many_requests_as_are_said_to_decide_do_so_nine_times_in_ten(
 
 
 def test_a_split_without_good_answers_is_no_measurement_of_a_share() -> None:
-    verdict = analysis.split_within(answers(["http_503"] * 50), "v1")
+    verdict = analysis.split_within(answers(["http_503"] * 50), "east")
     assert verdict.outcome == "inconclusive"
     assert "no good answer from 50 requests" in verdict.reason
 
@@ -269,7 +325,7 @@ def test_failed_requests_are_compared_with_the_limit(told: Told, limit: float, o
 
 
 def survival(frame: pd.DataFrame, gone_at: datetime | None = GONE) -> Verdict:
-    return analysis.survives_outage(frame, START, END, survivor_version="v2", gone_at=gone_at)
+    return analysis.survives_outage(frame, START, END, survivor="west", gone_at=gone_at)
 
 
 def test_an_outage_that_the_survivor_carries_passes() -> None:
@@ -296,7 +352,7 @@ def test_answers_of_the_stopped_side_while_it_drains_are_no_fault() -> None:
     ("spans", "outcome", "words"),
     [
         pytest.param([(10, ["v2"])], "pass", "None of", id="watched whole"),
-        pytest.param([(2, BOTH), (8, [])], "inconclusive", "No answer of v2", id="nobody asked once it had gone"),
+        pytest.param([(2, BOTH), (8, [])], "inconclusive", "No answer of west", id="nobody asked once it had gone"),
         pytest.param([(4, ["v2"]), (6, [])], "inconclusive", "For 6.0 s of it", id="the watch ended early"),
         pytest.param([(6, ["v2"]), (4, ["lost"])], "inconclusive", "without a result", id="lost when it mattered"),
         pytest.param([(9.9, ["v1"]), (0.1, ["refused"])], "fail", "It was not down", id="the other side answered"),
@@ -413,21 +469,21 @@ def test_a_failed_claim_says_how_often_was_asked_so_that_overload_can_be_suspect
 )
 def test_an_outage_that_cannot_be_placed_in_time_is_refused(start: datetime, end: datetime) -> None:
     with pytest.raises(UsageError):
-        analysis.survives_outage(HEALTHY, start, end, survivor_version="v2")
+        analysis.survives_outage(HEALTHY, start, end, survivor="west")
 
 
 # ---- what comes after
 
 
 def test_the_return_of_both_sides_is_judged_on_what_came_after() -> None:
-    assert analysis.returns_to_both(HEALTHY, END, BOTH).outcome == "pass"
-    assert analysis.returns_to_both(outage((10, BOTH), (20, ["v2"])), END, BOTH).outcome == "fail"
-    assert analysis.returns_to_both(HEALTHY, END + timedelta(minutes=1), BOTH).outcome == "inconclusive"
+    assert analysis.returns_to_every_cluster(HEALTHY, END, VERSIONS).outcome == "pass"
+    assert analysis.returns_to_every_cluster(outage((10, BOTH), (20, ["v2"])), END, VERSIONS).outcome == "fail"
+    assert analysis.returns_to_every_cluster(HEALTHY, END + timedelta(minutes=1), VERSIONS).outcome == "inconclusive"
 
 
 def test_a_source_that_fell_silent_has_not_seen_the_return() -> None:
     frame = pd.concat([outage((30, BOTH), source="cluster1"), outage((15, BOTH), source="cluster2")])
-    verdict = analysis.returns_to_both(frame, END, BOTH)
+    verdict = analysis.returns_to_every_cluster(frame, END, VERSIONS)
     assert verdict.outcome == "inconclusive"
     assert "cluster2" in verdict.reason
 

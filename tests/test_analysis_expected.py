@@ -13,24 +13,25 @@ from meshbook.analysis import ExpectedShares, SampleSize
 from meshbook.errors import UsageError
 from meshbook.mesh import Expected
 
-BOTH = ["v1", "v2"]
+VERSIONS = {"a": "v1", "b": "v2"}
+"""The clusters, and the version that each has."""
 
 
 def answers(**counts: tuple[int, int]) -> pd.DataFrame:
-    """Good answers of v1 and v2 by source."""
+    """Good answers of pods of a and of b, by source."""
     rows = [
-        {"source": source, "version": version, "error": ""}
+        {"source": source, "cluster": cluster, "version": version, "error": ""}
         for source, count in counts.items()
-        for version, number in zip(BOTH, count, strict=True)
+        for (cluster, version), number in zip(VERSIONS.items(), count, strict=True)
         for _ in range(number)
     ]
     return tables.from_rows(rows, tables.ANSWERS)
 
 
 def expect(**second: float | None) -> dict[str, ExpectedShares]:
-    """What share v2 should have at each source; None: not known."""
+    """What share b should have at each source; None: not known."""
     return {
-        source: ExpectedShares(shares={} if share is None else {"v1": 1 - share, "v2": share}, why=f"rule of {source}")
+        source: ExpectedShares(shares={} if share is None else {"a": 1 - share, "b": share}, why=f"rule of {source}")
         for source, share in second.items()
     }
 
@@ -50,7 +51,7 @@ def expect(**second: float | None) -> dict[str, ExpectedShares]:
 def test_each_source_is_compared_with_its_own_share(
     counts: dict[str, Any], expected: dict[str, Any], outcome: str, said: str
 ) -> None:
-    verdict = analysis.split_as_expected(answers(**counts), "v2", expect(**expected), 0.15)
+    verdict = analysis.split_as_expected(answers(**counts), "b", expect(**expected), 0.15)
     assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
 
 
@@ -58,11 +59,11 @@ def test_each_source_is_compared_with_its_own_share(
 
 
 def split(k: int, n: int, share: float, tolerance: float) -> str:
-    return analysis.split_as_expected(answers(a=(n - k, k)), "v2", expect(a=share), tolerance).outcome
+    return analysis.split_as_expected(answers(a=(n - k, k)), "b", expect(a=share), tolerance).outcome
 
 
 def size(tolerance: float = 0.25, requests: int = 0, **second: float) -> SampleSize:
-    return analysis.sample_size(expect(**second), "v2", tolerance, max_failed_share=0.1, requests=requests)
+    return analysis.sample_size(expect(**second), "b", tolerance, max_failed_share=0.1, requests=requests)
 
 
 @pytest.mark.parametrize(("share", "tolerance"), [(0.5, 0.25), (0.75, 0.25), (0.0, 0.25)])
@@ -95,13 +96,13 @@ def test_what_fewer_requests_can_tell_is_said_before_they_are_sent() -> None:
 
 
 def test_what_so_few_requests_could_not_have_told_is_said_in_the_verdict() -> None:
-    verdict = analysis.split_as_expected(answers(a=(6, 14)), "v2", expect(a=0.5), 0.25)
+    verdict = analysis.split_as_expected(answers(a=(6, 14)), "b", expect(a=0.5), 0.25)
     assert verdict.outcome == "inconclusive"
     assert verdict.reason.endswith("So few requests: a mesh as configured passes in 49 of 100 runs.")
-    verdict = analysis.split_as_expected(answers(a=(4, 16)), "v2", expect(a=0.5), 0.45)
+    verdict = analysis.split_as_expected(answers(a=(4, 16)), "b", expect(a=0.5), 0.45)
     assert verdict.outcome == "pass"
     assert verdict.reason.endswith("off by 50 points fails in 0 of 100.")
-    assert "So few" not in analysis.split_as_expected(answers(a=(30, 30)), "v2", expect(a=0.5), 0.25).reason
+    assert "So few" not in analysis.split_as_expected(answers(a=(30, 30)), "b", expect(a=0.5), 0.25).reason
 
 
 def test_requests_that_were_sent_count_and_a_way_that_hangs_is_not_asked_on() -> None:
@@ -119,13 +120,18 @@ def test_requests_that_were_sent_count_and_a_way_that_hangs_is_not_asked_on() ->
     ("counts", "expected", "outcome", "said"),
     [
         ({"a": (20, 0), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "pass", "is shown in stage 3"),
-        ({"a": (20, 1), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "fail", "a got 1 from v2, which it is not configured for"),
-        ({"a": (20, 0), "b": (0, 0)}, {"a": 0.0, "b": 1.0}, "fail", "b got nothing from v2"),
+        ({"a": (20, 1), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "fail", "a got 1 from b, which it is not configured for"),
+        ({"a": (20, 0), "b": (0, 0)}, {"a": 0.0, "b": 1.0}, "fail", "b got nothing from b"),
         ({"a": (20, 0), "b": (9, 9)}, {"a": 0.0, "b": None}, "inconclusive", "b: rule of b"),
-        ({"a": (20, 0), "b": (0, 20)}, {"a": 0.5, "b": 0.5}, "fail", "a got no v2 from 20 requests"),
+        (
+            {"a": (20, 0), "b": (0, 20)},
+            {"a": 0.5, "b": 0.5},
+            "fail",
+            "a → b: 0 of 20; b → a: 0 of 20. No request crossed",
+        ),
         ({"a": (10, 10), "b": (10, 10)}, {"a": 0.5, "b": 0.5}, "pass", "seen from everywhere"),
-        ({"a": (20, 0), "b": (18, 2)}, {"a": 0.1, "b": 0.1}, "inconclusive", "a got nothing from v2 in 20 requests"),
-        ({"a": (60, 0), "b": (54, 6)}, {"a": 0.1, "b": 0.1}, "fail", "a got nothing from v2 in 60 requests"),
+        ({"a": (20, 0), "b": (18, 2)}, {"a": 0.1, "b": 0.1}, "inconclusive", "a got nothing from b in 20 requests"),
+        ({"a": (60, 0), "b": (54, 6)}, {"a": 0.1, "b": 0.1}, "fail", "a got nothing from b in 60 requests"),
     ],
     ids=[
         "local, as configured",
@@ -145,29 +151,39 @@ def test_answers_come_from_where_the_mesh_is_configured_to_send_requests(
     if counts["b"] == (0, 0):
         failed = tables.from_rows([{"source": "b", "error": "timeout"}] * 20, tables.ANSWERS)
         found = pd.concat([found, failed], ignore_index=True)
-    verdict = analysis.answers_as_expected(found, BOTH, expect(**expected))
+    verdict = analysis.answers_as_expected(found, VERSIONS, expect(**expected))
     assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
+
+
+def test_a_version_that_its_cluster_should_not_have_fails_whatever_the_shares() -> None:
+    uneven = expect(a=0.75, b=0.75)
+    found = answers(a=(25, 75), b=(25, 75))
+    assert analysis.answers_as_expected(found, VERSIONS, uneven).outcome == "pass"
+    third = found.assign(version=found["version"].where(found.index > 0, "v3"))
+    verdict = analysis.answers_as_expected(third, VERSIONS, uneven)
+    assert (verdict.outcome, "1 of v3 from pods of a" in verdict.reason) == ("fail", True), verdict.reason
+    unknown = analysis.answers_as_expected(found.drop(columns="cluster"), VERSIONS, uneven)
+    assert (unknown.outcome, "not looked up" in unknown.reason) == ("inconclusive", True), unknown.reason
 
 
 CONFIGURED = {"a": Expected(source="a", shares={"a": 0.25, "b": 0.75}, why="", counts={"a": 1, "b": 3})}
 
 
-def test_a_clusters_share_is_that_of_its_version_and_a_users_own_number_wins() -> None:
-    versions = {"a": "v1", "b": "v2"}
-    auto = mesh.by_version(CONFIGURED, versions)["a"]
-    assert (auto.shares, auto.why) == ({"v1": 0.25, "v2": 0.75}, "3 of 4 ready endpoints")
-    own = mesh.by_version(CONFIGURED, versions, "0.6")["a"]
-    assert (own.shares, own.why) == ({"v1": 0.4, "v2": 0.6}, "your own number")
+def test_a_clusters_share_is_as_configured_and_a_users_own_number_wins() -> None:
+    auto = mesh.by_cluster(CONFIGURED, ["a", "b"])["a"]
+    assert (auto.shares, auto.why) == ({"a": 0.25, "b": 0.75}, "3 of 4 ready endpoints")
+    own = mesh.by_cluster(CONFIGURED, ["a", "b"], "0.6")["a"]
+    assert (own.shares, own.why) == ({"a": 0.4, "b": 0.6}, "your own number")
 
 
 def test_a_cluster_without_ready_endpoints_is_not_meant_to_be_silent() -> None:
     gone = {"a": Expected(source="a", shares={"a": 1.0}, why="", counts={"a": 1})}
-    expected = mesh.by_version(gone, {"a": "v1", "b": "v2"})
+    expected = mesh.by_cluster(gone, ["a", "b"])
     assert expected["a"] == ExpectedShares(shares={}, why="b has no ready endpoint")
-    assert analysis.answers_as_expected(answers(a=(20, 0)), BOTH, expected).outcome == "fail"
+    assert analysis.answers_as_expected(answers(a=(20, 0)), VERSIONS, expected).outcome == "fail"
 
 
 @pytest.mark.parametrize("share", ["half", "1.5", "-0.1"])
 def test_a_share_that_is_none_is_refused(share: str) -> None:
     with pytest.raises(UsageError, match="auto, or a number from 0 to 1"):
-        mesh.by_version(CONFIGURED, {"a": "v1", "b": "v2"}, share)
+        mesh.by_cluster(CONFIGURED, ["a", "b"], share)

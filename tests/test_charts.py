@@ -20,7 +20,7 @@ from meshbook import charts, tables
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
 
-def answers(told: Sequence[str], source: str = "external client") -> pd.DataFrame:
+def answers(told: Sequence[str], source: str = "external client", cluster: str = "") -> pd.DataFrame:
     rows = []
     for number, word in enumerate(told):
         good, lost = word.startswith("v"), word in tables.NOT_MEASURED
@@ -30,6 +30,7 @@ def answers(told: Sequence[str], source: str = "external client") -> pd.DataFram
                 "time": None if lost else NOON + timedelta(seconds=number / 10),
                 "source": source,
                 "version": word if good else "",
+                "cluster": cluster if good else "",
                 "error": "" if good else word,
                 "time_total_ms": None if lost else 20.0 + number,
             }
@@ -46,17 +47,24 @@ FRAMES = {
     "one request": answers(["v1"]),
     "many versions": answers([f"v{number}" for number in range(9)] * 3),
     "crowded": answers(["v1", "v2"] * 200),
+    "clusters": pd.concat([answers(["v1", "v2"] * 9, cluster=name) for name in ("east", "west", tables.UNKNOWN)]),
     "no rows": tables.empty(tables.ANSWERS),
 }
 CHARTS: dict[str, Callable[[pd.DataFrame], Figure]] = {
     "share_by_source": charts.share_by_source,
-    "latency_by_version": charts.latency_by_version,
+    "latency_by_cluster": charts.latency_by_cluster,
 }
 
 
 def words(figure: Figure) -> str:
     figure.draw_without_rendering()
     return "\n".join(text.get_text() for text in figure.findobj(match=lambda part: hasattr(part, "get_text")))
+
+
+@pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
+def test_who_answers_is_a_cluster_with_all_versions_that_came_from_it(chart: Callable[[pd.DataFrame], Figure]) -> None:
+    told = words(chart(FRAMES["clusters"]))
+    assert all(f"{name} (v1, v2)" in told for name in ("east", "west", tables.UNKNOWN))
 
 
 @pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
@@ -68,7 +76,7 @@ def test_every_chart_draws_whatever_the_rows_hold(draw: Callable[[pd.DataFrame],
 def test_counts_and_errors_are_told_in_words() -> None:
     assert "6 of 18" in words(charts.share_by_source(FRAMES["errors"]))
     assert "no good answer" in words(charts.share_by_source(FRAMES["errors"]))
-    assert "median 34 ms, n = 15" in words(charts.latency_by_version(FRAMES["healthy"]))
+    assert "median 34 ms, n = 15" in words(charts.latency_by_cluster(FRAMES["healthy"]))
 
 
 def test_rows_that_the_probe_lost_are_left_out_and_said_to_be() -> None:
@@ -148,7 +156,7 @@ def test_a_line_of_many_answers_reaches_from_the_quickest_to_the_slowest() -> No
     rows = answers(["v1"] * 30_000)
     rows["time_total_ms"] = 20.0
     rows.loc[[7, 9], "time_total_ms"] = [1.5, 900.0]
-    line = charts.latency_by_version(rows).axes[0].lines[0]
+    line = charts.latency_by_cluster(rows).axes[0].lines[0]
     assert (min(line.get_xdata()), max(line.get_xdata()), max(line.get_ydata())) == (1.5, 900.0, 100.0)
     assert len(line.get_xdata()) < 2000
 

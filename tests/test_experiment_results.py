@@ -169,7 +169,7 @@ def test_modes_that_need_not_be_survived_are_measured_only() -> None:
 def test_pods_that_ask_from_a_cluster_that_is_down_are_not_held_against_it() -> None:
     one = trial([*answers("external client"), *answers("cluster1")[:120]], mode="cluster-down")
     found = outcomes(experiment.claims(Results([one]), [], Limits(must_survive=("cluster-down",))))
-    assert found["every source gets answers again from v1 and v2"] == "pass"
+    assert found["every source is answered again by pods of cluster1 (v1) and cluster2 (v2)"] == "pass"
     assert not [claim for claim in found if claim == "seen by cluster1"]
 
 

@@ -166,3 +166,14 @@ def test_response_flags_are_told_in_words(
     every = mesh.why(fleet, "http://helloworld.sample:5000/hello", asked)  # type: ignore[arg-type]
     found = next(one for one in every if (one.direction, one.look) == (THERE, "flags"))
     assert (found.state, said in found.seen) == (state, True), found.seen
+
+
+def test_who_answered_is_the_cluster_that_has_the_pod_before_or_after(fleet: FakeFleet) -> None:
+    before = mesh.pods_by_name(fleet, "sample")  # type: ignore[arg-type]
+    rows = [
+        {"instance": name, "version": "v1", "error": ""}
+        for name in ("helloworld-v1-a0", "restarted", "helloworld-v2-b0", "moved", "elsewhere")
+    ]
+    asked = tables.from_rows([*rows, {"error": "timeout"}], tables.ANSWERS)
+    found = mesh.answered_by(asked, {**before, "moved": "a"}, {"restarted": "a", "moved": "b"})
+    assert found["cluster"].tolist() == ["a", "a", "b", tables.UNKNOWN, tables.UNKNOWN, ""]

@@ -19,9 +19,9 @@ from meshbook.analysis.availability import Stream, downtime, outage_windows, str
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
 from meshbook.analysis.claims import (
     all_answered,
-    answers_from_both,
+    answers_from_every_cluster,
     interrupted_at_most,
-    returns_to_both,
+    returns_to_every_cluster,
     split_within,
     survives_outage,
 )
@@ -82,7 +82,7 @@ __all__ = [
     "all_answered",
     "answered_promptly",
     "answers_as_expected",
-    "answers_from_both",
+    "answers_from_every_cluster",
     "attribute",
     "capacity",
     "changes",
@@ -99,7 +99,7 @@ __all__ = [
     "phases_to_display",
     "pod_states",
     "ready_endpoints",
-    "returns_to_both",
+    "returns_to_every_cluster",
     "sample_size",
     "share_bounds",
     "share_difference",

@@ -34,14 +34,14 @@ from meshbook.verdict import WORST_FIRST, Detail, Outcome, Verdict
 MOST_LOST = 0.1
 """Share of rows without a result above which nothing is concluded."""
 _MISS = 0.01
-"""Accepted chance, over all sources and versions together, of not seeing a version that gets its even share."""
+"""Accepted chance, over all sources and clusters together, of not seeing a cluster that gets its even share."""
 _LONGEST_HOLE = 0.1
 """Share of an outage for which nobody may have asked, all in one piece, where it is said to be survived."""
 _SHORTEST_HOLE_S = 1.0
 _MOST_DETAILS = 100
 """Times unavailable that a verdict tells one by one, the longest: a page with more is not read."""
 _JUDGED = [
-    "time", "scheduled", "source", "path", "version", "error", "detail", "time_error_ms", "clock_error_ms"
+    "time", "scheduled", "source", "path", "version", "cluster", "error", "detail", "time_error_ms", "clock_error_ms"
 ]  # fmt: skip
 """Columns that claims look at: what is filtered again and again is slim."""
 
@@ -50,10 +50,10 @@ _JUDGED = [
 
 @dataclass(frozen=True)
 class _Share:
-    """``k`` of the ``n`` good answers that ``source`` got came from ``version``; it sent ``sent`` requests in all."""
+    """``k`` of the ``n`` good answers that ``source`` got came from ``cluster``; it sent ``sent`` requests in all."""
 
     source: str
-    version: str
+    cluster: str
     k: int
     n: int
     sent: int
@@ -71,8 +71,8 @@ class _Share:
     @property
     def row(self) -> Detail:
         share, low, high = self.numbers
-        names = ("source", "version", "answers", "n", "share %", "low %", "high %")
-        return dict(zip(names, (self.source, self.version, self.k, self.n, share, low, high), strict=True))
+        names = ("source", "cluster", "answers", "n", "share %", "low %", "high %")
+        return dict(zip(names, (self.source, self.cluster, self.k, self.n, share, low, high), strict=True))
 
     def measured_in(self, verdict: Verdict, answers: pd.DataFrame) -> Verdict:
         """Return ``verdict`` with this share as what was measured."""
@@ -81,67 +81,108 @@ class _Share:
         return replace(verdict, n=n, estimate=estimate, low=low, high=high, unit="%")
 
 
-def _shares(answers: pd.DataFrame, sources: Sequence[str], versions: Sequence[str]) -> list[_Share]:
-    measured = tables.measured(answers[["source", "version", "error"]])
+def _shares(answers: pd.DataFrame, sources: Sequence[str], clusters: Sequence[str]) -> list[_Share]:
+    measured = tables.measured(answers[["source", "cluster", "error"]])
     good = tables.good(measured)
     sent, n = measured["source"].value_counts(), good["source"].value_counts()
-    k = good.groupby(["source", "version"]).size()
+    k = good.groupby(["source", "cluster"]).size()
 
-    def share(source: str, version: str) -> _Share:
-        counts = (int(found) for found in (k.get((source, version), 0), n.get(source, 0), sent.get(source, 0)))
-        return _Share(source, version, *counts)
+    def share(source: str, cluster: str) -> _Share:
+        counts = (int(found) for found in (k.get((source, cluster), 0), n.get(source, 0), sent.get(source, 0)))
+        return _Share(source, cluster, *counts)
 
-    return [share(source, version) for source in sources for version in versions]
+    return [share(source, cluster) for source in sources for cluster in clusters]
 
 
-def answers_from_both(frame: pd.DataFrame, versions: Sequence[str], *, sources: Sequence[str] = ()) -> Verdict:
-    """Claim: every source gets good answers from every one of ``versions``.
+def answers_from_every_cluster(
+    frame: pd.DataFrame, versions: Mapping[str, str], *, sources: Sequence[str] = ()
+) -> Verdict:
+    """Claim: every source gets good answers from pods of every cluster; ``versions`` names the one that each has.
 
-    A version that is missing somewhere fails the claim once enough requests were sent that an even share would have
-    shown it (chance of a false alarm 1 % in all); with fewer it stays inconclusive. ``sources`` that have no row at all
-    leave it inconclusive too. The numbers are those of the smallest share seen anywhere.
+    A cluster that is missing somewhere fails the claim once enough requests were sent that an even share would have
+    shown it (chance of a false alarm 1 % in all); with fewer it stays inconclusive. An answer of a pod that no cluster
+    knows, or of another version than its cluster has, fails it too. ``sources`` that have no row at all leave it
+    inconclusive. The numbers are those of the smallest share seen anywhere.
     """
     return _answers_from(_judged(frame), versions, sources)
 
 
-def _answers_from(answers: pd.DataFrame, versions: Sequence[str], sources: Iterable[str]) -> Verdict:
-    claim = f"every source gets answers from {_listed(versions)}"
-    names = list(dict.fromkeys(versions))
-    if isinstance(versions, str) or len(names) < 2 or "" in names:
-        raise UsageError(f"two or more versions are expected to answer, not {versions!r}", hint='["v1", "v2"]')
+def _answers_from(answers: pd.DataFrame, versions: Mapping[str, str], sources: Iterable[str]) -> Verdict:
+    if len(versions) < 2 or "" in versions:
+        raise UsageError(
+            f"two or more clusters are expected to answer, not {versions!r}",
+            hint='{"cluster1": "v1", "cluster2": "v2"}',
+        )
+    claim = f"every source is answered by pods of {_listed([f'{name} ({one})' for name, one in versions.items()])}"
     seen = sorted({*answers["source"].unique(), *sources})
-    shares = _shares(answers, seen, names)
+    shares = _shares(answers, seen, list(versions))
     details = tuple(share.row for share in shares)
-    if verdict := _no_evidence(answers, answers, claim, seen, details):
+    if verdict := _no_evidence(answers, answers, claim, seen, details) or _not_looked_up(answers, claim, details):
         return verdict
     # the requests per source after which an even share's absence is no chance
-    enough = math.ceil(math.log(_MISS / len(shares)) / math.log(1 - 1 / len(names)))
+    enough = math.ceil(math.log(_MISS / len(shares)) / math.log(1 - 1 / len(versions)))
     missing = [share for share in shares if not share.k]
     proven = [share for share in missing if share.sent >= enough]
     weakest = min(shares, key=lambda share: (share.value, -share.n))
+    strangers = not_expected(answers, versions)
     verdict = Verdict(
         claim=claim,
-        outcome="fail" if proven else "inconclusive" if missing else "pass",
-        reason=_who_is_missing(answers, proven or missing, enough) + _explained(answers, names),
+        outcome="fail" if proven or strangers else "inconclusive" if missing else "pass",
+        reason=_who_is_missing(answers, shares, enough) + strangers + _explained(answers),
         limit="above 0 %",
         details=details,
     )
     return weakest.measured_in(verdict, answers)
 
 
-def _who_is_missing(answers: pd.DataFrame, missing: Sequence[_Share], enough: int) -> str:
+def _who_is_missing(answers: pd.DataFrame, shares: Sequence[_Share], enough: int) -> str:
+    missing = [share for share in shares if not share.k]
     if not missing:
         return "All of them were seen from everywhere."
-    parts = []
-    for share in missing:
-        few = "" if share.sent >= enough else f" (at least {enough} are needed to tell)"
-        what = f"no {share.version}" if share.n else "no good answer at all"
-        parts.append(f"{share.source} got {what} from {share.sent} requests{few}")
-    return "; ".join(dict.fromkeys(parts)) + "."
+    few = any(share.sent < enough for share in missing)
+    more = f" At least {enough} requests of each source are needed to tell." if few else ""
+    return directions(answers, list(dict.fromkeys(share.cluster for share in shares))) + more
 
 
-def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, tolerance: float = 0.1) -> Verdict:
-    """Claim: each source gets ``share`` of its good answers, give or take ``tolerance``, from ``version``.
+def directions(answers: pd.DataFrame, clusters: Sequence[str]) -> str:
+    """Return how many requests of each source each cluster answered: ``cluster1 → cluster2: 0 of 60.``
+
+    Of a cluster's own only where it is not answered by itself.
+    """
+    shares = _shares(answers, sorted(answers["source"].unique()), clusters)
+    ways = [
+        f"{one.source} → {one.cluster}: {one.k} of {one.sent}"
+        for one in shares
+        if one.source != one.cluster or not one.k
+    ]
+    between = [one for one in shares if one.source in clusters and one.source != one.cluster]
+    none = " No request crossed between the clusters." if between and not any(one.k for one in between) else ""
+    return f"{'; '.join(ways)}.{none}"
+
+
+def not_expected(answers: pd.DataFrame, versions: Mapping[str, str]) -> str:
+    """Return which answers came from a pod that no cluster knows, or from another version than its cluster has."""
+    good = tables.good(answers)
+    counts: dict[Any, int] = good.groupby(["cluster", "version"]).size().to_dict()
+    strange = [
+        f"{count} of {version} from {f'pods of {cluster}' if cluster in versions else 'pods that no cluster knows'}"
+        for (cluster, version), count in counts.items()
+        if cluster and versions.get(cluster) != version
+    ]
+    return f" Not expected, but seen: {_listed(strange)}." if strange else ""
+
+
+def _not_looked_up(answers: pd.DataFrame, claim: str, details: tuple[Detail, ...] = ()) -> Verdict | None:
+    """Return the inconclusive verdict where nobody looked up which cluster's pods answered."""
+    unknown = int((tables.good(answers)["cluster"] == "").sum())
+    if not unknown:
+        return None
+    reason = f"Which cluster's pods gave {unknown} of the answers was not looked up."
+    return Verdict(claim=claim, outcome="inconclusive", reason=reason, n=len(answers), details=details)
+
+
+def split_within(frame: pd.DataFrame, cluster: str, share: float = 0.5, tolerance: float = 0.1) -> Verdict:
+    """Claim: each source gets ``share`` of its good answers, give or take ``tolerance``, from ``cluster``.
 
     Judged as equivalence: pass when each source's 95 % interval lies inside, fail when one lies outside. Sources are
     judged one by one, since two that each see their own side alone add up to a perfect half.
@@ -150,12 +191,12 @@ def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, toleranc
         raise UsageError(
             f"a share of {share} ± {tolerance} is none that can be judged", hint="share=0.5, tolerance=0.1"
         )
-    claim = f"each source gets {100 * share:g} % ± {100 * tolerance:g} points of its answers from {version}"
+    claim = f"each source gets {100 * share:g} % ± {100 * tolerance:g} points of its answers from {cluster}"
     answers = _judged(frame)
     sources = sorted(answers["source"].unique())
-    shares = _shares(answers, sources, [version])
+    shares = _shares(answers, sources, [cluster])
     details = tuple(found.row for found in shares)
-    if verdict := _no_evidence(answers, answers, claim, sources, details):
+    if verdict := _no_evidence(answers, answers, claim, sources, details) or _not_looked_up(answers, claim, details):
         return verdict
     decide = between(share - tolerance, share + tolerance)
     worst = min(shares, key=lambda found: (WORST_FIRST.index(decide(found.k, found.n)), -abs(found.value - share)))
@@ -172,7 +213,7 @@ def split_within(frame: pd.DataFrame, version: str, share: float = 0.5, toleranc
 def _where_it_lies(worst: _Share, decide: Decide) -> str:
     if not worst.n:
         return f"{worst.source} got no good answer from {worst.sent} requests."
-    found = f"{worst.source} got {worst.k} of {worst.n} from {worst.version}: the interval lies"
+    found = f"{worst.source} got {worst.k} of {worst.n} from {worst.cluster}: the interval lies"
     outcome = decide(worst.k, worst.n)
     if outcome == "inconclusive":
         return f"{found} across a limit; {to_decide(worst.k, worst.n, decide)} there."
@@ -225,19 +266,20 @@ def survives_outage(
     outage_start: datetime,
     outage_end: datetime,
     *,
-    survivor_version: str,
+    survivor: str,
     gone_at: datetime | None = None,
     max_failed_share: float = 0.05,
 ) -> Verdict:
     """Claim: while one side is down, at most ``max_failed_share`` of the requests fail, and the survivor answers.
 
-    ``outage_start`` is when its end was requested, ``gone_at`` when it had gone (default: the start), ``outage_end``
-    when its restore was requested. An answer of anybody but the survivor between the last two fails the claim: then
-    there was no outage to survive. Bounds are one-sided and exact: no failure in n requests bounds the share by 3/n.
+    ``survivor`` is the cluster that stays. ``outage_start`` is when the other's end was requested, ``gone_at`` when it
+    had gone (default: the start), ``outage_end`` when its restore was requested. An answer of anybody but the survivor
+    between the last two fails the claim: then there was no outage to survive. Bounds are one-sided and exact: no
+    failure in n requests bounds the share by 3/n.
     """
     if not 0 < max_failed_share < 1:
         raise UsageError(f"a failed share of {max_failed_share} cannot be judged", hint="above 0 and below 1, as 0.05")
-    claim = f"{survivor_version} carries the service: at most {100 * max_failed_share:g} % of the requests fail"
+    claim = f"{survivor} carries the service: at most {100 * max_failed_share:g} % of the requests fail"
     answers = _judged(frame)
     inside = _between(answers, outage_start, outage_end)
     if verdict := _no_evidence(answers, inside, claim):
@@ -245,9 +287,9 @@ def survives_outage(
     since = gone_at or outage_start
     verdict = _few_failed(inside, claim, max_failed_share)
     answered = tables.good(inside)
-    who = answered["version"].value_counts()
-    details: tuple[Detail, ...] = tuple({"version": str(name), "answers": int(count)} for name, count in who.items())
-    against = _no_survivor(answered, since, survivor_version) or _unwatched(inside, since, outage_end)
+    who = answered["cluster"].value_counts()
+    details: tuple[Detail, ...] = tuple({"cluster": str(name), "answers": int(count)} for name, count in who.items())
+    against = _no_survivor(answered, since, survivor) or _unwatched(inside, since, outage_end)
     if against and (against[0] == "fail" or verdict.outcome == "pass"):
         verdict = replace(verdict, outcome=against[0], reason=f"{against[1]} {verdict.reason}")
     return replace(verdict, details=details)
@@ -257,8 +299,10 @@ def _no_survivor(answered: pd.DataFrame, since: datetime, survivor: str) -> Agai
     """Return what is wrong with who answered requests that were surely sent after the other side had gone."""
     error_ms = tables.stamp_errors_ms(answered)[0] + tables.clock_errors_ms(answered)
     later = answered[answered["time"] - pd.to_timedelta(error_ms, unit="ms") > since]
-    counts = later["version"].value_counts()
-    if others := ", ".join(f"{count} from {version}" for version, count in counts.items() if version != survivor):
+    if (later["cluster"] == "").any():
+        return "inconclusive", "Which cluster's pods answered was not looked up."
+    counts = later["cluster"].value_counts()
+    if others := ", ".join(f"{count} from {cluster}" for cluster, count in counts.items() if cluster != survivor):
         return "fail", f"It was not down: after it had gone, answers still came ({others})."
     return None if len(later) else ("inconclusive", f"No answer of {survivor} is known from after it had gone.")
 
@@ -346,15 +390,15 @@ def _detail(estimate: Mapping[Hashable, Any]) -> Detail:
     }
 
 
-def returns_to_both(frame: pd.DataFrame, since: datetime, versions: Sequence[str]) -> Verdict:
-    """Claim: from ``since`` on (the side that was down is ready again) every version answers again, everywhere.
+def returns_to_every_cluster(frame: pd.DataFrame, since: datetime, versions: Mapping[str, str]) -> Verdict:
+    """Claim: from ``since`` on (the side that was down is ready again) pods of every cluster answer again, everywhere.
 
     A source that asked before and is silent since leaves it open.
     """
     answers = _judged(frame)
     afterwards = answers[answers["time"] >= since]
     verdict = _answers_from(afterwards, versions, answers["source"].unique())
-    claim = verdict.claim.replace("gets answers", "gets answers again")
+    claim = verdict.claim.replace("is answered", "is answered again")
     return _no_evidence(answers, afterwards, claim) or replace(verdict, claim=claim)
 
 
@@ -404,16 +448,14 @@ def _rate(answers: pd.DataFrame) -> str:
     return f" at {1 / beat_s:.2g}/s a source" if beat_s > 0 else ""
 
 
-def _explained(answers: pd.DataFrame, expected: Sequence[str] = ()) -> str:
-    """Return what went wrong, counted by kind with one example, and which unexpected versions answered."""
-    text = ""
+def _explained(answers: pd.DataFrame) -> str:
+    """Return what went wrong, counted by kind with one example."""
     bad = answers.loc[answers["error"] != "", ["error", "detail"]]
-    if not bad.empty:
-        counts = ", ".join(f"{count} {kind}" for kind, count in bad["error"].value_counts().items())
-        example = next(iter(bad.loc[bad["detail"] != "", "detail"]), "")
-        text += f" Without a good answer: {counts}" + (f" (“{tables.hide_addresses(example)}”)." if example else ".")
-    strangers = sorted(set(answers.loc[answers["error"] == "", "version"].unique()) - set(expected)) if expected else []
-    return text + (f" Not expected, but seen: {_listed(strangers)}." if strangers else "")
+    if bad.empty:
+        return ""
+    counts = ", ".join(f"{count} {kind}" for kind, count in bad["error"].value_counts().items())
+    example = next(iter(bad.loc[bad["detail"] != "", "detail"]), "")
+    return f" Without a good answer: {counts}" + (f" (“{tables.hide_addresses(example)}”)." if example else ".")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,13 +13,19 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.claims import all_answered, answers_from_both, split_within
+from meshbook.analysis.claims import (
+    all_answered,
+    answers_from_every_cluster,
+    directions,
+    not_expected,
+    split_within,
+)
 from meshbook.analysis.intervals import between, chance, fewest
 from meshbook.analysis.load import fewest_to_pass
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Detail, Outcome, Verdict, worst
 
 _MISS = 0.01
-"""Accepted chance of not seeing a version that gets its expected share."""
+"""Accepted chance of not seeing a cluster that gets its expected share."""
 _OFTEN = 0.95
 """Chance with which enough requests pass a mesh as configured, and fail one that is off by twice the tolerance."""
 _ROUNDING = 1e-9
@@ -29,19 +35,19 @@ _MOST = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedShares:
-    """What share of one source's good answers each version should give, and why; no share where that is not known."""
+    """What share of one source's good answers each cluster should give, and why; no share where that is not known."""
 
     shares: Mapping[str, float]
     why: str
 
     @property
-    def versions(self) -> list[str]:
-        """Return the versions that should answer at all."""
-        return [version for version, share in self.shares.items() if share > 0]
+    def clusters(self) -> list[str]:
+        """Return the clusters that should answer at all."""
+        return [cluster for cluster, share in self.shares.items() if share > 0]
 
-    def share_of(self, version: str) -> float:
-        """Return the share of ``version``; half of the answers where nothing is known."""
-        return self.shares.get(version, 0.0 if self.shares else 0.5)
+    def share_of(self, cluster: str) -> float:
+        """Return the share of ``cluster``; half of the answers where nothing is known."""
+        return self.shares.get(cluster, 0.0 if self.shares else 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +78,7 @@ class SampleSize:
 
 def sample_size(
     expected: Mapping[str, ExpectedShares],
-    version: str,
+    cluster: str,
     tolerance: float,
     *,
     max_failed_share: float,
@@ -81,10 +87,10 @@ def sample_size(
     """Return how many requests each source should send for ``split_as_expected`` and ``all_answered``.
 
     ``requests`` 0: as many as pass a mesh as configured 95 times in 100, over all sources, in spite of a failed
-    request, and as often fail one that is off by twice the tolerance; and as show every version that should answer.
+    request, and as often fail one that is off by twice the tolerance; and as show every cluster that should answer.
     Picks are taken as independent, which is the worst case: a balancer that takes turns scatters less.
     """
-    shares = [wanted.share_of(version) for wanted in expected.values()]
+    shares = [wanted.share_of(cluster) for wanted in expected.values()]
     smallest = min((share for wanted in expected.values() for share in wanted.shares.values() if share), default=0.5)
     least = max(math.ceil(fewest_to_pass(max_failed_share, wrong=1) / len(shares)), _to_see(smallest))
 
@@ -99,7 +105,7 @@ def sample_size(
 
 
 def _to_see(share: float) -> int:
-    """Return how many requests surely show a version that gets ``share`` of them."""
+    """Return how many requests surely show a cluster that gets ``share`` of them."""
     return math.ceil(math.log(_MISS) / math.log(1 - share)) if share < 1 else 1
 
 
@@ -129,9 +135,9 @@ def _off(share: float, by: float) -> Iterator[float]:
 
 
 def split_as_expected(
-    frame: pd.DataFrame, version: str, expected: Mapping[str, ExpectedShares], tolerance: float = 0.1
+    frame: pd.DataFrame, cluster: str, expected: Mapping[str, ExpectedShares], tolerance: float = 0.1
 ) -> Verdict:
-    """Claim: each source gets its expected share of good answers, give or take ``tolerance``, from ``version``.
+    """Claim: each source gets its expected share of good answers, give or take ``tolerance``, from ``cluster``.
 
     Judged source by source as ``split_within``. A source whose share is not known leaves the claim open, and says why.
     """
@@ -139,8 +145,8 @@ def split_as_expected(
     verdicts: list[Verdict] = []
     for source in sorted({*expected, *answers["source"].unique()}):
         wanted = expected.get(source, ExpectedShares(shares={}, why=f"no share of {source}'s is known"))
-        share = wanted.share_of(version)
-        found = split_within(answers[answers["source"] == source], version, share, tolerance)
+        share = wanted.share_of(cluster)
+        found = split_within(answers[answers["source"] == source], cluster, share, tolerance)
         if not wanted.shares:
             found = replace(found, outcome=INCONCLUSIVE, reason=f"{source}: {wanted.why}.", limit="")
         else:
@@ -150,7 +156,7 @@ def split_as_expected(
         verdicts.append(replace(found, details=tuple({**row, **told} for row in found.details)))
     first = min(verdicts, key=lambda verdict: WORST_FIRST.index(verdict.outcome))
     claims = {verdict.claim for verdict in verdicts}
-    claim = f"each source gets its expected share ± {100 * tolerance:g} points of its answers from {version}"
+    claim = f"each source gets its expected share ± {100 * tolerance:g} points of its answers from {cluster}"
     return replace(
         first,
         claim=claims.pop() if len(claims) == 1 else claim,
@@ -169,24 +175,28 @@ def _what_few_tell(found: Verdict, share: float, tolerance: float) -> str:
 
 
 def answers_as_expected(
-    frame: pd.DataFrame, versions: Sequence[str], expected: Mapping[str, ExpectedShares]
+    frame: pd.DataFrame, versions: Mapping[str, str], expected: Mapping[str, ExpectedShares]
 ) -> Verdict:
-    """Claim: every source gets answers from every one of ``versions``, or from those alone that it is configured for.
+    """Claim: every source is answered by pods of every cluster, or by those alone that it is configured for.
 
-    Where a source is meant to get none from one of them (locality failover, a weight of 0), an answer of that one fails
-    the claim. A missing one of the others does once enough requests were sent that its share would have shown it.
+    ``versions`` names the version that each cluster has; an answer of another one, or of a pod that no cluster knows,
+    fails the claim. So does one of a cluster that a source is meant to get none from (locality failover, a weight of
+    0). A cluster that is missing does once enough requests were sent that its share would have shown it.
     """
     even = 0.999 / len(versions)
     if not any(wanted.shares and min(wanted.shares.values()) < even for wanted in expected.values()):
-        return answers_from_both(frame, versions, sources=sorted(expected))
+        return answers_from_every_cluster(frame, versions, sources=sorted(expected))
     answers = tables.conform(frame, tables.ANSWERS)
     parts = [(*_of_source(answers, source, wanted), source, wanted) for source, wanted in sorted(expected.items())]
-    outcome: Outcome = worst(part[0] for part in parts)  # type: ignore[assignment]
-    said = " ".join(text for found, text, *_ in parts if found == outcome)
+    strangers = not_expected(answers, versions)
+    outcome: Outcome = FAIL if strangers else worst(part[0] for part in parts)  # type: ignore[assignment]
+    said = " ".join(text for found, text, *_ in parts if found == outcome or strangers) + strangers
+    said = said if outcome == PASS else f"{directions(answers, list(versions))} {said}"
     why = "; ".join(dict.fromkeys(wanted.why for *_, wanted in parts))
-    claim, later = f"every source gets answers from {' and '.join(versions)}", ""
-    if any(len(wanted.versions) < len(versions) for *_, wanted in parts):
-        meant = "; ".join(f"{source}: {' and '.join(wanted.versions) or 'none'}" for _, _, source, wanted in parts)
+    who, later = " and ".join(f"{cluster} ({version})" for cluster, version in versions.items()), ""
+    claim = f"every source is answered by pods of {who}"
+    if any(len(wanted.clusters) < len(versions) for *_, wanted in parts):
+        meant = "; ".join(f"{source}: {' and '.join(wanted.clusters) or 'none'}" for _, _, source, wanted in parts)
         claim = f"every source gets its answers from where the mesh is configured to send it ({meant})"
         later = " That the other side takes over is shown in stage 3."
     return Verdict(
@@ -199,15 +209,17 @@ def answers_as_expected(
 
 def _of_source(answers: pd.DataFrame, source: str, wanted: ExpectedShares) -> tuple[Outcome, str]:
     rows = tables.measured(answers[answers["source"] == source])
-    counts = tables.good(rows)["version"].value_counts()
-    others = [f"{count} from {version}" for version, count in counts.items() if version not in wanted.versions]
+    counts = tables.good(rows)["cluster"].value_counts()
+    others = [f"{count} from {cluster}" for cluster, count in counts.items() if cluster not in wanted.clusters]
     if not wanted.shares:
         return INCONCLUSIVE, f"{source}: {wanted.why}."
+    if counts.get("", 0):
+        return INCONCLUSIVE, f"Which cluster's pods answered {source} was not looked up."
     if others:
         return FAIL, f"{source} got {', '.join(others)}, which it is not configured for."
-    missing = [version for version in wanted.versions if not counts.get(version, 0)]
+    missing = [cluster for cluster in wanted.clusters if not counts.get(cluster, 0)]
     if missing:
-        enough = _to_see(min(wanted.shares[version] for version in missing))
+        enough = _to_see(min(wanted.shares[cluster] for cluster in missing))
         outcome: Outcome = FAIL if len(rows) >= enough else INCONCLUSIVE
         return outcome, f"{source} got nothing from {' and '.join(missing)} in {len(rows)} requests."
-    return PASS, f"{source} got {', '.join(f'{count} from {version}' for version, count in counts.items())}."
+    return PASS, f"{source} got {', '.join(f'{count} from {cluster}' for cluster, count in counts.items())}."

@@ -13,12 +13,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meshbook.charts.answers import latency_by_version, share_by_source
+    from meshbook.charts.answers import latency_by_cluster, share_by_source
     from meshbook.charts.outages import downtime_by_step, timeline
 
-__all__ = ["downtime_by_step", "latency_by_version", "share_by_source", "timeline"]
+__all__ = ["downtime_by_step", "latency_by_cluster", "share_by_source", "timeline"]
 
-_HOMES = {"latency_by_version": "answers", "share_by_source": "answers"}
+_HOMES = {"latency_by_cluster": "answers", "share_by_source": "answers"}
 _HOMES |= {"downtime_by_step": "outages", "timeline": "outages"}
 
 

@@ -23,7 +23,7 @@ from meshbook.charts.figures import (
     Style,
     nothing,
     plain,
-    styles_of_versions,
+    styles_of_answerers,
 )
 
 _WIDTH_IN = 7.0
@@ -31,15 +31,16 @@ _NO_ANSWER = "no good answer"
 
 
 def share_by_source(frame: pd.DataFrame) -> Figure:
-    """Draw the share of each version among the requests of each source, with 95 % (Wilson) intervals and counts."""
-    answers = tables.measured(tables.conform(frame, tables.ANSWERS)[["source", "version", "error"]])
-    styles = styles_of_versions(answers)
+    """Draw the share of each cluster among the requests of each source, with 95 % (Wilson) intervals and counts."""
+    answers = tables.measured(tables.conform(frame, tables.ANSWERS)[["source", "version", "cluster", "error"]])
+    answers = answers.assign(who=tables.by_whom(answers))
+    styles = styles_of_answerers(answers)
     names = [*styles, _NO_ANSWER] if (answers["error"] != "").any() else list(styles)
     sources = sorted(answers["source"].unique())
-    figure, (axes,) = _panels("Who answers: share of each version, by source", frame, rows=len(names) * len(sources))
+    figure, (axes,) = _panels("Who answers: share of each cluster, by source", frame, rows=len(names) * len(sources))
     if not sources:
         return nothing(figure, axes)
-    counts = answers.groupby(["source", answers["version"].where(answers["error"] == "", _NO_ANSWER)]).size()
+    counts = answers.groupby(["source", answers["who"].where(answers["error"] == "", _NO_ANSWER)]).size()
     ticks = []
     for group, source in enumerate(sources):
         for place, name in enumerate(names):
@@ -66,23 +67,24 @@ def _draw_share(axes: Axes, y: float, k: int, n: int, style: Style) -> None:
     axes.text(1.015, y, f"{k} of {n}", transform=beside, va="center_baseline", fontsize=9, color=INK)
 
 
-def latency_by_version(frame: pd.DataFrame) -> Figure:
-    """Draw how long good answers took, per version, as the share of answers that took at most so many ms.
+def latency_by_cluster(frame: pd.DataFrame) -> Figure:
+    """Draw how long good answers took, per cluster, as the share of answers that took at most so many ms.
 
     One panel per source; the dot on each line is the median. A line of many answers has a step for as many of them as
     can be told apart, the quickest and the slowest included.
     """
-    answers = tables.good(tables.conform(frame, tables.ANSWERS)[["source", "version", "error", "time_total_ms"]])
-    answers = answers.dropna(subset=["time_total_ms"])
-    styles = styles_of_versions(answers)
+    columns = ["source", "version", "cluster", "error", "time_total_ms"]
+    answers = tables.good(tables.conform(frame, tables.ANSWERS)[columns]).dropna(subset=["time_total_ms"])
+    answers = answers.assign(who=tables.by_whom(answers))
+    styles = styles_of_answerers(answers)
     sources = sorted(answers["source"].unique())
-    figure, panels = _panels("How long answers took, by version", frame, rows=4, count=max(1, len(sources)))
+    figure, panels = _panels("How long answers took, by cluster", frame, rows=4, count=max(1, len(sources)))
     if not sources:
         return nothing(figure, panels[0])
     for axes, source in zip(panels, sources, strict=True):
         rows = answers[answers["source"] == source]
         for name, style in styles.items():
-            _draw_steps(axes, rows.loc[rows["version"] == name, "time_total_ms"].to_numpy(dtype=float), name, style)
+            _draw_steps(axes, rows.loc[rows["who"] == name, "time_total_ms"].to_numpy(dtype=float), name, style)
         axes.set_ylim(0, 103)
         axes.set_yticks([0, 25, 50, 75, 100])
         axes.set_ylabel("% of answers")

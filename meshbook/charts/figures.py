@@ -1,6 +1,6 @@
-"""What all charts share: a figure without pyplot, the styles of versions and sources, axes without clutter.
+"""What all charts share: a figure without pyplot, the styles of clusters and sources, axes without clutter.
 
-Colours are Okabe and Ito's, distinct in all kinds of colour blindness; each version has a marker of its own as well,
+Colours are Okabe and Ito's, distinct in all kinds of colour blindness; each cluster has a marker of its own as well,
 and what is not good is always named in words.
 """
 
@@ -44,7 +44,7 @@ class Chart(Figure):
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How one version or source is drawn, the same in every chart of a frame."""
+    """How one cluster or source is drawn, the same in every chart of a frame."""
 
     colour: str
     marker: str
@@ -62,13 +62,14 @@ BAD = Style(colour=FAILED, marker="x")
 LATE = Style(colour="#6A3D9A", marker="+")
 
 
-def styles_of_versions(answers: pd.DataFrame) -> dict[str, Style]:
-    versions = sorted(answers.loc[answers["error"] == "", "version"].unique())
-    return {version: _STYLES[number % len(_STYLES)] for number, version in enumerate(versions)}
+def styles_of_answerers(answers: pd.DataFrame) -> dict[str, Style]:
+    """Return a style for each of those who gave a good answer: the column ``who``, as ``tables.by_whom`` names them."""
+    names = sorted(answers.loc[answers["error"] == "", "who"].unique())
+    return {name: _STYLES[number % len(_STYLES)] for number, name in enumerate(names)}
 
 
 def styles_of_sources(sources: Sequence[str]) -> dict[str, Style]:
-    """Return other styles than those of the first two versions."""
+    """Return other styles than those of the first two clusters."""
     return {source: _STYLES[(number + 2) % len(_STYLES)] for number, source in enumerate(sources)}
 
 

@@ -30,8 +30,8 @@ from meshbook.charts.figures import (
     Style,
     nothing,
     plain,
+    styles_of_answerers,
     styles_of_sources,
-    styles_of_versions,
 )
 
 Lanes = Mapping[tuple[str, str], "pd.Series[Any]"]
@@ -45,7 +45,7 @@ _BINS = 400
 """Stretches of time that a crowded panel is cut into: two pixels of a screen each."""
 _WORD = 0.07
 """Share of a panel's width that a word takes."""
-_DRAWN = ["time", "source", "version", "error", "time_total_ms", "time_error_ms"]
+_DRAWN = ["time", "source", "version", "cluster", "error", "time_total_ms", "time_error_ms"]
 _LINEAR_MS = 100.0
 _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
 _BAR, _BAR_IN = 0.16, 0.15
@@ -68,6 +68,7 @@ def timeline(
     phases = tables.conform(phases, tables.PHASES)
     sent = tables.conform(answers, tables.ANSWERS)[_DRAWN]
     sent = tables.measured(sent[sent["time"].notna() & (sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS)])
+    sent = sent.assign(who=tables.by_whom(sent))
     lanes = _lanes(sent, slow_after_s)
     sources = list(dict.fromkeys(source for source, _ in lanes))
     rows = max(phases.loc[phases["part"] == part, "phase"].nunique() for part in _PARTS)
@@ -78,7 +79,7 @@ def timeline(
         return nothing(figure, figure.subplots())
     panels = figure.subplot_mosaic([["all", "all"], list(_PARTS)], height_ratios=heights)
     zero = _requested(phases, OUTAGE)
-    _draw_answers(panels["all"], lanes, {**styles_of_versions(sent), **_WRONG}, zero)
+    _draw_answers(panels["all"], lanes, {**styles_of_answerers(sent), **_WRONG}, zero)
     _shade_parts(panels["all"], phases, zero)
     panels["all"].set_title("\n".join(headline), loc="left", fontsize=9.5, linespacing=1.4)
     styles = styles_of_sources(sources)
@@ -93,8 +94,8 @@ def timeline(
 
 
 def _lanes(sent: pd.DataFrame, slow_after_s: float) -> Lanes:
-    """Return when each source sent the requests of each kind: the version that answered promptly, late or failed."""
-    kinds = sent["version"].where(sent["time_total_ms"].astype("float64") <= 1000 * slow_after_s, "late")
+    """Return when each source sent the requests of each kind: the cluster that answered promptly, late or failed."""
+    kinds = sent["who"].where(sent["time_total_ms"].astype("float64") <= 1000 * slow_after_s, "late")
     kinds = kinds.where(sent["error"] == "", "failed")
     found = {(str(source), str(kind)): some for (source, kind), some in sent["time"].groupby([sent["source"], kinds])}
     order = sorted(found, key=lambda lane: (lane[0], [*_WRONG].index(lane[1]) if lane[1] in _WRONG else -1, lane[1]))

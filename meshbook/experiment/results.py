@@ -33,8 +33,8 @@ class Trial:
     attribution: pd.DataFrame
     loop: pd.DataFrame
     """ANSWERS of the article's own loop of requests, sent in the middle of the outage."""
-    versions: Sequence[str]
-    """All that are to answer before and after."""
+    versions: Mapping[str, str]
+    """By context: the version of the application there. All are to answer before and after."""
     down: datetime
     """When the API said that it was down."""
     ready_again: datetime
@@ -78,7 +78,7 @@ class Trial:
     @property
     def survivors(self) -> list[str]:
         """The versions that carry the service meanwhile."""
-        return [version for version in self.versions if version != self.record.version]
+        return [version for version in self.versions.values() if version != self.record.version]
 
     @cached_property
     def overload(self) -> Overload:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from meshbook import analysis, outage, probes
+from meshbook import analysis, mesh, outage, probes
 from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
@@ -97,6 +97,7 @@ def run_trials(
 
 def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguards: Safeguards) -> Trial:
     checked = health_check(target.config, target.gateway_namespace)
+    pods = mesh.pods_by_name(target.fleet, target.namespace)
     asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.patience_s}
     with (
         Observer(target.fleet, target.service, target.namespace) as observer,
@@ -111,15 +112,16 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
             balancer = load_balancer(target.fleet, target.gateway_namespace, checked)
             ended.hold(load.outage_s / 2)
         pause(load.outage_s)
-        answers = watch.stop()
+        known = pods, mesh.pods_by_name(target.fleet, target.namespace)
+        answers = mesh.answered_by(watch.stop(), *known)
         record = _record(step, number, target, ended, answers, observer)
     phases = analysis.phases(record)
     return Trial(
         record=record,
         phases=phases,
         attribution=analysis.attribute(_evidence(target, record, phases, balancer)),
-        loop=loop,
-        versions=list(target.versions.values()),
+        loop=mesh.answered_by(loop, *known),
+        versions=target.versions,
         down=_known(ended.down, ended),
         ready_again=_known(ended.ready_again, ended),
         bears=load.bears.get(step.context),

@@ -38,13 +38,19 @@ def claims(
         nothing = Verdict(claim="an outage was done", outcome="inconclusive", reason="None was planned or done.")
         return [*map(_planned, plans), *calibrated] or [nothing]
     judged = [trial for trial in trials if trial.record.mode in limits.must_survive]
-    found = [_worst(trials, lambda one: analysis.answers_from_both(one.baseline, one.versions), "before each outage")]
+    found = [
+        _worst(
+            trials, lambda one: analysis.answers_from_every_cluster(one.baseline, one.versions), "before each outage"
+        )
+    ]
     if judged:
         found.append(_worst(judged, lambda one: _carried(one, limits)))
         found.append(_worst(judged, lambda one: _prompt(one, limits)))
     for source in sorted({str(source) for trial in judged for source in trial.witnessed["source"]}):
         found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
-    found.append(_worst(trials, lambda one: analysis.returns_to_both(one.witnessed, one.ready_again, one.versions)))
+    found.append(
+        _worst(trials, lambda one: analysis.returns_to_every_cluster(one.witnessed, one.ready_again, one.versions))
+    )
     found.append(_worst(trials, _share_unchanged))
     found.append(_worst(trials, _steady_again))
     return [*found, *([_all_done(results)] if results.not_done else []), *calibrated]
@@ -97,7 +103,7 @@ def _worst(trials: Sequence[Trial], judged: Callable[[Trial], Verdict], when: st
 
 def _carried(trial: Trial, limits: Limits) -> Verdict:
     since, until = trial.record.outage.asked, trial.record.end
-    others = sorted(set(tables.good(trial.baseline)["version"]) - {trial.record.version})
+    others = [cluster for cluster, version in trial.versions.items() if version != trial.record.version]
     if trial.record.mode not in _GONE_FOR_GOOD or len(others) != 1:
 
         def few_failed(rows: pd.DataFrame) -> Verdict:
@@ -105,11 +111,11 @@ def _carried(trial: Trial, limits: Limits) -> Verdict:
 
         return _unless_overloaded(trial, trial.witnessed, few_failed)
     down = trial.down if trial.record.mode == "scale-to-zero" else since + (until - since) / 2
-    options = {"survivor_version": others[0], "max_failed_share": limits.max_failed_share}
+    survivor, most = others[0], limits.max_failed_share
 
     def carried(rows: pd.DataFrame) -> Verdict:
-        found = analysis.survives_outage(rows, since, until, gone_at=down, **options)
-        return replace(found, claim=found.claim.replace(others[0], "the survivor", 1))
+        found = analysis.survives_outage(rows, since, until, survivor=survivor, gone_at=down, max_failed_share=most)
+        return replace(found, claim=found.claim.replace(survivor, "the survivor", 1))
 
     return _unless_overloaded(trial, trial.witnessed, carried)
 

@@ -2,10 +2,11 @@
 
 - ``why``: the cause tree, direction by direction (``why_outside``: from the ingress gateways on); ``explained`` puts
   what it found in front of a verdict.
-- ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_version`` puts it as
+- ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_cluster`` puts it as
   ``analysis`` takes it.
 - ``remote_secrets_work``, ``gateways_serve``, ``gateways_reached``: three of its looks alone, for ``preflight``.
-- ``pods_by_name``: which cluster a pod that answered is in; ``injected_by``, ``revisions``: who made its sidecar.
+- ``pods_by_name``, ``answered_by``: which cluster the pod is in that answered; ``injected_by``, ``revisions``: who made
+  its sidecar.
 
 Reads objects of the API through ``clusters``, and looks from within pods where it may; changes nothing. What may not be
 read is "not looked at". ``snapshot`` reads; ``routing``, ``workloads``, ``remote_secrets``, ``gateways`` and
@@ -23,15 +24,16 @@ from meshbook.mesh.causes import (
 )
 from meshbook.mesh.findings import Direction, Finding
 from meshbook.mesh.routing import Expected
-from meshbook.mesh.shares import by_version, expected_share
-from meshbook.mesh.snapshot import pods_by_name
+from meshbook.mesh.shares import by_cluster, expected_share
+from meshbook.mesh.snapshot import answered_by, pods_by_name
 from meshbook.mesh.workloads import injected_by, revisions
 
 __all__ = [
     "Direction",
     "Expected",
     "Finding",
-    "by_version",
+    "answered_by",
+    "by_cluster",
     "expected_share",
     "explained",
     "gateways_reached",

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from meshbook.analysis import ExpectedShares
@@ -56,30 +56,30 @@ def at_gateway(view: Snapshot, url: str, namespace: str) -> Asked:
     raise NotSeen(f"an ingress gateway in {namespace} that a Gateway selects ({view.cluster})")
 
 
-def by_version(
-    expected: Mapping[str, Expected], versions: Mapping[str, str], share: str = AUTO
+def by_cluster(
+    expected: Mapping[str, Expected], clusters: Sequence[str], share: str = AUTO
 ) -> dict[str, ExpectedShares]:
-    """Return by source what share each version should have, where ``versions`` names the one that a cluster has.
+    """Return by source what share each of ``clusters`` should have.
 
-    ``share`` is ``auto``, or the user's own number for the last of the versions, which counts before the mesh's. That a
+    ``share`` is ``auto``, or the user's own number for the last of the clusters, which counts before the mesh's. That a
     cluster has no ready endpoint is no configuration: then no share is known.
     """
     if share == AUTO:
-        return {source: _of_versions(one, versions) for source, one in expected.items()}
+        return {source: _as_configured(one, clusters) for source, one in expected.items()}
     try:
         number = float(share)
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
         raise UsageError(f"share is {share!r}", hint="auto, or a number from 0 to 1")
-    *others, last = versions.values()
-    shares = {**{version: (1 - number) / len(others) for version in others}, last: number}
+    *others, last = clusters
+    shares = {**{cluster: (1 - number) / len(others) for cluster in others}, last: number}
     return {source: ExpectedShares(shares=shares, why="your own number") for source in expected}
 
 
-def _of_versions(one: Expected, versions: Mapping[str, str]) -> ExpectedShares:
-    gone = [name for name in versions if not one.shares.get(name)]
+def _as_configured(one: Expected, clusters: Sequence[str]) -> ExpectedShares:
+    gone = [name for name in clusters if not one.shares.get(name)]
     if one.shares and gone and not (one.rule or one.failover):
         return ExpectedShares(shares={}, why=f"{' and '.join(gone)} has no ready endpoint")
-    shares = {version: one.shares.get(name, 0.0) for name, version in versions.items()} if one.shares else {}
-    return ExpectedShares(shares=shares, why=one.because([*versions][-1]))
+    shares = {name: one.shares.get(name, 0.0) for name in clusters} if one.shares else {}
+    return ExpectedShares(shares=shares, why=one.because(clusters[-1]))

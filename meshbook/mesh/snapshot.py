@@ -7,10 +7,14 @@ neither right nor wrong. A kind that a cluster does not serve has no objects the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import pandas as pd
+
+from meshbook import tables
 from meshbook.clusters import Cluster, Fleet, gather
 from meshbook.errors import ClusterError, MeshbookError
 from meshbook.objects import SYSTEM_NAMESPACE, Object, label_selector, labels_of
@@ -118,5 +122,19 @@ def pods_by_name(fleet: Fleet, namespace: str, *, labels: str = "") -> dict[str,
     listed = fleet.each(
         lambda cluster: [str(pod["metadata"]["name"]) for pod in cluster.list("Pod", namespace, labels=labels)]
     )
-    names = [name for found in listed.values() for name in found]
-    return {name: cluster for cluster, found in listed.items() for name in found if names.count(name) == 1}
+    counts = Counter(name for found in listed.values() for name in found)
+    return {name: cluster for cluster, found in listed.items() for name in found if counts[name] == 1}
+
+
+def answered_by(answers: pd.DataFrame, *listed: Mapping[str, str]) -> pd.DataFrame:
+    """Return ANSWERS with the cluster of each good answer: the one that has the pod of the answer's ``instance``.
+
+    ``listed`` are ``pods_by_name`` from before and after the requests. A pod that is in none of them, or not always in
+    the same cluster, is "unknown".
+    """
+    pods = {name: cluster for found in listed for name, cluster in found.items()}
+    known = {
+        name: cluster for name, cluster in pods.items() if all(one.get(name, cluster) == cluster for one in listed)
+    }
+    found = answers["instance"].map(known).astype("string").fillna(tables.UNKNOWN)
+    return tables.conform(answers.assign(cluster=found.where(answers["error"] == "", "")), tables.ANSWERS)

@@ -32,6 +32,7 @@ def answers(source: str, failing: tuple[float, float] = (0, 0), ghost: bool = Fa
             "path": "vip" if source == "external client" else "mesh",
             "version": "" if failed else version,
             "instance": "" if failed else f"web-{version}",
+            "cluster": "" if failed else f"cluster{version[1:]}",
             "error": "http_503" if failed else "",
             "time_total_ms": 10.0,
             "time_error_ms": 0.0,
@@ -58,7 +59,7 @@ def trial(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", number: i
         phases=phases(record),
         attribution=tables.empty(tables.ATTRIBUTION),
         loop=tables.empty(tables.ANSWERS),
-        versions=["v1", "v2"],
+        versions={"cluster1": "v1", "cluster2": "v2"},
         down=at(10.3),
         ready_again=at(20.6),
     )

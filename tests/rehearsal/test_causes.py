@@ -261,13 +261,14 @@ def test_what_the_mesh_is_configured_for_is_expected_and_comes(deployed: LabStat
         found = mesh.expected_share(fleet, URL)
         assert {source: round(one.shares.get(SECOND, 0.0), 2) for source, one in found.items()} == shares
         assert why in found[FIRST].of(SECOND)
-        wanted = mesh.by_version(found, versions)
+        wanted = mesh.by_cluster(found, [*versions])
         deadline = time.monotonic() + EFFECT_S
         while True:
-            answers = probes.curl_from_pods(fleet, URL, requests=60, timeout_s=2)
+            pods = mesh.pods_by_name(fleet, "sample")
+            answers = mesh.answered_by(probes.curl_from_pods(fleet, URL, requests=60, timeout_s=2), pods)
             verdicts = [
-                analysis.answers_as_expected(answers, ["v1", "v2"], wanted),
-                analysis.split_as_expected(answers, "v2", wanted, 0.25),
+                analysis.answers_as_expected(answers, versions, wanted),
+                analysis.split_as_expected(answers, SECOND, wanted, 0.25),
             ]
             if all(verdict.outcome == "pass" for verdict in verdicts):
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -14,12 +15,14 @@ import pytest
 
 from meshbook import Fleet, analysis, probes
 from meshbook.lab.launch import LabState
+from meshbook.objects import SYSTEM_NAMESPACE
 
 Run = Callable[..., Any]
 
 pytestmark = [pytest.mark.envoy, pytest.mark.rehearsal, pytest.mark.timeout(240)]
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
+ANSWERED = "every source is answered by pods of cluster1 (v1) and cluster2 (v2)"
 
 
 @pytest.fixture
@@ -41,7 +44,31 @@ def test_a_missing_v2_fails_the_claim_that_both_answer(run: Run, lab: LabState, 
     planted = ("-p", "namespace=planted", "-p", f"manifests={manifests}", "-p", "settle_timeout_s=2")
     outcome = run("1", *planted, kubeconfig=lab.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
-    assert outcome.outcomes("01_connectivity")["every source gets answers from v1 and v2"] == "fail"
+    assert outcome.outcomes("01_connectivity")[ANSWERED] == "fail"
+
+
+def test_both_versions_in_each_cluster_do_not_pass_as_a_mesh_that_is_cut(
+    run: Run, served: LabState, fleet: Fleet
+) -> None:
+    helloworld, secrets = MANIFESTS / "connectivity" / "helloworld.yaml", {}
+    fleet.create_namespace("islands", revision="asm-1175-9")
+    for cluster, other, version in ((fleet["cluster1"], "cluster2", "v2"), (fleet["cluster2"], "cluster1", "v1")):
+        cluster.apply(helloworld, "islands", f"version={version}")
+        name = f"istio-remote-secret-{other}"
+        secrets[cluster.name] = cluster.get("Secret", name, SYSTEM_NAMESPACE)
+        cluster.delete_object("Secret", name, SYSTEM_NAMESPACE)
+    try:
+        outcome = run("1", "-p", "namespace=islands", kubeconfig=served.kubeconfig)
+    finally:
+        for name, secret in secrets.items():
+            metadata = {key: secret["metadata"][key] for key in ("name", "namespace", "labels")}
+            fleet[name].create("Secret", {**secret, "metadata": metadata})
+            fleet[name].delete_object("Namespace", "islands")
+    assert outcome.exit_code == 1, outcome.said
+    (verdict,) = (one for one in outcome.notebooks["01_connectivity"]["verdicts"] if one["claim"] == ANSWERED)
+    assert verdict["outcome"] == "fail"
+    assert re.search(r"cluster1 → cluster2: 0 of \d+; cluster2 → cluster1: 0 of \d+", verdict["reason"])
+    assert "No request crossed between the clusters" in verdict["reason"]
 
 
 def test_a_wrong_revision_label_fails_preflight_and_stops_the_run(run: Run, lab: LabState) -> None:

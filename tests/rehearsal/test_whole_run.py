@@ -61,4 +61,4 @@ def test_plain_papermill_runs_a_stage_with_a_parameters_file(lab: launch.LabStat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "every source gets answers from v1 and v2" in Path(copy).read_text()
+    assert "every source is answered by pods of cluster1 (v1) and cluster2 (v2)" in Path(copy).read_text()
