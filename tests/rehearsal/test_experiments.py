@@ -96,7 +96,7 @@ def test_a_cluster_that_is_down_is_not_survived_and_that_fails(run: Run, served:
     assert max(down_s) < 20, "nobody's questions to a silent cluster made its outage longer"
     found = outcome.outcomes("04_experiments")
     assert found["the survivor carries the service: at most 5 % of the requests fail"] == "fail"
-    assert found["every source gets answers again from v1 and v2"] == "pass"
+    assert found["every source is answered again by pods of [context 1] (v1) and [context 2] (v2)"] == "pass"
     assert "outages of known length lie in the ranges that are measured" in found
     calibration = (outcome.folder / "04_experiments.calibration.csv").read_text()
     assert calibration.count("scratch stopped for 0.5 s") == 3
