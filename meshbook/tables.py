@@ -295,7 +295,7 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
             missing=", ".join(missing),
             unknown=", ".join(unknown),
         )
-    frame = frame.assign(**dict.fromkeys(absent))
+    frame = frame.assign(**dict.fromkeys(absent)) if absent else frame
     # what fits is not copied: a claim on a day of requests would else take longer to look at them than to judge
     misfits = [column for column in table.columns if not _fits(frame[column.name], column)]
     cast = {column.name: _cast(frame[column.name], column, table) for column in misfits}
