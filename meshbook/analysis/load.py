@@ -26,6 +26,8 @@ from meshbook.errors import UsageError
 from meshbook.verdict import INCONCLUSIVE, PASS, Verdict
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Places = np.ndarray[Any, np.dtype[np.intp]]
 
 _BATCHES = 8
 """Parts of a step whose rates are compared with each other: more than a machine that stands still once in it."""
@@ -170,7 +172,7 @@ def overload(
         prompt_s = max(_PROMPT_FLOOR_S, _PROMPT_TIMES * float(np.median(calm)))
         sources, known = answers["source"].to_numpy(dtype=object), good & measured
         busy = _Busy(sources[known], sent[known], ended[known], prompt_s)
-        explained[wrong] = [busy.explains(*one) for one in zip(sources[wrong], sent[wrong], ended[wrong], strict=True)]
+        explained[wrong] = busy.explains(sources[wrong], sent[wrong], ended[wrong])
     since, until = (sent[explained].min(), ended[explained].max()) if explained.any() else (0.0, 1.0)
     length = max(until - since, 0.001)
     return Overload(
@@ -188,36 +190,54 @@ def _times(answers: pd.DataFrame) -> tuple[Floats, Floats]:
 
 
 class _Busy:
-    """The good answers of a service, and whether they show it busy around a request that went wrong."""
+    """The good answers of a service, and whether they show it busy around requests that went wrong."""
 
     def __init__(self, sources: Any, sent: Floats, ended: Floats, prompt_s: float) -> None:
         order = np.argsort(sent, kind="stable")
-        self._sent, self._prompt = sent[order], (ended - sent)[order] <= prompt_s
+        self._sources, self._sent = sources[order], sent[order]
+        self._prompt = np.concatenate([[0], np.cumsum((ended - sent)[order] <= prompt_s)])
         self._ended = np.sort(ended)
-        self._by_source = {source: np.sort(sent[sources == source]) for source in set(sources)}
 
-    def explains(self, source: str, sent: float, ended: float) -> bool:
-        return self._reaches(source, sent) and self._nobody_promptly(sent, ended) and self._all_the_while(sent, ended)
+    def explains(self, sources: Any, sent: Floats, ended: Floats) -> Bools:
+        """Return for each of these requests whether the load explains it."""
+        return self._reaches(sources, sent) & self._nobody_promptly(sent, ended) & self._all_the_while(sent, ended)
 
-    def _reaches(self, source: str, sent: float) -> bool:
+    def _reaches(self, sources: Any, sent: Floats) -> Bools:
         """Tell whether its own source got answers about then: one whose way is cut gets none, however busy all are."""
-        own = self._by_source.get(source, np.empty(0))
-        first, last = np.searchsorted(own, [sent - _OWN_S, sent + _OWN_S])
-        return bool(last > first)
+        found = np.zeros(len(sent), dtype=bool)
+        for source in set(sources):
+            own, asked = self._sent[self._sources == source], sources == source
+            found[asked] = np.subtract(*np.searchsorted(own, [sent[asked] + _OWN_S, sent[asked] - _OWN_S])) > 0
+        return found
 
-    def _nobody_promptly(self, sent: float, ended: float) -> bool:
+    def _nobody_promptly(self, sent: Floats, ended: Floats) -> Bools:
         """Tell whether others that were sent about then waited too: all of them stand in the same queue."""
-        last = sent + min(max(_AROUND_S, (ended - sent) / 2), 2 * _AROUND_S)
-        others = slice(*np.searchsorted(self._sent, [sent - _AROUND_S, last]))
-        prompt = self._prompt[others]
-        return len(prompt) >= _FEWEST - 1 and float(prompt.mean()) <= _MOST_PROMPT
+        until = sent + np.clip((ended - sent) / 2, _AROUND_S, 2 * _AROUND_S)
+        first, last = np.searchsorted(self._sent, [sent - _AROUND_S, until])
+        others, prompt = last - first, self._prompt[last] - self._prompt[first]
+        found: Bools = (others >= _FEWEST - 1) & (prompt / np.maximum(others, 1) <= _MOST_PROMPT)
+        return found
 
-    def _all_the_while(self, sent: float, ended: float) -> bool:
+    def _all_the_while(self, sent: Floats, ended: Floats) -> Bools:
         """Tell whether others were answered while it waited, with no break as long as half of that."""
-        since, until = sent - _AROUND_S, max(ended, sent + _AROUND_S)
+        since, until = sent - _AROUND_S, np.maximum(ended, sent + _AROUND_S)
         first, last = np.searchsorted(self._ended, [since, until])
-        ends = np.concatenate([[since], self._ended[first:last], [until]])
-        return last - first >= _FEWEST and float(np.diff(ends).max()) <= (until - since) / 2
+        found: Bools = last - first >= _FEWEST
+        since, until, first, last = since[found], until[found], first[found], last[found]
+        breaks = [self._ended[first] - since, until - self._ended[last - 1]]
+        breaks.append(_highest(np.diff(self._ended), first, last - 1))
+        found[found] = np.max(breaks, axis=0) <= (until - since) / 2
+        return found
+
+
+def _highest(values: Floats, first: Places, last: Places) -> Floats:
+    """Return the highest of ``values[first:last]`` for each pair; none of these parts is empty."""
+    found, lengths, width = np.empty(len(first)), last - first, 1
+    while width <= lengths.max(initial=0):  # ``values`` are the highest of each ``width`` in a row
+        fits = (lengths >= width) & (lengths < 2 * width)
+        found[fits] = np.maximum(values[first[fits]], values[last[fits] - width])
+        values, width = np.maximum(values[:-width], values[width:]), 2 * width
+    return found
 
 
 def is_late(answers: pd.DataFrame, slow_after_s: float) -> pd.Series[bool]:
