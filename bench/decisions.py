@@ -1,6 +1,6 @@
 """How often stages 1 and 2 decide rightly: thousands of modelled runs of what the notebooks send, by their own claims.
 
-A cell is a true share of the last version, and a balancer: ``binomial`` picks at random, ``round robin`` takes turns,
+A cell is a true share of the last cluster, and a balancer: ``binomial`` picks at random, ``round robin`` takes turns,
 and ``8 workers`` take turns each, of which a connection meets any. All sources have that share, the mesh is configured
 for half. Runs with the notebooks' defaults and with a file of parameters; the outcome is the worst of all claims.
 """
@@ -24,7 +24,8 @@ from meshbook.analysis import ExpectedShares
 from meshbook.verdict import worst
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-VERSIONS = ["v1", "v2"]
+VERSIONS = {"cluster1": "v1", "cluster2": "v2"}
+LAST = "cluster2"
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PROMISED = 0.95
 """How often a mesh as configured passes, and one that is off by twice the tolerance fails."""
@@ -79,7 +80,7 @@ class Stage:
     def sent(self) -> int:
         size = analysis.sample_size(
             self.expected,
-            VERSIONS[-1],
+            LAST,
             self.tolerance,
             max_failed_share=self.max_failed_share,
             requests=self.requests,
@@ -93,7 +94,7 @@ def judged(stage: Stage, n: int, counts: tuple[int, ...]) -> str:
     answers = pd.concat([_good(source, n, k) for source, k in zip(stage.sources, counts, strict=True)])
     verdicts = (
         analysis.answers_as_expected(answers, VERSIONS, stage.expected),
-        analysis.split_as_expected(answers, VERSIONS[-1], stage.expected, stage.tolerance),
+        analysis.split_as_expected(answers, LAST, stage.expected, stage.tolerance),
         analysis.all_answered(answers, stage.max_failed_share),
     )
     return worst(verdict.outcome for verdict in verdicts)
@@ -101,8 +102,9 @@ def judged(stage: Stage, n: int, counts: tuple[int, ...]) -> str:
 
 @cache
 def _good(source: str, n: int, k: int) -> pd.DataFrame:
-    versions = np.where(np.arange(n) < k, VERSIONS[-1], VERSIONS[0])
-    return tables.from_rows(({"source": source, "version": each, "error": ""} for each in versions), tables.ANSWERS)
+    names = [LAST] * k + ["cluster1"] * (n - k)
+    rows = ({"source": source, "cluster": name, "version": VERSIONS[name], "error": ""} for name in names)
+    return tables.from_rows(rows, tables.ANSWERS)
 
 
 def stages(file: Path | None) -> Iterator[Stage]:
