@@ -169,6 +169,34 @@ def test_the_state_of_a_notebook_run_by_hand_is_read_from_its_marks(
     assert report.write(folder).outcome == expected
 
 
+def test_a_record_that_says_pass_makes_no_pass_of_a_notebook_that_says_fail(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim("fail"), error="RunError")
+    executed(folder, "02_external_access", claim())
+    record(folder, **{"01_connectivity": "pass", "02_external_access": "fail"})
+    assert [stage.state for stage in report.write(folder).stages] == ["fail", "fail"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [
+        (ROWS_TYPE, {"name": "answers", "colour": "red"}),
+        (ROWS_TYPE, ["answers"]),
+        (VERDICT_TYPE, ["pass"]),
+        (VERDICT_TYPE, {"outcome": "pass", "claims": [{"claim": "all is well"}]}),
+    ],
+)
+def test_a_notebook_whose_marks_nobody_can_read_is_named(folder: Path, kind: str, mark: Any) -> None:
+    executed(folder, "01_connectivity", claim())
+    path = folder / "01_connectivity.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            output["data"] |= {kind: mark} if kind in output["data"] else {}
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"cannot read what 01_connectivity\.ipynb left"):
+        report.write(folder)
+
+
 def test_only_requests_count_as_requests_and_an_empty_table_has_no_link(folder: Path) -> None:
     answers: dict[str, list[object]] = {"seq": [1, 2], "source": ["outside"] * 2, "code": [200, 503]}
     kept(folder, answers=answers, phases={"mode": ["a"], "phase": ["b"]}, calibration={"fault": [], "true_ms": []})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -97,3 +100,40 @@ def test_a_restore_that_fails_is_told_and_the_run_still_recorded(folder: Path) -
     record = run(folder, restore=restore)
     assert "no answer from cluster1" in record.restored[0]
     assert "meshbook restore" in record.restored[0]
+
+
+def test_rows_that_a_killed_run_left_go_with_the_next_run_and_those_of_a_living_one_stay(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, living, being_made = (tmp_path / f"meshbook-run-{name}" for name in ("killed", "living", "made"))
+    for left in (killed, living, being_made):
+        left.mkdir()
+        (left / "01_one.answers.csv").write_text("of 192.0.2.7")
+    for left in (killed, living):
+        os.utime(left, (0, 0))
+    write(folder, "01_one.ipynb", passing())
+    held = os.open(living, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        run(folder)
+    finally:
+        os.close(held)
+    assert sorted(tmp_path.glob("meshbook-run-*")) == [living, being_made]
+
+
+def test_what_is_down_is_restored_although_the_notebook_cannot_be_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if target.suffix == ".ipynb":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    write(folder, "03_one.ipynb", "raise SystemExit", passing(), metadata={"meshbook": {"disrupts": True}})
+    monkeypatch.setattr(os, "replace", full)
+    record = run(folder, restore=lambda values: ["helloworld-v1 back to 1"])
+    assert (record.outcome, record.restored) == ("error", ["helloworld-v1 back to 1"])
+    assert "No space left" in record.notebooks[0].message

@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return FOUND
+    except OSError as error:  # a full disk, a folder that may not be written
+        return _say(MeshbookError(str(error)), USAGE)
     except KeyboardInterrupt:
         sys.stderr.write("\nmeshbook: interrupted\n")
         return INTERRUPTED

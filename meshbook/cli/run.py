@@ -50,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _still_refused(written: report.Report) -> str:
     refused = [str(row[REFUSED]) for claim in written.claims for row in claim["details"] if REFUSED in row]
-    told = f"still refused: {'; '.join(refused)}" if refused else "nothing would be refused"
+    planned = all(stage.claims for stage in written.stages)
+    told = "nothing would be refused" if planned else "not every stage could say what would be refused"
+    told = f"still refused: {'; '.join(refused)}" if refused else told
     return f"a dry run: nothing was done; {told}"
 
 

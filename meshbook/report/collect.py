@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from meshbook.errors import UsageError
-from meshbook.notebook import Claim, marks_of
+from meshbook.notebook import Claim, Marks, marks_of
 from meshbook.rows import KeptRows
 from meshbook.settings import RUN_FILE
-from meshbook.verdict import PASS, worst
+from meshbook.verdict import PASS, WORST_FIRST, measured_text, worst
 
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
@@ -107,12 +107,12 @@ def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) 
             seconds=told.get("seconds"),
             message=str(told.get("message", "")),
         )
-    marks = marks_of(notebook)
+    marks = _marks(name, notebook)
     headings = [line for text in _markdown(notebook) for line in text.splitlines() if line.startswith("# ")]
     return Stage(
         name=name,
         title=headings[0].lstrip("# ") if headings else _words(name),
-        state=str(told.get("state") or marks.outcome),
+        state=_state(str(told.get("state") or marks.outcome), marks.outcome),
         seconds=told.get("seconds") or notebook["metadata"].get("papermill", {}).get("duration"),
         message=str(told.get("message") or "" if told else _error(notebook, marks.outcome)),
         claims=tuple(marks.verdict["claims"]) if marks.verdict else (),
@@ -120,6 +120,25 @@ def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) 
         figures=tuple(_figures(notebook)),
         notebook=notebook,
     )
+
+
+def _state(told: str, left: str) -> str:
+    """Return the worse of what the record told and what the notebook itself left: neither makes a pass of the other."""
+    return told if told == "skipped" else worst({told, left if left in WORST_FIRST else "error"}, "error")
+
+
+def _marks(name: str, notebook: Mapping[str, Any]) -> Marks:
+    """Read what a notebook left of itself, whose files may come from anywhere."""
+    try:
+        marks = marks_of(notebook)
+        for claim in marks.verdict["claims"] if marks.verdict else ():
+            measured_text(claim)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"cannot read what {name}.ipynb left for a report: {type(error).__name__}: {error}",
+            hint="it was changed by hand, or executed with another meshbook",
+        ) from error
+    return marks
 
 
 def _words(name: str) -> str:

@@ -271,7 +271,7 @@ _RANGES = {"(.*_)?share|tolerance": (0, 1), "(.*_)?requests|repeats": (1, math.i
 
 
 def _auto_or_number(value: Any) -> str:
-    number = re.fullmatch(r"\d+(\.\d+)?", str(value)) and not isinstance(value, bool)
+    number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(value)) and not isinstance(value, bool)
     return str(_require(bool(number) or value == AUTO, value))
 
 

@@ -7,11 +7,14 @@ here, since a kernel's own ``finally`` cannot be relied on.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import platform
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -34,6 +37,10 @@ from meshbook.runs.parameters import PlannedNotebook, RunPlan
 from meshbook.runs.redact import Redactor
 from meshbook.settings import RUN_FILE
 from meshbook.verdict import PASS, State, worst
+
+_PREFIX = "meshbook-run-"
+_UNTOUCHED_S = 600.0
+"""Seconds after which a folder without a lock is a killed run's: one that is just being made has none yet."""
 
 
 class Watcher(Protocol):
@@ -119,7 +126,7 @@ class Session:
         """Run the plan's notebooks and return the record. Signals end it early; they are not raised."""
         with (
             interrupts.handled(),
-            tempfile.TemporaryDirectory(prefix="meshbook-run-", ignore_cleanup_errors=True) as private,
+            _private_folder() as private,
             contextlib.closing(KernelsAhead([step.notebook for step in self._plan.steps], private)) as self._kernels,
         ):
             self._private = Path(private)
@@ -172,7 +179,7 @@ class Session:
         repair(copy.latest, outcome, name=step.notebook.name)
         try:
             copy.finish()
-        except MeshbookError as error:
+        except (MeshbookError, OSError) as error:  # a full disk is no reason not to restore what is down
             return NotebookOutcome(state="error", error=type(error).__name__, message=str(error))
         return outcome
 
@@ -200,6 +207,32 @@ class Session:
         }
         clean = self._redactor.document(record)
         write_whole(run.folder / RUN_FILE, json.dumps(clean, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[str]:
+    """Yield a folder of this run alone, and first remove those of runs that were killed: rows in them are not redacted.
+
+    A run holds a lock on its folder while it lives, which ends with its process however that ends.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or a living run's
+            if time.time() - left.stat().st_mtime > _UNTOUCHED_S:
+                with _locked(left):
+                    shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as private, _locked(Path(private)):
+        yield private
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of ``folder``, which ends with this process; OSError when another holds it."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _disrupts(notebook: Mapping[str, Any]) -> bool:
