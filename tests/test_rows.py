@@ -105,6 +105,17 @@ def test_a_run_leaves_redacted_rows_beside_the_notebook_and_only_both_ends_in_it
     assert made == {"run.json", "01_one.ipynb", f"01_one.answers.{'csv' if n == 30 else 'parquet'}"}
 
 
+def test_the_same_rows_under_two_names_are_two_files(folder: Path) -> None:
+    again = (
+        'notebook.keep_rows(tables.from_rows([{"seq": 0, "source": "one", "detail": ""}], tables.ANSWERS), "again")\n'
+    )
+    write(folder, "01_one.ipynb", KEEPING.format(n=1, detail=""), again, passing())
+    record = run(folder)
+    for name in ("answers", "again"):
+        assert len(notebook.read_rows(record.folder / "01_one.ipynb", name)) == 1
+        assert (record.folder / f"01_one.{name}.csv").is_file()
+
+
 def test_rows_whose_redaction_missed_something_are_not_left(folder: Path) -> None:
     class Blind(Redactor):
         def table(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -107,7 +107,7 @@ class ExecutedCopy:
         self.private = private
         self._redactor = redactor
         self._saved_at = 0.0
-        self._rows: dict[str, KeptRows] = {}
+        self._rows: dict[tuple[str, str], KeptRows] = {}
         self.latest: dict[str, Any] = {}
         """The notebook as last saved, as JSON data with whole texts; empty until the first save."""
         _register()
@@ -139,11 +139,12 @@ class ExecutedCopy:
 
     def _redacted_rows(self, kept: KeptRows, name: str) -> KeptRows:
         """Bring rows from ``private`` to lie beside the copy, without what must not be shown; once for each content."""
-        if kept.sha256 not in self._rows and rows.is_beside(kept, self.private):
+        content = name, kept.sha256
+        if content not in self._rows and rows.is_beside(kept, self.private):
             table = self._redactor.table(rows.read(kept, self.private))
             self._redactor.require_clean_table(table, name=kept.file)
-            self._rows[kept.sha256] = rows.write(table, self.path.parent, self.path.stem, name)
-        return self._rows.get(kept.sha256, kept)
+            self._rows[content] = rows.write(table, self.path.parent, self.path.stem, name)
+        return self._rows.get(content, kept)
 
 
 def write_whole(path: Path, text: str) -> None:
