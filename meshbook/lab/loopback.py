@@ -121,7 +121,9 @@ def fill(address: str, port: int) -> list[socket.socket]:
         waiting.append(one)
         one.setblocking(False)
         one.connect_ex((address, port))
-        if not select.select([], [one], [], _KNOCK_S)[1]:
+        connected = select.poll()  # unlike select, it takes any descriptor
+        connected.register(one, select.POLLOUT)
+        if not connected.poll(_KNOCK_S * 1000):
             break
     return waiting
 

@@ -17,5 +17,6 @@ def flawless_lab() -> Iterator[launch.LabState]:
     """Give a lab of its own. What went wrong inside, such as a configuration that an Envoy refused, fails its end."""
     with launch.running_lab(apiserver=apiserver, fast=True) as lab:
         yield lab
-        said = LabFolder(root=lab.root).log.read_text(errors="replace").splitlines()
-        assert [line for line in said if " ERROR " in line] == []
+        said = LabFolder(root=lab.root).log.read_text(errors="replace")
+        assert lab.alive, said[-3000:]
+        assert [line for line in said.splitlines() if " ERROR " in line] == []
