@@ -2,6 +2,7 @@
 
 - ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive; ``expected`` compares
   with what a mesh is configured to do.
+- ``evidence``: which rows a claim judges, and when they are too few.
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
   single requests prove, ``calibration`` compares the ranges with faults whose true begin and end are known.
 - ``intervals``: how far a count can be trusted.

@@ -18,6 +18,7 @@ import pandas as pd
 
 from meshbook import tables
 from meshbook.analysis.availability import streams
+from meshbook.analysis.evidence import MOST_LOST, explained, judged, listed, no_evidence, rate_of, sent_between
 from meshbook.analysis.intervals import (
     Decide,
     at_most,
@@ -31,8 +32,6 @@ from meshbook.analysis.intervals import (
 from meshbook.errors import UsageError
 from meshbook.verdict import WORST_FIRST, Detail, Outcome, Verdict
 
-MOST_LOST = 0.1
-"""Share of rows without a result above which nothing is concluded."""
 _MISS = 0.01
 """Accepted chance, over all sources and clusters together, of not seeing a cluster that gets its even share."""
 _LONGEST_HOLE = 0.1
@@ -40,11 +39,6 @@ _LONGEST_HOLE = 0.1
 _SHORTEST_HOLE_S = 1.0
 _MOST_DETAILS = 100
 """Times unavailable that a verdict tells one by one, the longest: a page with more is not read."""
-_JUDGED = [
-    "time", "scheduled", "source", "path", "version", "cluster", "error", "detail", "time_error_ms", "clock_error_ms"
-]  # fmt: skip
-"""Columns that claims look at: what is filtered again and again is slim."""
-
 # ---- who answers
 
 
@@ -104,7 +98,7 @@ def answers_from_every_cluster(
     knows, or of another version than its cluster has, fails it too. ``sources`` that have no row at all leave it
     inconclusive. The numbers are those of the smallest share seen anywhere.
     """
-    return _answers_from(_judged(frame), versions, sources)
+    return _answers_from(judged(frame), versions, sources)
 
 
 def _answers_from(answers: pd.DataFrame, versions: Mapping[str, str], sources: Iterable[str]) -> Verdict:
@@ -113,11 +107,11 @@ def _answers_from(answers: pd.DataFrame, versions: Mapping[str, str], sources: I
             f"two or more clusters are expected to answer, not {versions!r}",
             hint='{"cluster1": "v1", "cluster2": "v2"}',
         )
-    claim = f"every source is answered by pods of {_listed([f'{name} ({one})' for name, one in versions.items()])}"
+    claim = f"every source is answered by pods of {listed([f'{name} ({one})' for name, one in versions.items()])}"
     seen = sorted({*answers["source"].unique(), *sources})
     shares = _shares(answers, seen, list(versions))
     details = tuple(share.row for share in shares)
-    if verdict := _no_evidence(answers, answers, claim, seen, details) or _not_looked_up(answers, claim, details):
+    if verdict := no_evidence(answers, answers, claim, seen, details) or _not_looked_up(answers, claim, details):
         return verdict
     # the requests per source after which an even share's absence is no chance
     enough = math.ceil(math.log(_MISS / len(shares)) / math.log(1 - 1 / len(versions)))
@@ -128,7 +122,7 @@ def _answers_from(answers: pd.DataFrame, versions: Mapping[str, str], sources: I
     verdict = Verdict(
         claim=claim,
         outcome="fail" if proven or strangers else "inconclusive" if missing else "pass",
-        reason=_who_is_missing(answers, shares, enough) + strangers + _explained(answers),
+        reason=_who_is_missing(answers, shares, enough) + strangers + explained(answers),
         limit="above 0 %",
         details=details,
     )
@@ -169,7 +163,7 @@ def not_expected(answers: pd.DataFrame, versions: Mapping[str, str]) -> str:
         for (cluster, version), count in counts.items()
         if cluster and versions.get(cluster) != version
     ]
-    return f" Not expected, but seen: {_listed(strange)}." if strange else ""
+    return f" Not expected, but seen: {listed(strange)}." if strange else ""
 
 
 def _not_looked_up(answers: pd.DataFrame, claim: str, details: tuple[Detail, ...] = ()) -> Verdict | None:
@@ -192,18 +186,18 @@ def split_within(frame: pd.DataFrame, cluster: str, share: float = 0.5, toleranc
             f"a share of {share} ± {tolerance} is none that can be judged", hint="share=0.5, tolerance=0.1"
         )
     claim = f"each source gets {100 * share:g} % ± {100 * tolerance:g} points of its answers from {cluster}"
-    answers = _judged(frame)
+    answers = judged(frame)
     sources = sorted(answers["source"].unique())
     shares = _shares(answers, sources, [cluster])
     details = tuple(found.row for found in shares)
-    if verdict := _no_evidence(answers, answers, claim, sources, details) or _not_looked_up(answers, claim, details):
+    if verdict := no_evidence(answers, answers, claim, sources, details) or _not_looked_up(answers, claim, details):
         return verdict
     decide = between(share - tolerance, share + tolerance)
     worst = min(shares, key=lambda found: (WORST_FIRST.index(decide(found.k, found.n)), -abs(found.value - share)))
     verdict = Verdict(
         claim=claim,
         outcome=decide(worst.k, worst.n),
-        reason=_where_it_lies(worst, decide) + _explained(answers),
+        reason=_where_it_lies(worst, decide) + explained(answers),
         limit=f"{100 * (share - tolerance):g} to {100 * (share + tolerance):g} %",
         details=details,
     )
@@ -228,24 +222,24 @@ def all_answered(frame: pd.DataFrame, max_error_rate: float = 0.1) -> Verdict:
     if not 0 < max_error_rate < 1:
         raise UsageError(f"an error rate of {max_error_rate} cannot be judged", hint="above 0 and below 1, as 0.05")
     claim = f"at most {100 * max_error_rate:g} % of the requests go without a good answer"
-    return _few_failed(_judged(frame), claim, max_error_rate)
+    return _few_failed(judged(frame), claim, max_error_rate)
 
 
 def _few_failed(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Verdict:
     measured = tables.measured(answers[["error"]])
     n, k = len(measured), int((measured["error"] != "").sum())
-    if verdict := _no_evidence(answers, answers, claim):
+    if verdict := no_evidence(answers, answers, claim):
         return verdict
     decide = at_most(max_error_rate)
     outcome = decide(k, n)
     low, high = percent_range(share_bounds(k, n), n)
     more = f"; {to_decide(k, n, decide)}" if outcome == "inconclusive" else ""
     found = f"{k} of {n} requests failed" if k else f"None of {n} requests failed, so the rate is below {high:g} %"
-    rate = _rate(answers) if outcome == "fail" else ""
+    rate = rate_of(answers) if outcome == "fail" else ""
     return Verdict(
         claim=claim,
         outcome=outcome,
-        reason=f"{found}{rate}{more}." + _explained(answers),
+        reason=f"{found}{rate}{more}." + explained(answers),
         n=n,
         estimate=percent(k / n, n),
         low=low,
@@ -280,9 +274,9 @@ def survives_outage(
     if not 0 < max_failed_share < 1:
         raise UsageError(f"a failed share of {max_failed_share} cannot be judged", hint="above 0 and below 1, as 0.05")
     claim = f"{survivor} carries the service: at most {100 * max_failed_share:g} % of the requests fail"
-    answers = _judged(frame)
-    inside = _between(answers, outage_start, outage_end)
-    if verdict := _no_evidence(answers, inside, claim):
+    answers = judged(frame)
+    inside = sent_between(answers, outage_start, outage_end)
+    if verdict := no_evidence(answers, inside, claim):
         return verdict
     since = gone_at or outage_start
     verdict = _few_failed(inside, claim, max_failed_share)
@@ -331,9 +325,9 @@ def interrupted_at_most(
     if not max_gap_s > 0:
         raise UsageError(f"a gap of {max_gap_s} s cannot be judged", hint="above 0")
     claim = f"the service is never unavailable for more than {max_gap_s:g} s"
-    answers = _judged(frame)
-    inside = _between(answers, outage_start, outage_end)
-    if verdict := _no_evidence(answers, inside, claim):
+    answers = judged(frame)
+    inside = sent_between(answers, outage_start, outage_end)
+    if verdict := no_evidence(answers, inside, claim):
         return verdict
     every, span = streams(frame), (outage_start.timestamp(), outage_end.timestamp())
     found = pd.concat([stream.estimates(*span) for stream in every], ignore_index=True)
@@ -344,7 +338,7 @@ def interrupted_at_most(
     outcome: Outcome = "pass" if high_s <= max_gap_s else "fail" if low_s > max_gap_s else "inconclusive"
     shown = found[found["seen"]].nlargest(_MOST_DETAILS, "high_s").sort_index()
     who = f"{worst['source']} by {worst['path']}: " if len(every) > 1 else ""
-    rate = _rate(answers[answers["source"] == worst["source"]]) if outcome == "fail" else ""
+    rate = rate_of(answers[answers["source"] == worst["source"]]) if outcome == "fail" else ""
     return Verdict(
         claim=claim,
         outcome=outcome,
@@ -395,68 +389,8 @@ def returns_to_every_cluster(frame: pd.DataFrame, since: datetime, versions: Map
 
     A source that asked before and is silent since leaves it open.
     """
-    answers = _judged(frame)
+    answers = judged(frame)
     afterwards = answers[answers["time"] >= since]
     verdict = _answers_from(afterwards, versions, answers["source"].unique())
     claim = verdict.claim.replace("is answered", "is answered again")
-    return _no_evidence(answers, afterwards, claim) or replace(verdict, claim=claim)
-
-
-# ---- what all claims share
-
-
-def _judged(frame: pd.DataFrame) -> pd.DataFrame:
-    return tables.conform(frame, tables.ANSWERS)[_JUDGED]
-
-
-def _between(answers: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
-    """Return the rows of requests that were sent in that time, or were to be, where they have no result."""
-    if start.tzinfo is None or end.tzinfo is None:
-        raise UsageError("begin and end of an outage carry a time zone", hint="datetime.now(UTC)")
-    if end <= start:
-        raise UsageError(f"an outage ends after its begin, not at {end} after {start}")
-    return answers[answers["time"].fillna(answers["scheduled"]).between(start, end, inclusive="left")]
-
-
-def _no_evidence(
-    answers: pd.DataFrame,
-    inside: pd.DataFrame,
-    claim: str,
-    sources: Sequence[str] = (),
-    details: tuple[Detail, ...] = (),
-) -> Verdict | None:
-    """Return the inconclusive verdict where too little is known to judge ``inside``, the part that is asked about."""
-    known, lost = tables.measured(inside[["source", "error"]]), int(answers["error"].isin(tables.NOT_MEASURED).sum())
-    silent = sorted(set(sources) - set(known["source"].unique()))
-    if lost > MOST_LOST * len(answers) or (lost and known.empty):
-        reason = f"{lost} of {len(answers)} requests came back without a result, so nothing is concluded."
-    elif known.empty:
-        reason = "No request is known to have been sent in that time, so nothing is known about it."
-    elif silent:
-        reason = f"There are no requests to judge by from {_listed(silent)}."
-    else:
-        return None
-    return Verdict(
-        claim=claim, outcome="inconclusive", reason=reason + _explained(inside), n=len(known), details=details
-    )
-
-
-def _rate(answers: pd.DataFrame) -> str:
-    """Return how often each source asked, since a service that is asked too often fails without any outage."""
-    due = answers.dropna(subset=["scheduled"]).sort_values("scheduled").groupby(["source", "path"])["scheduled"]
-    beat_s = due.diff().dt.total_seconds().median()
-    return f" at {1 / beat_s:.2g}/s a source" if beat_s > 0 else ""
-
-
-def _explained(answers: pd.DataFrame) -> str:
-    """Return what went wrong, counted by kind with one example."""
-    bad = answers.loc[answers["error"] != "", ["error", "detail"]]
-    if bad.empty:
-        return ""
-    counts = ", ".join(f"{count} {kind}" for kind, count in bad["error"].value_counts().items())
-    example = next(iter(bad.loc[bad["detail"] != "", "detail"]), "")
-    return f" Without a good answer: {counts}" + (f" (“{tables.hide_addresses(example)}”)." if example else ".")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    return no_evidence(answers, afterwards, claim) or replace(verdict, claim=claim)
