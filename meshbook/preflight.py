@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from meshbook import gkehub, mesh
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, MeshbookError
-from meshbook.mesh import Finding
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting
 from meshbook.verdict import Outcome, Verdict
 
@@ -93,20 +92,30 @@ def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
     return _judged(claim, _looks(fleet, look), hint)
 
 
-def gateways_serve(fleet: Fleet) -> Verdict:
-    """Claim: every cluster has an east-west gateway that is ready, opened to the mesh, and on a network of its own."""
-    claim = "every cluster has an east-west gateway that is ready and open, on a network of its own"
-    return _found(claim, mesh.gateways_serve(fleet))
+def nothing_between(fleet: Fleet) -> Verdict:
+    """Claim: nothing that was looked at keeps one cluster's requests from another.
 
-
-def gateways_reached(fleet: Fleet) -> Verdict:
-    """Claim: pods of every cluster reach the east-west gateway of every other one."""
-    return _found("pods of every cluster reach the east-west gateway of every other one", mesh.gateways_reached(fleet))
-
-
-def endpoints_shared(fleet: Fleet) -> Verdict:
-    """Claim: every cluster holds a remote secret for every other one that works, to learn its endpoints by."""
-    return _found("every cluster reads every other one by its remote secret", mesh.remote_secrets_work(fleet))
+    That is: east-west gateways, ready and open and on networks of their own; the way there from a pod of the other
+    cluster; and remote secrets. What could not be looked at is told with what it needs, and proves nothing: of each
+    direction one look at least must have been possible.
+    """
+    found = mesh.between(fleet)
+    wrong, unseen = ([one for one in found if one.state == state] for state in ("cause", "not looked at"))
+    blind = {one.direction for one in found} - {one.direction for one in found if one not in unseen}
+    reason = f"{len(found) - len(unseen)} of {len(found)} looks: {len(wrong) or 'no'} cause{'s' * (len(wrong) > 1)}."
+    reason += "".join(f" {one.direction}: {one.seen} Try: {one.mend}." for one in wrong)
+    if unseen:
+        needs = "; ".join(f"{one.direction}, {one.look}: {one.mend}" for one in unseen)
+        reason += f" Not looked at, for want of: {needs}."
+    return Verdict(
+        claim="nothing that was looked at keeps one cluster's requests from another",
+        outcome="fail" if wrong else "inconclusive" if blind else "pass",
+        reason=reason,
+        details=tuple(
+            {"direction": str(one.direction), "look": one.look, "found": one.seen, "verdict": one.state}
+            for one in found
+        ),
+    )
 
 
 def one_root(fleet: Fleet, namespace: str = SYSTEM_NAMESPACE) -> Verdict:
@@ -153,17 +162,6 @@ def _looks(fleet: Fleet, look: Callable[[Cluster], Seen]) -> dict[str, Seen]:
             return (False if error.code == 404 else None), error.message
 
     return fleet.each(guarded)
-
-
-def _found(claim: str, findings: Sequence[Finding]) -> Verdict:
-    """Judge by what ``mesh`` found in each direction: a cause fails it, what was not looked at leaves it open."""
-    fine = {"cause": False, "not looked at": None}
-    rows: dict[str, Seen] = {}
-    for one in findings:
-        text = f"not looked at, for want of {one.mend}" if one.state == "not looked at" else one.seen
-        rows.setdefault(str(one.direction), (fine.get(one.state, True), text.rstrip(".")))
-    hint = next((one.mend for one in findings if one.state == "cause"), "ask for these rights")
-    return _judged(claim, rows, hint, subject="direction")
 
 
 def _judged(claim: str, rows: Mapping[str, Seen], hint: str, subject: str = "cluster") -> Verdict:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from meshes import HOST, FakeFleet, healthy_mesh, kubeconfig, remote_secret
+from meshes import HOST, SYSTEM, FakeFleet, healthy_mesh, kubeconfig, pod, remote_secret
 
 from meshbook import mesh, tables
 from meshbook.clusters import ExecResult
@@ -28,12 +28,18 @@ def fleet() -> FakeFleet:
 # ---- remote secrets
 
 
-def judged(*tried: Try, fleet: FakeFleet, webhook: str = "") -> Finding:
+def judged(*tried: Try, fleet: FakeFleet, webhook: str = "", says: dict[str, str] | None = None) -> Finding:
     if webhook:
         hook = {"clientConfig": {"url": webhook}}
         fleet["a"].objects["MutatingWebhookConfiguration"][0]["webhooks"] = [hook]
     views = snapshot.take(fleet)  # type: ignore[arg-type]
-    return next(iter(remote_secrets.judge(Look(direction=THERE, name="x"), views["a"], views["b"], tried, "uid-b")))
+    look = Look(direction=THERE, name="x")
+    return next(iter(remote_secrets.judge(look, views["a"], views["b"], tried, "uid-b", says)))
+
+
+def secrets_tried(fleet: FakeFleet) -> dict[str, Finding]:
+    found = mesh.between(fleet)  # type: ignore[arg-type]
+    return {str(one.direction): one for one in found if one.look == "remote secret"}
 
 
 OTHER = Try(secret="s", name="c", uid="uid-c")
@@ -60,6 +66,22 @@ def test_a_remote_secret_is_judged_by_who_answered_it(
     assert (found.state, said in found.seen) == (state, True), found.seen
 
 
+@pytest.mark.parametrize(
+    ("status", "state", "said"),
+    [
+        ("synced", "fine", "a's istiod has read what it leads to"),
+        ("timeout", "cause", "a's istiod cannot read by remote secret s for b (timeout)"),
+        ("syncing", "not looked at", "not looked at"),
+    ],
+)
+def test_where_a_secret_cannot_be_tried_istiods_own_word_counts(
+    fleet: FakeFleet, status: str, state: str, said: str
+) -> None:
+    tried = Try(secret="s", name="b", unused="an answer of https://b")
+    found = judged(tried, fleet=fleet, says={"a": "synced", "b": status})
+    assert (found.state, said in found.seen) == (state, True), found.seen
+
+
 def test_an_expired_token_is_told_with_its_time(fleet: FakeFleet) -> None:
     ended = datetime.now(UTC) - timedelta(hours=1)
     found = judged(Try(secret="s", name="b", refused="HTTP 401, Unauthorized", expires=ended), fleet=fleet)
@@ -74,15 +96,25 @@ def test_a_managed_control_plane_needs_no_secret(fleet: FakeFleet) -> None:
 def test_a_login_that_runs_a_program_is_not_used(fleet: FakeFleet) -> None:
     config = kubeconfig({"exec": {"command": "/bin/false", "apiVersion": "client.authentication.k8s.io/v1"}})
     fleet["a"].objects["Secret"] = [remote_secret("b", config)]
-    found = {str(one.direction): one for one in mesh.remote_secrets_work(fleet)}  # type: ignore[arg-type]
+    found = secrets_tried(fleet)
     assert found["a → b"].state == "not looked at"
-    assert found["a → b"].mend == "a login by token or certificate, not by exec"
+    assert found["a → b"].mend.startswith("a login by token or certificate, not by exec, or istiod's own word")
+
+
+def test_istiod_is_asked_in_its_own_pod(fleet: FakeFleet) -> None:
+    told = [{"id": "b", "secretName": "istio-system/istio-remote-secret-b", "syncStatus": "synced"}]
+    fleet["a"].objects["Pod"].append(pod("istiod-1", SYSTEM, {"app": "istiod"}))
+    asked = ["pilot-discovery", "request", "GET", "/debug/clusterz"]
+    fleet["a"].run = lambda name, argv: ExecResult(
+        exit_code=0, stdout=json.dumps(told) if (name, list(argv)) == ("istiod-1", asked) else "", stderr=""
+    )
+    assert {way: one.state for way, one in secrets_tried(fleet).items()} == {"a → b": "fine", "b → a": "not looked at"}
 
 
 def test_an_expired_token_is_named_even_where_the_server_cannot_be_reached(fleet: FakeFleet) -> None:
     claims = base64.urlsafe_b64encode(json.dumps({"exp": 1_700_000_000}).encode()).decode().rstrip("=")
     fleet["a"].objects["Secret"] = [remote_secret("b", kubeconfig({"token": f"e30.{claims}.x"}))]
-    found = {str(one.direction): one for one in mesh.remote_secrets_work(fleet)}  # type: ignore[arg-type]
+    found = secrets_tried(fleet)
     assert found["a → b"].state == "cause"
     assert "Its token expired at 2023-11-14T22:13:20Z" in found["a → b"].seen
     assert found["b → a"].state == "not looked at", "its server is not reached from here"

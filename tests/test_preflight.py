@@ -24,8 +24,7 @@ CLAIMS: dict[str, Callable[[Any], Verdict]] = {
     "clusters": preflight.clusters_answer,
     "user": lambda fleet: preflight.user_may(fleet, "sample"),
     "revision": lambda fleet: preflight.revision_injects(fleet, "asm-1175-9"),
-    "gateways": preflight.gateways_serve,
-    "reached": preflight.gateways_reached,
+    "between": preflight.nothing_between,
     "root": preflight.one_root,
     "left": lambda fleet: preflight.nothing_left(fleet, ["left"]),
 }
@@ -61,10 +60,10 @@ def _curl_ends_with(code: int) -> Callable[[FakeCluster], Any]:
             "revisions default",
             id="other revision",
         ),
-        pytest.param("gateways", _with("Service"), "no Service istio=eastwestgateway", id="no gateway"),
-        pytest.param("gateways", _with("Gateway"), "b has no Gateway that opens port 15443", id="no Gateway"),
-        pytest.param("reached", _curl_ends_with(28), "No connection within 4 s", id="a firewall on the port"),
-        pytest.param("reached", _curl_ends_with(7), "Refused", id="nobody listens"),
+        pytest.param("between", _with("Service"), "no Service istio=eastwestgateway", id="no gateway"),
+        pytest.param("between", _with("Gateway"), "b has no Gateway that opens port 15443", id="no Gateway"),
+        pytest.param("between", _curl_ends_with(28), "No connection within 4 s", id="a firewall on the port"),
+        pytest.param("between", _curl_ends_with(7), "Refused", id="nobody listens"),
         pytest.param(
             "root",
             _with("ConfigMap", named("istio-ca-root-cert", data={"root-cert.pem": "ANOTHER ROOT"})),
@@ -89,8 +88,6 @@ def test_it_fails_on_a_planted_fault_and_says_what_to_try(
     ("claim", "kind"),
     [
         ("revision", "MutatingWebhookConfiguration"),
-        ("gateways", "Service"),
-        ("reached", "pods/exec"),
         ("root", "ConfigMap"),
     ],
 )
@@ -100,21 +97,29 @@ def test_what_may_not_be_looked_at_is_inconclusive(fleet: Any, claim: str, kind:
 
 
 @pytest.mark.parametrize(
-    ("state", "outcome", "said"),
+    ("states", "outcome", "said"),
     [
-        ("fine", "pass", "a → b: it works"),
-        ("cause", "fail", "Try: mend it"),
-        ("not looked at", "inconclusive", "mend it"),
+        (["fine", "noted", "fine"], "pass", "3 of 3 looks: no cause."),
+        (["fine", "cause", "fine"], "fail", "a → b: it is so Try: mend it."),
+        (
+            ["fine", "not looked at", "not looked at"],
+            "pass",
+            "1 of 3 looks: no cause. Not looked at, for want of: a → b",
+        ),
+        (["not looked at"] * 3, "inconclusive", "0 of 3 looks"),
     ],
 )
-def test_remote_secrets_are_judged_by_how_each_did(
-    fleet: Any, monkeypatch: pytest.MonkeyPatch, state: Any, outcome: str, said: str
+def test_what_could_not_be_looked_at_proves_nothing_and_fails_nothing(
+    fleet: Any, monkeypatch: pytest.MonkeyPatch, states: list[Any], outcome: str, said: str
 ) -> None:
-    way = Direction(source="a", destination="b")
-    found = Finding(direction=way, look="remote secret", state=state, seen="it works", mend="mend it")
-    monkeypatch.setattr(mesh, "remote_secrets_work", lambda _: [found])
-    verdict = preflight.endpoints_shared(fleet)
-    assert (verdict.outcome, said in verdict.reason) == (outcome, True)
+    way, looks = Direction(source="a", destination="b"), ("gateway", "way", "remote secret")
+    found = [
+        Finding(direction=way, look=look, state=state, seen="it is so", mend="mend it")
+        for look, state in zip(looks, states, strict=True)
+    ]
+    monkeypatch.setattr(mesh, "between", lambda _: found)
+    verdict = preflight.nothing_between(fleet)
+    assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """What a multi-cluster mesh is configured to do, and why a cluster does not answer another's clients.
 
 - ``why``: the cause tree, direction by direction (``why_outside``: from the ingress gateways on); ``explained`` puts
-  what it found in front of a verdict.
+  what it found in front of a verdict, ``in_words`` says it.
 - ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_cluster`` puts it as
   ``analysis`` takes it.
-- ``remote_secrets_work``, ``gateways_serve``, ``gateways_reached``: three of its looks alone, for ``preflight``.
+- ``between``: those of its looks that need no request before, for ``preflight``.
 - ``pods_by_name``, ``answered_by``: which cluster the pod is in that answered; ``injected_by``, ``revisions``: who made
   its sidecar.
 
@@ -14,29 +14,12 @@ read is "not looked at". ``snapshot`` reads; ``routing``, ``workloads``, ``remot
 ``analysis``.
 """
 
-from meshbook.mesh.causes import (
-    explained,
-    gateways_reached,
-    gateways_serve,
-    remote_secrets_work,
-    why,
-    why_outside,
-)
+from meshbook.mesh.causes import between, explained, in_words, why, why_outside
 from meshbook.mesh.findings import Direction, Finding
 from meshbook.mesh.routing import Expected
 from meshbook.mesh.shares import by_cluster, expected_share
 from meshbook.mesh.snapshot import answered_by, pods_by_name
 from meshbook.mesh.workloads import injected_by, revisions
 
-__all__ = [
-    "Direction",
-    "Expected",
-    "Finding",
-    "answered_by",
-    "by_cluster",
-    "expected_share",
-    "explained",
-    "gateways_reached",
-    "gateways_serve",
-]
-__all__ += ["injected_by", "pods_by_name", "remote_secrets_work", "revisions", "why", "why_outside"]
+__all__ = ["Direction", "Expected", "Finding", "answered_by", "between", "by_cluster", "expected_share", "explained"]
+__all__ += ["in_words", "injected_by", "pods_by_name", "revisions", "why", "why_outside"]

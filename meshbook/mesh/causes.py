@@ -164,8 +164,10 @@ def _shares(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator
 
 def _remote_secret(look: Look, mesh: _Mesh) -> Iterator[Finding]:
     source, destination = mesh.views[look.direction.source], mesh.views[look.direction.destination]
-    tried = remote_secrets.tries(source)
-    yield from remote_secrets.judge(look, source, destination, tried, mesh.fleet[destination.cluster].uid())
+    tried, uid = remote_secrets.tries(source), mesh.fleet[destination.cluster].uid()
+    unused = any(one.unused for one in tried)
+    says = remote_secrets.synced(mesh.fleet[source.cluster], source) if unused else {}
+    yield from remote_secrets.judge(look, source, destination, tried, uid, says)
 
 
 def _way(look: Look, mesh: _Mesh, asked: Asked | None) -> Iterator[Finding]:
@@ -199,36 +201,20 @@ def _answers(look: Look, answers: pd.DataFrame, known: Mapping[str, str]) -> Ite
             yield look.noted(f"{source} got {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
 
 
-# ---- three looks alone
-
-
-def remote_secrets_work(fleet: Fleet) -> list[Finding]:
-    """Try in every cluster the remote secret for every other one; a finding for each direction."""
-    mesh = _Mesh(fleet=fleet, views=take(fleet))
-    return _each_way(mesh, "remote secret", lambda look: _remote_secret(look, mesh))
-
-
-def gateways_serve(fleet: Fleet) -> list[Finding]:
-    """Look at every cluster's east-west gateway, as every other cluster needs it."""
+def between(fleet: Fleet) -> list[Finding]:
+    """Look at what lies between the clusters, whoever asks whom: gateways, the way there, and remote secrets."""
     mesh = _Mesh(fleet=fleet, views=take(fleet))
     views = mesh.views
-    return _each_way(
-        mesh,
-        "gateway",
-        lambda look: gateways.gateway(look, views[look.direction.source], views[look.direction.destination]),
-    )
-
-
-def gateways_reached(fleet: Fleet) -> list[Finding]:
-    """Knock at every cluster's east-west gateway from a pod of every other cluster."""
-    mesh = _Mesh(fleet=fleet, views=take(fleet))
-    return _each_way(mesh, "way", lambda look: _way(look, mesh, None))
-
-
-def _each_way(mesh: _Mesh, name: str, look_at: Callable[[Look], Iterator[Finding]]) -> list[Finding]:
-    ways = [Direction(source=a, destination=b) for a in mesh.views for b in mesh.views if a != b]
+    looks: dict[str, Callable[[Look], Iterator[Finding]]] = {
+        "gateway": lambda look: gateways.gateway(look, views[look.direction.source], views[look.direction.destination]),
+        "way": lambda look: _way(look, mesh, None),
+        "remote secret": lambda look: _remote_secret(look, mesh),
+    }
+    ways = [Direction(source=a, destination=b) for a in views for b in views if a != b]
     work: dict[str, Callable[[], list[Finding]]] = {
-        str(way): partial(Look(direction=way, name=name).guarded, look_at) for way in ways
+        f"{way} {name}": partial(Look(direction=way, name=name).guarded, look)
+        for way in ways
+        for name, look in looks.items()
     }
     return [finding for findings in gather(work).values() for finding in findings]
 
@@ -238,7 +224,7 @@ def explained(findings: Sequence[Finding], *verdicts: Verdict) -> list[Verdict]:
     worst = next((position for position, verdict in enumerate(verdicts) if verdict.outcome != PASS), None)
     if worst is None:
         return list(verdicts)
-    told, verdict = _told(findings), verdicts[worst]
+    told, verdict = in_words(findings), verdicts[worst]
     if told:
         verdict = replace(verdict, reason=f"{told} {verdict.reason}")
     elif needs := dict.fromkeys(one.mend for one in findings if one.state == NOT_LOOKED_AT):
@@ -246,7 +232,7 @@ def explained(findings: Sequence[Finding], *verdicts: Verdict) -> list[Verdict]:
     return [*verdicts[:worst], verdict, *verdicts[worst + 1 :]]
 
 
-def _told(findings: Sequence[Finding]) -> str:
+def in_words(findings: Sequence[Finding]) -> str:
     """Return the first cause of each direction in words; where there is none, what is configured so."""
     causes = [one for one in findings if one.state == CAUSE] or [one for one in findings if one.state == AS_CONFIGURED]
     first: dict[str, Finding] = {}

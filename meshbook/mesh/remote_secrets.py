@@ -1,7 +1,8 @@
 """Remote secrets, by which one cluster's control plane learns another's endpoints: each is tried, from here.
 
-``tries`` uses the kubeconfigs that a cluster holds, as its control plane does, for three requests; ``judge`` says what
-that means for one direction. A login that would run a program, or read a file of this machine, is not used.
+``tries`` uses the kubeconfigs that a cluster holds, as its control plane does, for three requests; where this machine
+cannot, ``synced`` asks the control plane itself. ``judge`` says what that means for one direction. A login that would
+run a program, or read a file of this machine, is not used.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from meshbook.clusters import Cluster, Kubeconfig, gather
 from meshbook.errors import ClusterError, MeshbookError
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.snapshot import REMOTE_SECRETS, Snapshot
-from meshbook.objects import SYSTEM_NAMESPACE, Object, labels_of, timestamp
+from meshbook.objects import SYSTEM_NAMESPACE, Object, is_ready, labels_of, timestamp
 from meshbook.settings import Patience
 
 _PATIENCE = Patience(connect_s=3.0, read_s=5.0, attempts=1)
+_EXEC_S = 10.0
 _CLUSTER_FIELDS = ("server", "certificate-authority-data", "insecure-skip-tls-verify", "tls-server-name", "proxy-url")
 _USER_FIELDS = ("token", "client-certificate-data", "client-key-data")
 _MANAGED = "googleapis.com"
@@ -133,13 +135,33 @@ def _expiry(config: Mapping[str, Any]) -> datetime | None:
         return None
 
 
+def synced(cluster: Cluster, source: Snapshot) -> dict[str, str]:
+    """Return what an istiod of ``source`` says of each cluster that it reads, by name; empty where none can be asked."""
+    argv = ["pilot-discovery", "request", "GET", "/debug/clusterz"]
+    for pod in filter(is_ready, source.list("Pod", SYSTEM_NAMESPACE, labels="app=istiod")):
+        try:
+            done = cluster.exec(pod["metadata"]["name"], argv, namespace=SYSTEM_NAMESPACE, timeout_s=_EXEC_S)
+            return {str(one["id"]): str(one["syncStatus"]) for one in json.loads(done.stdout)}
+        except (ClusterError, ValueError, LookupError, TypeError):
+            continue
+    return {}
+
+
 # ---- what it means
 
 
 def judge(
-    look: Look, source: Snapshot, destination: Snapshot, tried: Sequence[Try], uid: str, now: datetime | None = None
+    look: Look,
+    source: Snapshot,
+    destination: Snapshot,
+    tried: Sequence[Try],
+    uid: str,
+    says: Mapping[str, str] | None = None,
 ) -> Iterator[Finding]:
-    """Say whether ``source`` learns the endpoints of ``destination``, whose identity is ``uid`` ("": not known)."""
+    """Say whether ``source`` learns the endpoints of ``destination``, whose identity is ``uid`` ("": not known).
+
+    ``says`` is what its istiod has of each cluster that it reads, for a secret that could not be tried.
+    """
     mine, called = _meant(tried, destination, uid)
     mend = (
         f"istioctl create-remote-secret --context {destination.cluster} --name {called}"
@@ -157,13 +179,17 @@ def judge(
         yield look.cause(f"{seen} So it does not know {destination.cluster}'s endpoints.", mend)
         return
     which = f"{source.cluster}'s remote secret {mine.secret} for {destination.cluster}"
-    now = now or datetime.now(UTC)
-    ended = mine.expires is not None and mine.expires <= now
+    ended = mine.expires is not None and mine.expires <= datetime.now(UTC)
+    status = (says or {}).get(mine.name, "")
     if mine.refused or ended:
         token = f" Its token expired at {timestamp(mine.expires)}." if ended else ""
         yield look.cause(f"{which} is refused: {mine.refused or 'its token is over'}.{token}", mend)
+    elif mine.unused and status == "synced":
+        yield look.fine(f"{which} was not tried from here, but {source.cluster}'s istiod has read what it leads to.")
+    elif mine.unused and status in ("timeout", "closed"):
+        yield look.cause(f"{source.cluster}'s istiod cannot read by {which.partition(' ')[2]} ({status}).", mend)
     elif mine.unused:
-        yield look.not_looked_at(mine.unused)
+        yield look.not_looked_at(f"{mine.unused}, or istiod's own word (create pods/exec in {SYSTEM_NAMESPACE})")
     elif uid and mine.uid and mine.uid != uid:
         yield look.cause(f"{which} leads to another cluster ({mine.server}).", f"{mend}, with --server where needed")
     else:
