@@ -218,6 +218,13 @@ def test_a_source_that_the_survivor_has_not_answered_hinders_the_start(checks: C
     assert name not in checks(LoadProfile()), "nothing was measured"
 
 
+def test_a_refusal_begins_with_the_cause(checks: Checks, asked_target: Target) -> None:
+    load = experiment.fit_load(LoadProfile(), asked_target, Limits())
+    check = checks(load)["each source is answered by the survivor"]
+    assert check.saw.startswith("cluster1 → cluster1, cluster2 → cluster1: cluster1 has no pod with the labels")
+    assert check.saw.endswith("external client got none from v2 in 0 requests (nothing)")
+
+
 def test_a_limit_below_what_the_rate_can_show_is_told_before_the_outage(checks: Checks) -> None:
     load = LoadProfile(rate_per_s=2.0, bears={"cluster1": bearing(20)})
     name = "the longest gap can be decided"

@@ -6,21 +6,41 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import pytest
 from busy_pods import watched
 from trials import BROKEN, CALM, answers, at, trial
 
-from meshbook import charts, experiment, tables
+from meshbook import charts, experiment, mesh, tables
 from meshbook.analysis import Capacity
 from meshbook.errors import NotRestoredError, OutageError, UsageError
 from meshbook.experiment import Limits, LoadProfile, Results, Step, Trial
+from meshbook.mesh import Direction, Finding
 from meshbook.outage import Check, Plan
 from meshbook.verdict import Verdict
 
 LIMITS = Limits(max_gap_s=1.0)
+
+
+def test_causes_are_those_of_ways_that_are_silent_since_all_was_ready_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[pd.DataFrame] = []
+    way = Direction(source="cluster1", destination="cluster2")
+    found = [Finding(direction=way, look="way", state=state, seen="") for state in ("cause", "not looked at", "fine")]
+    monkeypatch.setattr(mesh, "why", lambda _, __, rows, **___: asked.append(rows) or found)
+    monkeypatch.setattr(mesh, "why_outside", lambda _, __, rows, **___: asked.append(rows) or [])
+    target = cast(
+        Any, SimpleNamespace(fleet=[], inside="", outside="", namespace="", gateway_namespace="", config=None)
+    )
+    target.config = SimpleNamespace(name="cluster2")
+    assert experiment.causes(Results(), target) == []
+    assert [one.state for one in experiment.causes(Results([trial(CALM)]), target)] == ["cause", "not looked at"]
+    everywhere, outside = asked
+    assert everywhere["time"].min() > at(20.6)
+    assert set(everywhere["source"]) == {"external client", "cluster1"}
+    assert set(outside["source"]) == {"external client"}
 
 
 # tables

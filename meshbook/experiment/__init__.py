@@ -2,6 +2,7 @@
 
 - ``plan``: what is to be done (``Target``, ``LoadProfile``, ``Step``), and the plans of it. Nothing is changed.
 - ``load``: what the service bears, and the rate, the length and the limits that fit it.
+- ``causes``: why sources are not answered, before an outage and after it.
 - ``run``: do it; the only place where ``outage``, ``probes`` and ``analysis`` meet. ``observation``: what clusters show
   meanwhile, their access logs included.
 - ``results``: what came out, as tables (``Results``); ``verdicts``: what they prove. Pure.
@@ -11,6 +12,7 @@ A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 """
 
 from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, calibrate, scratch_workload
+from meshbook.experiment.causes import causes, silent_ways
 from meshbook.experiment.load import AUTO, fit_limits, fit_load
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import Limits, LoadProfile, Step, Target, find_target, plans, steps
@@ -19,6 +21,26 @@ from meshbook.experiment.run import run, run_trials
 from meshbook.experiment.verdicts import claims
 
 __all__ = ["AUTO", "LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
-__all__ += ["Results", "Step", "Target", "Trial", "access_logs", "calibrate", "claims", "find_target", "fit_limits"]
-__all__ += ["fit_load", "health_check", "load_balancer", "plans", "run", "run_trials", "scratch_workload", "steps"]
-__all__ += ["summary", "summary_to_display"]
+__all__ += [
+    "Results",
+    "Step",
+    "Target",
+    "Trial",
+    "access_logs",
+    "calibrate",
+    "causes",
+    "claims",
+    "find_target",
+    "fit_limits",
+]
+__all__ += [
+    "fit_load",
+    "health_check",
+    "load_balancer",
+    "plans",
+    "run",
+    "run_trials",
+    "scratch_workload",
+    "silent_ways",
+]
+__all__ += ["steps", "summary", "summary_to_display"]

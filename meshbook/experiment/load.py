@@ -12,10 +12,11 @@ from functools import partial
 
 import pandas as pd
 
-from meshbook import analysis, probes, tables
+from meshbook import analysis, mesh, probes, tables
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
-from meshbook.experiment.plan import BORNE, Limits, LoadProfile, Target
+from meshbook.experiment.causes import silent_ways
+from meshbook.experiment.plan import BORNE, Limits, LoadProfile, Target, unanswered
 
 AUTO = "auto"
 OFFERED = 0.5
@@ -70,7 +71,9 @@ def fit_load(
         for down in target.versions
     }
     answers = pd.concat([calm, busy], ignore_index=True)
-    measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers)
+    silent = any(unanswered(answers, target, [version]) for version in target.versions.values())
+    why = mesh.in_words(silent_ways(target, answers)) if silent else ""
+    measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers, causes=why)
     measured = replace(measured, rate_per_s=rate or _auto(measured, answer_s))
     enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / measured.offered_per_s
     return replace(measured, outage_s=length_s or max(load.outage_s, min(_LONGEST_AUTO_S, math.ceil(enough_s))))

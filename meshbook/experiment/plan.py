@@ -49,6 +49,8 @@ class LoadProfile:
     """By context: what the other clusters bear when the application of this one is down; empty: not measured."""
     answers: pd.DataFrame | None = field(default=None, repr=False, compare=False)
     """ANSWERS by which that was measured."""
+    causes: str = ""
+    """Why a cluster gave none of them to a source, as far as could be seen; empty: each gave some to all."""
 
     def __post_init__(self) -> None:
         if self.outage_s <= 0 or self.loop_requests < 1:
@@ -269,7 +271,12 @@ def unanswered(answers: pd.DataFrame, target: Target, versions: Sequence[str]) -
 def _load_checks(step: Step, target: Target, load: LoadProfile, limits: Limits | None) -> Iterator[Check]:
     if load.answers is not None:
         missing = unanswered(load.answers, target, survivors(step, target))
-        yield Check(name=ANSWERED, ok=not missing, saw=missing or "all of them", hint=UNANSWERED_HINT)
+        yield Check(
+            name=ANSWERED,
+            ok=not missing,
+            saw=f"{load.causes} {missing}".strip() if missing else "all of them",
+            hint=UNANSWERED_HINT,
+        )
     capacity = load.bears.get(step.context)
     name, offered = "the survivor bears the load", f"{load.offered_per_s:.3g}/s from {load.sources} sources"
     if capacity is None:

@@ -15,6 +15,7 @@ from meshbook import analysis, mesh, outage, probes
 from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
+from meshbook.experiment.causes import silent_ways
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import (
     APPLICATION_MODES,
@@ -135,7 +136,8 @@ def _require_survivor(step: Step, target: Target, load: LoadProfile, answers: pd
     seconds = max(_RECENT_S, _RECENT / load.rate_per_s)
     recent = answers[answers["time"] > datetime.now(UTC) - timedelta(seconds=seconds)]
     if missing := unanswered(recent, target, survivors(step, target)):
-        raise OutageError(f"{step}: no outage: in the last {seconds:.0f} s {missing}", hint=UNANSWERED_HINT)
+        why = mesh.in_words(silent_ways(target, recent))
+        raise OutageError(f"{step}: no outage: {why} In the last {seconds:.0f} s {missing}", hint=UNANSWERED_HINT)
 
 
 def _record(

@@ -136,7 +136,7 @@ def _expiry(config: Mapping[str, Any]) -> datetime | None:
 
 
 def synced(cluster: Cluster, source: Snapshot) -> dict[str, str]:
-    """Return what an istiod of ``source`` says of each cluster that it reads, by name; empty where none can be asked."""
+    """Return what an istiod says of each cluster that it reads, by name; empty where none is there to ask."""
     argv = ["pilot-discovery", "request", "GET", "/debug/clusterz"]
     for pod in filter(is_ready, source.list("Pod", SYSTEM_NAMESPACE, labels="app=istiod")):
         try:
