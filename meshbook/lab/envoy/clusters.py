@@ -52,17 +52,19 @@ def inbound_name(port: int) -> str:
     return f"inbound|{port}||"
 
 
-def outbound(name: str, *, identities: str, plaintext: bool, policy: Json) -> Json:
-    """Return the cluster of a service port, whose endpoints come apart from it: mutual TLS over HTTP/2.
+def outbound(name: str, *, identities: str, plaintext: bool, speaks_http2: bool, policy: Json) -> Json:
+    """Return the cluster of a service port, whose endpoints come apart from it: mutual TLS, in the port's protocol.
 
-    With ``plaintext`` some endpoints have no sidecar: HTTP/1.1, and mutual TLS only with the others. ``identities`` is
+    With ``plaintext`` some endpoints have no sidecar, and mutual TLS is only with the others. ``identities`` is
     the start of the SPIFFE URIs that servers may show; ``policy`` holds the fields that a DestinationRule sets.
     """
-    socket = client_tls(sni=server_name(name), identities=identities)
+    socket = client_tls(sni=server_name(name), identities=identities, speaks_http2=speaks_http2)
+    if speaks_http2:
+        policy = {**policy, "typed_extension_protocol_options": http2()}
     if plaintext:
         match = {"name": "mutual-tls", "match": MUTUAL_TLS, "transport_socket": socket}
         return cluster(name, transport_socket_matches=[match], **policy)
-    return cluster(name, transport_socket=socket, typed_extension_protocol_options=http2(), **policy)
+    return cluster(name, transport_socket=socket, **policy)
 
 
 def inbound(ip: str, port: int, *, speaks_http2: bool) -> Json:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meshbook.lab.envoy import clusters, listeners
 from meshbook.lab.envoy.clusters import Endpoint
-from meshbook.lab.envoy.elements import Json, seconds
+from meshbook.lab.envoy.elements import Json, access_log, seconds
 from meshbook.lab.envoy.resources import Resources
 
 NOT_READY_BODY = "default backend - 404"
@@ -103,6 +103,7 @@ def _listener(frontend: Frontend) -> Json:
     body_format = {"text_format": "%LOCAL_REPLY_BODY%", "content_type": "text/html"}
     manager = listeners.http_manager(
         "edge",
+        access_log(),
         route_config=listeners.one_route(frontend.name, route),
         use_remote_address=True,
         local_reply_config={"mappers": [mapper], "body_format": body_format},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from meshbook.lab.envoy.resources import SECRET
@@ -15,29 +16,37 @@ ADS: Json = {"ads": {}, "resource_api_version": "V3"}
 CERTIFICATE, TRUSTED_ROOT = "default", "ROOTCA"
 """Secrets of every workload, by Istio's names."""
 
-ACCESS_LOG = {
-    "start_time": "%START_TIME%",
-    "method": "%REQ(:METHOD)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "protocol": "%PROTOCOL%",
+_LOGGED = {
+    "start_time": "[%START_TIME%]",
+    "request": '"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%"',
     "response_code": "%RESPONSE_CODE%",
     "response_flags": "%RESPONSE_FLAGS%",
     "response_code_details": "%RESPONSE_CODE_DETAILS%",
     "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
-    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "upstream_transport_failure_reason": '"%UPSTREAM_TRANSPORT_FAILURE_REASON%"',
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
     "duration": "%DURATION%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "authority": "%REQ(:AUTHORITY)%",
-    "upstream_host": "%UPSTREAM_HOST%",
-    "upstream_cluster": "%UPSTREAM_CLUSTER%",
-    "upstream_request_attempt_count": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+    "x_forwarded_for": '"%REQ(X-FORWARDED-FOR)%"',
+    "user_agent": '"%REQ(USER-AGENT)%"',
+    "request_id": '"%REQ(X-REQUEST-ID)%"',
+    "authority": '"%REQ(:AUTHORITY)%"',
+    "upstream_host": '"%UPSTREAM_HOST%"',
+    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "route_name": "%ROUTE_NAME%",
 }
-"""Istio's JSON names, as with ``accessLogFile: /dev/stdout``; absent values are null.
-
-The count of attempts is extra, as in a mesh whose ``accessLogFormat`` asks for it.
-"""
+"""What Istio's proxies log unless they are told a format: in text by this order, in JSON by these names."""
+ACCESS_LOG_TEXT = " ".join(_LOGGED.values()) + "\n"
+_IN_JSON = ("method", "path", "protocol")
+"""Names of what is one word in the text: the request."""
+ACCESS_LOG_JSON = {name: text.strip('[]"') for name, text in _LOGGED.items() if name != "request"} | dict(
+    zip(_IN_JSON, _LOGGED["request"].strip('"').split(" "), strict=True)
+)
 
 
 def typed(message: str, **fields: Any) -> Json:
@@ -65,10 +74,11 @@ def http2() -> Json:
     return {options: typed(options, explicit_http_config={"http2_protocol_options": {}})}
 
 
-def access_log() -> list[Json]:
-    """Return a log to standard output, where ``kubectl logs -c istio-proxy`` finds it."""
+def access_log(text: str = ACCESS_LOG_TEXT, *, json: Mapping[str, str] | None = None) -> list[Json]:
+    """Return a log to standard output, where ``kubectl logs -c istio-proxy`` finds it; ``json`` counts before text."""
     stdout = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
-    return [part("envoy.access_loggers.stdout", stdout, log_format={"json_format": ACCESS_LOG})]
+    log_format: Json = {"json_format": dict(json)} if json else {"text_format_source": {"inline_string": text}}
+    return [part("envoy.access_loggers.stdout", stdout, log_format=log_format)]
 
 
 def identity(namespace: str, service_account: str) -> str:
@@ -76,10 +86,11 @@ def identity(namespace: str, service_account: str) -> str:
     return f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}"
 
 
-def client_tls(*, sni: str, identities: str) -> Json:
+def client_tls(*, sni: str, identities: str, speaks_http2: bool) -> Json:
     """Return the transport socket of a client that accepts only servers whose SPIFFE URI starts with ``identities``."""
     message = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-    return part("envoy.transport_sockets.tls", message, sni=sni, common_tls_context=_common_tls(identities, ["h2"]))
+    common = _common_tls(identities, ["istio", "h2"] if speaks_http2 else ["istio"])
+    return part("envoy.transport_sockets.tls", message, sni=sni, common_tls_context=common)
 
 
 def server_tls() -> Json:

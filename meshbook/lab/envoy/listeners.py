@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from meshbook.lab.envoy import clusters
-from meshbook.lab.envoy.elements import ADS, Json, access_log, address, part, server_tls, typed
+from meshbook.lab.envoy.elements import ADS, Json, address, part, server_tls, typed
 from meshbook.lab.envoy.resources import LISTENER, ROUTE_CONFIGURATION
 from meshbook.lab.topology import PROXY_HEALTH_PORT, PROXY_INBOUND_PORT, PROXY_METRICS_PORT, PROXY_OUTBOUND_PORT
 
@@ -21,28 +21,30 @@ QUEUE = 128
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
 Addresses = Sequence[tuple[str, int]]
+Log = Sequence[Json]
+"""Access logs of a listener."""
 
 
-def outbound(ip: str) -> Json:
+def outbound(ip: str, log: Log) -> Json:
     """Return the HTTP proxy that the pod's programs are pointed to; its routes are those called ``OUTBOUND``."""
-    manager = http_manager(OUTBOUND, rds=_by_name(OUTBOUND))
+    manager = http_manager(OUTBOUND, log, rds=_by_name(OUTBOUND))
     return listener(OUTBOUND, ip, PROXY_OUTBOUND_PORT, [{"filters": [manager]}], traffic_direction="OUTBOUND")
 
 
-def inbound(ip: str, ports: Sequence[tuple[int, Sequence[str]]]) -> Json:
+def inbound(ip: str, ports: Sequence[tuple[int, Sequence[str]]], log: Log) -> Json:
     """Return the mutual TLS port: for each (target port, server names) a route to the pod's own program."""
-    chains = [_inbound_chain(port, names) for port, names in ports]
+    chains = [_inbound_chain(port, names, log) for port, names in ports]
     return listener("inbound", ip, PROXY_INBOUND_PORT, chains, inspect_tls=True, traffic_direction="INBOUND")
 
 
-def gateway(name: str, ip: str, port: int, also: Addresses = ()) -> Json:
+def gateway(name: str, ip: str, port: int, log: Log, also: Addresses = ()) -> Json:
     """Return a plain HTTP gateway port; its routes are those called ``name``."""
     options: Json = {"use_remote_address": True, "normalize_path": True, "merge_slashes": True}
-    manager = http_manager("gateway", rds=_by_name(name), **options)
+    manager = http_manager("gateway", log, rds=_by_name(name), **options)
     return listener(name, ip, port, [{"filters": [manager]}], also=also)
 
 
-def passthrough(name: str, ip: str, port: int, also: Addresses = ()) -> Json:
+def passthrough(name: str, ip: str, port: int, log: Log, also: Addresses = ()) -> Json:
     """Return an AUTO_PASSTHROUGH port: TLS is not opened, its server name says the cluster."""
     by_sni = part("envoy.filters.network.sni_cluster", f"{NETWORK}.sni_cluster.v3.SniCluster")
     proxy = part(
@@ -51,7 +53,7 @@ def passthrough(name: str, ip: str, port: int, also: Addresses = ()) -> Json:
         stat_prefix="passthrough",
         cluster="BlackHoleCluster",
         max_connect_attempts=MAX_CONNECT_ATTEMPTS,
-        access_log=access_log(),
+        access_log=log,
     )
     chain = {"filter_chain_match": {"server_names": ["*.local"]}, "filters": [by_sni, proxy]}
     return listener(name, ip, port, [chain], also=also, inspect_tls=True, tcp_backlog_size=QUEUE)
@@ -66,18 +68,18 @@ def health(ip: str, also: Addresses = ()) -> Json:
         headers=[{"name": ":path", "string_match": {"exact": HEALTH_PATH}}],
     )
     nothing = one_route("health", direct_response(404))
-    manager = http_manager("health", before=[check], access_log=[], route_config=nothing)
+    manager = http_manager("health", before=[check], route_config=nothing)
     return listener("health", ip, PROXY_HEALTH_PORT, [{"filters": [manager]}], also=also)
 
 
 def metrics(ip: str) -> Json:
     """Return Envoy's own metrics at ``/stats/prometheus``, and nothing else of the admin interface."""
     route = {"match": {"path": METRICS_PATH}, "route": {"cluster": clusters.ADMIN_CLUSTER}}
-    manager = http_manager("metrics", access_log=[], route_config=one_route("metrics", route))
+    manager = http_manager("metrics", route_config=one_route("metrics", route))
     return listener("metrics", ip, PROXY_METRICS_PORT, [{"filters": [manager]}])
 
 
-def http_manager(name: str, *, before: Sequence[Json] = (), **fields: Any) -> Json:
+def http_manager(name: str, log: Log = (), *, before: Sequence[Json] = (), **fields: Any) -> Json:
     """Return an HTTP connection manager; ``fields`` carry its routes (``rds`` or ``route_config``) and options."""
     return part(
         "envoy.filters.network.http_connection_manager",
@@ -87,7 +89,9 @@ def http_manager(name: str, *, before: Sequence[Json] = (), **fields: Any) -> Js
             *before,
             part("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router"),
         ],
-        **{"access_log": access_log(), "drain_timeout": "0.5s", **fields},
+        access_log=log,
+        drain_timeout="0.5s",
+        **fields,
     )
 
 
@@ -139,13 +143,13 @@ def retry_policy(retries: int) -> Json:
     }
 
 
-def _inbound_chain(port: int, names: Sequence[str]) -> Json:
+def _inbound_chain(port: int, names: Sequence[str], log: Log) -> Json:
     route = {"match": {"prefix": "/"}, "route": {"cluster": clusters.inbound_name(port), "timeout": "0s"}}
     return {
         "name": f"inbound-{port}",
         "filter_chain_match": {"server_names": sorted(names)},
         "transport_socket": server_tls(),
-        "filters": [http_manager("inbound", route_config=one_route(f"inbound-{port}", route))],
+        "filters": [http_manager("inbound", log, route_config=one_route(f"inbound-{port}", route))],
     }
 
 

@@ -1,7 +1,8 @@
 """How a client treats a service: its DestinationRule, and the endpoints, weights and priorities that it gets. Pure.
 
-Understood of a DestinationRule: in ``trafficPolicy`` ``loadBalancer.simple``, ``localityLbSetting.enabled`` there, and
-``outlierDetection``; ``subsets`` with the same. The rest is accepted by the API server and has no effect.
+Understood of a DestinationRule: in ``trafficPolicy`` ``loadBalancer.simple``, ``localityLbSetting.enabled`` there,
+``outlierDetection`` and ``connectionPool.http.h2UpgradePolicy``; ``subsets`` with the same. The rest is accepted by the
+API server and has no effect.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ from meshbook.lab.istiod.registry import Instance, Mesh, MeshService, Proxy, car
 from meshbook.lab.topology import PROXY_INBOUND_PORT
 from meshbook.objects import SYSTEM_NAMESPACE, Object
 
-ROUND_ROBIN = "ROUND_ROBIN"
-BALANCES = {"LEAST_REQUEST": "LEAST_REQUEST", "LEAST_CONN": "LEAST_REQUEST", "RANDOM": "RANDOM"}
+LEAST_REQUEST = "LEAST_REQUEST"
+"""Istio's default: of two endpoints picked by chance, the one with fewer requests in flight."""
+BALANCES = {"ROUND_ROBIN": "ROUND_ROBIN", "RANDOM": "RANDOM"}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a rule says of one service, or of one subset of it. Without a rule: round robin over all networks."""
+    """What a rule says of one service, or of one subset of it. Without a rule: Istio's default over all networks."""
 
-    cluster: Json = field(default_factory=lambda: {"lb_policy": ROUND_ROBIN})
+    cluster: Json = field(default_factory=lambda: {"lb_policy": LEAST_REQUEST})
     """The fields of Envoy's cluster that it sets."""
     failover: bool = False
     """Near endpoints first, others when those are gone: outlier detection turns that on."""
+    http2: bool = False
+    """Proxies speak HTTP/2 to each other, whatever the port's protocol."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that a subset's pods carry; empty: all pods."""
 
@@ -111,11 +115,13 @@ def _by_priority(found: Sequence[Endpoint], own: Locality) -> list[Endpoint]:
 
 def _policy(traffic: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Policy:
     balancer, detection = traffic.get("loadBalancer") or {}, traffic.get("outlierDetection")
-    cluster: Json = {"lb_policy": BALANCES.get(balancer.get("simple", ""), ROUND_ROBIN)}
+    cluster: Json = {"lb_policy": BALANCES.get(balancer.get("simple", ""), LEAST_REQUEST)}
     if detection is not None:
         cluster["outlier_detection"] = _outlier_detection(detection)
     by_locality = (balancer.get("localityLbSetting") or {}).get("enabled", True) is not False
-    return Policy(cluster=cluster, failover=detection is not None and by_locality, labels=labels or {})
+    http2 = ((traffic.get("connectionPool") or {}).get("http") or {}).get("h2UpgradePolicy") == "UPGRADE"
+    failover = detection is not None and by_locality
+    return Policy(cluster=cluster, failover=failover, http2=http2, labels=labels or {})
 
 
 def _outlier_detection(detection: Mapping[str, Any]) -> Json:

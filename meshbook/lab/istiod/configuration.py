@@ -71,6 +71,7 @@ def _outbound(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
             name,
             identities=identity(service.namespace, ""),
             plaintext=any(not one.mtls for one in instances if one.network == proxy.network),
+            speaks_http2=policy.http2 or port in service.http2,
             policy=policy.cluster,
         )
         members = clusters.load_assignment(name, balancing.endpoints(proxy, instances, policy, mesh))
@@ -84,7 +85,7 @@ def _passed_through(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
     found: tuple[list[Json], list[Json]] = [], []
     for service, port, outbound, policy in _service_ports(mesh, proxy.namespace):
         name = clusters.server_name(outbound)
-        found[0].append(clusters.cluster(name, lb_policy=balancing.ROUND_ROBIN))
+        found[0].append(clusters.cluster(name, lb_policy=balancing.LEAST_REQUEST))
         members = balancing.passed_through(proxy, service.instances[port], policy)
         found[1].append(clusters.load_assignment(name, members))
     return found
@@ -95,13 +96,13 @@ def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
     served = [] if is_plain else sorted(_own_ports(proxy, mesh).items())
     inbound = [(port, names) for port, (_, names) in served]
     name, unknown = listeners.OUTBOUND, listeners.direct_response(502, UNKNOWN_HOST)
-    outbound, endpoints = _outbound(proxy, mesh)
+    log, (outbound, endpoints) = mesh.config.access_log, _outbound(proxy, mesh)
     return Resources(
         listeners=[
-            listeners.outbound(proxy.address),
+            listeners.outbound(proxy.address, log),
             listeners.health(proxy.address),
             listeners.metrics(proxy.address),
-            *([listeners.inbound(proxy.address, inbound)] if inbound else []),
+            *([listeners.inbound(proxy.address, inbound, log)] if inbound else []),
         ],
         clusters=[
             *outbound,
@@ -217,9 +218,9 @@ def _gateway_listeners(proxy: Proxy, mesh: Mesh, servers: Sequence[_Server]) -> 
         name, target = f"gateway-{port}", targets.get(port, port)
         bound, also = mesh.bindable(target), fronts[target]
         if http:
-            found.append(listeners.gateway(name, proxy.address, bound, also))
+            found.append(listeners.gateway(name, proxy.address, bound, mesh.config.access_log, also))
         else:
-            found.append(listeners.passthrough(name, proxy.address, bound, also))
+            found.append(listeners.passthrough(name, proxy.address, bound, mesh.config.access_log, also))
     return found
 
 

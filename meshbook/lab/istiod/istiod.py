@@ -17,11 +17,12 @@ from meshbook.lab.discovery import DiscoveryServer
 from meshbook.lab.envoy import Resources, workload_secrets
 from meshbook.lab.istiod import configuration, registry
 from meshbook.lab.istiod.injection import ROOT_CONFIG_MAP, Webhook
+from meshbook.lab.istiod.meshconfig import CONFIG_MAP, MeshConfig, mesh_config
 from meshbook.lab.istiod.registry import Mesh, Proxy
 from meshbook.lab.istiod.sources import EVERYWHERE, OWN_ONLY, SYNC_TIMEOUT_S, RemoteClusters, Source
 from meshbook.lab.pki import Authority
 from meshbook.lab.topology import ClusterTopology, LabTopology
-from meshbook.objects import Object, is_deleting
+from meshbook.objects import SYSTEM_NAMESPACE, Object, is_deleting
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,11 @@ class Istiod:
         self._debounce = Debounce()
         self._own = Source(cluster.name, client, (*EVERYWHERE, *OWN_ONLY), self._debounce.notify)
         self._remotes = RemoteClusters(client, self._debounce.notify)
+        self._config_map = Informer(
+            client, api.CONFIG_MAPS, namespace=SYSTEM_NAMESPACE, fields=f"metadata.name={CONFIG_MAP}"
+        )
+        self._config_map.subscribe(lambda _event, _obj: self._debounce.notify())
+        self._config = MeshConfig()
         self._roots = RootCertificates(client, authority.root_pem, self._own.informers[api.NAMESPACES])
         tls = authority.server_context(f"{cluster.name}-istiod", [cluster.istiod_address])
         self._webhook = Webhook(cluster, tls)
@@ -84,9 +90,10 @@ class Istiod:
         await self._discovery.start()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in (self._own, self._remotes, self._roots):
+                for work in (self._own, self._remotes, self._roots, self._config_map):
                     tasks.create_task(work.run())
                 await self._own.synced(SYNC_TIMEOUT_S)
+                await self._config_map.synced(SYNC_TIMEOUT_S)
                 await self._remotes.synced()
                 while True:
                     self._push()
@@ -97,7 +104,12 @@ class Istiod:
 
     def _push(self) -> None:
         """Bring all proxies up to date. One that cannot be configured must not keep the others from theirs."""
+        try:
+            self._config = mesh_config(self._config_map.objects.get((SYSTEM_NAMESPACE, CONFIG_MAP)))
+        except ValueError as error:
+            log.warning("%s; what held before goes on", error)
         istio = {
+            "config": self._config,
             "gateway_objects": self._own.listed(api.GATEWAYS),
             "virtual_services": self._own.listed(api.VIRTUAL_SERVICES),
             "destination_rules": self._own.listed(api.DESTINATION_RULES),

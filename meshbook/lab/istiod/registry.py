@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from meshbook.lab.envoy.clusters import Locality
 from meshbook.lab.envoy.elements import identity
+from meshbook.lab.istiod.meshconfig import MeshConfig
 from meshbook.lab.topology import EAST_WEST_PORT, reachable
 from meshbook.objects import PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_deleting, labels_of
 
@@ -76,6 +78,8 @@ class MeshService:
     """Clusters that have the Service object."""
     instances: Mapping[int, tuple[Instance, ...]]
     """Ready endpoints by each service port that carries HTTP."""
+    http2: frozenset[int] = frozenset()
+    """Those of its ports that speak HTTP/2 to begin with."""
 
     @property
     def host(self) -> str:
@@ -132,15 +136,16 @@ class Mesh:
     peer_authentications: Sequence[Object] = ()
     bindable: Callable[[int], int] = lambda port: port
     """From a pod's port number to the one that this user may bind."""
+    config: MeshConfig = field(default_factory=MeshConfig)
 
 
 def mesh(
     own: ClusterView,
     remotes: Sequence[ClusterView],
-    istio: Mapping[str, Sequence[Object]] | None = None,
+    istio: Mapping[str, Any] | None = None,
     bindable: Callable[[int], int] = lambda port: port,
 ) -> Mesh:
-    """Put the clusters together, and the Istio objects by the names of ``Mesh``'s fields."""
+    """Put the clusters together, and what is Istio's by the names of ``Mesh``'s fields."""
     clusters = [own, *remotes]
     found: dict[tuple[str, str], list[tuple[ClusterView, Object]]] = defaultdict(list)
     for cluster in clusters:
@@ -184,9 +189,11 @@ def load_balancer_addresses(service: Object) -> list[str]:
 
 def _mesh_service(key: tuple[str, str], members: Sequence[tuple[ClusterView, Object]]) -> MeshService:
     instances: dict[int, list[Instance]] = defaultdict(list)
+    http2 = set()
     for cluster, service in members:
         for port in filter(_carries_http, service["spec"].get("ports") or []):
             instances[port["port"]] += _instances(cluster, key, port.get("name", ""))
+            http2 |= {port["port"]} if speaks_http2(port) else set()
     return MeshService(
         namespace=key[0],
         name=key[1],
@@ -195,6 +202,7 @@ def _mesh_service(key: tuple[str, str], members: Sequence[tuple[ClusterView, Obj
             number: tuple(sorted(found, key=lambda one: (one.network, one.address, one.port)))
             for number, found in sorted(instances.items())
         },
+        http2=frozenset(http2),
     )
 
 
@@ -248,7 +256,7 @@ def _gateways(clusters: Sequence[ClusterView]) -> dict[str, tuple[tuple[str, int
 def _proxy(cluster: ClusterView, pod: Object) -> Proxy | None:
     """Return the pod's proxy; None for one that has none, waits in vain for its injection, or has ended."""
     status, spec, metadata = pod.get("status", {}), pod["spec"], pod["metadata"]
-    containers = spec.get("containers") or []
+    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
     arguments = next((one.get("args") or [] for one in containers if one["name"] == PROXY_CONTAINER), [])
     if not arguments or not status.get("podIP") or status.get("phase") in ("Succeeded", "Failed"):
         return None

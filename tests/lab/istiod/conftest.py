@@ -25,7 +25,7 @@ class World:
         self.topology = topology
         self.services: dict[str, dict[tuple[str, str], Object]] = {one.name: {} for one in topology.clusters}
         self.pods: dict[str, dict[tuple[str, str], Object]] = {one.name: {} for one in topology.clusters}
-        self.config: dict[str, list[Object]] = {"gateway_objects": [], "virtual_services": [], "destination_rules": []}
+        self.config: dict[str, Any] = {"gateway_objects": [], "virtual_services": [], "destination_rules": []}
         self.unready: set[str] = set()
         self.peers: dict[str, list[Object]] = {}
         """PeerAuthentications by cluster."""

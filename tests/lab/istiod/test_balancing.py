@@ -84,6 +84,16 @@ def test_without_a_rule_both_networks_have_one_priority_with_outlier_detection_t
     assert [priority for *_, priority in seen(world)] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("asked", "done"),
+    [("", "LEAST_REQUEST"), ("LEAST_CONN", "LEAST_REQUEST"), ("ROUND_ROBIN", "ROUND_ROBIN"), ("RANDOM", "RANDOM")],
+)
+def test_a_rule_says_how_endpoints_are_picked(world: Any, asked: str, done: str) -> None:
+    add_rule(world, trafficPolicy={"loadBalancer": {"simple": asked} if asked else {}})
+    (found,) = [one for one in world.served("sleep-1").clusters if one["name"] == OUTBOUND]
+    assert found["lb_policy"] == done
+
+
 def test_failover_leaves_no_gap_when_the_own_locality_is_empty(world: Any) -> None:
     add_rule(world, trafficPolicy={"outlierDetection": {}})
     world.unready = {"helloworld-v1"}

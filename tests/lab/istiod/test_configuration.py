@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meshbook.lab.envoy import Resources
-from meshbook.lab.istiod import unsupported
+from meshbook.lab.istiod import mesh_config, unsupported
 
 OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
 SNI = "outbound_.5000_._.helloworld.sample.svc.cluster.local"
@@ -61,7 +61,7 @@ def test_an_outbound_cluster_is_mutual_tls_with_the_services_name_and_identities
     tls = cluster["transport_socket"]["typed_config"]
     validation = tls["common_tls_context"]["combined_validation_context"]
     (matcher,) = validation["default_validation_context"]["match_typed_subject_alt_names"]
-    assert (cluster["lb_policy"], tls["sni"]) == ("ROUND_ROBIN", SNI)
+    assert (cluster["lb_policy"], tls["sni"]) == ("LEAST_REQUEST", SNI)
     assert matcher == {"san_type": "URI", "matcher": {"prefix": "spiffe://lab.meshbook.internal/ns/sample/sa/"}}
     assert validation["validation_context_sds_secret_config"]["name"] == "ROOTCA"
     # No proxy sends to hosts that it knows to be dead.
@@ -121,6 +121,49 @@ def test_a_destination_rule_sets_balance_outliers_and_subsets(world: Any) -> Non
     assert [one["priority"] for one in endpoints(found)[OUTBOUND]["endpoints"]] == [0, 1]
     doors = listeners(world.served("helloworld-v1"))["inbound"]["filter_chains"]
     assert doors[0]["filter_chain_match"]["server_names"] == [SNI, SNI.replace("_._", "_.v1_")]
+
+
+def test_sidecars_speak_http1_to_each_other_unless_the_port_or_a_rule_says_http2(world: Any) -> None:
+    def spoken() -> tuple[bool, list[str]]:
+        cluster = clusters(world.served("sleep-1"))[OUTBOUND]
+        tls = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+        return "typed_extension_protocol_options" in cluster, tls["alpn_protocols"]
+
+    assert spoken() == (False, ["istio"])
+    upgrade = {"connectionPool": {"http": {"h2UpgradePolicy": "UPGRADE"}}}
+    rule = {
+        "metadata": {"namespace": "sample", "name": "rule"},
+        "spec": {"host": "helloworld", "trafficPolicy": upgrade},
+    }
+    world.config["destination_rules"] = [rule]
+    assert spoken() == (True, ["istio", "h2"])
+    world.config["destination_rules"] = []
+    for services in world.services.values():
+        services["sample", "helloworld"]["spec"]["ports"][0]["name"] = "grpc"
+    assert spoken() == (True, ["istio", "h2"])
+
+
+@pytest.mark.parametrize(
+    ("said", "logged"),
+    [
+        ("accessLogFile: /dev/stdout", '"%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW%'),
+        ("accessLogFile: /dev/stdout\naccessLogFormat: 'one %DURATION%'", "one %DURATION%"),
+        ("accessLogFile: /dev/stdout\naccessLogEncoding: JSON", "%UPSTREAM_CLUSTER_RAW%"),
+        ('accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: \'{"a": "b"}\'', "'a': 'b'"),
+        ("", None),
+    ],
+    ids=["text", "own text", "JSON", "own JSON", "none"],
+)
+def test_the_mesh_s_configuration_says_what_proxies_log(world: Any, said: str, logged: str | None) -> None:
+    world.config["config"] = mesh_config({"data": {"mesh": said}})
+    for pod in ("sleep-1", "eastwest-1", "ingress-1"):
+        assert (logged in str(world.served(pod).listeners)) if logged else "Stdout" not in str(world.served(pod))
+
+
+def test_a_mesh_configuration_that_cannot_be_understood_is_refused() -> None:
+    for said in ("accessLogFile: /var/log/envoy", "[1", "- 1"):
+        with pytest.raises(ValueError, match="ConfigMap istio-asm-1175-9"):
+            mesh_config({"data": {"mesh": said}})
 
 
 def test_virtual_services_that_share_gateway_and_host_are_served_together_the_oldest_first(world: Any) -> None:
