@@ -85,11 +85,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
+    from meshbook.lab.launch import SIDECARS
+
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     up = actions.add_parser("up", help="start it")
     up.set_defaults(call="verbs.lab_up")
     _add_apiserver(up)
-    up.add_argument("--fast", action="store_true", help="the sample costs no CPU (the real one: about 45 ms a call)")
+    up.add_argument(
+        "--fast", action="store_true", help="what takes time on a real mesh (pods, calls, draining) does not"
+    )
+    up.add_argument("--pod-start", type=float, metavar="S", help="how long a pod takes to start (default: 3 s)")
+    up.add_argument("--sidecars", choices=SIDECARS, default=SIDECARS[0], help="init containers (default), or beside")
     actions.add_parser("status", help="say whether it is up").set_defaults(call="verbs.lab_status")
     env = actions.add_parser("env", help='print what kubectl and gcloud need: eval "$(meshbook lab env)"')
     env.set_defaults(call="verbs.lab_env")

@@ -33,12 +33,12 @@ from meshbook.lab.faults import ClusterContext, FaultManager, FaultServer
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.images import ENVOY
 from meshbook.lab.istiod import Istiod
-from meshbook.lab.kubelet import Kubelet, ProcessTable, base_environment
+from meshbook.lab.kubelet import Kubelet, ProcessTable, Timing, base_environment
 from meshbook.lab.launch import LabState, start_ticks
 from meshbook.lab.loopback import claim_block, lowest_port, require_ports
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import Programs, RealApiServer, find
-from meshbook.lab.topology import ClusterTopology, LabFolder, LabTopology, two_clouds
+from meshbook.lab.topology import ClusterTopology, LabFolder, LabTopology, Pace, two_clouds
 from meshbook.objects import SYSTEM_NAMESPACE
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ _POLL_S = 0.05
 EDGE = "global-load-balancer"
 """What the load balancer's Envoy is called; it belongs to no cluster."""
 
+EDGE_DRAIN_S = 1
+"""How long requests of a frontend that is gone are still answered."""
 EDGE_PAUSE_S = 0.5
 """Pause before an Envoy of the load balancer that ended is started again."""
 
@@ -73,12 +75,19 @@ class LabContext:
     """Of a real control plane; None: the API servers are emulated."""
 
 
-async def serve(root: Path, *, lifeline: bool, real_api: bool = False, fast: bool = False) -> None:
-    """Run a lab in ``root`` until SIGTERM, SIGINT or, with ``lifeline``, the end of standard input.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a lab shall be like."""
 
-    With ``real_api``, over real API servers, which must be installed. With ``fast``, the sample costs no CPU.
-    """
-    programs = find(os.environ) if real_api else None
+    pace: Pace
+    native_sidecars: bool
+    real_api: bool
+    """Over real API servers, which must be installed."""
+
+
+async def serve(root: Path, plan: Plan, *, lifeline: bool) -> None:
+    """Run a lab in ``root`` until SIGTERM, SIGINT or, with ``lifeline``, the end of standard input."""
+    programs = find(os.environ) if plan.real_api else None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,7 +95,7 @@ async def serve(root: Path, *, lifeline: bool, real_api: bool = False, fast: boo
     if lifeline:
         loop.add_reader(sys.stdin.fileno(), _end_of_lifeline, stop)
     async with contextlib.AsyncExitStack() as stack:
-        context = await stack.enter_async_context(_context(root, programs, fast=fast))
+        context = await stack.enter_async_context(_context(root, programs, plan))
         serving = asyncio.create_task(_serve(context, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -103,12 +112,13 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _context(root: Path, programs: Programs | None, *, fast: bool) -> AsyncIterator[LabContext]:
+async def _context(root: Path, programs: Programs | None, plan: Plan) -> AsyncIterator[LabContext]:
     with _locked(LabFolder(root=root)):
         require_ports()
         block, claim = claim_block()
         with claim:
-            topology = two_clouds(root, block, lowest_port(block), real_api=programs is not None, fast=fast)
+            options: dict[str, Any] = asdict(plan) | {"pace": plan.pace}
+            topology = two_clouds(root, block, lowest_port(block), **options)
             users = [user for cluster in topology.clusters for user in (cluster.name, cluster.viewer)]
             processes = ProcessTable(topology)
             await processes.start_reaper()
@@ -162,6 +172,8 @@ async def _serve(context: LabContext, stop: asyncio.Event) -> None:
                 for obj in prerequisites.of_cluster(topology, cluster, context.authority.root_pem, context.tokens):
                     await clients[cluster.name].apply(resource_of(obj), obj, manager=_MANAGER)
             await asyncio.gather(*(_ready(client) for client in clients.values()))
+            for kubelet in kubelets.values():
+                kubelet.take_time()
             await _start_control(context, kubelets, servers, stack)
             _announce(context)
             await stop.wait()
@@ -201,7 +213,7 @@ async def _start_control(
 async def _keep_edge(context: LabContext, discovery: DiscoveryServer) -> None:
     """Run the global load balancer's Envoy; it serves nothing until the ingress controller has said what."""
     folder, address = context.topology.edge, context.topology.edge_address
-    node = Node(cluster=EDGE, name=EDGE, admin_address=address, discovery_address=address)
+    node = Node(cluster=EDGE, name=EDGE, admin_address=address, discovery_address=address, drain_s=EDGE_DRAIN_S)
     argv = prepare_envoy(ENVOY, folder, node, context.authority)
     discovery.publish(EDGE, Resources())
     await discovery.start()
@@ -232,7 +244,8 @@ def _api_server(context: LabContext, cluster: ClusterTopology) -> AnyApiServer:
 
 
 def _kubelet(context: LabContext, cluster: ClusterTopology, clients: dict[str, Client]) -> Kubelet:
-    return Kubelet(context.topology, cluster, clients[cluster.name], context.processes, context.authority)
+    timing = Timing(drain_s=context.topology.pace.termination_drain_s)
+    return Kubelet(context.topology, cluster, clients[cluster.name], context.processes, context.authority, timing)
 
 
 def _parts(context: LabContext, clients: dict[str, Client]) -> list[Coroutine[Any, Any, None]]:

@@ -35,7 +35,22 @@ LEAST_FREE = 16 << 20
 APISERVERS = ("emulated", "real")
 """Whose API servers a lab runs on: its own, or kube-apiserver and etcd as they are installed here."""
 
+SIDECARS = ("native", "plain")
+"""How the proxy is injected: as an init container that goes on running, or beside the application."""
+
 NOT_INHERITED = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a user may choose of a lab."""
+
+    fast: bool = False
+    """Whatever takes time in a real mesh takes next to none; the sample application costs no CPU."""
+    pod_start_s: float | None = None
+    """Before the first container of a pod starts; None: as long as the lab's pace says."""
+    sidecars: str = SIDECARS[0]
+    """One of ``SIDECARS``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +100,18 @@ def state(root: Path) -> LabState | None:
 
 
 def start(
-    root: Path, *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = _START_TIMEOUT_S
+    root: Path, *, apiserver: str = APISERVERS[0], choice: Choice | None = None, timeout_s: float = _START_TIMEOUT_S
 ) -> LabState:
     """Start a lab that stays up until ``stop``; return when both clusters are ready.
 
-    ``apiserver`` is one of ``APISERVERS``. In a ``fast`` lab the sample application costs no CPU.
+    ``apiserver`` is one of ``APISERVERS``.
 
     Raises ``LabError`` when one is up there already, or when it does not get ready within ``timeout_s``.
     """
     running = state(root)
     if running is not None:
         raise LabError(f"a lab is up already (process {running.pid})", hint="meshbook lab status, meshbook lab down")
-    process = _spawn(root, apiserver, fast=fast, lifeline=False)
+    process = _spawn(root, apiserver, choice or Choice(), lifeline=False)
     try:
         ready = _await_ready(root, process, timeout_s)
     except BaseException:
@@ -117,11 +132,11 @@ def stop(root: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
 
 @contextlib.contextmanager
 def running_lab(
-    *, apiserver: str = APISERVERS[0], fast: bool = False, timeout_s: float = _START_TIMEOUT_S
+    *, apiserver: str = APISERVERS[0], choice: Choice | None = None, timeout_s: float = _START_TIMEOUT_S
 ) -> Iterator[LabState]:
     """Give a lab of its own, in a temporary folder, for the length of a ``with`` block."""
     root = Path(tempfile.mkdtemp(prefix="meshbook-lab-"))
-    process = _spawn(root, apiserver, fast=fast, lifeline=True)
+    process = _spawn(root, apiserver, choice or Choice(), lifeline=True)
     try:
         yield _await_ready(root, process, timeout_s)
     finally:
@@ -156,12 +171,14 @@ def remove_files(root: Path) -> None:
         root.rmdir()
 
 
-def _spawn(root: Path, apiserver: str, *, fast: bool, lifeline: bool) -> subprocess.Popen[bytes]:
+def _spawn(root: Path, apiserver: str, choice: Choice, *, lifeline: bool) -> subprocess.Popen[bytes]:
     _make_folder(root)
     environment = {name: value for name, value in os.environ.items() if name.upper() not in NOT_INHERITED}
     options: dict[str, Any] = {"stdin": subprocess.PIPE if lifeline else subprocess.DEVNULL}
     argv = [sys.executable, "-m", "meshbook.lab", str(root), f"--apiserver={apiserver}"]
-    argv += [flag for flag, given in (("--fast", fast), ("--lifeline", lifeline)) if given]
+    argv += [f"--sidecars={choice.sidecars}"]
+    argv += [flag for flag, given in (("--fast", choice.fast), ("--lifeline", lifeline)) if given]
+    argv += [] if choice.pod_start_s is None else [f"--pod-start={choice.pod_start_s}"]
     with LabFolder(root=root).log.open("ab") as log:
         return subprocess.Popen(
             argv, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True, **options

@@ -204,6 +204,23 @@ class LabFolder:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long things take: as in a real mesh, unless a lab is to be fast."""
+
+    pod_start_s: float = 3.0
+    """Before the first container of a pod starts; there, its network, its volumes and its images are got ready."""
+    drain_s: int = 45
+    """Istio's ``drainDuration``: how long the connections of a listener that is gone live on."""
+    termination_drain_s: float = 5.0
+    """Istio's ``terminationDrainDuration``: how long a gateway answers after its pod was told to end."""
+    burns: bool = True
+    """Whether the sample application costs CPU for each call, as the real one does."""
+
+
+FAST = Pace(pod_start_s=0.0, drain_s=1, termination_drain_s=0.5, burns=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabTopology(LabFolder):
     """A whole lab: its folder, its block of addresses and its clusters."""
 
@@ -211,13 +228,14 @@ class LabTopology(LabFolder):
     lowest_port: int = 1024
     """Lowest port that this user may bind (``net.ipv4.ip_unprivileged_port_start``; 0 for root)."""
     clusters: tuple[ClusterTopology, ...] = ()
-    fast: bool = False
-    """Whether the sample application answers at no cost, instead of burning CPU for each call as the real one does."""
+    pace: Pace = Pace()
+    native_sidecars: bool = True
+    """Whether injected proxies are init containers that go on running, as Istio has it where Kubernetes can."""
 
     @property
     def container_environment(self) -> dict[str, str]:
         """What every container of the lab finds in its environment, unless its own ``env`` says otherwise."""
-        return {"BURN_MS": "0"} if self.fast else {}
+        return {} if self.pace.burns else {"BURN_MS": "0"}
 
     @property
     def fleet_address(self) -> str:
@@ -257,7 +275,13 @@ class LabTopology(LabFolder):
 
 
 def two_clouds(
-    root: Path, block: int, lowest_port: int = 1024, *, real_api: bool = False, fast: bool = False
+    root: Path,
+    block: int,
+    lowest_port: int = 1024,
+    *,
+    real_api: bool = False,
+    pace: Pace = FAST,
+    native_sidecars: bool = True,
 ) -> LabTopology:
     """Return the article's environment: ``cluster1`` (Anthos on bare metal) and ``cluster2`` (GKE)."""
     cluster1 = ClusterTopology(
@@ -282,4 +306,11 @@ def two_clouds(
         is_gke=True,
         real_api=real_api,
     )
-    return LabTopology(root=root, block=block, lowest_port=lowest_port, clusters=(cluster1, cluster2), fast=fast)
+    return LabTopology(
+        root=root,
+        block=block,
+        lowest_port=lowest_port,
+        clusters=(cluster1, cluster2),
+        pace=pace,
+        native_sidecars=native_sidecars,
+    )

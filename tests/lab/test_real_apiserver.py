@@ -78,7 +78,7 @@ def installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def lab(installed: str, tmp_path: Path) -> Iterator[launch.LabState]:
     root = tmp_path / "lab"
-    yield launch.start(root, apiserver="real", fast=True)
+    yield launch.start(root, apiserver="real", choice=launch.Choice(fast=True))
     launch.stop(root)
 
 

@@ -141,7 +141,12 @@ def _statuses(pod: Object) -> list[Object]:
 
 
 def _pod_ready(pod: Object) -> str:
-    return f"{sum(bool(status.get('ready')) for status in _statuses(pod))}/{len(pod['spec']['containers'])}"
+    """Return ready of all containers, native sidecars among them."""
+    spec, status = pod["spec"], pod.get("status", {})
+    lasting = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    names = {one["name"] for one in (*spec["containers"], *lasting)}
+    known = [*(status.get("initContainerStatuses") or ()), *_statuses(pod)]
+    return f"{sum(bool(one.get('ready')) for one in known if one['name'] in names)}/{len(names)}"
 
 
 def _pod_status(pod: Object) -> str:

@@ -2,7 +2,7 @@
 
 - Who starts an Envoy: ``prepare_envoy`` writes the bootstrap of a ``Node`` and returns the command line. To end it
   gently: POST ``/healthcheck/fail`` and then ``/drain_listeners?graceful&skip_exit`` to its admin port, wait
-  ``DRAIN_S``, SIGTERM.
+  until its clients have heard, SIGTERM.
 - Who says what it serves: make ``Resources``, and publish them on a ``discovery`` server. ``load_balancer`` makes those
   of the global load balancer; istiod makes those of pods with ``clusters`` and ``listeners``.
 
@@ -10,7 +10,7 @@
 pure. A new protocol or policy goes into the module of the resource that it changes.
 """
 
-from meshbook.lab.envoy.bootstrap import DRAIN_S, Node, node_token, prepare_envoy
+from meshbook.lab.envoy.bootstrap import Node, node_token, prepare_envoy
 from meshbook.lab.envoy.clusters import Endpoint, Locality
 from meshbook.lab.envoy.edge import NOT_READY_BODY, UNHEALTHY_BODY, Backend, Frontend, HealthCheck, load_balancer
 from meshbook.lab.envoy.elements import workload_secrets
@@ -26,7 +26,6 @@ from meshbook.lab.envoy.resources import (
 
 __all__ = [
     "CLUSTER",
-    "DRAIN_S",
     "KINDS",
     "LISTENER",
     "LOAD_ASSIGNMENT",

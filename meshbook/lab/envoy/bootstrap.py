@@ -12,13 +12,10 @@ from pathlib import Path
 
 from meshbook.lab.envoy.elements import ADS, Json, address, http2, part
 from meshbook.lab.pki import Authority, write_private
-from meshbook.lab.topology import PROXY_ADMIN_PORT, XDS_PORT
+from meshbook.lab.topology import PROXY_ADMIN_PORT, XDS_PORT, Pace
 
 BOOTSTRAP = "bootstrap.json"
 XDS_CLUSTER = "xds-grpc"
-
-DRAIN_S = 1
-"""How long a draining Envoy still answers while it asks its clients to go away."""
 
 LOG_FLUSH_MS = 100
 """Access logs are evidence: they must be there soon after the answer."""
@@ -33,6 +30,8 @@ class Node:
     """Unique within the cluster."""
     admin_address: str
     discovery_address: str
+    drain_s: int = Pace().drain_s
+    """How long connections live on after the listener that took them is gone, or told to drain."""
 
 
 def node_token(authority: Authority, cluster: str, name: str) -> str:
@@ -53,7 +52,7 @@ def prepare_envoy(program: str | Path, folder: Path, node: Node, authority: Auth
         *("--concurrency", "1"),
         "--disable-hot-restart",
         *("--drain-strategy", "immediate"),
-        *("--drain-time-s", str(DRAIN_S)),
+        *("--drain-time-s", str(node.drain_s)),
         *("--file-flush-interval-msec", str(LOG_FLUSH_MS)),
         *("--log-level", "warning"),
         "--skip-deprecated-logs",

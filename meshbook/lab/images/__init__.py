@@ -1,9 +1,9 @@
 """Container images, as far as the lab has them: a reference names a small program of this machine.
 
-``find`` maps a reference to its ``Program``; ``helloworld`` is one such program (standard library only, since it runs
-as ``python -I -S`` without this package). References are matched by the end of their repository, so that any mirror of
-a sample's registry does. Nothing is pulled, and nothing is started here: ``meshbook.lab.kubelet`` runs what is found. A
-new image is a new row here and, if need be, a file beside it.
+``find`` maps a reference to its ``Program``; ``helloworld`` and ``pilot_agent`` are such programs (standard library
+only, since they run as ``python -I -S`` without this package). References are matched by the end of their repository,
+so that any mirror of a sample's registry does. Nothing is pulled, and nothing is started here: ``meshbook.lab.kubelet``
+runs what is found. A new image is a new row here and, if need be, a file beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import envoy
 
 from meshbook.errors import LabError
 
-HELLOWORLD = Path(__file__).with_name("helloworld.py")
+HELLOWORLD, PILOT_AGENT = (Path(__file__).with_name(f"{name}.py") for name in ("helloworld", "pilot_agent"))
 HELLOWORLD_PORT = 5000
 CURL_OR_COMMAND = 'case $1 in -*) ;; *) command -v "$1" >/dev/null && exec "$@" ;; esac; exec curl "$@"'
 """What the image's own entry point does: arguments that name a program run it, all others are curl's."""
@@ -42,6 +42,8 @@ class Program:
     entrypoint: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Programs of the image that are no programs of this machine, by the name that ``exec`` calls them by."""
     port: int = 0
     """Where it listens, if it can be told by SIGUSR1 to refuse all connections, and by SIGUSR2 to listen again."""
 
@@ -72,7 +74,11 @@ _PROGRAMS = {
     ),
     "examples-helloworld-v1": _helloworld("v1"),
     "examples-helloworld-v2": _helloworld("v2"),
-    "proxyv2": Program(kind="proxy", entrypoint=(str(ENVOY),)),
+    "proxyv2": Program(
+        kind="proxy",
+        entrypoint=(str(ENVOY),),
+        commands={"pilot-agent": (sys.executable, "-I", "-S", str(PILOT_AGENT))},
+    ),
 }
 KNOWN = tuple(_PROGRAMS)
 """Ends of the repositories that the lab has a program for."""

@@ -35,14 +35,17 @@ def main() -> int:
     except urllib.error.HTTPError as error:
         text = error.read().decode(errors="replace")
         if error.code != 404:
-            print(f"Error: received unsuccessful status code {error.code}: {text}", file=sys.stderr)
-            return 255
+            return _failed(f"received unsuccessful status code {error.code}: {text}")
     except OSError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 255
+        return _failed(str(error))
     inside, _, shown = os.environ.get("SHOWN_AS", "").partition("=")
-    print(text.replace(inside, shown) if inside else text)
+    sys.stdout.write((text.replace(inside, shown) if inside else text) + "\n")
     return 0
+
+
+def _failed(message: str) -> int:
+    sys.stderr.write(f"Error: {message}\n")
+    return 255
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from meshbook.lab.topology import (
 from meshbook.objects import PROXY_CONTAINER, REVISION_LABEL, Object
 
 INJECT = "sidecar.istio.io/inject"
+NATIVE = "sidecar.istio.io/nativeSidecar"
+"""Annotation by which a pod has its proxy beside its application (``false``), or before it."""
 TEMPLATES = "inject.istio.io/templates"
 SIDECAR, GATEWAY = "sidecar", "gateway"
 IGNORED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
@@ -37,7 +39,8 @@ IMAGE = "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9"
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 ROOT_VOLUME = "istiod-ca-cert"
 PROBE_PERIOD_S = 1
-"""Istio asks every 2 s after 1 s; the lab is ready sooner than that."""
+"""Istio asks every 15 s; the lab hears sooner of a proxy that is not well."""
+STARTUP_FAILURES = 600
 
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
@@ -53,8 +56,9 @@ class UnknownTemplate(ValueError):
 class Webhook:
     """Serves ``/inject`` by HTTPS on the istiod address of one cluster. No Kubernetes client, no state."""
 
-    def __init__(self, cluster: ClusterTopology, tls: ssl.SSLContext) -> None:
+    def __init__(self, cluster: ClusterTopology, tls: ssl.SSLContext, *, native: bool) -> None:
         self._cluster = cluster
+        self._native = native
         self._tls = tls
         app = web.Application(client_max_size=MAX_REVIEW_BYTES)
         app.router.add_post("/inject", self._inject)
@@ -69,19 +73,19 @@ class Webhook:
 
     async def _inject(self, request: web.Request) -> web.Response:
         try:
-            answer = review(await request.json(), self._cluster)
+            answer = review(await request.json(), self._cluster, native=self._native)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             return web.Response(status=400, text=f"not an AdmissionReview of a pod: {error!r}")
         return web.json_response(answer)
 
 
-def review(request: Object, cluster: ClusterTopology) -> Object:
+def review(request: Object, cluster: ClusterTopology, *, native: bool) -> Object:
     """Answer an AdmissionReview (v1) for a pod of ``cluster``."""
     question = request["request"]
     answer: Object = {"uid": question["uid"], "allowed": True}
     pod, namespace = question["object"], question.get("namespace", "")
     try:
-        operations = jsonpatch.make_patch(pod, injected(pod, namespace, cluster)).patch
+        operations = jsonpatch.make_patch(pod, injected(pod, namespace, cluster, native=native)).patch
     except UnknownTemplate as error:
         answer |= {"allowed": False, "status": {"code": 400, "message": str(error)}}
         operations = []
@@ -90,8 +94,11 @@ def review(request: Object, cluster: ClusterTopology) -> Object:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}
 
 
-def injected(pod: Object, namespace: str, cluster: ClusterTopology) -> Object:
-    """Return the pod with its proxy, or as it was when it does not want one."""
+def injected(pod: Object, namespace: str, cluster: ClusterTopology, *, native: bool) -> Object:
+    """Return the pod with its proxy, or as it was when it does not want one.
+
+    A ``native`` sidecar is an init container that goes on running, unless the pod says otherwise; a gateway never is.
+    """
     said = pod.get("metadata", {})
     labels, annotations = said.get("labels") or {}, said.get("annotations") or {}
     wish = labels.get(INJECT) or annotations.get(INJECT, "true")
@@ -107,11 +114,12 @@ def injected(pod: Object, namespace: str, cluster: ClusterTopology) -> Object:
     # The TLS mode tells clients that a sidecar listens; what the pod says itself counts.
     tls = {} if template == GATEWAY else {"security.istio.io/tlsMode": "istio"}
     metadata["labels"] = {**tls, CANONICAL_NAME: name, CANONICAL_REVISION: revision, **labels}
-    _add_container(spec, _container(name, cluster, router=template == GATEWAY))
+    native = template == SIDECAR and annotations.get(NATIVE, str(native).lower()) != "false"
+    _add_container(spec, _container(name, cluster, router=template == GATEWAY), native=native)
     _add_missing(spec.setdefault("volumes", []), [{"name": ROOT_VOLUME, "configMap": {"name": ROOT_CONFIG_MAP}}])
     first = spec["containers"][0]["name"]
     metadata["annotations"] = {
-        "sidecar.istio.io/status": _status(),
+        "sidecar.istio.io/status": _status(native=native),
         REVISION_LABEL: REVISION,
         "kubectl.kubernetes.io/default-container": first,
         "kubectl.kubernetes.io/default-logs-container": first,
@@ -127,8 +135,9 @@ def _workload_name(metadata: Object, labels: Mapping[str, str]) -> str:
     return next((labels[name] for name in names if name in labels), owner)
 
 
-def _status() -> str:
-    added = {"initContainers": None, "containers": [PROXY_CONTAINER], "volumes": [ROOT_VOLUME]}
+def _status(*, native: bool) -> str:
+    init, containers = ([PROXY_CONTAINER], None) if native else (None, [PROXY_CONTAINER])
+    added = {"initContainers": init, "containers": containers, "volumes": [ROOT_VOLUME]}
     return json.dumps({**added, "imagePullSecrets": None, "revision": REVISION})
 
 
@@ -171,14 +180,20 @@ def _container(workload: str, cluster: ClusterTopology, *, router: bool) -> Obje
     }
 
 
-def _add_container(spec: Object, template: Object) -> None:
-    """Append the proxy, or complete the pod's own container of that name: what the pod says itself counts."""
-    for position, own in enumerate(spec["containers"]):
-        if own["name"] == template["name"]:
-            stated = {key: value for key, value in own.items() if (key, value) != ("image", UNINJECTED)}
-            spec["containers"][position] = _merged(template, stated)
-            return
-    spec["containers"].append(template)
+def _add_container(spec: Object, template: Object, *, native: bool) -> None:
+    """Add the proxy, or complete the pod's own container of that name: what the pod says itself counts."""
+    init = spec.get("initContainers") or []
+    for containers in (spec["containers"], init):
+        for position, own in enumerate(containers):
+            if own["name"] == template["name"]:
+                stated = {key: value for key, value in own.items() if (key, value) != ("image", UNINJECTED)}
+                containers[position] = _merged(template, stated)
+                return
+    if native:
+        startup = {**template["readinessProbe"], "periodSeconds": 1, "failureThreshold": STARTUP_FAILURES}
+        spec["initContainers"] = [{**template, "restartPolicy": "Always", "startupProbe": startup}, *init]
+    else:
+        spec["containers"].append(template)
 
 
 def _merged(template: Object, own: Object) -> Object:

@@ -77,7 +77,7 @@ class Istiod:
         self._config = MeshConfig()
         self._roots = RootCertificates(client, authority.root_pem, self._own.informers[api.NAMESPACES])
         tls = authority.server_context(f"{cluster.name}-istiod", [cluster.istiod_address])
-        self._webhook = Webhook(cluster, tls)
+        self._webhook = Webhook(cluster, tls, native=topology.native_sidecars)
         self._discovery = DiscoveryServer(cluster.name, cluster.istiod_address, authority)
         self._secrets: dict[str, list[Object]] = {}
         """Of each node: a workload keeps its certificate for as long as it is there."""

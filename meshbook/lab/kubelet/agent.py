@@ -52,11 +52,16 @@ class Kubelet:
         self._informer = Informer(client, PODS, fields=f"spec.nodeName={cluster.node_name}")
         self._pods: dict[str, Pod] = {}
         self._events: asyncio.Queue[tuple[Object, PodEvent]] = asyncio.Queue()
+        self._start_s = 0.0
         self._workers: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def pods(self) -> Iterable[Pod]:
         """Return the pods that the node has at this moment."""
         return tuple(self._pods.values())
+
+    def take_time(self) -> None:
+        """Let pods that come from now on start as slowly as the lab's pace says."""
+        self._start_s = self._topology.pace.pod_start_s
 
     async def run(self) -> None:
         """Be a node until cancelled."""
@@ -73,6 +78,7 @@ class Kubelet:
                     authority=self._authority,
                     report=self._report,
                     remove=self._remove,
+                    start_s=lambda: self._start_s,
                     token=self._token,
                     record=lambda pod, one: self._events.put_nowait((pod, one)),
                     timing=self._timing,

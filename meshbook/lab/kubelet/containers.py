@@ -63,8 +63,15 @@ class Container:
         self._stopping = asyncio.Event()
         self._may_start = asyncio.Event()
         self._may_start.set()
+        self.has_started = asyncio.Event()
+        """Set when it has started, by its startup probe where it has one, and when it never will."""
         self._blameless = False
         self._withheld = False
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Say whether this is an init container that goes on running (a native sidecar)."""
+        return bool(self.spec.get("restartPolicy") == "Always")
 
     @property
     def is_running(self) -> bool:
@@ -115,17 +122,19 @@ class Container:
 
     async def stop(self, grace_s: float) -> None:
         """Ask the process to end, kill it after ``grace_s``; return when it is gone. It is not started again."""
-        self._stopping.set()
-        self._may_start.set()
+        self._give_up()
         if self.process is not None:
             await _end(self.process, grace_s)
 
     def kill(self) -> None:
         """End the process at once. It is not started again."""
-        self._stopping.set()
-        self._may_start.set()
+        self._give_up()
         if self.process is not None:
             self.process.kill_group()
+
+    def _give_up(self) -> None:
+        for event in (self._stopping, self._may_start, self.has_started):
+            event.set()
 
     def kill_process(self) -> None:
         """End the process at once, which is not held against it: it may be started again without a pause."""
@@ -138,7 +147,11 @@ class Container:
         if self._execution is None or not self.is_running:
             raise LabError(f"container {self.name} is not running")
         terminal = {"TERM": "xterm"} if streams.tty else {}
-        execution = replace(self._execution, argv=tuple(argv), environment=terminal | dict(self._execution.environment))
+        execution = replace(
+            self._execution,
+            argv=self._execution.command(argv),
+            environment=terminal | dict(self._execution.environment),
+        )
         command = await self._spawn(execution, streams)
         self._commands.append(command)
         return command
@@ -215,6 +228,8 @@ class Container:
 
     def _show(self, **fields: Any) -> None:
         before, self.status = self.status, self.status | fields
+        if fields.get("started"):
+            self.has_started.set()
         self._changed(before, self.status)
 
 

@@ -48,8 +48,8 @@ class AddressPool:
 class Timing:
     """How long things take, in seconds."""
 
-    drain_s: float = 0.5
-    """A proxy of a terminating pod answers at least this long: others must first hear that it leaves."""
+    drain_s: float = 5.0
+    """Istio's ``terminationDrainDuration``: a proxy that is no native sidecar answers so long after its pod's end."""
     eager_probe_s: float = 0.1
     """A container that was never ready is asked this often, if its own period is not shorter."""
     back_off_s: float = 1.0
@@ -83,6 +83,8 @@ class NodeContext:
     """Writes the status (second) of a pod (first); ``ApiError`` when the API server does not take it."""
     remove: Callable[[Object], Awaitable[None]]
     """Removes the object of a pod that has ended."""
+    start_s: Callable[[], float] = lambda: 0.0
+    """How long a pod takes before its first container starts: there, for its network, its volumes and its images."""
     token: Callable[[Object], Awaitable[str]] = _no_token
     """Asks for the token of a pod's service account."""
     record: Callable[[Object, PodEvent], None] = lambda _pod, _event: None

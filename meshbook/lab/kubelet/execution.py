@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -20,7 +20,7 @@ from meshbook.lab.envoy import Node, prepare_envoy
 from meshbook.lab.kubelet.context import PodContext
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
-from meshbook.lab.topology import API_PORT, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT
+from meshbook.lab.topology import API_PORT, LOOPBACK_NET, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT
 from meshbook.objects import PROXY_CONTAINER, Object
 
 SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
@@ -44,14 +44,20 @@ class Execution:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     cwd: Path
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What stands for programs that the image has and this machine lacks."""
+
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return what runs for a command in the container."""
+        return (*self.commands.get(argv[0], argv[:1]), *argv[1:]) if argv else ()
 
 
 def prepare(container: Object, pod: PodContext) -> Execution:
     """Return what a container runs, with its folder made; ``CannotRun`` says why it cannot."""
     if container.get("lifecycle"):
         raise _unsupported(container, "lifecycle hooks")
-    if container.get("restartPolicy"):
-        raise _unsupported(container, "init containers that go on running")
+    if container.get("restartPolicy") and container not in pod.object["spec"].get("initContainers", ()):
+        raise _unsupported(container, "restart policies of single containers")
     program = program_of(container)
     own = _own_environment(container, pod)
     command, args = (tuple(expanded(word, own) for word in container.get(part) or ()) for part in ("command", "args"))
@@ -64,12 +70,13 @@ def prepare(container: Object, pod: PodContext) -> Execution:
             name=f"{name}.{namespace}",
             admin_address=pod.address,
             discovery_address=cluster.istiod_address,
+            drain_s=pod.node.topology.pace.drain_s,
         )
         argv = tuple(prepare_envoy(argv[0], pod.proxy_folder, node, pod.node.authority))
     cwd = pod.folder / container["name"]
     cwd.mkdir(parents=True, exist_ok=True, mode=0o700)
     environment = base_environment() | dict(program.environment) | _given_environment(container, pod) | own
-    return Execution(argv=argv, environment=environment, cwd=cwd)
+    return Execution(argv=argv, environment=environment, cwd=cwd, commands=program.commands)
 
 
 def _given_environment(container: Object, pod: PodContext) -> dict[str, str]:
@@ -78,6 +85,9 @@ def _given_environment(container: Object, pod: PodContext) -> dict[str, str]:
     given = dict(pod.node.topology.container_environment)
     given |= {"HOSTNAME": pod.key[1], "POD_IP": pod.address, SANDBOX: str(pod.folder)}
     given |= {"KUBERNETES_SERVICE_HOST": pod.node.cluster.api_address, "KUBERNETES_SERVICE_PORT": port}
+    if pod.node.cluster.real_api and container["name"] == PROXY_CONTAINER:
+        inside = f"{LOOPBACK_NET}{pod.node.cluster.block}."
+        given |= {"SHOWN_AS": f"{inside}={pod.node.cluster.shown(inside)}"}
     containers = [*pod.object["spec"].get("initContainers", ()), *pod.object["spec"]["containers"]]
     if container["name"] != PROXY_CONTAINER and any(one["name"] == PROXY_CONTAINER for one in containers):
         given |= {"http_proxy": f"http://{pod.address}:{PROXY_OUTBOUND_PORT}", "no_proxy": "localhost,127.0.0.0/8"}

@@ -37,7 +37,9 @@ class Pod:
         self._context = PodContext(node=node, object=obj, address=self.address)
         policy = obj["spec"].get("restartPolicy", "Always")
         once = "OnFailure" if policy == "Always" else policy  # an init container that succeeds has done its work
-        self.init = [self._container(spec, once) for spec in obj["spec"].get("initContainers") or ()]
+        self.init = [
+            self._container(spec, spec.get("restartPolicy", once)) for spec in obj["spec"].get("initContainers") or ()
+        ]
         self.containers = [self._container(spec, policy) for spec in obj["spec"]["containers"]]
         self.update(obj)
 
@@ -92,14 +94,29 @@ class Pod:
         if is_finished(self.object):
             return
         self._changed.set()
+        await happens_within(self._leaving, self._node.start_s())
         await self._mount_token()
+        async with asyncio.TaskGroup() as sidecars:
+            if await self._initialized(sidecars):
+                async with asyncio.TaskGroup() as group:
+                    for container in self.containers:
+                        group.create_task(container.run())
+            for container in self.init:  # sidecars, which nobody needs any more
+                await container.stop(self._grace_s())
+
+    async def _initialized(self, sidecars: asyncio.TaskGroup) -> bool:
+        """Run init containers in their order, and start sidecars; say whether the others may start."""
         for container in self.init:
+            if self._leaving.is_set():
+                return False
+            if container.is_sidecar:
+                sidecars.create_task(container.run())
+                await container.has_started.wait()
+                continue
             await container.run()
-            if self._leaving.is_set() or status.exit_code(container.status) != 0:
-                return
-        async with asyncio.TaskGroup() as group:
-            for container in self.containers:
-                group.create_task(container.run())
+            if status.exit_code(container.status) != 0:
+                return False
+        return not self._leaving.is_set()
 
     async def _mount_token(self) -> None:
         """Write the token that the pod wants before it starts, however often the API server has to be asked."""
@@ -116,18 +133,23 @@ class Pod:
                 return execution.write_token(self._context, token)
 
     async def _stop(self, life: asyncio.Task[None]) -> None:
-        """Ask applications to end while proxies drain; proxies go last."""
+        """Ask applications to end while proxies drain; proxies and sidecars go last.
+
+        A native sidecar drains for as long as the applications take, another proxy for as long as its agent waits.
+        """
         grace_s = 0.0 if self._gone.is_set() else self._grace_s()
         deadline = time.monotonic() + grace_s
-        for container in self.containers:
+        lasting = [*self.containers, *(one for one in self.init if one.is_sidecar)]
+        for container in lasting:
             if container.is_running:
                 message = f"Stopping container {container.name}"
                 self._record([PodEvent(reason="Killing", message=message, container=container.name)])
-        proxies = [container for container in self.containers if execution.is_proxy(container.spec)]
-        others = [container for container in (*self.init, *self.containers) if container not in proxies]
+        proxies = [container for container in lasting if execution.is_proxy(container.spec)]
+        last = [container for container in lasting if container.is_sidecar or container in proxies]
+        others = [container for container in (*self.init, *self.containers) if container not in last]
         await asyncio.gather(self._drain(proxies, grace_s), *(container.stop(grace_s) for container in others))
         rest_s = 0.0 if self._gone.is_set() else max(deadline - time.monotonic(), LEAST_PROXY_GRACE_S)
-        await asyncio.gather(*(container.stop(rest_s) for container in proxies))
+        await asyncio.gather(*(container.stop(rest_s) for container in last))
         await asyncio.wait((life,))
 
     def _grace_s(self) -> float:
@@ -142,7 +164,8 @@ class Pod:
             return
         begun = time.monotonic()
         await execution.drain_envoy(self.address, self._node.http)
-        least_s = min(self._node.timing.drain_s, grace_s) - (time.monotonic() - begun)
+        waits_s = 0.0 if all(proxy.is_sidecar for proxy in proxies) else self._node.timing.drain_s
+        least_s = min(waits_s, grace_s) - (time.monotonic() - begun)
         await happens_within(self._gone, max(least_s, 0))
 
     async def _keep_reporting(self) -> None:

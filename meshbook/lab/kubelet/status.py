@@ -59,18 +59,21 @@ def pod_status(
 
     Conditions that are as in ``previous`` keep their transition times.
     """
-    initialized = all(exit_code(one) == 0 for one in init)
-    if init and not any(one["containerID"] for one in containers):
+    lasting = {one["name"] for one in pod["spec"].get("initContainers") or () if one.get("restartPolicy") == "Always"}
+    sidecars = [one for one in init if one["name"] in lasting]
+    begun = any(one["containerID"] for one in containers)
+    initialized = begun or all(one["started"] if one in sidecars else exit_code(one) == 0 for one in init)
+    if init and not begun:
         containers = [one | {"state": waiting("PodInitializing")} for one in containers]
     policy = pod["spec"].get("restartPolicy", "Always")
-    if policy == "Never" and any(exit_code(one) for one in init):
+    if policy == "Never" and any(exit_code(one) for one in init if one not in sidecars):
         phase = "Failed"
     elif not initialized or any("waiting" in one["state"] and not one["lastState"] for one in containers):
         phase = "Pending"
     else:
         phase = _phase(policy, [exit_code(one) for one in containers])
     problem: Object = {}
-    if unready := [one["name"] for one in containers if not one["ready"]]:
+    if unready := [one["name"] for one in (*sidecars, *containers) if not one["ready"]]:
         problem = {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
     if phase in ("Succeeded", "Failed"):
         problem = {"reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}

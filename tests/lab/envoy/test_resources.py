@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from meshbook.lab.envoy import DRAIN_S, Backend, Frontend, HealthCheck, Node, Resources, load_balancer, prepare_envoy
+from meshbook.lab.envoy import Backend, Frontend, HealthCheck, Node, Resources, load_balancer, prepare_envoy
 from meshbook.lab.pki import Authority
 
 
@@ -23,7 +23,9 @@ def test_what_is_referred_to_comes_before_what_refers_to_it() -> None:
 
 
 def test_an_envoy_s_bootstrap_is_private_and_says_who_it_is_and_whom_it_asks(tmp_path: Path) -> None:
-    node = Node(cluster="c1", name="web-0.sample", admin_address="127.64.11.5", discovery_address="127.64.10.3")
+    node = Node(
+        cluster="c1", name="web-0.sample", admin_address="127.64.11.5", discovery_address="127.64.10.3", drain_s=45
+    )
     argv = prepare_envoy("/bin/envoy", tmp_path / "proxy", node, authority := Authority(tmp_path / "pki"))
     path = tmp_path / "proxy" / "bootstrap.json"
     bootstrap = json.loads(path.read_text())
@@ -37,7 +39,7 @@ def test_an_envoy_s_bootstrap_is_private_and_says_who_it_is_and_whom_it_asks(tmp
     assert trusted["trusted_ca"] == {"inline_string": authority.root_pem}
     assert argv[:3] == ["/bin/envoy", "--config-path", str(path)]
     assert argv[argv.index("--concurrency") + 1] == "1"
-    assert argv[argv.index("--drain-time-s") + 1] == str(DRAIN_S)
+    assert argv[argv.index("--drain-time-s") + 1] == "45"
 
 
 def test_the_balancers_health_check_is_the_backend_configs() -> None:

@@ -42,7 +42,7 @@ class Clusters:
 async def clusters(tmp_path: Path) -> AsyncIterator[Clusters]:
     block, claim = claim_block()
     with claim:
-        topology = two_clouds(tmp_path, block, fast=True)
+        topology = two_clouds(tmp_path, block)
         processes = ProcessTable(topology)
         async with nodes(topology, processes) as found:
             yield (made := Clusters(topology, found))

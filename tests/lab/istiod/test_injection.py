@@ -35,8 +35,8 @@ def gateway_pod(**container: Any) -> dict[str, Any]:
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": {"containers": [own]}}
 
 
-def inject(original: dict[str, Any], namespace: str = "sample") -> dict[str, Any]:
-    return injected(original, namespace, CLUSTER)
+def inject(original: dict[str, Any], namespace: str = "sample", *, native: bool = False) -> dict[str, Any]:
+    return injected(original, namespace, CLUSTER, native=native)
 
 
 def test_a_pod_gets_a_sidecar_beside_its_own_container() -> None:
@@ -45,6 +45,24 @@ def test_a_pod_gets_a_sidecar_beside_its_own_container() -> None:
     assert proxy["image"] == "gcr.io/gke-release/asm/proxyv2:1.17.5-asm.9"
     assert proxy["args"][:2] == ["proxy", "sidecar"]
     assert proxy["readinessProbe"]["httpGet"] == {"path": "/healthz/ready", "port": 15021}
+
+
+def test_a_native_sidecar_starts_before_all_others_and_goes_on() -> None:
+    first = {"name": "first", "image": "docker.io/curlimages/curl"}
+    result = inject(pod() | {"spec": pod()["spec"] | {"initContainers": [first]}}, native=True)
+    proxy, after = result["spec"]["initContainers"]
+    assert (proxy["name"], proxy["restartPolicy"], after) == ("istio-proxy", "Always", first)
+    assert proxy["startupProbe"]["httpGet"] == proxy["readinessProbe"]["httpGet"]
+    assert [one["name"] for one in result["spec"]["containers"]] == ["helloworld"]
+    status = json.loads(result["metadata"]["annotations"]["sidecar.istio.io/status"])
+    assert (status["initContainers"], status["containers"]) == (["istio-proxy"], None)
+    assert inject(result, native=True) == result
+
+
+def test_a_pod_may_have_its_proxy_beside_its_application_and_a_gateway_always_has() -> None:
+    beside = inject(pod(annotations={"sidecar.istio.io/nativeSidecar": "false"}), native=True)
+    assert [one["name"] for one in beside["spec"]["containers"]] == ["helloworld", "istio-proxy"]
+    assert "initContainers" not in inject(gateway_pod(), native=True)["spec"]
 
 
 def test_labels_and_annotations_say_what_was_done() -> None:
@@ -100,7 +118,7 @@ def asked(original: dict[str, Any]) -> dict[str, Any]:
 
 def test_an_unknown_template_is_refused_by_name() -> None:
     other = pod(annotations={"inject.istio.io/templates": "grpc-agent"})
-    answer = review(asked(other), CLUSTER)["response"]
+    answer = review(asked(other), CLUSTER, native=True)["response"]
     assert (answer["allowed"], "grpc-agent" in answer["status"]["message"]) == (False, True)
 
 
@@ -108,7 +126,7 @@ async def test_the_webhook_answers_with_a_patch_over_https(tmp_path: Path) -> No
     block, claim = claim_block()
     authority = Authority(tmp_path / "pki")
     cluster = two_clouds(tmp_path, block).clusters[0]
-    webhook = Webhook(cluster, authority.server_context("istiod", [cluster.istiod_address]))
+    webhook = Webhook(cluster, authority.server_context("istiod", [cluster.istiod_address]), native=False)
     with claim:
         await webhook.start()
         try:

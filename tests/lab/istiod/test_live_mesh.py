@@ -17,13 +17,14 @@ import pytest
 from envoys import Discovery, eventually, get, program, running_envoy
 
 from meshbook.analysis import parse_access_log
-from meshbook.lab.envoy import DRAIN_S, LOAD_ASSIGNMENT, workload_secrets
+from meshbook.lab.envoy import LOAD_ASSIGNMENT, workload_secrets
 from meshbook.lab.istiod import Proxy, resources
 from meshbook.lab.pki import Authority
 
 pytestmark = pytest.mark.envoy
 
 OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
+ASKED_S = 1.5
 URL = "http://helloworld.sample:5000/hello"
 
 
@@ -212,7 +213,7 @@ def test_an_envoy_that_is_told_to_drain_loses_no_request(mesh: LiveMesh) -> None
         assert get(admin, 15000, path, method="POST")[0] == 200
     assert get(admin, 15021, "/healthz/ready")[0] == 503
     codes = Counter[int]()
-    until = time.monotonic() + DRAIN_S + 0.5
+    until = time.monotonic() + ASKED_S
     while time.monotonic() < until:
         codes[curl(mesh)[0]] += 1
     mesh.envoys["helloworld-v2"].terminate()

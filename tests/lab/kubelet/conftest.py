@@ -15,7 +15,7 @@ from meshbook.lab.topology import LabTopology, two_clouds
 def topology(tmp_path: Path) -> LabTopology:
     block, claim = claim_block()
     with claim:
-        return two_clouds(tmp_path, block, fast=True)
+        return two_clouds(tmp_path, block)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ async def test_an_unknown_image_waits_and_says_which_ones_there_are(node: Any) -
         {"restartPolicy": "Always"},
         {"readinessProbe": {"grpc": {"port": 1}}},
     ],
-    ids=["envFrom", "secret", "field", "hook", "native-sidecar", "grpc"],
+    ids=["envFrom", "secret", "field", "hook", "own restart policy", "grpc"],
 )
 async def test_what_the_lab_cannot_provide_is_refused(node: Any, fields: dict[str, Any]) -> None:
     node.start(pod(app(**fields)))
@@ -150,6 +150,34 @@ async def test_init_containers_come_first_and_in_order(node: Any, tmp_path: Any)
     await node.until(lambda: order.read_text().split() == ["one", "two", "app"])
     assert len(node.status["initContainerStatuses"]) == 2
     assert "PodInitializing" in str(node.reports[0]["containerStatuses"])
+
+
+async def test_a_native_sidecar_starts_first_counts_and_outlives_the_others(node: Any, tmp_path: Any) -> None:
+    up, said = tmp_path / "up", tmp_path / "said"
+    probe = {"exec": {"command": ["test", "-e", str(up)]}, "periodSeconds": 0.02}
+    script = f"trap 'echo sidecar >> {said}; exit' TERM; while :; do sleep 0.02; done"
+    sidecar = app(script, name="side", restartPolicy="Always", startupProbe=probe, readinessProbe=probe)
+    main = app(f"trap 'echo app >> {said}; exit' TERM; echo app >> {said}; while :; do sleep 0.02; done")
+    running, task = node.start(pod(main, initContainers=[app("true", name="one"), sidecar]))
+    await node.until(lambda: "running" in node.status.get("initContainerStatuses", [{}, {"state": {}}])[1]["state"])
+    assert (node.condition("Initialized"), node.status["phase"]) == ("False", "Pending")
+    assert not said.exists()
+    up.touch()
+    await node.until(lambda: node.ready and said.exists())
+    assert (node.condition("Initialized"), node.status["phase"]) == ("True", "Running")
+    up.unlink()
+    await node.until(lambda: not node.ready)
+    assert "side" in condition({"status": node.status}, "Ready")["message"]
+    running.update(terminating(running.object))
+    async with asyncio.timeout(5):
+        await task
+    assert said.read_text().split() == ["app", "app", "sidecar"]
+
+
+async def test_a_pod_whose_work_is_done_ends_though_it_has_a_sidecar(node: Any) -> None:
+    sidecar = app(name="side", restartPolicy="Always")
+    node.start(pod(app("true"), initContainers=[sidecar], restartPolicy="Never"))
+    await node.until(lambda: node.status.get("phase") == "Succeeded" and not marked("MESHBOOK_CONTAINER=uid-1/side"))
 
 
 async def test_a_failed_init_container_keeps_its_pod_from_starting(node: Any) -> None:
