@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,19 @@ def test_both_versions_answer_callers_of_both_clusters(mesh: tuple[Fleet, str]) 
         assert set(answers["version"]) == {"v1", "v2"}
     instances = {one["metadata"]["name"] for cluster in fleet for one in pods(cluster, namespace, "app=helloworld")}
     assert set(frame["instance"]) == instances
+
+
+def test_a_sidecar_tells_by_pilot_agent_where_it_sends_requests(mesh: tuple[Fleet, str]) -> None:
+    fleet, namespace = mesh
+    for cluster in fleet:
+        pod, where = cluster.ready_pod("app=sleep", namespace), {"namespace": namespace, "container": "istio-proxy"}
+        asked = cluster.exec(pod, ["pilot-agent", "request", "GET", "clusters?format=json"], **where)
+        statuses = {one["name"]: one.get("host_statuses", []) for one in json.loads(asked.stdout)["cluster_statuses"]}
+        hosts = statuses[f"outbound|5000||helloworld.{namespace}.svc.cluster.local"]
+        assert len(hosts) == 2
+        assert 15443 in [host["address"]["socket_address"]["port_value"] for host in hosts]
+        refused = cluster.exec(pod, ["pilot-agent", "request", "GET", "healthcheck/fail"], **where)
+        assert (refused.exit_code, "405" in refused.stderr) == (255, True)
 
 
 def test_a_watch_sends_from_the_prober_of_every_cluster_and_leaves_nothing_there(

@@ -132,12 +132,14 @@ def direct_response(code: int, body: str = "") -> Json:
 
 
 def retry_policy(retries: int) -> Json:
-    """Try again on another host: what Istio sets when nobody asks for anything."""
+    """Try again on another host: what Istio sets when nobody asks for anything.
+
+    No status code is among the reasons, as in 1.17 it still was: a 503 of the other side goes to the client.
+    """
     previous_hosts = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     return {
         "retry_on": RETRY_ON,
         "num_retries": retries,
-        "retriable_status_codes": [503],
         "retry_host_predicate": [part("envoy.retry_host_predicates.previous_hosts", previous_hosts)],
         "host_selection_retry_max_attempts": 5,
     }

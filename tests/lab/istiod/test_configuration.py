@@ -87,7 +87,7 @@ def test_a_service_of_the_other_cluster_alone_cannot_be_resolved_here(world: Any
 def test_requests_are_retried_on_another_host_as_istio_does(world: Any) -> None:
     (route,) = routes(world)["helloworld.sample:5000"]
     policy = route["route"]["retry_policy"]
-    assert (policy["num_retries"], policy["retriable_status_codes"]) == (2, [503])
+    assert (policy["num_retries"], "retriable_status_codes" in policy) == (2, False)
     assert clusters(world.served("sleep-1"))[OUTBOUND]["connect_timeout"] == "10s"
     assert policy["retry_on"] == "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
     assert [one["name"] for one in policy["retry_host_predicate"]] == ["envoy.retry_host_predicates.previous_hosts"]
