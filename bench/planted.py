@@ -1,0 +1,431 @@
+"""What can be wrong with a mesh of two clusters, planted and mended again; and healthy meshes that only look unusual.
+
+``FAULTS`` and ``HEALTHY`` are by name. Each needs a ``Ground``: two clusters with the sample as stage 1 leaves it, v1
+in the first and v2 in the second. What the API alone cannot do, such as cutting the link, is done by a lab's faults, or
+by a command that is given for that name. Rehearsals plant some of them, ``causes`` all.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from meshbook.clusters import Cluster, Fleet
+from meshbook.errors import UsageError
+from meshbook.lab.faults import FaultClient, FaultSpec
+from meshbook.objects import PROXY_CONTAINER, REVISION_LABEL, SYSTEM_NAMESPACE
+
+CONNECTIVITY = Path(__file__).parents[1] / "manifests" / "connectivity"
+HOST = "helloworld.sample.svc.cluster.local"
+EAST_WEST = "istio-eastwestgateway"
+INGRESS = "istio-ingressgateway"
+SERVER = "helloworld-v2"
+REVISION = "asm-1175-9"
+TAG = "planted"
+VERSIONS = [{"name": name, "labels": {"version": name}} for name in ("v1", "v2", "v9")]
+PEER_AUTHENTICATION = "security.istio.io/v1beta1/PeerAuthentication"
+WEBHOOKS = "MutatingWebhookConfiguration"
+Planted = AbstractContextManager[None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """Two clusters, and who breaks what their API cannot."""
+
+    fleet: Fleet
+    lab: FaultClient | None = None
+    hooks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """By a fault's name: the commands that plant and mend it."""
+    namespace: str = "sample"
+    gateways: str = "nifc-istio-gateway"
+    rollout_s: float = 60.0
+
+    @property
+    def first(self) -> Cluster:
+        return self.fleet.clusters[0]
+
+    @property
+    def second(self) -> Cluster:
+        return self.fleet.clusters[1]
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """Return the names of the two directions between them."""
+        one, other = self.first.name, self.second.name
+        return {"there": f"{one} → {other}", "back": f"{other} → {one}"}
+
+    def deploy(self) -> None:
+        """Leave the sample as stage 1 does."""
+        self.fleet.create_namespace(self.namespace, revision=REVISION)
+        for part in ("sleep.yaml", "prober.yaml"):
+            self.fleet.apply(CONNECTIVITY / part, self.namespace)
+        self.fleet.apply(CONNECTIVITY / "helloworld.yaml", self.namespace, "service=helloworld")
+        for cluster, version in zip(self.fleet, ("v1", "v2"), strict=True):
+            cluster.apply(CONNECTIVITY / "helloworld.yaml", self.namespace, f"version={version}")
+        self.fleet.wait_for_rollout(self.namespace, timeout_s=self.rollout_s)
+
+    def broken(self, name: str, spec: FaultSpec) -> AbstractContextManager[object]:
+        """Break it by the command that is given for ``name``, else by the lab."""
+        if name in self.hooks:
+            return _by_command(*self.hooks[name])
+        if self.lab is None:
+            raise UsageError(f"{name} cannot be planted by the API alone", hint="--hook NAME ON OFF")
+        return self.lab.injected(spec)
+
+
+@contextmanager
+def _by_command(on: str, off: str) -> Iterator[None]:
+    subprocess.run(on, shell=True, check=True, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        subprocess.run(off, shell=True, check=True, stdout=subprocess.DEVNULL)
+
+
+# ---- how objects are changed
+
+
+@contextmanager
+def deleted(cluster: Cluster, kind: str, name: str) -> Iterator[None]:
+    """An object of the system namespace is gone."""
+    kept = cluster.get(kind, name, SYSTEM_NAMESPACE)
+    cluster.delete_object(kind, name, SYSTEM_NAMESPACE)
+    try:
+        yield
+    finally:
+        metadata = {key: kept["metadata"][key] for key in ("name", "namespace", "labels") if key in kept["metadata"]}
+        cluster.create(kind, {**kept, "metadata": metadata})
+
+
+@contextmanager
+def created(clusters: Fleet | list[Cluster], kind: str, namespace: str, **content: Any) -> Iterator[None]:
+    """Clusters have one more object."""
+    with contextlib.ExitStack() as stack:
+        for cluster in clusters:
+            cluster.create(kind, {"metadata": {"name": "planted", "namespace": namespace}, **content})
+            stack.callback(cluster.delete_object, kind, "planted", namespace)
+        yield
+
+
+@contextmanager
+def patched(
+    cluster: Cluster, kind: str, name: str, namespace: str, change: Mapping[str, Any], back: Mapping[str, Any]
+) -> Iterator[None]:
+    """An object is changed."""
+    cluster.patch(kind, name, dict(change), namespace=namespace)
+    try:
+        yield
+    finally:
+        cluster.patch(kind, name, dict(back), namespace=namespace)
+        if kind == "Deployment":
+            cluster.wait_for_rollout(namespace, [name], timeout_s=120)
+
+
+def scaled(cluster: Cluster, name: str, namespace: str, replicas: int) -> Planted:
+    back = int(cluster.get("Deployment", name, namespace)["spec"].get("replicas", 1))
+    counts = ({"spec": {"replicas": count}} for count in (replicas, back))
+    return patched(cluster, "Deployment", name, namespace, *counts)
+
+
+def template(cluster: Cluster, name: str, namespace: str, labels: Mapping[str, str]) -> Planted:
+    """A Deployment's pods are made anew with these labels."""
+    nothing: dict[str, str | None] = dict.fromkeys(labels)
+    changes = ({"spec": {"template": {"metadata": {"labels": dict(values)}}}} for values in (labels, nothing))
+    return patched(cluster, "Deployment", name, namespace, *changes)
+
+
+def _remote_secret(cluster: Cluster) -> str:
+    return str(cluster.list("Secret", SYSTEM_NAMESPACE, labels="istio/multiCluster=true")[0]["metadata"]["name"])
+
+
+# ---- faults
+
+
+@contextmanager
+def both_secrets_gone(ground: Ground) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for cluster in ground.fleet:
+            stack.enter_context(deleted(cluster, "Secret", _remote_secret(cluster)))
+        yield
+
+
+@contextmanager
+def token_over(ground: Ground) -> Iterator[None]:
+    """The first cluster's remote secret has a token that ended an hour ago."""
+    name = _remote_secret(ground.first)
+    before = ground.first.get("Secret", name, SYSTEM_NAMESPACE)["data"]
+    ((called, value),) = before.items()
+    ended = base64.urlsafe_b64encode(json.dumps({"exp": int(time.time()) - 3600}).encode()).decode().rstrip("=")
+    config = yaml.safe_load(base64.b64decode(value))
+    config["users"][0]["user"] = {"token": f"e30.{ended}.signature"}
+    data = {called: base64.b64encode(json.dumps(config).encode()).decode()}
+    with patched(ground.first, "Secret", name, SYSTEM_NAMESPACE, {"data": data}, {"data": before}):
+        yield
+
+
+@contextmanager
+def wrong_revision(ground: Ground) -> Iterator[None]:
+    """The second cluster's server was made while the namespace asked for a revision that is not installed."""
+    planted, right = ({"metadata": {"labels": {REVISION_LABEL: value}}} for value in ("asm-0000-0", REVISION))
+    ground.second.patch("Namespace", ground.namespace, planted)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(template(ground.second, SERVER, ground.namespace, {"planted": "revision"}))
+        stack.callback(ground.second.patch, "Namespace", ground.namespace, right)  # before the pod is made anew
+        yield
+
+
+def container(cluster: Cluster, name: str, namespace: str, **changes: Any) -> Planted:
+    """A Deployment's first container is another, and its pods are made anew, the old ones first."""
+    spec = cluster.get("Deployment", name, namespace)["spec"]
+    before = spec["template"]["spec"]["containers"]
+    after = [{**before[0], **changes}, *before[1:]]
+    strategies: Iterator[Any] = iter(({"type": "Recreate", "rollingUpdate": None}, spec["strategy"]))
+    specs = (
+        {"spec": {"strategy": next(strategies), "template": {"spec": {"containers": some}}}} for some in (after, before)
+    )
+    return patched(cluster, "Deployment", name, namespace, *specs)
+
+
+def unready(ground: Ground) -> Planted:
+    """The second cluster's server has a probe that nothing answers."""
+    probe = {"httpGet": {"path": "/none", "port": 5000}, "periodSeconds": 1}
+    return container(ground.second, SERVER, ground.namespace, readinessProbe=probe)
+
+
+@contextmanager
+def mutual_tls_disagrees(ground: Ground) -> Iterator[None]:
+    """The first cluster wants mutual TLS in the sample's namespace, the second has none there."""
+    with contextlib.ExitStack() as stack:
+        for cluster, mode in ((ground.first, "STRICT"), (ground.second, "DISABLE")):
+            content = {"spec": {"mtls": {"mode": mode}}}
+            stack.enter_context(created([cluster], PEER_AUTHENTICATION, ground.namespace, **content))
+        yield
+
+
+def weights(first: int, second: int, subset: str = "v2") -> Callable[[Ground], Planted]:
+    """Sidecars send so many of 100 requests to v1 and to the other subset."""
+
+    @contextmanager
+    def plant(ground: Ground) -> Iterator[None]:
+        rule, route = {"host": HOST, "subsets": VERSIONS}, {"hosts": [HOST], "http": [_route(first, second, subset)]}
+        with (
+            created(ground.fleet, "DestinationRule", ground.namespace, spec=rule),
+            created(ground.fleet, "VirtualService", ground.namespace, spec=route),
+        ):
+            yield
+
+    return plant
+
+
+def _route(first: int, second: int, subset: str = "v2") -> dict[str, Any]:
+    parts = {"v1": first, subset: second}
+    destination = {"host": HOST, "port": {"number": 5000}}
+    return {
+        "route": [
+            {"destination": {**destination, "subset": name}, "weight": weight}
+            for name, weight in parts.items()
+            if weight
+        ]
+    }
+
+
+@contextmanager
+def gateway_weights(ground: Ground) -> Iterator[None]:
+    """Ingress gateways send 90 of 100 requests to v1."""
+    with contextlib.ExitStack() as stack:
+        rule = {"host": HOST, "subsets": VERSIONS}
+        stack.enter_context(created(ground.fleet, "DestinationRule", ground.namespace, spec=rule))
+        for cluster in ground.fleet:
+            before = cluster.get("VirtualService", "helloworld", ground.namespace)["spec"]["http"]
+            specs = ({"spec": {"http": http}} for http in ([_route(90, 10)], before))
+            stack.enter_context(patched(cluster, "VirtualService", "helloworld", ground.namespace, *specs))
+        yield
+
+
+@contextmanager
+def islands(ground: Ground) -> Iterator[None]:
+    """Both versions run in each cluster, and no cluster reads the other."""
+    with both_secrets_gone(ground), contextlib.ExitStack() as stack:
+        for cluster, version in zip(ground.fleet, ("v2", "v1"), strict=True):
+            name = f"helloworld-{version}"
+            cluster.apply(CONNECTIVITY / "helloworld.yaml", ground.namespace, f"version={version}")
+            stack.callback(cluster.delete_object, "Deployment", name, ground.namespace)
+            cluster.wait_for_rollout(ground.namespace, [name], timeout_s=ground.rollout_s)
+        yield
+
+
+@contextmanager
+def slow(ground: Ground, *, clusters: int = 1, burn_ms: int = 3000) -> Iterator[None]:
+    """Servers, the last first, take so long for a request (images that know BURN_MS)."""
+    burning = {"env": [{"name": "BURN_MS", "value": str(burn_ms)}]}
+    with contextlib.ExitStack() as stack:
+        for cluster, name in [(ground.second, SERVER), (ground.first, "helloworld-v1")][:clusters]:
+            # a probe is asked in the same queue, and would fail
+            stack.enter_context(container(cluster, name, ground.namespace, **burning, readinessProbe=None))
+            cluster.wait_for_rollout(ground.namespace, [name], timeout_s=ground.rollout_s)
+        yield
+
+
+def link(direction: str) -> Callable[[Ground], AbstractContextManager[object]]:
+    name = {"in": "link cut inward", "out": "link cut outward", "both": "link cut"}[direction]
+
+    def plant(ground: Ground) -> AbstractContextManager[object]:
+        where = ground.second.extension("meshbook.io/lab").get("cluster", ground.second.name)
+        return ground.broken(name, FaultSpec(kind="link-cut", context=where, direction=direction))
+
+    return plant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One fault, and what the cause tree must say first of a direction."""
+
+    plant: Callable[[Ground], AbstractContextManager[object]]
+    look: str
+    seen: str
+    """Part of what must be said; {first} and {second} are the clusters."""
+    way: str = "there"
+    """``there`` or ``back``: between the clusters; ``outside``: what was asked through the load balancer."""
+    silent: bool = True
+    """No answer comes that way while it is there."""
+
+
+FAULTS: dict[str, Fault] = {
+    "remote secret gone, one side": Fault(
+        plant=lambda ground: deleted(ground.first, "Secret", _remote_secret(ground.first)),
+        look="remote secret", seen="no Secret istio/multi",
+    ),
+    "remote secrets gone, both": Fault(
+        plant=both_secrets_gone, look="remote secret", seen="no Secret istio/multi", way="back",
+    ),
+    "remote secret's token expired": Fault(plant=token_over, look="remote secret", seen="Its token expired at"),
+    "east-west gateway at 0": Fault(
+        plant=lambda ground: scaled(ground.second, EAST_WEST, SYSTEM_NAMESPACE, 0),
+        look="gateway", seen=f"{EAST_WEST} has 0 replicas",
+    ),
+    "cross-network Gateway gone": Fault(
+        plant=lambda ground: deleted(ground.second, "Gateway", "cross-network-gateway"),
+        look="gateway", seen="has no Gateway that opens port 15443",
+    ),
+    "link cut inward": Fault(plant=link("in"), look="way", seen="packets vanish on the way"),
+    "link cut outward": Fault(plant=link("out"), look="way", seen="packets vanish on the way", way="back"),
+    "link cut": Fault(plant=link("both"), look="way", seen="packets vanish on the way", way="back"),
+    "pod without sidecar": Fault(
+        plant=lambda ground: template(ground.second, SERVER, ground.namespace, {"sidecar.istio.io/inject": "false"}),
+        look="servers", seen="its own sidecar.istio.io/inject is false",
+    ),
+    "wrong revision": Fault(
+        plant=wrong_revision, look="servers", seen="no injection webhook is of revision asm-0000-0",
+    ),
+    "readiness false": Fault(plant=unready, look="servers", seen="None of {second}'s 1 pods of helloworld is ready"),
+    "scaled to 0": Fault(
+        plant=lambda ground: scaled(ground.second, SERVER, ground.namespace, 0),
+        look="servers", seen="helloworld-v2 has 0 replicas",
+    ),
+    "mesh weights 90/10": Fault(
+        plant=weights(90, 10), look="routes", silent=False, seen="VirtualService sample/planted sends 90 % to v1",
+    ),
+    "VIP weights 90/10": Fault(
+        plant=gateway_weights, look="routes", way="outside", silent=False,
+        seen="VirtualService sample/helloworld sends 90 % to v1",
+    ),
+    "traffic to an empty subset": Fault(
+        plant=weights(0, 100, "v9"), look="routes", seen="sends 100 % to v9, but no ready pod has",
+    ),
+    "both versions everywhere, mesh cut": Fault(plant=islands, look="remote secret", seen="no Secret istio/multi"),
+    "ingress gateways of one cluster at 0": Fault(
+        plant=lambda ground: scaled(ground.first, INGRESS, ground.gateways, 0),
+        look="ingress", way="outside", silent=False, seen=f"no ready ingress gateway: Deployment {INGRESS} has 0",
+    ),
+    "mutual TLS that disagrees": Fault(
+        plant=mutual_tls_disagrees, look="mutual TLS", seen="disables mutual TLS ({first}: STRICT)",
+    ),
+    "v2 slow": Fault(plant=slow, look="answers", silent=False, seen="{second}'s pods answer {first} late"),
+}  # fmt: skip
+
+
+# ---- healthy meshes
+
+
+def balanced(policy: str) -> Callable[[Ground], Planted]:
+    rule = {"host": HOST, "trafficPolicy": {"loadBalancer": {"simple": policy}}}
+    return lambda ground: created(ground.fleet, "DestinationRule", ground.namespace, spec=rule)
+
+
+def locality_on(ground: Ground) -> Planted:
+    rule = {"host": HOST, "trafficPolicy": {"outlierDetection": {}}}
+    return created(ground.fleet, "DestinationRule", ground.namespace, spec=rule)
+
+
+@contextmanager
+def replicas(ground: Ground, first: int, second: int) -> Iterator[None]:
+    wanted = {"helloworld-v1": (ground.first, first), SERVER: (ground.second, second)}
+    with contextlib.ExitStack() as stack:
+        for name, (cluster, count) in wanted.items():
+            stack.enter_context(scaled(cluster, name, ground.namespace, count))
+            cluster.wait_for_rollout(ground.namespace, [name], timeout_s=ground.rollout_s)
+        yield
+
+
+@contextmanager
+def tagged(ground: Ground) -> Iterator[None]:
+    """Pods are injected by a revision tag that namespaces name instead of the revision."""
+    with contextlib.ExitStack() as stack:
+        for cluster, name in zip(ground.fleet, ("helloworld-v1", SERVER), strict=True):
+            hooks = cluster.list(WEBHOOKS, labels=f"{REVISION_LABEL}={REVISION},!istio.io/tag")[0]["webhooks"]
+            told = json.dumps(hooks).replace(f'"{REVISION}"', f'"{TAG}"')
+            labels = {"app": "sidecar-injector", REVISION_LABEL: REVISION, "istio.io/tag": TAG}
+            metadata = {"name": f"istio-revision-tag-{TAG}", "labels": labels}
+            cluster.create(WEBHOOKS, {"metadata": metadata, "webhooks": json.loads(told)})
+            stack.callback(cluster.delete_object, WEBHOOKS, metadata["name"], "")
+            values = ({"metadata": {"labels": {REVISION_LABEL: value}}} for value in (TAG, REVISION))
+            stack.enter_context(patched(cluster, "Namespace", ground.namespace, "", *values))
+            stack.enter_context(template(cluster, name, ground.namespace, {TAG: "tag"}))
+            cluster.wait_for_rollout(ground.namespace, [name], timeout_s=ground.rollout_s)
+        yield
+
+
+@contextmanager
+def native_sidecars(ground: Ground) -> Iterator[None]:
+    """The second cluster's server has its sidecar as an init container."""
+    note = "sidecar.istio.io/nativeSidecar"
+    changes = ({"spec": {"template": {"metadata": {"annotations": {note: value}}}}} for value in ("true", None))
+    with patched(ground.second, "Deployment", SERVER, ground.namespace, *changes):
+        ground.second.wait_for_rollout(ground.namespace, [SERVER], timeout_s=ground.rollout_s)
+        pod = ground.second.get("Pod", ground.second.ready_pod("version=v2", ground.namespace), ground.namespace)
+        if not any(one["name"] == PROXY_CONTAINER for one in pod["spec"].get("initContainers", [])):
+            raise UsageError("this mesh makes no native sidecars")
+        yield
+
+
+def unrelated(ground: Ground) -> Planted:
+    """Something else in the namespace is never ready."""
+    labels = {"app": "unrelated"}
+    pod = {"containers": [{"name": "unrelated", "image": "unrelated.invalid/none:1"}]}
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    return created(ground.fleet, "Deployment", ground.namespace, spec=spec)
+
+
+HEALTHY: dict[str, Callable[[Ground], Planted]] = {
+    "LEAST_REQUEST": balanced("LEAST_REQUEST"),
+    "RANDOM": balanced("RANDOM"),
+    "ROUND_ROBIN": balanced("ROUND_ROBIN"),
+    "1:3": lambda ground: replicas(ground, 1, 3),
+    "locality on": locality_on,
+    "revision tag": tagged,
+    "native sidecars": native_sidecars,
+    "three replicas": lambda ground: replicas(ground, 3, 3),
+    "weights 80/20": weights(80, 20),
+    "slow but healthy": lambda ground: slow(ground, clusters=2, burn_ms=300),
+    "an unrelated Deployment unready": unrelated,
+}
