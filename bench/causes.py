@@ -30,6 +30,8 @@ from meshbook.mesh import Finding
 
 URL = "http://helloworld.sample:5000/hello"
 OUTSIDE = "outside"
+_PATIENCE_S = 15.0
+"""Longest wait for an answer where somebody is slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +52,11 @@ class Bench:
         pods, good = mesh.pods_by_name(self.ground.fleet, "sample"), tables.good(answers)
         return {f"{source} → {pods.get(pod, '')}" for source, pod in zip(good["source"], good["instance"], strict=True)}
 
-    def wait(self, ways: set[str], *, silent: bool) -> pd.DataFrame | None:
+    def wait(self, ways: set[str], *, silent: bool, timeout_s: float = 0.0) -> pd.DataFrame | None:
         """Ask until none (or each) of the directions is heard; None where that does not come about in time."""
         deadline = time.monotonic() + self.effect_s
         while time.monotonic() < deadline:
-            answers = self.ask()
+            answers = self.ask(timeout_s=timeout_s)
             found = self.heard(answers)
             if not ways & found if silent else ways <= found:
                 return answers
@@ -65,8 +67,7 @@ class Bench:
         if fault.way == OUTSIDE:
             return self.why_outside()
         way = self.ground.ways[fault.way]
-        patience_s = self.timeout_s if fault.silent else 15.0
-        answers = self.wait({way}, silent=True) if fault.silent else self.ask(timeout_s=patience_s)
+        answers = self.wait({way}, silent=True) if fault.silent else self.ask(timeout_s=_PATIENCE_S)
         found = mesh.between(self.ground.fleet) if answers is None else mesh.why(self.ground.fleet, URL, answers)
         return sorted((one for one in found if str(one.direction) == way), key=lambda one: one.state not in ("cause",))
 
@@ -102,8 +103,8 @@ class Bench:
             both = set(self.ground.ways.values())
             expected = mesh.expected_share(self.ground.fleet, URL)
             near = any(one.failover for one in expected.values())
-            settled = self.wait(set() if near else both, silent=False)
-            answers = self.ask(40, timeout_s=15.0)
+            settled = self.wait(set() if near else both, silent=False, timeout_s=_PATIENCE_S)
+            answers = self.ask(40, timeout_s=_PATIENCE_S)
             found = [*mesh.why(self.ground.fleet, URL, answers), *mesh.between(self.ground.fleet)]
             revision = planted.TAG if name == "revision tag" else planted.REVISION
             injected = preflight.pods_injected(self.ground.fleet, "sample", revision)
