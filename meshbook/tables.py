@@ -6,8 +6,6 @@ is measured, judged or drawn here.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
@@ -46,6 +44,11 @@ def _declared(name: str, *columns: tuple[str, Dtype, str]) -> Table:
     return Table(name=name, columns=tuple(Column(name=n, dtype=d, meaning=m) for n, d, m in columns))
 
 
+_WAY: tuple[tuple[str, Dtype, str], ...] = (
+    ("source", "string", "who asked: the context's name, or 'external client' for this machine"),
+    ("path", "string", "which way: 'mesh' (service name inside the mesh), 'vip' (from outside), or 'gateway POD'"),
+)
+
 # ---- requests: written by ``probes``
 
 LOST, GARBLED, DROPPED = "lost", "garbled", "dropped"
@@ -62,8 +65,7 @@ _REQUESTS = _declared(
     "answers",
     ("time", "datetime64[us, UTC]", "when the request was sent; missing when the probe's record of it was lost"),
     ("seq", "Int64", "number of the request within its source, from 1"),
-    ("source", "string", "who asked: the context's name, or 'external client' for this machine"),
-    ("path", "string", "which way: 'mesh' (service name inside the mesh) or 'vip' (from the internet)"),
+    *_WAY,
     ("url", "string", "what was asked for"),
     ("version", "string", "version that answered; empty unless the answer is good"),
     ("instance", "string", "pod that answered; empty unless the answer is good"),
@@ -85,8 +87,7 @@ ANSWERS = replace(_REQUESTS, optional=frozenset({"cluster"}))
 
 SENDS = _declared(
     "sends",
-    ("source", "string", "who asked"),
-    ("path", "string", "which way"),
+    *_WAY,
     ("scheduled", "Int64", "requests that were to be sent"),
     ("sent", "Int64", "requests that are known to have been sent"),
     ("dropped", "Int64", "requests that were not sent, since their time had passed"),
@@ -140,12 +141,24 @@ def clock_errors_ms(answers: pd.DataFrame) -> pd.Series[float]:
     return answers["clock_error_ms"].astype("float64").fillna(0.0)
 
 
+# ---- who answered whom, by which way and when: made by ``analysis``
+
+COVERAGE = _declared(
+    "coverage",
+    *_WAY,
+    ("part", "string", "'before' an outage, 'during' or 'after' it"),
+    ("cluster", "string", "whose pods should have answered"),
+    ("version", "string", "the version there"),
+    ("n", "Int64", "requests with a result: each could have been answered by that cluster"),
+    ("good", "Int64", "good answers of that cluster's pods"),
+    ("state", "string", "'proven', 'refuted', 'undecided' (too few), 'not tested', or 'none expected' (and none came)"),
+)
+
 # ---- how long a service was unavailable, each length a range: made by ``analysis`` and ``experiment``
 
 WINDOWS = _declared(
     "windows",
-    ("source", "string", "who noticed"),
-    ("path", "string", "which way"),
+    *_WAY,
     ("number", "Int64", "number of the window within its source and path, from 1"),
     ("kind", "string", "'failed' when a request got no good answer, 'slow' when all got one, but late"),
     ("last_good", "datetime64[us, UTC]", "it was available until then at least; missing: never seen before"),
@@ -162,8 +175,7 @@ WINDOWS = _declared(
 CALIBRATION = _declared(
     "calibration",
     ("fault", "string", "what was done to the service"),
-    ("source", "string", "who measured"),
-    ("path", "string", "which way"),
+    *_WAY,
     ("true_ms", "float64", "how long the service was unavailable in truth"),
     ("seen", "boolean", "whether a window shows it"),
     ("low_ms", "float64", "measured: unavailable for at least this long"),
@@ -175,8 +187,7 @@ CALIBRATION = _declared(
 
 DOWNTIME = _declared(
     "downtime",
-    ("source", "string", "who asked"),
-    ("path", "string", "which way"),
+    *_WAY,
     ("sent", "Int64", "requests with a result, sent in the time in question"),
     ("failed", "Int64", "those of them without a good answer"),
     ("windows", "Int64", "separate times without any good answer; 0: none seen"),
@@ -374,20 +385,3 @@ def to_display(answers: pd.DataFrame) -> pd.DataFrame:
     columns = ["source", "path", "seq", "version", "instance", "cluster", "code", "error"]
     texts = {name: answers[name].astype("string").fillna("") for name in columns}
     return shown.assign(**texts)[["time (UTC)", *columns, "total ms"]]
-
-
-_V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)")
-_MAYBE_V6 = re.compile(r"(?<![\w:])[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*(?!\w)")
-
-
-def hide_addresses(text: str) -> str:
-    """Return ``text`` with ``<address>`` for every IP address."""
-    return _MAYBE_V6.sub(_hide_v6, _V4.sub("<address>", text))
-
-
-def _hide_v6(match: re.Match[str]) -> str:
-    try:
-        ipaddress.IPv6Address(match[0])
-    except ValueError:
-        return match[0]
-    return "<address>"

@@ -185,6 +185,22 @@ def test_the_chance_of_a_false_alarm_is_below_one_percent_over_all_pairs(sources
     assert sources * 2 * 0.5**n <= 0.01
 
 
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("Failed to connect to 10.1.2.3 port 80", "Failed to connect to <address> port 80"),
+        ("http://203.0.113.7:8080/hello", "http://<address>:8080/hello"),
+        ("http://[2001:db8::1]:80/", "http://[<address>]:80/"),
+        ("at 12:34:56, helloworld-v1-5f6-abc", "at 12:34:56, helloworld-v1-5f6-abc"),
+        ("std::string v1.17.5", "std::string v1.17.5"),
+    ],
+    ids=["v4", "v4 with port", "v6", "clock and pod", "code and version"],
+)
+def test_addresses_and_nothing_else_are_hidden(text: str, hidden: str) -> None:
+    refused = [{"source": "east", "error": "refused", "detail": text}] * 9
+    assert f"(“{hidden}”)" in analysis.all_answered(tables.from_rows(refused, tables.ANSWERS)).reason
+
+
 def test_what_may_explain_a_verdict_is_said_without_addresses() -> None:
     assert "ocality" not in analysis.answers_from_every_cluster(both(["v1"] * 20, ["v2"] * 20), VERSIONS).reason, (
         "it cannot be seen here"

@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 from PIL import Image
 
-from meshbook import charts, tables
+from meshbook import analysis, charts, tables
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -71,6 +71,24 @@ def test_who_answers_is_a_cluster_with_all_versions_that_came_from_it(chart: Cal
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_every_chart_draws_whatever_the_rows_hold(draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame) -> None:
     assert words(draw(frame))
+
+
+def test_a_matrix_tells_each_state_its_counts_and_whose_pods_answered() -> None:
+    rows = pd.concat([answers(["v1"] * 9, cluster="east"), answers(["v2"], "west", cluster="west")])
+    rows["path"] = ["vip"] * 9 + ["gateway istio-ingressgateway-5f6-abc"]
+    parts = (analysis.Part(), analysis.Part(name="after", since=NOON + timedelta(hours=1)))
+    told = words(charts.coverage(analysis.coverage(rows, {"east": "v1", "west": "v2"}, parts=parts)))
+    for text in (
+        "external client → the VIP",
+        "proven\n9 of 9",
+        "undecided\n0 of 9",
+        "not tested",
+        "east (v1)",
+        "after",
+    ):
+        assert text in told
+    assert "west → gateway istio-ingressgateway-5f6-abc" in told.replace("\n", "")
+    assert "no requests to show" in words(charts.coverage(tables.empty(tables.COVERAGE)))
 
 
 def test_counts_and_errors_are_told_in_words() -> None:

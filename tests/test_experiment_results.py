@@ -53,6 +53,14 @@ def test_an_outage_is_a_range_that_holds_its_true_length_and_only_those_who_saw_
     assert 100 <= calm["high_ms"] <= 250
 
 
+def test_the_stopped_side_is_expected_to_be_silent_during_the_outage_and_nowhere_else() -> None:
+    stopped, kept = (
+        trial(CALM).coverage.query("cluster == @name")["state"].tolist() for name in ("cluster1", "cluster2")
+    )
+    assert stopped == ["proven"] * 2 + ["none expected"] * 2 + ["proven"] * 2
+    assert kept == ["proven"] * 6
+
+
 def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
     torn = [
         {**row, "error": "timeout", "version": "", "instance": ""} if 110 < row["seq"] < 190 and row["seq"] % 2 else row

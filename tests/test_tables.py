@@ -108,21 +108,6 @@ def test_a_frame_of_mixed_or_foreign_records_is_refused() -> None:
         tables.frame([Pebble(name="a", smooth=False, labels={}, weights=()), {"name": "b"}])
 
 
-@pytest.mark.parametrize(
-    ("text", "hidden"),
-    [
-        ("Failed to connect to 10.1.2.3 port 80", "Failed to connect to <address> port 80"),
-        ("http://203.0.113.7:8080/hello", "http://<address>:8080/hello"),
-        ("http://[2001:db8::1]:80/", "http://[<address>]:80/"),
-        ("at 12:34:56, helloworld-v1-5f6-abc", "at 12:34:56, helloworld-v1-5f6-abc"),
-        ("std::string v1.17.5", "std::string v1.17.5"),
-    ],
-    ids=["v4", "v4 with port", "v6", "clock and pod", "code and version"],
-)
-def test_addresses_and_nothing_else_are_hidden(text: str, hidden: str) -> None:
-    assert tables.hide_addresses(text) == hidden
-
-
 def test_the_readable_form_shows_no_address_and_no_missing_value_marks() -> None:
     sent = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     rows = [

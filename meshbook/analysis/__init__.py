@@ -2,6 +2,7 @@
 
 - ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive; ``expected`` compares
   with what a mesh is configured to do.
+- ``coverage``: who answers whom, by which way and when, as a matrix.
 - ``evidence``: which rows a claim judges, and when they are too few.
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
   single requests prove, ``calibration`` compares the ranges with faults whose true begin and end are known.
@@ -26,6 +27,7 @@ from meshbook.analysis.claims import (
     split_within,
     survives_outage,
 )
+from meshbook.analysis.coverage import NONE_EXPECTED, NOT_TESTED, PROVEN, REFUTED, UNDECIDED, Part, coverage
 from meshbook.analysis.expected import ExpectedShares, SampleSize, answers_as_expected, sample_size, split_as_expected
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
 from meshbook.analysis.load import (
@@ -61,10 +63,15 @@ from meshbook.analysis.phases import (
 
 __all__ = [
     "ENDPOINTS_GONE",
+    "NONE_EXPECTED",
+    "NOT_TESTED",
     "OUTAGE",
+    "PROVEN",
     "REACHABLE",
+    "REFUTED",
     "RESTORE",
     "SHARE_UNCHANGED",
+    "UNDECIDED",
     "UNREACHABLE",
     "AccessLogs",
     "Capacity",
@@ -76,6 +83,7 @@ __all__ = [
     "LoadBalancer",
     "Observation",
     "Overload",
+    "Part",
     "SampleSize",
     "Stream",
     "Subject",
@@ -88,6 +96,7 @@ __all__ = [
     "capacity",
     "changes",
     "compare_with_truth",
+    "coverage",
     "downtime",
     "fewest_to_pass",
     "interrupted_at_most",

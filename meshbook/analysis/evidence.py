@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -72,8 +74,25 @@ def explained(answers: pd.DataFrame) -> str:
         return ""
     counts = ", ".join(f"{count} {kind}" for kind, count in bad["error"].value_counts().items())
     example = next(iter(bad.loc[bad["detail"] != "", "detail"]), "")
-    return f" Without a good answer: {counts}" + (f" (“{tables.hide_addresses(example)}”)." if example else ".")
+    return f" Without a good answer: {counts}" + (f" (“{_hide_addresses(example)}”)." if example else ".")
 
 
 def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+_V4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w)(?!\.\d)")
+_MAYBE_V6 = re.compile(r"(?<![\w:])[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:]*(?!\w)")
+
+
+def _hide_addresses(text: str) -> str:
+    """Return ``text`` with ``<address>`` for every IP address."""
+    return _MAYBE_V6.sub(_hide_v6, _V4.sub("<address>", text))
+
+
+def _hide_v6(match: re.Match[str]) -> str:
+    try:
+        ipaddress.IPv6Address(match[0])
+    except ValueError:
+        return match[0]
+    return "<address>"

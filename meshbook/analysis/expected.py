@@ -24,7 +24,7 @@ from meshbook.analysis.intervals import between, chance, fewest
 from meshbook.analysis.load import fewest_to_pass
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Detail, Outcome, Verdict, worst
 
-_MISS = 0.01
+MISS = 0.01
 """Accepted chance of not seeing a cluster that gets its expected share."""
 _PASSES, _FAILS = 0.98, 0.95
 """Chances with which enough requests pass a mesh as configured, and fail one that is off by twice the tolerance.
@@ -94,7 +94,7 @@ def sample_size(
     """
     shares = [wanted.share_of(cluster) for wanted in expected.values()]
     smallest = min((share for wanted in expected.values() for share in wanted.shares.values() if share), default=0.5)
-    least = max(math.ceil(fewest_to_pass(max_failed_share, wrong=1) / len(shares)), _to_see(smallest))
+    least = max(math.ceil(fewest_to_pass(max_failed_share, wrong=1) / len(shares)), to_see(smallest))
 
     def decide(n: int) -> bool:
         passes, fails = _power(shares, tolerance, n)
@@ -106,9 +106,9 @@ def sample_size(
     return SampleSize(requests=requests or enough, enough=enough, max_failed_share=max_failed_share, told=told)
 
 
-def _to_see(share: float) -> int:
-    """Return how many requests surely show a cluster that gets ``share`` of them."""
-    return math.ceil(math.log(_MISS) / math.log(1 - share)) if share < 1 else 1
+def to_see(share: float, miss: float = MISS) -> int:
+    """Return how many requests show a cluster that gets ``share`` of them, but for a chance of ``miss``."""
+    return math.ceil(math.log(miss) / math.log(1 - share)) if share < 1 else 1
 
 
 def _power(shares: Collection[float], tolerance: float, n: int) -> tuple[float, float]:
@@ -221,7 +221,7 @@ def _of_source(answers: pd.DataFrame, source: str, wanted: ExpectedShares) -> tu
         return FAIL, f"{source} got {', '.join(others)}, which it is not configured for."
     missing = [cluster for cluster in wanted.clusters if not counts.get(cluster, 0)]
     if missing:
-        enough = _to_see(min(wanted.shares[cluster] for cluster in missing))
+        enough = to_see(min(wanted.shares[cluster] for cluster in missing))
         outcome: Outcome = FAIL if len(rows) >= enough else INCONCLUSIVE
         return outcome, f"{source} got nothing from {' and '.join(missing)} in {len(rows)} requests."
     return PASS, f"{source} got {', '.join(f'{count} from {cluster}' for cluster, count in counts.items())}."

@@ -3,6 +3,7 @@
 - ``answers``: who answers, and how fast (``tables.ANSWERS``).
 - ``outages``: one trial from the request to the restore (``tables.PHASES`` and the answers), and how long a service was
   unavailable in all of them (``tables.TRIALS``).
+- ``matrix``: who answers whom, by which way and when (``tables.COVERAGE``).
 - ``figures``: what they share: styles, axes, words.
 
 Figures are made without pyplot: no state is kept, and a figure shows once, where it is the value of a cell. matplotlib
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshbook.charts.answers import latency_by_cluster, share_by_source
+    from meshbook.charts.matrix import coverage
     from meshbook.charts.outages import downtime_by_step, timeline
 
-__all__ = ["downtime_by_step", "latency_by_cluster", "share_by_source", "timeline"]
+__all__ = ["coverage", "downtime_by_step", "latency_by_cluster", "share_by_source", "timeline"]
 
-_HOMES = {"latency_by_cluster": "answers", "share_by_source": "answers"}
+_HOMES = {"coverage": "matrix", "latency_by_cluster": "answers", "share_by_source": "answers"}
 _HOMES |= {"downtime_by_step": "outages", "timeline": "outages"}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from meshbook import analysis, tables
-from meshbook.analysis import SHARE_UNCHANGED, Capacity, Overload, TrialRecord
+from meshbook.analysis import SHARE_UNCHANGED, Capacity, Overload, Part, TrialRecord
 
 CLUSTER_DOWN = "cluster-down"
 _LONG_MS = 10_000.0
@@ -84,6 +84,17 @@ class Trial:
     def overload(self) -> Overload:
         """Which of its requests (``witnessed``) went wrong for the load on the side that survived."""
         return analysis.overload(self.witnessed, *self.span, self.survivors, self.slow_after_s)
+
+    @property
+    def coverage(self) -> pd.DataFrame:
+        """COVERAGE: who was answered by whom before, during and after; what is sent while it changes is in no part."""
+        stopped = self.record.context if self.record.version else ""
+        parts = (
+            Part(name="before", until=self.record.outage.asked),
+            Part(name="during", since=self.down, until=self.record.end, down=stopped),
+            Part(name="after", since=self.ready_again),
+        )
+        return analysis.coverage(self.witnessed, self.versions, parts=parts)
 
     @property
     def load(self) -> pd.DataFrame:
