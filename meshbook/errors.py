@@ -52,6 +52,9 @@ class ClusterError(MeshbookError):
     ``code`` is the HTTP status, 0 when no answer came; ``reason`` the API server's word for it (``NotFound``).
     """
 
+    retry_after_s = 0.0
+    """How long the server wants to be left alone, if it said so."""
+
     def __init__(self, message: str, *, code: int = 0, reason: str = "", hint: str = "", **evidence: object) -> None:
         self.code = code
         self.reason = reason
@@ -104,7 +107,16 @@ class OutageError(MeshbookError):
 
 
 class NotRestoredError(OutageError):
-    """Something that was taken down could not be restored, and may be down still."""
+    """Something that was taken down could not be restored, and may be down still.
+
+    ``by_hand`` has, for each such object, the commands that restore it.
+    """
+
+    def __init__(
+        self, message: str, *, by_hand: Mapping[str, str] | None = None, hint: str = "", **evidence: object
+    ) -> None:
+        self.by_hand = dict(by_hand or {})
+        super().__init__(message, hint=hint, **evidence)
 
 
 class RunError(MeshbookError):

@@ -53,6 +53,9 @@ class Patience:
     slowest_poll_s: float = 1.0
     absent_s: float = 10.0
     """Seconds that a rollout waits for a Deployment that is not there: it does not come by itself."""
+    rollback_s: float = 300.0
+    """Seconds that a rollback goes on at least after its first failure: a login, a control plane's upgrade, or a quota
+    is mended within minutes, and until then something is down."""
     lease_s: float = 8.0
     """Seconds without a renewal after which the run of an outage counts as dead; it renews four times as often."""
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from stage_runs import Watcher, executed, passing, run, write
 
-from meshbook import runs
-from meshbook.errors import OutageError
+from meshbook import report, runs
+from meshbook.errors import NotRestoredError, OutageError
 
 
 def interrupting(number: int, times: int = 1, wait_s: float = 0.7) -> Watcher:
@@ -100,6 +100,33 @@ def test_a_restore_that_fails_is_told_and_the_run_still_recorded(folder: Path) -
     record = run(folder, restore=restore)
     assert "no answer from cluster1" in record.restored[0]
     assert "meshbook restore" in record.restored[0]
+    assert record.not_restored == ["no answer from cluster1: meshbook restore"]
+
+
+def test_what_is_down_still_is_the_first_claim_of_the_report_with_its_commands(folder: Path) -> None:
+    write(folder, "03_one.ipynb", "1 / 0", metadata={"meshbook": {"disrupts": True}})
+
+    def restore(values: Mapping[str, Any]) -> list[str]:
+        raise NotRestoredError("web is down", by_hand={"cluster1: Deployment web": "kubectl scale deployment/web"})
+
+    record = run(folder, restore=restore)
+    assert record.not_restored == ["cluster1: Deployment web: kubectl scale deployment/web"]
+    found = report.write(record.folder)
+    assert (found.claims[0]["outcome"], found.passed) == ("fail", 0)
+    for name in ("index.html", "junit.xml", "verdicts.json"):
+        assert "kubectl scale deployment/web" in (record.folder / name).read_text()
+
+
+def test_signals_do_not_cut_the_restoring(folder: Path) -> None:
+    write(folder, "03_one.ipynb", "import time\ntime.sleep(30)", passing(), metadata={"meshbook": {"disrupts": True}})
+
+    def restore(values: Mapping[str, Any]) -> list[str]:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        return ["helloworld-v1 back to 1"]
+
+    record = run(folder, watcher=interrupting(signal.SIGINT, times=2, wait_s=0.3), restore=restore)
+    assert (record.outcome, record.restored) == ("interrupted", ["helloworld-v1 back to 1"])
 
 
 def test_rows_that_a_killed_run_left_go_with_the_next_run_and_those_of_a_living_one_stay(

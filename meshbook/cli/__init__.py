@@ -1,8 +1,8 @@
 """The command ``meshbook``: verbs and their options. Each verb is a function of ``run`` or ``verbs`` beside this file.
 
-Exit codes: 0 every claim passed, 1 something was found out that is no pass (or broke), 2 usage or environment, 130
-interrupted. Results go to stdout, progress and errors to stderr, errors without a traceback. Nothing heavy is imported
-until a verb needs it.
+Exit codes: 0 every claim passed, 1 something was found out that is no pass (or broke), 2 usage or environment, 3
+something that was taken down is down still, 130 interrupted. Results go to stdout, progress and errors to stderr,
+errors without a traceback. Nothing heavy is imported until a verb needs it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from meshbook.errors import LabError, MeshbookError, UsageError
+from meshbook.errors import LabError, MeshbookError, NotRestoredError, UsageError
 
-OK, FOUND, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FOUND, USAGE, NOT_RESTORED, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EXAMPLES = """\
 examples:
@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(importlib.import_module(f"meshbook.cli.{module}"), function)(arguments))
     except (UsageError, LabError) as error:
         return _say(error, USAGE)
+    except NotRestoredError as error:
+        _say(error, NOT_RESTORED)
+        return say_not_restored([f"{name}: {command}" for name, command in error.by_hand.items()])
     except MeshbookError as error:
         return _say(error, FOUND)
     except BrokenPipeError:
@@ -48,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nmeshbook: interrupted\n")
         return INTERRUPTED
+
+
+def say_not_restored(lines: Sequence[str]) -> int:
+    """Say as the last lines what is down still, with the commands that restore it; return the exit code for that."""
+    sys.stdout.flush()
+    sys.stderr.write("".join(f"NOT RESTORED {line}\n" for line in lines))
+    return NOT_RESTORED
 
 
 def _say(error: MeshbookError, code: int) -> int:

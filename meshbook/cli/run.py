@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from meshbook import report, runs, settings
-from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE
+from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE, say_not_restored
 from meshbook.errors import MeshbookError, UsageError
 from meshbook.verdict import REFUSED, measured_text
 
 _WIDTH = 78
 _BROKEN = ("error", "interrupted")
-_INTERRUPTED = b"\ninterrupted: what is down is restored first; a second Ctrl-C breaks off at once\n"
+_INTERRUPTED = b"\ninterrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off\n"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     summarise(written, os.path.relpath(out))
     if arguments.dry_run:
         print(_still_refused(written))
-    return _exit_code(record)
+    return say_not_restored(record.not_restored) if record.not_restored else _exit_code(record)
 
 
 def _still_refused(written: report.Report) -> str:
@@ -122,10 +122,10 @@ def restore_left_down(values: Mapping[str, Any]) -> Sequence[str]:
 
     if values.get("dry_run"):
         return []
-    where = values.get("contexts", []), values.get("kubeconfig", "")
-    clusters = outage.restore_clusters(*where)
-    namespace, force = values.get("namespace", "sample"), bool(values.get("force"))
-    return [str(one) for one in (*clusters, *outage.restore(Fleet.connect(*where), namespace, force=force))]
+    fleet = Fleet.named(values.get("contexts", []), values.get("kubeconfig", ""))  # one may not answer yet
+    namespace, timeout_s = values.get("namespace", "sample"), float(values.get("rollout_timeout_s", 120.0))
+    restored = outage.restore(fleet, namespace, timeout_s=timeout_s, force=bool(values.get("force")))
+    return [str(one) for one in restored]
 
 
 class Console:
@@ -159,7 +159,7 @@ class Console:
             self.say("  " + outcome.message.strip().replace("\n", "\n  "))
 
     def interrupted(self) -> None:
-        """Answer a first Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
+        """Answer Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
         os.write(sys.stderr.fileno(), _INTERRUPTED)
 
     def restored(self, lines: Sequence[str]) -> None:
@@ -174,12 +174,10 @@ class Console:
 
 def summarise(run: report.Report, folder: str) -> None:
     """Print the verdicts and where the report lies."""
-    for stage in run.stages:
-        for claim in stage.claims:
-            numbers = ", ".join(
-                part for part in (measured_text(claim), f"n = {claim['n']}" if claim["n"] else "") if part
-            )
-            print(f"{claim['outcome']:12}  {stage.name:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
+    claims = [(stage.name, claim) for stage in run.stages for claim in stage.claims]
+    for name, claim in [*(("restore", claim) for claim in run.down), *claims]:
+        numbers = ", ".join(part for part in (measured_text(claim), f"n = {claim['n']}" if claim["n"] else "") if part)
+        print(f"{claim['outcome']:12}  {name:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
     found = f"{run.passed} of {len(run.claims)} claims passed" if run.claims else "no claim was reached"
     broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)
     found += f", {broken} did not reach its verdict" if broken and run.claims else ""

@@ -180,17 +180,19 @@ class Api:
         patience = self.connection.patience
         deadline, wait_s = time.monotonic() + timeout_s, patience.poll_s
         while True:
+            silent: ClusterError | None = None
             try:
                 found, seen = look()
             except ClusterError as error:
                 if 400 <= error.code < 500 and error.code != 429:
                     raise
-                found, seen = None, str(error)
+                found, seen, silent = None, str(error), error
             if found is not None:
                 return found
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise WaitTimeout(f"{self.name}: {what} not within {round(timeout_s, 3):g} s", saw=seen, hint=hint)
+                message = f"{self.name}: {what} not within {round(timeout_s, 3):g} s"
+                raise WaitTimeout(message, saw=seen, hint=hint) from silent
             pause(min(wait_s, left_s))
             wait_s = min(1.5 * wait_s, patience.slowest_poll_s)
 

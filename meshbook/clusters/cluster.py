@@ -6,6 +6,7 @@ in ``execution``. Several clusters at once are a ``Fleet``.
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -106,6 +107,21 @@ class Cluster(Api):
 
     def __repr__(self) -> str:
         return f"Cluster({self.name!r})"
+
+    def reopened(self) -> Cluster:
+        """Return the same cluster by its kubeconfig as it is now, with connections and a login of its own."""
+        return Cluster(Kubeconfig(self.kubeconfig), self.name, self.connection.patience)
+
+    @property
+    def kubeconfig(self) -> str:
+        """The path of the kubeconfig, or several as in $KUBECONFIG."""
+        return self._kubeconfig.path
+
+    @property
+    def kubectl_options(self) -> list[str]:
+        """What tells kubectl which cluster is meant; a kubeconfig of several files is left to $KUBECONFIG."""
+        of_its_own = os.pathsep in self.kubeconfig or self.kubeconfig == str(Path.home() / ".kube" / "config")
+        return [*([] if of_its_own else ["--kubeconfig", self.kubeconfig]), "--context", self.name]
 
     def version(self) -> str:
         """Return the API server's version, as ``v1.33.1``."""

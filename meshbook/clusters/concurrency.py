@@ -40,7 +40,7 @@ def gather(work: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     """
     results: dict[str, T] = {}
     errors: dict[str, Exception] = {}
-    stop = threading.Event()
+    stop: threading.Event = getattr(_thread, "stop", None) or threading.Event()  # a worker's own work ends with it
 
     def run(name: str, task: Callable[[], T]) -> None:
         _thread.stop = stop

@@ -145,7 +145,9 @@ class Connection:
                 return response.status, self.decoded(response.data)
             except (DynamicApiError, HTTPError) as error:
                 if not attempts_left or not _may_repeat(method, error):
-                    raise self._error(method, path, error) from error
+                    refused = self._error(method, path, error)
+                    refused.retry_after_s = _retry_after(error)
+                    raise refused from error
                 wait_s = max(wait_s, min(_retry_after(error), self.patience.longest_pause_s))
             pause(wait_s)
             wait_s = min(2 * wait_s, self.patience.longest_pause_s)

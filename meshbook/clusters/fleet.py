@@ -34,15 +34,22 @@ class Fleet:
         Empty parameters mean $CTX_CLUSTER1 and $CTX_CLUSTER2 (else ``cluster1``, ``cluster2``), and $KUBECONFIG (else
         the lab's, else kubectl's default). UsageError names what exists when they do not fit.
         """
-        names = context_names(contexts)
-        read = Kubeconfig(kubeconfig_path(kubeconfig))
-        read.require(names)
-        fleet = cls([Cluster(read, name, patience) for name in names])
+        fleet = cls.named(contexts, kubeconfig, patience=patience)
         seen: dict[str, str] = {}
         for name, uid in fleet.each(Cluster.uid).items():
             if uid:
                 refuse_same_cluster(seen.setdefault(uid, name), name, f"namespace uid {uid}")
         return fleet
+
+    @classmethod
+    def named(
+        cls, contexts: Sequence[str] = (), kubeconfig: str | Path = "", *, patience: Patience | None = None
+    ) -> Fleet:
+        """Return the fleet as ``connect`` does, but ask no cluster: one of them may be down."""
+        names = context_names(contexts)
+        read = Kubeconfig(kubeconfig_path(kubeconfig))
+        read.require(names)
+        return cls([Cluster(read, name, patience) for name in names])
 
     def close(self) -> None:
         """Close the connections that are kept open; the fleet can go on being used."""

@@ -3,8 +3,8 @@
 - ``records``: what an outage is asked for (``Intent``, ``Safeguards``), what it writes on objects, what it tells.
 - ``targets``: the objects that it changes, how each kind goes down and is restored; ``modes``: which, by name.
 - ``safeguards``: what must hold before, and the plan that says so, printed before anything is touched.
-- ``session``: the ``with`` block, and restore what a run left down that was killed; ``lease``: whether it lives;
-  ``watchdog``: a Job that restores when nobody comes.
+- ``session``: the ``with`` block, and restore what a run left down that was killed; ``rollback``: the way back, which
+  does not give up; ``lease``: whether a run lives; ``watchdog``: a Job that restores when nobody comes.
 - ``lab``: what only a lab's cluster has.
 
 Measuring what users notice meanwhile is the work of ``probes`` and ``analysis``. A new way to take something down is a
@@ -32,11 +32,10 @@ from meshbook.outage.session import (
     outage,
     pending_rollbacks,
     restore,
-    restore_clusters,
     signals_deferred,
     sigterm_unwinds,
 )
 
 __all__ = ["MODE", "MODES", "OF", "REPLICAS", "RUN", "SINCE", "Check", "Intent", "Outage", "PendingRollback"]
 __all__ += ["Plan", "Restored", "Safeguards", "clusters_down", "is_lab", "outage", "pending_rollbacks", "plan"]
-__all__ += ["restore", "restore_clusters", "signals_deferred", "sigterm_unwinds"]
+__all__ += ["restore", "signals_deferred", "sigterm_unwinds"]

@@ -6,13 +6,14 @@ Where to ask stands in the kubeconfig, as for any client. On a cloud all of this
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from meshbook.clusters import Cluster, is_loopback
+from meshbook.clusters import Cluster, is_loopback, pause
 from meshbook.errors import ClusterError, OutageError
 from meshbook.objects import labels_of
 from meshbook.outage.records import PendingRollback, Restored
@@ -21,6 +22,8 @@ LABEL = EXTENSION = "meshbook.io/lab"
 OWNER = "outage"
 """Says on the lab's list of faults whose they are."""
 TIMEOUT_S = 30.0
+_LOOK_S, _SLACK_S = 0.1, 0.5
+"""Seconds between two looks at what the lab holds down, and that it may take to end what nobody renews."""
 
 
 def is_lab(cluster: Cluster) -> bool:
@@ -50,13 +53,31 @@ class Lab:
     def is_there(self) -> bool:
         return bool(self._url and self.cluster) and is_loopback(self._url) and Path(self._token_file).is_file()
 
-    def restore_clusters(self) -> list[Restored]:
-        """Have all clusters of the lab answer again that outages have taken down, whoever's they were."""
-        ended = self.ask("DELETE", f"/faults?by={OWNER}")
+    def restore_clusters(self, force: bool = False) -> list[Restored]:
+        """Have all clusters of the lab answer again that outages have taken down and no living run holds down.
+
+        A run that lives renews what it asked for: that is still on when its time is over, and told by OutageError,
+        unless ``force`` is set.
+        """
+        found = self._down()
+        leased = {one["id"]: float(one["for_s"]) for one in found if one["for_s"] is not None}
+        deadline = time.monotonic() + (0.0 if force else max(leased.values(), default=0.0) + _SLACK_S)
+        while (left := leased.keys() & {one["id"] for one in self._down()}) and time.monotonic() < deadline:
+            pause(_LOOK_S)
+        if left and not force:
+            raise OutageError(
+                f"{self._name}: a run that is alive holds {', '.join(one['context'] for one in found)} down",
+                hint="wait until it has ended; meshbook restore --force ends its outage under its hands",
+            )
+        for one in found:
+            self.ask("DELETE", f"/faults/{one['id']}")  # that it has ended already is no error
         return [
             Restored(context=self._name, namespace="", kind="Cluster", name=one["context"], outcome="restored")
-            for one in ended
+            for one in found
         ]
+
+    def _down(self) -> list[Any]:
+        return [one for one in self.ask("GET", "/faults") if one["by"] == OWNER]
 
     def clusters_down(self) -> list[PendingRollback]:
         """Return the clusters of the lab that outages have taken down, whoever's they are."""
@@ -71,8 +92,7 @@ class Lab:
                 since=str(one["began"]["not_after"]["wall"]),
                 restore="to be restored",
             )
-            for one in self.ask("GET", "/faults")
-            if one["by"] == OWNER
+            for one in self._down()
         ]
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

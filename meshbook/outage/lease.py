@@ -8,16 +8,20 @@ cluster was down before. The Lease belongs to the application's Deployment and g
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 import threading
 import time
 from collections.abc import Iterable
 
 from meshbook.clusters import Cluster, pause
-from meshbook.errors import ClusterError
-from meshbook.objects import Object, micro_timestamp
+from meshbook.errors import ClusterError, MeshbookError
+from meshbook.objects import Object, annotations_of, micro_timestamp
 from meshbook.outage.records import Intent, object_name
 
 LEASE = "coordination.k8s.io/v1/Lease"
+PROCESS, HOST = "meshbook.io/process", "meshbook.io/host"
+"""Annotations of a Lease: who renews it, for whoever has to end an orphaned kernel."""
 LABELS = {"app.kubernetes.io/managed-by": "meshbook", "app.kubernetes.io/component": "outage"}
 BEATS = 4
 """Renewals within the length of a Lease: one or two may be lost."""
@@ -41,7 +45,9 @@ class Lease:
         where = {"name": self._name, "namespace": self._namespace}
         spec = {"holderIdentity": self._run, "leaseDurationSeconds": max(1, round(self._length_s))}
         found = {
-            "metadata": where | {"labels": LABELS, "ownerReferences": [owner]},
+            "metadata": where
+            | {"labels": LABELS, "ownerReferences": [owner]}
+            | {"annotations": {PROCESS: str(os.getpid()), HOST: platform.node()}},
             "spec": spec | {"renewTime": micro_timestamp()},
         }
         try:
@@ -62,41 +68,55 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._released.wait(self._length_s / BEATS):
-            with contextlib.suppress(ClusterError):  # the next beat may get through
+            with contextlib.suppress(MeshbookError):  # the next beat may get through
                 change = {"spec": {"renewTime": micro_timestamp()}}
                 self._cluster.patch(LEASE, self._name, change, namespace=self._namespace)
 
 
-def living(cluster: Cluster, runs: Iterable[RunLease]) -> set[RunLease]:
-    """Return which of ``runs`` renew their Lease while it is watched; a dead one's takes the whole length of it."""
+def living(cluster: Cluster, runs: Iterable[RunLease]) -> dict[RunLease, str]:
+    """Return which of ``runs`` renew their Lease while it is watched, by whom; a dead one takes the length of it."""
     watched = {run: stamp for run in set(runs) if (stamp := last_renewal(cluster, run))}
-    alive: set[RunLease] = set()
+    alive: dict[RunLease, str] = {}
     length_s = cluster.connection.patience.lease_s
     deadline = time.monotonic() + length_s
     while watched and time.monotonic() < deadline:
         pause(length_s / BEATS / BEATS)
-        latest = {run: last_renewal(cluster, run) for run in watched}
-        alive |= {run for run, stamp in latest.items() if stamp and stamp != watched[run]}
-        watched = {run: stamp for run, stamp in latest.items() if stamp == watched[run]}
+        for run, before in list(watched.items()):
+            found = _find(cluster, run)
+            if _renewed(found) != before:
+                del watched[run]
+                alive |= {run: _holder(found)} if found else {}
     return alive
 
 
 def last_renewal(cluster: Cluster, run: RunLease) -> str:
     """Return when a run renewed its Lease last, by its own clock, ISO 8601; empty where there is none to be seen."""
+    return _renewed(_find(cluster, run))
+
+
+def _find(cluster: Cluster, run: RunLease) -> Object | None:
     namespace, name = run
     try:
-        found = cluster.find(LEASE, _name(name), namespace) if name and namespace else None
+        return cluster.find(LEASE, _name(name), namespace) if name and namespace else None
     except ClusterError as error:
         if error.code != 403:
             raise
-        return ""
+        return None
+
+
+def _renewed(found: Object | None) -> str:
     return str(found["spec"].get("renewTime", "")) if found else ""
+
+
+def _holder(found: Object) -> str:
+    notes = annotations_of(found)
+    return f"process {notes[PROCESS]} at {notes.get(HOST, 'an unnamed host')}" if PROCESS in notes else ""
 
 
 def delete(cluster: Cluster, runs: Iterable[RunLease]) -> None:
     """Delete the Leases of ``runs``; what cannot be deleted runs out by itself."""
     for namespace, run in runs:
-        with contextlib.suppress(ClusterError):
+        with contextlib.suppress(MeshbookError):
             cluster.delete_object(LEASE, _name(run), namespace)
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar
 
+from meshbook.clusters import Cluster
 from meshbook.errors import ClusterError, OutageError, UsageError, WaitTimeout
-from meshbook.objects import Object, annotations_of, is_active, is_ready
+from meshbook.objects import Object, is_active, is_ready
 from meshbook.outage.lab import OWNER, Lab
 from meshbook.outage.lease import BEATS
-from meshbook.outage.records import RUN, Check, Intent, Outage
+from meshbook.outage.records import Check, Intent, Outage
+from meshbook.outage.rollback import Rollback, insist, roll_back
 from meshbook.outage.targets import (
     SELECTOR_KEY,
     DeploymentTarget,
@@ -25,7 +27,6 @@ from meshbook.outage.targets import (
     ServiceTarget,
     leads_to,
     replicas_of,
-    roll_back,
 )
 
 GATEWAY_LABELS = "istio=eastwestgateway"
@@ -47,6 +48,8 @@ class Mode(ABC):
     def __init__(self, intent: Intent) -> None:
         self.intent = intent
         self.targets: tuple[OutageTarget, ...] = tuple(self.find_targets())
+        self._begun = False
+        self._recorded: dict[OutageTarget, Object] = {}
 
     def find_targets(self) -> Iterable[OutageTarget]:
         """Return what is recorded and changed."""
@@ -62,7 +65,10 @@ class Mode(ABC):
 
     def begin(self, outage: Outage) -> None:
         """Record every target, request all of them down, wait until they are; fills in the times."""
-        found = [target.record(self.intent) for target in self.targets]
+        self._begun = True
+        for target in self.targets:
+            self._recorded[target] = target.record(self.intent)
+        found = list(self._recorded.values())
         self.request_down(outage, found)
         self.wait_until_down(found)
         outage.down = datetime.now(UTC)
@@ -91,18 +97,17 @@ class Mode(ABC):
 
     def end(self, outage: Outage) -> None:
         """Restore what the records of this run tell of, wait until it is ready, clear the records."""
-        run, found = self.intent.run, {target: target.find() for target in self.targets}
-        # one that was deleted meanwhile may have been recorded: it is told
-        mine = [target for target, now in found.items() if now is None or annotations_of(now).get(RUN) == run]
-        if not mine:
+        if not self._begun:
             return
 
-        def requested() -> None:
+        def accepted() -> None:
             outage.restore_accepted = datetime.now(UTC)
 
-        outage.restore_requested = datetime.now(UTC)
-        roll_back(mine, self.intent.timeout_s, requested)
-        outage.ready_again = datetime.now(UTC)
+        asked = datetime.now(UTC)
+        # all of them: a record whose writing was cut short is not known here
+        ways = [Rollback(target=one, run=self.intent.run, found=self._recorded.get(one)) for one in self.targets]
+        if roll_back(ways, self.intent.timeout_s, accepted=accepted):
+            outage.restore_requested, outage.ready_again = asked, datetime.now(UTC)
 
 
 class ScaledToZero(Mode):
@@ -266,6 +271,7 @@ class ClusterDown(Mode):
         self._lab, self._lease_s = Lab(intent.cluster), intent.cluster.connection.patience.lease_s
         self.restored_by = f"at the end however it comes, and by the lab {self._lease_s:g} s after this process is gone"
         self._ended = threading.Event()
+        self._fault = ""
 
     def changes(self) -> list[str]:
         return [f"{self.intent.cluster.name}: API server and all pods fall silent"]
@@ -278,17 +284,23 @@ class ClusterDown(Mode):
     def begin(self, outage: Outage) -> None:
         outage.down_requested = datetime.now(UTC)
         wanted = {"kind": "cluster-down", "context": self._lab.cluster, "for_s": self._lease_s, "by": OWNER}
-        fault = self._lab.ask("POST", "/faults", wanted)["id"]
+        self._fault = self._lab.ask("POST", "/faults", wanted)["id"]
         outage.down_accepted = outage.down = datetime.now(UTC)
-        threading.Thread(target=self._renew, args=(fault,), name=f"lease of {fault}", daemon=True).start()
+        threading.Thread(target=self._renew, args=(self._fault,), name=f"lease of {self._fault}", daemon=True).start()
 
     def end(self, outage: Outage) -> None:
+        """End this run's own fault; one whose beginning was cut short ends by itself."""
         self._ended.set()
         outage.restore_requested = datetime.now(UTC)
-        self._lab.restore_clusters()
+        if self._fault:
+            self._lab.ask("DELETE", f"/faults/{self._fault}")
         outage.restore_accepted = datetime.now(UTC)
         one = self.intent
-        one.cluster.wait_for_rollout(one.namespace, [one.deployment], timeout_s=one.timeout_s)
+
+        def rolled_out(cluster: Cluster, left_s: float) -> object:
+            return cluster.wait_for_rollout(one.namespace, [one.deployment], timeout_s=left_s)
+
+        insist(str(one), one.cluster, rolled_out, one.timeout_s)
         outage.ready_again = datetime.now(UTC)
 
     def _renew(self, fault: str) -> None:

@@ -34,7 +34,6 @@ _HINTS = {
 }
 _FIELD_OF_ITS_MAKER = {"Deployment": "f:template", "Service": "f:ports"}
 """The field of a spec that belongs to who made the object, and not to who scales it."""
-_RESOURCES = {"Deployment": "deployments.apps", "Service": "services"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +117,7 @@ def _ownership(intent: Intent, targets: Sequence[OutageTarget], *, lab: bool) ->
 
 def _permission(intent: Intent, targets: Sequence[OutageTarget]) -> Iterator[Check]:
     """Say whether this user may change what is to be changed: who cannot will not restore it either."""
-    for resource, namespace in sorted({(_RESOURCES[target.kind], target.namespace) for target in targets}):
+    for resource, namespace in sorted({(target.resource, target.namespace) for target in targets}):
         may = intent.cluster.can_i("patch", resource, namespace)
         yield Check(name=PERMITTED, ok=may, saw=f"patch {resource} in {namespace}: {'yes' if may else 'no'}")
 

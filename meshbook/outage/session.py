@@ -15,16 +15,16 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from meshbook.clusters import Cluster, Fleet, Kubeconfig
-from meshbook.errors import ClusterError, MeshbookError, NotRestoredError, OutageError, WaitTimeout
+from meshbook.clusters import Cluster, Fleet
+from meshbook.errors import ClusterError, GatheredError, MeshbookError, NotRestoredError, OutageError, WaitTimeout
 from meshbook.objects import SYSTEM_NAMESPACE, Object, annotations_of, labels_of
 from meshbook.outage import lease, watchdog
 from meshbook.outage.lab import Lab
 from meshbook.outage.modes import Mode, mode_of
 from meshbook.outage.records import MODE, OF, RUN, SINCE, Intent, Outage, PendingRollback, Restored, is_recorded
+from meshbook.outage.rollback import Rollback, Tell, insist, merged, roll_back, say
 from meshbook.outage.safeguards import plan
-from meshbook.outage.targets import TARGETS, OutageTarget, replicas_of, roll_back
-from meshbook.settings import context_names, kubeconfig_path
+from meshbook.outage.targets import TARGETS, OutageTarget, replicas_of
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ def outage(intent: Intent) -> Iterator[Outage]:
     steady again in time is told by the outage itself, ``unsteady``: what was measured is no worse for it.
     """
     mode = mode_of(intent)
-    left = [target for target in mode.targets if is_recorded(target.read())]
+    left = [(target, found) for target in mode.targets if is_recorded(found := target.read())]
     _restore_targets(intent.cluster, left, intent.timeout_s)
     plan(intent, mode).require()
     deployment = intent.cluster.get("Deployment", intent.deployment, intent.namespace)
@@ -69,13 +69,19 @@ def outage(intent: Intent) -> Iterator[Outage]:
 def _restore(intent: Intent, mode: Mode, going_on: Outage) -> None:
     try:
         mode.end(going_on)
-        watchdog.end(intent, mode)
     except MeshbookError as error:
+        by_hand = error.by_hand if isinstance(error, NotRestoredError) else {}
         raise NotRestoredError(
             f"{intent} was not restored as it was ({going_on.replicas} replicas)",
-            hint="meshbook restore, then: it restores all that is still recorded in the cluster",
-            saw=error,
+            by_hand=by_hand,
+            hint=error.hint or "meshbook restore, then: it restores all that is still recorded in the cluster",
+            saw=error.message,
+            **error.evidence,
         ) from error
+    try:
+        watchdog.end(intent, mode)
+    except MeshbookError as error:
+        say(f"{intent}: restored, but its watchdog could not be called off; it ends by itself: {error.message}")
 
 
 def _wait_until_steady(intent: Intent) -> str:
@@ -95,99 +101,115 @@ def _wait_until_steady(intent: Intent) -> str:
     return ""
 
 
-def restore(fleet: Fleet, namespace: str = "", *, timeout_s: float = 120, force: bool = False) -> list[Restored]:
+def restore(
+    fleet: Fleet, namespace: str = "", *, timeout_s: float = 120, force: bool = False, tell: Tell | None = None
+) -> list[Restored]:
     """Restore everything that interrupted outages left down; with nothing to do it returns an empty list.
 
     With ``namespace`` only what is in it, or was changed for an outage of it: the east-west gateway of another
     namespace is restored with the application that it was taken down for. What belongs to a run that still lives is
-    left to it, and told by OutageError, unless ``force`` is set.
+    left to it, and told by OutageError, unless ``force`` is set. A cluster that refuses or does not answer is asked
+    again, for ``timeout_s`` and some minutes at least; ``tell`` gets a line each time (default: stderr).
     """
 
-    def restore_in(cluster: Cluster) -> list[Restored]:
-        targets, runs = list(_recorded(cluster, namespace)), _leases(cluster, namespace)
-        return _restore_targets(cluster, targets, timeout_s, force=force, leases=runs)
+    def look(cluster: Cluster, _: float) -> tuple[list[tuple[OutageTarget, Object]], list[lease.RunLease]]:
+        return list(_recorded(cluster, namespace)), _leases(cluster, namespace)
 
-    clusters = _ask_lab(fleet, Lab.restore_clusters)
-    return [*clusters, *(one for restored in fleet.each(restore_in).values() for one in restored)]
+    def restore_in(cluster: Cluster) -> list[Restored]:
+        try:
+            recorded, runs = insist(f"{cluster.name}: what is down there", cluster, look, timeout_s, tell)
+        except ClusterError as error:
+            by_hand = {cluster.name: f"meshbook restore --contexts {cluster.name}"}
+            message = f"{cluster.name}: it is not known what is down there: {error.message}"
+            raise NotRestoredError(message, by_hand=by_hand, hint=error.hint) from error
+        return _restore_targets(cluster, recorded, timeout_s, force=force, leases=runs, tell=tell)
+
+    clusters = _ask_lab(fleet, lambda lab: lab.restore_clusters(force))
+    try:
+        return [*clusters, *(one for restored in fleet.each(restore_in).values() for one in restored)]
+    except GatheredError as error:
+        left = [one for one in error.errors.values() if isinstance(one, NotRestoredError)]
+        if not left:
+            raise
+        raise merged(left, others=[one for one in error.errors.values() if one not in left]) from error
 
 
 def pending_rollbacks(fleet: Fleet, namespace: str = "") -> list[PendingRollback]:
     """Return what ``restore`` would restore; nothing is changed."""
-    found = fleet.each(lambda cluster: [_pending(target) for target in _recorded(cluster, namespace)])
+    found = fleet.each(lambda cluster: [_pending(*one) for one in _recorded(cluster, namespace)])
     return [one for pending in found.values() for one in pending]
 
 
 def clusters_down(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[PendingRollback]:
     """Return the clusters of a lab that outages have taken down; they cannot be asked for anything else."""
-    return _ask_lab(_unasked(contexts, kubeconfig), Lab.clusters_down)
-
-
-def restore_clusters(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[Restored]:
-    """Have a lab restore the clusters that outages have taken down; before ``Fleet.connect``, which asks them."""
-    return _ask_lab(_unasked(contexts, kubeconfig), Lab.restore_clusters)
-
-
-def _unasked(contexts: Sequence[str], kubeconfig: str | Path) -> list[Cluster]:
-    names = context_names(contexts)
-    read = Kubeconfig(kubeconfig_path(kubeconfig))
-    read.require(names)
-    return [Cluster(read, name) for name in names]
+    return _ask_lab(Fleet.named(contexts, kubeconfig), Lab.clusters_down)
 
 
 def _ask_lab(clusters: Iterable[Cluster], ask: Callable[[Lab], list[T]]) -> list[T]:
     """Ask the lab that one of the clusters belongs to; elsewhere no whole cluster can be down by an outage."""
-    for cluster in clusters:
-        with contextlib.suppress(OutageError):  # no lab's cluster, or of a lab that is gone
-            return ask(Lab(cluster))
-    return []
+    labs = [lab for cluster in clusters if (lab := Lab(cluster)).is_there]
+    return ask(labs[0]) if labs else []
 
 
 def _restore_targets(
     cluster: Cluster,
-    targets: Sequence[OutageTarget],
+    recorded: Sequence[tuple[OutageTarget, Object]],
     timeout_s: float,
     *,
     force: bool = False,
     leases: Iterable[lease.RunLease] = (),
+    tell: Tell | None = None,
 ) -> list[Restored]:
     """Restore recorded objects of one cluster, unless the run of one lives; Leases of dead runs are deleted."""
-    recorded = {_run_of(target.read(), target.namespace) for target in targets}
-    runs = {*recorded, *leases}
-    living = set() if force else lease.living(cluster, runs)
-    for namespace, run in recorded & living:
+    own = {_run_of(found) for _, found in recorded}
+    runs = {*own, *leases}
+    alive: dict[lease.RunLease, str] = {}
+    if runs and not force:
+        question = f"{cluster.name}: whether the run of an outage lives"
+        alive = insist(question, cluster, lambda one, _: lease.living(one, runs), timeout_s, tell)
+    for namespace, run in own & alive.keys():
+        who = alive[namespace, run]
         raise OutageError(
-            f"{cluster.name}: the outage in {namespace} belongs to run {run}, which is alive: nothing was restored",
-            hint="wait until it has ended; meshbook restore --force ends its outage under its hands",
+            f"{cluster.name}: the outage in {namespace} belongs to run {run}, which is alive"
+            f"{who and f' ({who})'}: nothing was restored",
+            hint=f"wait until it has ended{who and f', or end {who}'}; meshbook restore --force ends its outage under "
+            "its hands",
         )
-    lease.delete(cluster, runs - living)
-    return roll_back(targets, timeout_s)
+    lease.delete(cluster, runs - alive.keys())
+    ways = [Rollback(target=target, run=annotations_of(found)[RUN], found=found) for target, found in recorded]
+    return roll_back(ways, timeout_s, tell=tell)
 
 
-def _run_of(found: Object, namespace: str) -> lease.RunLease:
+def _run_of(found: Object) -> lease.RunLease:
     notes = annotations_of(found)
-    return notes.get(OF) or namespace, notes.get(RUN, "")
+    return notes.get(OF) or found["metadata"]["namespace"], notes.get(RUN, "")
 
 
-def _pending(target: OutageTarget) -> PendingRollback:
-    found = target.read()
+def _pending(target: OutageTarget, found: Object) -> PendingRollback:
     notes, what = annotations_of(found), "to be restored" if target.is_down(found) else "only the record is left"
     return PendingRollback(
         **target.where,
         mode=notes.get(MODE, ""),
         run=notes.get(RUN, ""),
         since=notes.get(SINCE, ""),
-        lease_renewed=lease.last_renewal(target.cluster, _run_of(found, target.namespace)),
+        lease_renewed=lease.last_renewal(target.cluster, _run_of(found)),
         restore=", ".join(filter(None, [what, target.state(found)])),
     )
 
 
-def _recorded(cluster: Cluster, namespace: str) -> Iterator[OutageTarget]:
+def _recorded(cluster: Cluster, namespace: str) -> Iterator[tuple[OutageTarget, Object]]:
     """Yield what carries the record of an outage in, or of, ``namespace`` (of any when it is empty)."""
     for kind, target in TARGETS.items():
-        for found in _everywhere(cluster, kind, namespace):
+        try:
+            there = _everywhere(cluster, kind, namespace)
+        except ClusterError as error:
+            if error.code != 403 or cluster.can_i("list", target.resource, namespace):
+                raise  # which may pass
+            raise OutageError(error.message, hint=f"a role to list {target.resource}; or name the namespace") from error
+        for found in there:
             places = (found["metadata"]["namespace"], annotations_of(found).get(OF))
             if is_recorded(found) and (not namespace or namespace in places):
-                yield target.of(cluster, found)
+                yield target.of(cluster, found), found
 
 
 def _everywhere(cluster: Cluster, kind: str, namespace: str) -> list[Object]:

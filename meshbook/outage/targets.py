@@ -1,19 +1,20 @@
 """What an outage changes: a Deployment or a Service. Each kind says here how it is taken down and how it is restored.
 
 A target is recorded before it is changed, and restored by its record alone, by whomever, as often as they like
-(``roll_back``). Which targets, and when, is for ``modes`` and ``session``.
+(``rollback``). Which targets, and when, is for ``modes`` and ``session``.
 """
 
 from __future__ import annotations
 
-import time
+import json
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from meshbook.clusters import Cluster, describe_pod
-from meshbook.errors import ClusterError, MeshbookError, OutageError
+from meshbook.errors import ClusterError, OutageError
 from meshbook.objects import (
     Object,
     annotations_of,
@@ -25,12 +26,10 @@ from meshbook.objects import (
     selects,
     timestamp,
 )
-from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Intent, Restored, is_recorded
+from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Intent, is_recorded
 
 TRIES = 10
 """Times that a record is written or taken off again when the object has changed meanwhile, as by its controller."""
-_LAST_LOOK_S = 1.0
-"""Seconds that an object gets at least to be restored, when those before it have used the time up."""
 SELECTOR_KEY = "meshbook.io/down"
 """Key that no pod carries: in a Service's selector it leaves the Service without endpoints."""
 
@@ -40,6 +39,8 @@ class OutageTarget(ABC):
     """One object of a cluster, with or without a record on it."""
 
     kind: ClassVar[str]
+    resource: ClassVar[str]
+    """As ``kubectl auth can-i`` takes it."""
     part: ClassVar[str]
     """What of its spec is changed."""
     cluster: Cluster
@@ -96,6 +97,22 @@ class OutageTarget(ABC):
     def restoring_patch(self, found: Object) -> list[Object]:
         """Return the steps of a JSON patch that restores it, once it is down, to how it was found."""
 
+    @abstractmethod
+    def restoring_command(self, found: Object | None) -> list[str]:
+        """Return what ``kubectl`` is told to restore one that was found so, or was not seen."""
+
+    def by_hand(self, found: Object | None) -> str:
+        """Return the shell commands that restore one that was found so with its record, or was not seen at all."""
+        kubectl = ["kubectl", *self.cluster.kubectl_options, "-n", self.namespace]
+        what = f"{self.kind.lower()}/{self.name}"
+        try:
+            down = found is None or self.is_down(found)
+        except OutageError:  # its record cannot be read
+            down = True
+        steps = [self.restoring_command(found)] if down else []
+        steps.append(["annotate", what, *(f"{key}-" for key in RECORD)])
+        return " && ".join(shlex.join([*kubectl, *step]) for step in steps)
+
     def undone(self, run: str) -> str:
         """Say who has restored it although the outage of ``run`` is not over; empty: nobody."""
         found = self.find()
@@ -109,7 +126,7 @@ class OutageTarget(ABC):
         return f"{self} was restored{state and f' to {state}'} by {last_writer(found, self.part)}"
 
     def record(self, intent: Intent) -> Object:
-        """Write whose outage this is and how it was before; return the object as it was.
+        """Write whose outage this is and how it was before; return the object with its record.
 
         Refused when it carries a record already: what it says would be lost.
         """
@@ -122,14 +139,14 @@ class OutageTarget(ABC):
                     run=annotations_of(found).get(RUN),
                     since=annotations_of(found).get(SINCE),
                 )
-            if self._annotate(found, whose | self.before(found)):
-                return found
-            before, found = found, self.read()
+            if written := self._annotate(found, whose | self.before(found)):
+                return written
+            found = self.read()
             if annotations_of(found).get(RUN) == intent.run:
-                return before  # it was the answer that got lost, not the record
+                return found  # it was the answer that got lost, not the record
         raise self._changed_by_others("try again")
 
-    def clear_record(self, run: str | None) -> None:
+    def clear_record(self, run: str) -> None:
         """Take the record of ``run`` off; that of another run, which has come since, stays."""
         for _ in range(TRIES):
             found = self.find()
@@ -139,16 +156,15 @@ class OutageTarget(ABC):
                 return
         raise self._changed_by_others("meshbook restore takes the record off")
 
-    def _annotate(self, found: Object, values: dict[str, Any]) -> bool:
-        """Write annotations; False when the object is not as it was ``found`` any more."""
+    def _annotate(self, found: Object, values: dict[str, Any]) -> Object | None:
+        """Write annotations and return the object; None when it is not as it was ``found`` any more."""
         version = found["metadata"]["resourceVersion"]
         try:
-            self.patch({"metadata": {"annotations": values, "resourceVersion": version}})
+            return self.patch({"metadata": {"annotations": values, "resourceVersion": version}})
         except ClusterError as error:
             if error.code != 409:
                 raise
-            return False
-        return True
+            return None
 
     def _changed_by_others(self, hint: str, **evidence: object) -> OutageError:
         return OutageError(f"{self} is being changed by someone else", hint=hint, **evidence)
@@ -161,7 +177,7 @@ def replicas_of(deployment: Object) -> int:
 class DeploymentTarget(OutageTarget):
     """Down: scaled to 0. An autoscaler leaves a target at 0 alone, and goes on when it is restored."""
 
-    kind, part = "Deployment", "replicas"
+    kind, resource, part = "Deployment", "deployments.apps", "replicas"
 
     def before(self, found: Object) -> dict[str, str]:
         return {REPLICAS: str(replicas_of(found))}
@@ -199,6 +215,10 @@ class DeploymentTarget(OutageTarget):
         """Wait until its replicas are ready, however many somebody else or its autoscaler wants by now."""
         self.cluster.wait_for_rollout(self.namespace, [self.name], timeout_s=timeout_s)
 
+    def restoring_command(self, found: Object | None) -> list[str]:
+        count = annotations_of(found).get(REPLICAS, "") if found else ""
+        return ["scale", f"deployment/{self.name}", f"--replicas={count if count.isdigit() else 'N'}"]
+
     def restoring_patch(self, found: Object) -> list[Object]:
         path = "/spec/replicas"
         return [{"op": "test", "path": path, "value": 0}, {"op": "replace", "path": path, "value": replicas_of(found)}]
@@ -222,7 +242,7 @@ class ServiceTarget(OutageTarget):
     ready, and come back when it goes.
     """
 
-    kind, part = "Service", "selector"
+    kind, resource, part = "Service", "services", "selector"
 
     def before(self, found: Object) -> dict[str, str]:
         return {}
@@ -273,6 +293,10 @@ class ServiceTarget(OutageTarget):
 
         self.cluster.wait_until(f"Service {self.name} with its endpoints", look, timeout_s)
 
+    def restoring_command(self, found: Object | None) -> list[str]:
+        patch = json.dumps({"spec": {"selector": {SELECTOR_KEY: None}}})
+        return ["patch", f"service/{self.name}", "--type=merge", "-p", patch]
+
     def restoring_patch(self, found: Object) -> list[Object]:
         return [{"op": "remove", "path": f"/spec/selector/{json_pointer(SELECTOR_KEY)}"}]
 
@@ -283,50 +307,3 @@ def json_pointer(key: str) -> str:
 
 TARGETS: dict[str, type[OutageTarget]] = {one.kind: one for one in (DeploymentTarget, ServiceTarget)}
 """All that an outage may have changed."""
-
-
-def roll_back(
-    targets: Iterable[OutageTarget], timeout_s: float, requested: Callable[[], None] = lambda: None
-) -> list[Restored]:
-    """Request every recorded object back, then wait for each and clear its record; ``requested`` is called in between.
-
-    One that fails keeps none of the others down; what failed is raised at the end.
-    """
-    failures: dict[str, MeshbookError] = {}
-    waiting = []
-    for target in targets:
-        try:
-            waiting.append((target, *_request_restore(target)))
-        except MeshbookError as error:
-            failures[str(target)] = error
-    requested()
-    deadline, done = time.monotonic() + timeout_s, []
-    for target, found, restored in waiting:
-        try:
-            target.wait_until_restored(found, max(_LAST_LOOK_S, deadline - time.monotonic()))
-            target.clear_record(annotations_of(found).get(RUN))
-            done.append(restored)
-        except MeshbookError as error:
-            failures[str(target)] = error
-    if not failures:
-        return done
-    first, *more = failures.values()
-    if not more:
-        raise first
-    told = {target: str(error).removeprefix(f"{target}: ") for target, error in failures.items()}
-    count = f"{len(failures)} of {len(failures) + len(done)} objects were not restored"
-    raise OutageError(count, **told, hint="mend what is said of each, then meshbook restore") from first
-
-
-def _request_restore(target: OutageTarget) -> tuple[Object, Restored]:
-    found = target.find()
-    if found is None:
-        raise OutageError(
-            f"{target} was deleted meanwhile, and what it was like went with it", hint="apply its manifest again"
-        )
-    down = target.is_down(found)
-    if down:
-        target.request_restore(found)
-    return found, Restored(
-        **target.where, outcome="restored" if down else "was already restored", state=target.state(found)
-    )

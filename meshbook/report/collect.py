@@ -12,7 +12,7 @@ from meshbook.errors import UsageError
 from meshbook.notebook import Claim, Marks, marks_of
 from meshbook.rows import KeptRows
 from meshbook.settings import RUN_FILE
-from meshbook.verdict import PASS, WORST_FIRST, measured_text, worst
+from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, measured_text, worst
 
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
@@ -48,7 +48,17 @@ class Report:
 
     @property
     def claims(self) -> list[Claim]:
-        return [claim for stage in self.stages for claim in stage.claims]
+        """Every claim of the run, what is down still before all others."""
+        return [*self.down, *(claim for stage in self.stages for claim in stage.claims)]
+
+    @property
+    def down(self) -> list[Claim]:
+        """The claim that all was restored, where that is known to be false."""
+        left = [str(line) for line in self.run.get("not_restored") or []]
+        if not left:
+            return []
+        claim = "everything that was taken down is restored"
+        return [Verdict(claim=claim, outcome=FAIL, reason=f"Down still, by hand: {'; '.join(left)}").to_dict()]
 
     @property
     def passed(self) -> int:

@@ -13,7 +13,7 @@ from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, measured_text
 
 def verdicts(report: Report) -> str:
     """Return verdicts.json, as ``docs/verdicts.schema.json`` says. A change that breaks readers is a new version."""
-    known = ("started", "finished", "meshbook", "parameters", "restored")
+    known = ("started", "finished", "meshbook", "parameters", "restored", "not_restored")
     content = {
         "version": 1,
         "run_id": report.run_id,
@@ -39,7 +39,8 @@ def junit(report: Report) -> str:
     """Return the run as JUnit XML: a suite per notebook, a case per claim. Inconclusive counts as failure, by type."""
     root = ElementTree.Element("testsuites", name=f"meshbook {report.run_id}")
     totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    for stage in report.stages:
+    left = Stage(name="restore", title="", state=FAIL, seconds=None, message="", claims=tuple(report.down))
+    for stage in (*([left] if left.claims else []), *report.stages):
         suite = ElementTree.SubElement(root, "testsuite", name=stage.name, time=f"{stage.seconds or 0:.3f}")
         cases = list(_cases(stage))
         for case in cases:

@@ -54,11 +54,12 @@ def papermill() -> ModuleType:
 class Interrupts:
     """What was asked for so far, and the kernel that a signal is passed on to.
 
-    ``told`` is called inside the handler of the first signal that a kernel gets, so that whoever sent it gets a word.
+    ``told`` is called inside the handler of each signal that does not break off at once, so that whoever sent it gets a
+    word: the first, which a kernel gets, and those that come while something is being restored.
     """
 
     def __init__(self, grace_s: float = GRACE_S, told: Callable[[], None] = lambda: None) -> None:
-        self.asked = False
+        self.asked = self._deferred = False
         self._told = told
         self._grace_s = grace_s
         self._kernel: int | None = None
@@ -76,16 +77,21 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def kernel_started(self, process_group: int) -> None:
-        self._kernel = process_group
+        self._kernel, self._deferred = process_group, False
 
     def kernel_ended(self) -> None:
-        self._kernel = None
+        """From here to the next kernel no signal cuts anything short: what is down is restored."""
+        self._kernel, self._deferred = None, True
         if self._timer is not None:
             self._timer.cancel()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         first, self.asked = not self.asked, True
+        if self._deferred:
+            self._told()
+            return
         if not first or self._kernel is None:
+            self._deferred = True  # broken off once is enough: what comes after it restores
             raise KeyboardInterrupt
         self._told()
         self._timer = threading.Timer(self._grace_s, signal.raise_signal, [signal.SIGINT])

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from meshbook.errors import MeshbookError, UsageError
+from meshbook.errors import MeshbookError, NotRestoredError, UsageError
 from meshbook.runs.execute import (
     ExecutedCopy,
     Interrupts,
@@ -78,6 +78,8 @@ class Run:
     parameters: Mapping[str, Any]
     notebooks: list[EndedNotebook] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
+    not_restored: list[str] = field(default_factory=list)
+    """What is down still, each with what restores it."""
 
     @property
     def outcome(self) -> State:
@@ -189,6 +191,7 @@ class Session:
         except (MeshbookError, KeyboardInterrupt) as error:
             told = f"could not be restored ({type(error).__name__}: {error})"
             lines = [told if "try: " in told else f"{told}; try: meshbook restore"]
+            self.run.not_restored += [self._redactor.text(line) for line in _commands(error)]
         self.run.restored += [self._redactor.text(line) for line in lines]
         self._watcher.restored(lines)
 
@@ -204,6 +207,7 @@ class Session:
             "parameters": run.parameters,
             "notebooks": [asdict(ended) for ended in run.notebooks],
             "restored": run.restored,
+            **({"not_restored": run.not_restored} if run.not_restored else {}),
         }
         clean = self._redactor.document(record)
         write_whole(run.folder / RUN_FILE, json.dumps(clean, ensure_ascii=False, indent=1) + "\n")
@@ -233,6 +237,12 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(opened)
+
+
+def _commands(error: BaseException) -> list[str]:
+    by_hand = error.by_hand if isinstance(error, NotRestoredError) else {}
+    told = error.message if isinstance(error, MeshbookError) else type(error).__name__
+    return [f"{name}: {command}" for name, command in by_hand.items()] or [f"{told}: meshbook restore"]
 
 
 def _disrupts(notebook: Mapping[str, Any]) -> bool:

@@ -153,16 +153,16 @@ def _held_pod(labels: dict[str, str]) -> dict[str, Any]:
 def test_a_workload_that_cannot_be_restored_keeps_its_record_and_says_how_to_go_on(
     fleet: Fleet, target: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def away(*_: Any, **__: Any) -> None:
         raise ClusterError("the API server is away")
 
     with (
         pytest.raises(
             OutageError, match=r"was not restored as it was \(2 replicas\)[\s\S]*server is away[\s\S]*restore"
         ),
-        outage.outage(intent(fleet)),
+        outage.outage(intent(fleet, timeout_s=2.0)),
     ):
-        _before_the_next(monkeypatch, "scale", refuse)
+        monkeypatch.setattr(Cluster, "scale", away)
     assert record(target)[outage.REPLICAS] == "2"
 
 
