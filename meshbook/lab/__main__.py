@@ -36,8 +36,10 @@ def main() -> int:
         asyncio.run(serve(arguments.folder, plan, lifeline=arguments.lifeline))
     except* MeshbookError as group:
         broken += group.exceptions
+    except* Exception as group:  # noqa: BLE001 - whatever broke a part is told in the log, as every end is
+        broken.append(group)
     for error in broken:
-        logging.getLogger(LOGGER).error("%s", error)
+        logging.getLogger(LOGGER).error("%s", error, exc_info=None if isinstance(error, MeshbookError) else error)
     return 1 if broken else 0
 
 

@@ -91,7 +91,7 @@ async def serve(root: Path, plan: Plan, *, lifeline: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _end, stop, number.name)
     if lifeline:
         loop.add_reader(sys.stdin.fileno(), _end_of_lifeline, stop)
     async with contextlib.AsyncExitStack() as stack:
@@ -103,12 +103,20 @@ async def serve(root: Path, plan: Plan, *, lifeline: bool) -> None:
         serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await serving
+    if not stop.is_set():
+        raise LabError("the lab ended although nobody asked it to: one of its parts was cancelled from within")
+
+
+def _end(stop: asyncio.Event, why: str) -> None:
+    """Let the lab end, and say by whom: its log shall tell an end that was asked for from any other."""
+    log.info("asked to end: %s", why)
+    stop.set()
 
 
 def _end_of_lifeline(stop: asyncio.Event) -> None:
     if not os.read(sys.stdin.fileno(), 1):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        stop.set()
+        _end(stop, "whoever started it has let go of its standard input")
 
 
 @contextlib.asynccontextmanager

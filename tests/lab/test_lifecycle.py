@@ -15,6 +15,7 @@ import yaml
 from meshbook.errors import LabError
 from meshbook.lab import launch
 from meshbook.lab.faults import FaultClient, FaultSpec
+from meshbook.lab.topology import LabFolder
 
 pytestmark = pytest.mark.envoy
 
@@ -133,6 +134,8 @@ def test_no_process_survives_a_signal_to_the_lab_and_another_starts_in_its_folde
     _wait_until_gone(lab)
     assert launch.state(again) is None
     assert not _listens(address)
+    said = LabFolder(root=again).log.read_text()
+    assert (f"asked to end: {number.name}" in said) == (number != signal.SIGKILL)
 
 
 def test_down_leaves_no_process_no_port_and_no_file_although_a_cluster_is_down(again: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from labs import flawless_lab
+from stages import set_up
 
 from meshbook import Fleet
 from meshbook.lab import launch
@@ -54,10 +55,9 @@ def lab() -> Iterator[launch.LabState]:
 
 
 @pytest.fixture(scope="module")
-def served(lab: launch.LabState, tmp_path_factory: pytest.TempPathFactory) -> launch.LabState:
+def served(lab: launch.LabState) -> launch.LabState:
     """The lab with stages 1 and 2 done."""
-    outcome = _run(tmp_path_factory.mktemp("served"), "1", "2", kubeconfig=lab.kubeconfig)
-    assert outcome.exit_code == 0, outcome.said
+    set_up(lab.kubeconfig)
     return lab
 
 

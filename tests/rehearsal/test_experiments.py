@@ -79,7 +79,8 @@ def test_no_outage_starts_while_a_source_cannot_reach_the_survivor(target: Targe
         load = experiment.fit_load(LoadProfile(), target, experiment.Limits())
         (plan,) = experiment.plans(steps, target, Safeguards(), load)
         (wrong,) = [check for check in plan.checks if check.ok is False]
-        assert wrong.saw.startswith("cluster1 got none from v2 in ")
+        assert wrong.saw.startswith("cluster1 → cluster2: cluster2's east-west gateway has no pod: ")
+        assert "cluster1 got none from v2 in " in wrong.saw
         with pytest.raises(OutageError, match="each source is answered by the survivor"):
             experiment.run(steps, target, load, Safeguards())
 
