@@ -19,7 +19,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 TAIL = 2000
 """Characters of a command's output that an error shows; the attributes keep all of it."""
@@ -54,6 +54,8 @@ class ClusterError(MeshbookError):
 
     retry_after_s = 0.0
     """How long the server wants to be left alone, if it said so."""
+    fields: Sequence[str] = ()
+    """Those of the object that the server names as the causes."""
 
     def __init__(self, message: str, *, code: int = 0, reason: str = "", hint: str = "", **evidence: object) -> None:
         self.code = code

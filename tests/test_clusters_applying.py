@@ -13,7 +13,7 @@ import pytest
 import yaml
 from controllers import Controllers
 
-from meshbook.clusters import Applied, Cluster, Fleet
+from meshbook.clusters import Applied, Cluster, Fleet, conflicts
 from meshbook.errors import ClusterError, ExecError, GatheredError, UsageError, WaitTimeout
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -101,10 +101,55 @@ def test_a_field_that_another_owner_set_is_a_conflict_until_forced(cluster: Clus
     change = {"data": {"key": "theirs"}}
     query = {"fieldManager": "kubectl-edit"}
     cluster.connection.request("PATCH", resource, query=query, body=change, content_type="application/merge-patch+json")
-    with pytest.raises(ClusterError, match=r"kubectl-edit[\s\S]*force=True") as caught:
+    with pytest.raises(ClusterError, match=r"kubectl-edit[\s\S]*--force-conflicts --field-manager=meshbook") as caught:
         cluster.apply(path, "sample")
     assert caught.value.code == 409
     assert _outcomes(cluster.apply(path, "sample", force=True)) == ["a configured"]
+
+
+def test_what_a_deployments_owner_may_choose_stays_as_it_is_and_is_said(cluster: Cluster, write: Write) -> None:
+    path, where = write(DEPLOYMENT), cluster.resource("Deployment").path("sample", "web")
+    cluster.apply(path, "sample")
+
+    def by_hand(change: dict[str, Any]) -> None:
+        cluster.connection.request(
+            "PATCH",
+            where,
+            query={"fieldManager": "kubectl-edit"},
+            body=change,
+            content_type="application/merge-patch+json",
+        )
+
+    app = {"name": "app", "image": "docker.io/istio/examples-helloworld-v2"}
+    by_hand({"spec": {"replicas": 3, "template": {"spec": {"containers": [app]}}}})
+    (applied,) = cluster.apply(path, "sample")
+    assert applied.outcome == "unchanged"
+    assert applied.left == '.spec.replicas, .spec.template.spec.containers[name="app"].image'
+    assert "another owner has set" in str(applied)
+    spec = cluster.get("Deployment", "web", "sample")["spec"]
+    assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (3, app["image"])
+    by_hand({"metadata": {"labels": {"app": "other"}}})
+    with pytest.raises(ClusterError, match=r"conflict[\s\S]*\.metadata\.labels\.app"):
+        cluster.apply(path, "sample")
+
+
+@pytest.mark.parametrize(
+    ("field", "left"),
+    [
+        ('.spec.template.spec.containers[name="app"].ports[containerPort=5000,protocol="TCP"].name', True),
+        ('.spec.template.spec.containers[name="app"].resources.requests.cpu', True),
+        ('.spec.template.spec.containers[name="other"].image', False),
+        (".spec.template.metadata.labels.app", False),
+        (".spec.template.spec.nodeSelector.kubernetes.io/arch", False),
+    ],
+)
+def test_only_what_is_found_by_its_path_is_left(field: str, left: bool) -> None:
+    ports = [{"containerPort": 5000, "name": "http"}]
+    app = {"name": "app", "image": "one", "ports": ports, "resources": {"requests": {"cpu": "1"}}}
+    found = {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [app]}}}}
+    rest, fields = conflicts.without(found, [field])
+    assert (fields, rest != found) == ([field] if left else [], left)
+    assert "requests" not in str(rest) or field.split(".")[-2] != "requests"
 
 
 def test_a_missing_namespace_is_told_once_per_cluster(bare_fleet: Fleet, write: Write) -> None:

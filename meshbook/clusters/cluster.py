@@ -10,12 +10,13 @@ import os
 import shlex
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from meshbook import manifests
+from meshbook.clusters import conflicts
 from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import APPLY, Connection, Kubeconfig
 from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
@@ -53,10 +54,13 @@ class Applied:
     namespace: str
     """Empty for kinds that have none."""
     outcome: ApplyOutcome
+    left: str = ""
+    """Fields that stay as another owner has set them."""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
-        return f"{self.context}: {self.kind} {self.name}{where} {self.outcome}"
+        left = f", but for {self.left}, which another owner has set" if self.left else ""
+        return f"{self.context}: {self.kind} {self.name}{where} {self.outcome}{left}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,15 +156,18 @@ class Cluster(Api):
     def apply(self, path: str | Path, namespace: str = "", selector: str = "", *, force: bool = False) -> list[Applied]:
         """Apply a manifest file or folder server-side; ``selector`` picks objects as ``kubectl -l`` does.
 
-        ``force`` takes over fields that another manager owns. All is validated by the server before the first change.
+        ``force`` takes over fields that another manager owns; without it, what its owner may choose stays as it is (see
+        ``conflicts``). All is validated by the server before the first change.
         """
         objects = [self._placed(found, namespace) for found in manifests.load(path, selector)]
         made = {found["metadata"]["name"] for found in objects if found["kind"] == "Namespace"}
-        for found in objects:
-            if found["metadata"].get("namespace") not in made:  # a dry run makes no namespace to try the others in
-                self._apply(found, force=force, dry_run=True)
+        tried = [
+            # a dry run makes no namespace to try the others in
+            (found, "") if found["metadata"].get("namespace") in made else self._tried(found, force=force)
+            for found in objects
+        ]
         records = []
-        for found in objects:
+        for found, left in tried:
             before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
             code, after = self._apply(found, force=force, dry_run=False)
             outcome: ApplyOutcome = "configured"
@@ -168,8 +175,21 @@ class Cluster(Api):
                 outcome = "created"
             elif _intent(before) == _intent(after):
                 outcome = "unchanged"
-            records.append(self._record(found, outcome))
+            records.append(replace(self._record(found, outcome), left=left))
         return records
+
+    def _tried(self, found: Object, *, force: bool) -> tuple[Object, str]:
+        """Apply an object in a dry run; return what of it can be applied, and the fields that stay as they are."""
+        try:
+            self._apply(found, force=force, dry_run=True)
+        except ClusterError as error:
+            rest, left = conflicts.without(found, error.fields if error.code == 409 else ())
+            if not left:
+                raise
+        else:
+            return found, ""
+        self._apply(rest, force=force, dry_run=True)
+        return rest, ", ".join(left)
 
     def _placed(self, found: Object, namespace: str) -> Object:
         return manifests.placed(found, namespace, namespaced=self.resource(kind_of(found)).namespaced)
@@ -185,14 +205,20 @@ class Cluster(Api):
         except ClusterError as error:
             hint = error.hint
             if error.code == 409:
-                hint = "another owner set these fields: take them out of the manifest, or force=True to take them over"
-            raise ClusterError(
+                where = f"--context {self.name} -n {metadata.get('namespace', '')}"
+                hint = (
+                    "another owner set these fields: take them out of the manifest, or take them over:"
+                    f" kubectl {where} apply --server-side --force-conflicts --field-manager={FIELD_MANAGER} -f …"
+                )
+            refused = ClusterError(
                 f"{self.name}: cannot apply {manifests.title(found)}: {error.message.removeprefix(f'{self.name}: ')}",
                 code=error.code,
                 reason=error.reason,
                 hint=hint,
                 state="nothing was changed" if dry_run else "objects before it in the manifests are applied",
-            ) from error
+            )
+            refused.fields = error.fields
+            raise refused from error
 
     def _record(self, found: Object, outcome: ApplyOutcome) -> Applied:
         metadata = found["metadata"]

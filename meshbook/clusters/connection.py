@@ -147,6 +147,7 @@ class Connection:
                 if not attempts_left or not _may_repeat(method, error):
                     refused = self._error(method, path, error)
                     refused.retry_after_s = _retry_after(error)
+                    refused.fields = _causes(getattr(error, "body", ""))
                     raise refused from error
                 wait_s = max(wait_s, min(_retry_after(error), self.patience.longest_pause_s))
             pause(wait_s)
@@ -278,6 +279,14 @@ def _may_repeat(method: str, error: Exception) -> bool:
 def _retry_after(error: Exception) -> float:
     text = (getattr(error, "headers", None) or {}).get("Retry-After", "")
     return float(text) if text.isdigit() else 0.0
+
+
+def _causes(data: bytes | str) -> list[str]:
+    """Return the fields that an API server's Status names as the causes of a refusal."""
+    try:
+        return [str(cause["field"]) for cause in json.loads(data)["details"]["causes"]]
+    except (ValueError, LookupError, TypeError):
+        return []
 
 
 def status_message(data: bytes | str) -> tuple[str, str]:

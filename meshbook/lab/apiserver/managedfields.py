@@ -168,7 +168,17 @@ def _conflict(contested: dict[Manager, set[Path]], api_version: str) -> Failure:
 
 
 def _dotted(path: Path) -> str:
-    return "".join(f".{step[2:]}" if step.startswith("f:") else f"[{step[2:]}]" for step in path if step != ".")
+    return "".join(_spelt(*step.split(":", 1)) for step in path if step != ".")
+
+
+def _spelt(kind: str, text: str) -> str:
+    """Return one step of a path as messages have it: ``.name``, ``[key="value"]`` or ``[="value"]`` of a list."""
+    if kind == "f":
+        return f".{text}"
+    if kind == "v":
+        return f"[={text}]"
+    keys = json.loads(text) if kind == "k" else {}
+    return f"[{','.join(f'{key}={json.dumps(value)}' for key, value in sorted(keys.items())) or text}]"
 
 
 def _merged(live: Any, wanted: Any, schema: Schema | None) -> Any:
