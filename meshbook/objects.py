@@ -7,7 +7,7 @@ The one home of what both the helpers and the lab must know of an object. What n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,10 @@ PROXY_CONTAINER = "istio-proxy"
 EAST_WEST_PORT = 15443
 """Where a gateway takes mesh traffic from another cluster's network."""
 REVISION_LABEL = "istio.io/rev"
+TAG_LABEL = "istio.io/tag"
 INJECTION_LABEL = "istio-injection"
+_DEFAULT_TAG = "default"
+"""Name of the tag, or revision, that injects where a namespace says ``istio-injection=enabled``."""
 
 _NAME = r"[\w./-]+"
 _SET = re.compile(rf"\s*({_NAME})\s+(in|notin)\s*\(([^()]*)\)\s*")
@@ -63,6 +66,23 @@ def is_finished(pod: Object) -> bool:
 def is_active(pod: Object) -> bool:
     """Tell whether a pod counts for its owner: neither being deleted nor finished."""
     return not is_deleting(pod) and not is_finished(pod)
+
+
+def describe_pod(pod: Object) -> str:
+    """Return a pod's phase and what its containers wait for, in one line."""
+    status = pod.get("status") or {}
+    parts = [f"pod {pod['metadata']['name']} {'Terminating' if is_deleting(pod) else status.get('phase', 'no phase')}"]
+    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+        state = container.get("state") or {}
+        detail = state.get("waiting") or state.get("terminated") or {}
+        if detail.get("reason", "") not in ("Completed", "ContainerCreating", "PodInitializing", ""):
+            parts.append(f"container {container['name']} {detail['reason']}: {detail.get('message', '')}".rstrip(": "))
+        elif "running" in state and not container.get("ready"):
+            parts.append(f"container {container['name']} runs but is not ready")
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False" and scheduled.get("message"):
+        parts.append(f"PodScheduled: {scheduled['message']}")
+    return ", ".join(parts)
 
 
 def label_selector(text: str) -> Requirement:
@@ -110,6 +130,22 @@ def _expression(expression: Object) -> str:
     if operator in ("Exists", "DoesNotExist"):
         return f"!{key}" if operator == "DoesNotExist" else str(key)
     return f"{key} {operator.lower()} ({','.join(expression['values'])})"
+
+
+def revisions(webhooks: Iterable[Object]) -> dict[str, str]:
+    """Return the revisions that a cluster's webhooks inject, by the name that selects each: its own, or a tag."""
+    found = [labels for labels in map(labels_of, webhooks) if REVISION_LABEL in labels]
+    return {labels.get(TAG_LABEL, labels[REVISION_LABEL]): labels[REVISION_LABEL] for labels in found}
+
+
+def injecting_revision(namespace: Object, webhooks: Iterable[Object]) -> str:
+    """Return the revision that injects the pods of a namespace, by its labels; "" for none.
+
+    Where ``istio-injection`` is set, ``istio.io/rev`` does not count: the webhooks' selectors have it so.
+    """
+    labels = labels_of(namespace)
+    name = {"": labels.get(REVISION_LABEL, ""), "enabled": _DEFAULT_TAG}.get(labels.get(INJECTION_LABEL, ""), "")
+    return revisions(webhooks).get(name, "")
 
 
 def last_writer(obj: Object, part: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from meshbook import gkehub, mesh
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, MeshbookError
-from meshbook.objects import SYSTEM_NAMESPACE, is_deleting
+from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
 from meshbook.verdict import Outcome, Verdict
 
 OLDEST = (1, 22)
@@ -65,7 +65,7 @@ def revision_injects(fleet: Fleet, revision: str) -> Verdict:
     """Claim: every cluster has the injection webhook of the mesh's ``revision``, or of a tag of that name."""
 
     def look(cluster: Cluster) -> Seen:
-        there = mesh.revisions(cluster.list("MutatingWebhookConfiguration"))
+        there = revisions(cluster.list("MutatingWebhookConfiguration"))
         named = [name if name == real else f"{name} (a tag of {real})" for name, real in sorted(there.items())]
         return revision in there, f"revisions {', '.join(named)}" if named else "no revision at all"
 
@@ -82,7 +82,7 @@ def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
 
     def look(cluster: Cluster) -> Seen:
         pods = [pod for pod in cluster.list("Pod", namespace) if not is_deleting(pod)]
-        wanted = mesh.revisions(cluster.list("MutatingWebhookConfiguration")).get(revision, revision)
+        wanted = revisions(cluster.list("MutatingWebhookConfiguration")).get(revision, revision)
         found = {str(pod["metadata"]["name"]): mesh.injected_by(pod) for pod in pods}
         others = [f"{name} has {injector or 'none'}" for name, injector in found.items() if injector != wanted]
         return bool(pods) and not others, "; ".join(others) or f"{len(pods)} pods"
@@ -119,17 +119,24 @@ def nothing_between(fleet: Fleet) -> Verdict:
 
 
 def one_root(fleet: Fleet, namespace: str = SYSTEM_NAMESPACE) -> Verdict:
-    """Claim: all clusters trust the same root certificate, so that mutual TLS works between them."""
+    """Claim: all clusters trust the same root certificates, so that mutual TLS works between them.
+
+    While roots are being replaced there are several, in any order. Where only some are common it is not known by which
+    of them certificates are issued.
+    """
+    roots: dict[str, frozenset[str]] = {}
 
     def look(cluster: Cluster) -> Seen:
         pem = (cluster.get("ConfigMap", "istio-ca-root-cert", namespace).get("data") or {}).get("root-cert.pem", "")
-        print_of = hashlib.sha256("".join(pem.split()).encode()).hexdigest()[:16]
-        return bool(pem), f"sha256 {print_of}" if pem else "no root certificate in istio-ca-root-cert"
+        found = roots[cluster.name] = mesh.certificates(pem)
+        prints = sorted(hashlib.sha256(one.encode()).hexdigest()[:16] for one in found)
+        return bool(found), f"sha256 {', '.join(prints)}" if found else "no root certificate in istio-ca-root-cert"
 
     rows = _looks(fleet, look)
-    if len({text for fine, text in rows.values() if fine}) > 1:
-        rows = {context: (None if fine is None else False, text) for context, (fine, text) in rows.items()}
-    return _judged("all clusters trust the same root certificate", rows, "give both meshes one root (part 3)")
+    if len(set(roots.values())) > 1:
+        fits = None if frozenset.intersection(*roots.values()) else False
+        rows = {context: (None if fine is None else fits, text) for context, (fine, text) in rows.items()}
+    return _judged("all clusters trust the same root certificates", rows, "give both meshes one root (part 3)")
 
 
 def fleet_has(memberships: Sequence[str], config_cluster: Cluster, project: str = "") -> Verdict:

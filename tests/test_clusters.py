@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import pytest
 from aiohttp import WSMsgType, web
 
-from meshbook.clusters import Cluster, DeploymentState, Fleet, Kubeconfig, describe_pod, gather, pause
+from meshbook.clusters import Cluster, DeploymentState, Fleet, Kubeconfig, gather, pause
 from meshbook.errors import ClusterError, ExecError, GatheredError, UsageError, WaitTimeout
+from meshbook.objects import describe_pod
 from meshbook.settings import Patience
 
 QUICK = Patience(connect_s=1, read_s=1, attempts=3, pause_s=0.01, poll_s=0.01, slowest_poll_s=0.02)

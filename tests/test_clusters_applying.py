@@ -189,6 +189,34 @@ def test_a_namespace_gets_the_meshs_revision_and_loses_the_old_label(bare_fleet:
     assert [record.outcome for record in again] == ["unchanged", "unchanged"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "revision", "outcome"),
+    [
+        ({"istio.io/rev": "prod"}, "asm-1175-9", "unchanged"),
+        ({"istio.io/rev": "asm-1175-9"}, "prod", "unchanged"),
+        ({"istio.io/rev": "prod"}, "prod", "unchanged"),
+        ({"istio-injection": "enabled"}, "asm-1175-9", "unchanged"),
+        ({"istio-injection": "enabled", "istio.io/rev": "asm-1"}, "asm-1175-9", "unchanged"),
+        ({"istio-injection": "disabled", "istio.io/rev": "prod"}, "asm-1175-9", "configured"),
+        ({"istio.io/rev": "asm-1"}, "asm-1175-9", "configured"),
+        ({}, "prod", "configured"),
+    ],
+)
+def test_a_namespace_keeps_the_label_that_means_the_same_revision(
+    cluster: Cluster, labels: dict[str, str], revision: str, outcome: str
+) -> None:
+    for name, tag in (("injector", {}), ("tag", {"istio.io/tag": "prod"}), ("default", {"istio.io/tag": "default"})):
+        metadata = {"name": name, "labels": {"istio.io/rev": "asm-1175-9", **tag}}
+        cluster.create("MutatingWebhookConfiguration", {"metadata": metadata, "webhooks": []})
+    cluster.create("Namespace", {"metadata": {"name": "theirs", "labels": labels}})
+    assert cluster.create_namespace("theirs", revision=revision).outcome == outcome
+    after = cluster.get("Namespace", "theirs")["metadata"]["labels"]
+    if outcome == "unchanged":
+        assert labels.items() <= after.items()
+    else:
+        assert (after["istio.io/rev"], "istio-injection" in after) == (revision, False)
+
+
 def test_only_namespaces_of_meshbook_are_deleted(bare_fleet: Fleet) -> None:
     cluster = bare_fleet["cluster1"]
     cluster.create("Namespace", {"metadata": {"name": "theirs"}})

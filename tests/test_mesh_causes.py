@@ -110,6 +110,12 @@ def made_for_another_revision(fleet: FakeFleet) -> None:
     changed("Namespace", "sample", lambda one: one["metadata"]["labels"].update({"istio.io/rev": "asm-0"}))(fleet)
 
 
+def enabled_by_nobody(fleet: FakeFleet) -> None:
+    changed("Pod", "helloworld-v2-b0", bare)(fleet)
+    labels = {"istio-injection": "enabled", "istio.io/rev": "asm-1175-9"}
+    changed("Namespace", "sample", lambda one: one["metadata"].update(labels=labels))(fleet)
+
+
 def curl_ends_with(code: int, said: str = "") -> Plant:
     def plant(fleet: FakeFleet) -> None:
         fleet["a"].run = lambda *_: ExecResult(exit_code=code, stdout=said, stderr="")
@@ -169,6 +175,9 @@ FAULTS: dict[str, tuple[Plant, str, str]] = {
     "15443 dropped": (curl_ends_with(28, "Connection timed out"), "way", "packets vanish"),
     "the gateway hangs": (curl_ends_with(28, "SSL connection timeout"), "way", "the gateway hangs"),
     "nobody listens": (curl_ends_with(7), "way", "nobody listens"),
+    "injection enabled without a default": (
+        enabled_by_nobody, "servers", "has istio-injection=enabled, and no webhook is of the default revision",
+    ),
     "another root": (another_root, "roots", "different root certificates"),
     "pod without sidecar by its own label": (
         changed("Pod", "helloworld-v2-b0", refusing_injection), "servers", "its own sidecar.istio.io/inject is false",
@@ -222,6 +231,20 @@ def tagged(fleet: FakeFleet) -> None:
         fleet[name].objects["Namespace"][1]["metadata"]["labels"] = {"istio.io/rev": "prod"}
 
 
+def injected_by_default(fleet: FakeFleet) -> None:
+    labels = {"istio.io/rev": "asm-1175-9", "istio.io/tag": "default"}
+    added("MutatingWebhookConfiguration", named("default", labels=labels))(fleet)
+    for name in "ab":
+        fleet[name].objects["Namespace"][1]["metadata"]["labels"] = {"istio-injection": "enabled"}
+
+
+def roots_in_another_order(fleet: FakeFleet) -> None:
+    one, two = (f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n" for name in ("ONE", "TWO"))
+    for name, pem in (("a", one + two), ("b", two + "\n" + one)):
+        for found in fleet[name].objects["ConfigMap"]:
+            found["data"] = {"root-cert.pem": pem}
+
+
 def native_sidecars(fleet: FakeFleet) -> None:
     for cluster in fleet:
         for one in cluster.objects["Pod"]:
@@ -254,6 +277,8 @@ HEALTHY: dict[str, Plant] = {
     "three replicas": replicas,
     "locality on": locality_on,
     "a revision tag": tagged,
+    "istio-injection=enabled and a default tag": injected_by_default,
+    "two roots, in another order": roots_in_another_order,
     "native sidecars": native_sidecars,
     "weights 80/20": weighted,
     "STRICT on both sides": lambda fleet: [peers("STRICT", name)(fleet) for name in "ab"],

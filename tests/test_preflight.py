@@ -123,6 +123,17 @@ def test_what_could_not_be_looked_at_proves_nothing_and_fails_nothing(
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [("one two", "two one", "pass"), ("one two", "one", "inconclusive"), ("one", "two", "fail"), ("one", "", "fail")],
+)
+def test_roots_are_compared_in_any_order(fleet: Any, first: str, second: str, outcome: str) -> None:
+    for cluster, names in zip(fleet.clusters, (first, second), strict=True):
+        pem = "".join(f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n" for name in names.split())
+        cluster.objects["ConfigMap"] = [named("istio-ca-root-cert", "istio-system", data={"root-cert.pem": pem})]
+    assert preflight.one_root(fleet).outcome == outcome
+
+
+@pytest.mark.parametrize(
     ("members", "outcome"), [(["global/a", "us-central1/b"], "pass"), (["global/a"], "fail"), (None, "inconclusive")]
 )
 def test_the_fleet_is_asked_for_its_members(

@@ -2,11 +2,11 @@
 
 ``Fleet`` (several at once) and ``Cluster`` (one) are what others use, with the records that they return. Within:
 ``connection`` reaches an API server, ``api`` handles objects by kind and name, ``cluster`` has kubectl's verbs,
-``execution`` runs commands in pods, ``concurrency`` works on several clusters at once. Google's
-fleet API is ``meshbook.gkehub``.
+``execution`` runs commands in pods, ``conflicts`` says what an apply may leave as others have set it,
+``concurrency`` works on several clusters at once. Google's fleet API is ``meshbook.gkehub``.
 """
 
-from meshbook.clusters.cluster import Applied, Cluster, DeploymentState, describe_pod
+from meshbook.clusters.cluster import Applied, Cluster, DeploymentState
 from meshbook.clusters.concurrency import gather, pause
 from meshbook.clusters.connection import Kubeconfig, is_loopback
 from meshbook.clusters.execution import ExecResult, ExecStreams, OnLine
@@ -14,4 +14,4 @@ from meshbook.clusters.fleet import Fleet
 from meshbook.objects import Object
 
 __all__ = ["Applied", "Cluster", "DeploymentState", "ExecResult", "ExecStreams", "Fleet", "Kubeconfig"]
-__all__ += ["Object", "OnLine", "describe_pod", "gather", "is_loopback", "pause"]
+__all__ += ["Object", "OnLine", "gather", "is_loopback", "pause"]

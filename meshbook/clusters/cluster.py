@@ -26,9 +26,12 @@ from meshbook.objects import (
     REVISION_LABEL,
     Object,
     condition,
+    describe_pod,
+    injecting_revision,
     is_deleting,
     is_ready,
     labels_of,
+    revisions,
     selector_text,
     timestamp,
 )
@@ -252,7 +255,8 @@ class Cluster(Api):
     def create_namespace(self, name: str, *, revision: str = "", timeout_s: float = 120) -> Applied:
         """Create namespace ``name`` and have the mesh's ``revision`` inject sidecars into its pods.
 
-        A namespace that is there keeps its other labels. One that is being deleted is waited for first.
+        A namespace that is there keeps its other labels, and those of injection too where they come to the same: a tag
+        of the revision, or the default one. One that is being deleted is waited for first.
         """
         found = self.find("Namespace", name)
         if found and is_deleting(found):
@@ -264,10 +268,21 @@ class Cluster(Api):
             given = {**OWNER_LABEL, **{key: value for key, value in labels.items() if value}}
             self.create("Namespace", {"metadata": {"name": name, "labels": given}})
             return self._record(subject, "created")
-        if all(labels_of(found).get(key) == value for key, value in labels.items()):
+        if all(labels_of(found).get(key) == value for key, value in labels.items()) or self._injects(found, revision):
             return self._record(subject, "unchanged")
         self.patch("Namespace", name, {"metadata": {"labels": labels}})
         return self._record(subject, "configured")
+
+    def _injects(self, namespace: Object, revision: str) -> bool:
+        """Tell whether a namespace's pods are injected by what ``revision`` means; False where webhooks are unknown."""
+        try:
+            hooks = self.list("MutatingWebhookConfiguration")
+        except ClusterError as error:
+            if error.code not in (403, 404):
+                raise
+            return False
+        meant = revisions(hooks).get(revision, "")
+        return bool(meant) and injecting_revision(namespace, hooks) == meant
 
     def delete_namespace(self, name: str, *, force: bool = False, timeout_s: float = 180) -> Applied:
         """Delete a namespace with all its objects and wait until it is gone; without ``force`` only meshbook's own."""
@@ -395,20 +410,3 @@ def _intent(found: Object) -> Object:
     """Return an object without its status and bookkeeping, which controllers change meanwhile."""
     metadata = {key: value for key, value in found["metadata"].items() if key not in _VOLATILE}
     return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}
-
-
-def describe_pod(pod: Object) -> str:
-    """Return a pod's phase and what its containers wait for, in one line."""
-    status = pod.get("status") or {}
-    parts = [f"pod {pod['metadata']['name']} {'Terminating' if is_deleting(pod) else status.get('phase', 'no phase')}"]
-    for container in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
-        state = container.get("state") or {}
-        detail = state.get("waiting") or state.get("terminated") or {}
-        if detail.get("reason", "") not in ("Completed", "ContainerCreating", "PodInitializing", ""):
-            parts.append(f"container {container['name']} {detail['reason']}: {detail.get('message', '')}".rstrip(": "))
-        elif "running" in state and not container.get("ready"):
-            parts.append(f"container {container['name']} runs but is not ready")
-    scheduled = condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False" and scheduled.get("message"):
-        parts.append(f"PodScheduled: {scheduled['message']}")
-    return ", ".join(parts)

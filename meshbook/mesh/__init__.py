@@ -5,8 +5,8 @@
 - ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_cluster`` puts it as
   ``analysis`` takes it.
 - ``between``: those of its looks that need no request before, for ``preflight``.
-- ``pods_by_name``, ``answered_by``: which cluster the pod is in that answered; ``injected_by``, ``revisions``: who made
-  its sidecar.
+- ``pods_by_name``, ``answered_by``: which cluster the pod is in that answered; ``injected_by``: who made its sidecar;
+  ``certificates``: the roots that it trusts.
 
 Reads objects of the API through ``clusters``, and looks from within pods where it may; changes nothing. What may not be
 read is "not looked at". ``snapshot`` reads; ``routing``, ``workloads``, ``remote_secrets``, ``gateways`` and
@@ -19,7 +19,7 @@ from meshbook.mesh.findings import Direction, Finding
 from meshbook.mesh.routing import Expected
 from meshbook.mesh.shares import by_cluster, expected_share
 from meshbook.mesh.snapshot import answered_by, pods_by_name
-from meshbook.mesh.workloads import injected_by, revisions
+from meshbook.mesh.workloads import certificates, injected_by
 
 __all__ = ["Direction", "Expected", "Finding", "answered_by", "between", "by_cluster", "expected_share", "explained"]
-__all__ += ["in_words", "injected_by", "pods_by_name", "revisions", "why", "why_outside"]
+__all__ += ["certificates", "in_words", "injected_by", "pods_by_name", "why", "why_outside"]

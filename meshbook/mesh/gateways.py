@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from meshbook.clusters import describe_pod
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.routing import covers, title
 from meshbook.mesh.snapshot import NETWORK_LABEL, Snapshot
-from meshbook.objects import EAST_WEST_PORT, SYSTEM_NAMESPACE, Object, is_deleting, is_ready, labels_of, selects
+from meshbook.objects import (
+    EAST_WEST_PORT,
+    SYSTEM_NAMESPACE,
+    Object,
+    describe_pod,
+    is_deleting,
+    is_ready,
+    labels_of,
+    selects,
+)
 
 EAST_WEST = "istio=eastwestgateway"
 PASSTHROUGH = "AUTO_PASSTHROUGH"

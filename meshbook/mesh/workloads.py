@@ -7,9 +7,8 @@ root, and mutual TLS must not be switched off, since it is what carries a reques
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-from meshbook.clusters import describe_pod
 from meshbook.mesh import routing
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.routing import Asked
@@ -20,9 +19,12 @@ from meshbook.objects import (
     SYSTEM_NAMESPACE,
     Object,
     annotations_of,
+    describe_pod,
+    injecting_revision,
     is_deleting,
     is_ready,
     labels_of,
+    revisions,
     selects,
 )
 
@@ -30,7 +32,6 @@ INJECTED = "sidecar.istio.io/status"
 """Annotation that the injector leaves on a pod, with the revision that it is of."""
 INJECT = "sidecar.istio.io/inject"
 """Label (formerly annotation) by which a pod refuses injection, or asks for it."""
-TAG_LABEL = "istio.io/tag"
 ROOT_KEY = "root-cert.pem"
 
 
@@ -40,12 +41,6 @@ def injected_by(pod: Object) -> str:
         return str(json.loads(annotations_of(pod).get(INJECTED, "{}")).get("revision", ""))
     except (ValueError, AttributeError):
         return ""
-
-
-def revisions(webhooks: Iterable[Object]) -> dict[str, str]:
-    """Return the revisions that a cluster's webhooks inject, by the name that selects each: its own, or a tag."""
-    found = [labels for labels in map(labels_of, webhooks) if REVISION_LABEL in labels]
-    return {labels.get(TAG_LABEL, labels[REVISION_LABEL]): labels[REVISION_LABEL] for labels in found}
 
 
 # ---- servers and clients
@@ -123,18 +118,20 @@ def _why_bare(pod: Object, view: Snapshot) -> tuple[str, str]:
         return f"its own {INJECT} is false", f"{owner} (take {INJECT} out of its template)"
     if pod["spec"].get("hostNetwork"):
         return "it has the node's network", f"{owner} (take hostNetwork out of its template)"
-    namespace = labels_of(view.find("Namespace", home) or {"metadata": {}})
-    wanted = labels_of(pod).get(REVISION_LABEL, "") if REVISION_LABEL not in namespace else namespace[REVISION_LABEL]
-    known = revisions(view.list("MutatingWebhookConfiguration"))
+    namespace = view.find("Namespace", home) or {"metadata": {}}
+    labels, hooks = labels_of(namespace), view.list("MutatingWebhookConfiguration")
+    known, wanted = revisions(hooks), labels.get(REVISION_LABEL) or labels_of(pod).get(REVISION_LABEL, "")
     label = f"{kubectl} label namespace {home} {REVISION_LABEL}={next(iter(known), 'REVISION')} --overwrite"
-    if namespace.get(INJECTION_LABEL) == "disabled":
-        return f"namespace {home} has {INJECTION_LABEL}=disabled", f"{label} {INJECTION_LABEL}-; then {restart}"
-    if wanted and wanted not in known:
+    if injecting_revision(namespace, hooks) or (INJECTION_LABEL not in labels and wanted in known):
+        return "it was made before injection was switched on, or the webhook did not answer", restart
+    if INJECTION_LABEL in labels:
+        why = f"namespace {home} has {INJECTION_LABEL}={labels[INJECTION_LABEL]}"
+        why += ", and no webhook is of the default revision" if labels[INJECTION_LABEL] == "enabled" else ""
+        return why, f"{label} {INJECTION_LABEL}-; then {restart}"
+    if wanted:
         there = f"no injection webhook is of revision {wanted}, only of {', '.join(known) or 'none'}"
         return there, f"{label}; then {restart}"
-    if not wanted and namespace.get(INJECTION_LABEL) != "enabled":
-        return f"namespace {home} has no label {REVISION_LABEL}", f"{label}; then {restart}"
-    return "it was made before injection was switched on, or the webhook did not answer", restart
+    return f"namespace {home} has no label {REVISION_LABEL}", f"{label}; then {restart}"
 
 
 def _deployment_of(pod: Object) -> str:
@@ -148,18 +145,27 @@ def _deployment_of(pod: Object) -> str:
 
 def roots(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -> Iterator[Finding]:
     """Look at the roots that both sides' proxies trust."""
-    pems = [root_certificate(view, asked.namespace) for view in (source, destination)]
-    same = len({"".join(pem.split()) for pem in pems}) == 1
-    if all(pems) and same:
+    roots = [certificates(root_certificate(view, asked.namespace)) for view in (source, destination)]
+    shared = len(roots[0] & roots[1])
+    if not all(roots):
+        bare = [view.cluster for view, own in zip((source, destination), roots, strict=True) if not own]
+        yield look.not_looked_at(f"a ConfigMap {ROOT_CERTIFICATE} in {asked.namespace} ({', '.join(bare)})")
+    elif roots[0] == roots[1]:
         yield look.fine("Both clusters trust the same root certificate.")
-    elif all(pems):
+    elif shared:
+        yield look.noted(
+            f"{source.cluster} and {destination.cluster} trust {shared} root certificates both, others not."
+        )
+    else:
         yield look.cause(
             f"{source.cluster} and {destination.cluster} trust different root certificates, so mutual TLS fails.",
             "make both meshes' cacerts from one root, then restart istiod and every proxy",
         )
-    else:
-        bare = [view.cluster for view, pem in zip((source, destination), pems, strict=True) if not pem]
-        yield look.not_looked_at(f"a ConfigMap {ROOT_CERTIFICATE} in {asked.namespace} ({', '.join(bare)})")
+
+
+def certificates(pem: str) -> frozenset[str]:
+    """Return the certificates of a PEM text, in whatever order and layout they stand there; without marks: the text."""
+    return frozenset("".join(part.split()) for part in pem.split("-----END CERTIFICATE-----") if part.strip())
 
 
 def root_certificate(view: Snapshot, namespace: str) -> str:

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from meshbook.clusters import Cluster, describe_pod
+from meshbook.clusters import Cluster
 from meshbook.errors import ClusterError, OutageError
 from meshbook.objects import (
     Object,
     annotations_of,
+    describe_pod,
     is_active,
     is_ready,
     labels_of,

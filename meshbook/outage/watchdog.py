@@ -15,8 +15,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from meshbook.clusters import Cluster, describe_pod
-from meshbook.objects import Object
+from meshbook.clusters import Cluster
+from meshbook.objects import Object, describe_pod
 from meshbook.outage.modes import Mode
 from meshbook.outage.records import RECORD, RUN, Check, Intent, object_name
 from meshbook.outage.targets import OutageTarget, json_pointer
