@@ -1,4 +1,4 @@
-"""One cluster with kubectl's verbs, and the records that they return. Each method is one sentence of the runbook.
+"""One cluster with kubectl's verbs. Each method is one sentence of the runbook.
 
 Single objects are got, listed, patched and waited for by the inherited ``Api``; how a command's output is read is
 in ``execution``. Several clusters at once are a ``Fleet``.
@@ -10,16 +10,16 @@ import os
 import shlex
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 from meshbook import manifests
 from meshbook.clusters import conflicts
 from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import APPLY, Connection, Kubeconfig
 from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
+from meshbook.clusters.records import Applied, ApplyOutcome, DeploymentState
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
 from meshbook.objects import (
     INJECTION_LABEL,
@@ -43,66 +43,6 @@ OWNER_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
 _VOLATILE = {"resourceVersion", "managedFields", "generation"}
 """Metadata that changes though the object says the same."""
 _LOG_SILENCE_S = 10.0
-
-ApplyOutcome = Literal["created", "configured", "unchanged", "deleted", "not found"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Applied:
-    """What happened to one object of a manifest."""
-
-    context: str
-    kind: str
-    name: str
-    namespace: str
-    """Empty for kinds that have none."""
-    outcome: ApplyOutcome
-    left: str = ""
-    """Fields that stay as another owner has set them."""
-
-    def __str__(self) -> str:
-        where = f" in {self.namespace}" if self.namespace else ""
-        left = f", but for {self.left}, which another owner has set" if self.left else ""
-        return f"{self.context}: {self.kind} {self.name}{where} {self.outcome}{left}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeploymentState:
-    """Replica counts of one Deployment, as in ``kubectl get deploy``."""
-
-    context: str
-    namespace: str
-    name: str
-    desired: int
-    ready: int
-    updated: int
-    available: int
-    settled: bool
-    """The latest specification is rolled out and every replica of it is available."""
-
-    @classmethod
-    def of(cls, context: str, deployment: Object) -> DeploymentState:
-        """Return the state that ``deployment`` (an apps/v1 Deployment) reports."""
-        metadata, status = deployment["metadata"], deployment.get("status") or {}
-        desired = int(deployment.get("spec", {}).get("replicas", 1))
-        total, ready, updated, available = (
-            int(status.get(key) or 0) for key in ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
-        )
-        seen = int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)
-        return cls(
-            context=context,
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            desired=desired,
-            ready=ready,
-            updated=updated,
-            available=available,
-            settled=seen and updated == desired and total == desired and available == desired,
-        )
-
-    def __str__(self) -> str:
-        counts = f"{self.ready}/{self.desired} ready, {self.updated} updated, {self.available} available"
-        return f"{self.context}: {self.name} {counts}"
 
 
 class Cluster(Api):

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from meshbook.clusters.cluster import Applied, Cluster, DeploymentState
+from meshbook.clusters.cluster import Cluster
 from meshbook.clusters.concurrency import gather
 from meshbook.clusters.connection import Kubeconfig, refuse_same_cluster
+from meshbook.clusters.records import Applied, DeploymentState
 from meshbook.errors import UsageError
 from meshbook.settings import Patience, context_names, kubeconfig_path
 
