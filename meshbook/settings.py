@@ -25,6 +25,19 @@ CONTEXT_VARIABLES = ("CTX_CLUSTER1", "CTX_CLUSTER2")
 DEFAULT_CONTEXTS = ("cluster1", "cluster2")
 """The lab's contexts."""
 
+REQUEST_S = 5.0
+"""Seconds after which a request of stages 1 and 2 has failed: half of what Istio's proxies take to connect (10 s).
+
+Nothing is broken there on purpose. An answer that came only because a proxy waited in vain for the other cluster, and
+then went elsewhere, would be no proof that the other cluster is reached.
+"""
+
+OUTAGE_REQUEST_S = 15.0
+"""Seconds after which a request has failed while something is broken on purpose: more than Istio's 10 s to connect.
+
+There such a late answer is what the mesh saves; that it came late is a claim of its own.
+"""
+
 HUB_ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB"
 HUB_TOKEN_FILE_VARIABLE = "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"
 HUB_PROJECT_VARIABLE = "CLOUDSDK_CORE_PROJECT"

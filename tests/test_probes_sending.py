@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hello_service import HELLO, URL, service
+from hello_service import CUT, HANGS, HELLO, URL, service
 
 from meshbook import probes, tables
 from meshbook.errors import ClusterError, ExecError, UsageError
@@ -25,12 +25,19 @@ def free_port() -> int:
 class FakeCluster:
     """A cluster whose exec runs the command on this machine, and may break after some lines."""
 
-    def __init__(self, name: str, breaks_after: int | None = None, containers: tuple[str, ...] = ("sleep",)) -> None:
-        self.name, self.breaks_after, self.containers = name, breaks_after, containers
+    def __init__(
+        self,
+        name: str,
+        breaks_after: int | None = None,
+        containers: tuple[str, ...] = ("sleep",),
+        *,
+        is_ready: bool = True,
+    ) -> None:
+        self.name, self.breaks_after, self.containers, self.is_ready = name, breaks_after, containers, is_ready
         self.chosen: list[str] = []
 
     def ready_pod(self, selector: str, namespace: str) -> str:
-        if selector != "app=sleep":
+        if selector != "app=sleep" or not self.is_ready:
             raise ClusterError(f"{self.name}: no pod {selector} is ready in {namespace}")
         return "sleep-1"
 
@@ -57,6 +64,7 @@ def test_one_curl_sends_every_request_on_a_connection_of_its_own_and_no_trace_of
         frame = probes.curl_from_here(server.url, 10)
         after = datetime.now(UTC)
     assert server.asked == [("/hello", "close")] * 10
+    assert server.most_at_once == 1
     assert frame["error"].tolist() == [""] * 10
     assert frame["seq"].tolist() == list(range(1, 11))
     assert set(frame["source"]) == {"external client"}
@@ -84,6 +92,24 @@ def test_a_refused_and_a_hanging_service_are_told_apart() -> None:
     assert refused["error"].tolist() == ["refused"] * 2
     assert refused["code"].isna().all()
     assert hanging["error"].tolist() == ["timeout"] * 2
+
+
+def test_once_a_request_hangs_the_others_are_sent_side_by_side_and_each_has_its_row() -> None:
+    with service(*[(200, HELLO)] * 3, *[HANGS] * 4, *[(200, HELLO)] * 33) as server:
+        frame = probes.curl_from_here(server.url, 40, timeout_s=0.4)
+    assert len(server.asked) == 40
+    assert frame["seq"].tolist() == list(range(1, 41))
+    assert frame["error"].tolist()[:4] == ["", "", "", "timeout"]
+    assert set(frame["error"]) == {"", "timeout"}
+    assert server.most_at_once >= 3, "three more of them hang"
+    assert frame["time"][:5].diff().min() > timedelta(0)
+
+
+def test_requests_that_fail_at_once_keep_their_turn() -> None:
+    with service((200, HELLO), CUT) as server:
+        frame = probes.curl_from_pods(fleet(FakeCluster("cluster1")), server.url, 6)
+    assert frame["error"].tolist() == ["", "no_answer"] * 3
+    assert frame["time"].is_monotonic_increasing
 
 
 def test_a_private_address_is_asked_past_the_environment_s_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +151,9 @@ def test_an_exec_that_breaks_leaves_the_rows_received_and_rows_marked_lost() -> 
     assert frame["detail"].tolist()[-1] == "lost the connection to sleep-1 while the command ran"
 
 
-def test_a_cluster_without_a_pod_to_send_from_is_an_error_and_no_rows() -> None:
+def test_where_no_cluster_has_a_pod_to_send_from_that_is_an_error_and_one_that_has_sends_alone() -> None:
+    clusters = FakeCluster("cluster1"), FakeCluster("cluster2", is_ready=False)
     with pytest.raises(ClusterError, match="cluster1: no pod app=nap"):
-        probes.curl_from_pods(fleet(FakeCluster("cluster1")), URL, selector="app=nap")
+        probes.curl_from_pods(fleet(*clusters), URL, selector="app=nap")
+    with service() as server:
+        assert probes.curl_from_pods(fleet(*clusters), server.url, 2)["source"].tolist() == ["cluster1"] * 2

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hello_service import HELLO, URL, service
@@ -49,3 +53,45 @@ def test_a_wait_that_ends_says_what_it_last_saw_and_what_to_look_at() -> None:
     assert "nothing here" in str(caught.value)
     assert "VirtualService" in str(caught.value)
     assert re.search(r"saw: http_404 \d+×", str(caught.value))
+
+
+class Client:
+    """A cluster whose client's curl ends with these exit codes, batch after batch; where that is 0 it hears v1."""
+
+    def __init__(self, name: str, *batches: str) -> None:
+        self.name, self.batches = name, list(batches)
+
+    def ready_pod(self, selector: str, namespace: str) -> str:
+        return "sleep-1"
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        return {"spec": {"containers": [{"name": "sleep"}]}}
+
+    def exec(self, pod: str, command: list[str], *, on_line: Callable[..., None], **_: object) -> Any:
+        nonce = re.search(r"#(\w+)-", " ".join(command))[1]  # type: ignore[index]
+        for number, code in enumerate(self.batches.pop(0).split(), start=1):
+            mark, body = f"{URL}#{nonce}-{number}", "" if int(code) else HELLO.decode()
+            record = f"{mark}|200|{code}|0.001000|0.002000|0.003000|{len(body)}|127.0.0.1||{mark}"
+            for line in (*body.splitlines(), "", record):
+                on_line(line, datetime.now(UTC))
+        return SimpleNamespace(stderr="", exit_code=0)
+
+
+class Clients:
+    def __init__(self, *clusters: Client) -> None:
+        self.clusters = clusters
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(self.clusters)
+
+    def each(self, task: Callable[[Client], Any]) -> dict[str, Any]:
+        return {cluster.name: task(cluster) for cluster in self.clusters}
+
+
+def test_the_wait_for_all_versions_ends_once_requests_of_those_that_miss_one_hang() -> None:
+    batches = ("0 0 0 0 0 0", "0 0 0 28 0 0", "0 28 28 0 0 0")
+    clients = Clients(Client("a", *batches), Client("b", *batches))
+    settled = probes.wait_for_versions(cast(Any, clients), URL, ["v1", "v2"], timeout_s=60)
+    assert settled.requests == 36, "a single one that hangs does not end it"
+    assert settled.missing == ("a has not seen v2", "b has not seen v2")
+    assert "3 requests of a hung" in str(settled)

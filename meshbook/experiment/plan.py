@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from meshbook import analysis, gkehub, outage, probes, tables
+from meshbook import analysis, gkehub, outage, probes, settings, tables
 from meshbook.analysis import Capacity
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, UsageError
@@ -34,9 +34,8 @@ class LoadProfile:
 
     rate_per_s: float = 2.0
     """Of each source. A pod of the sample answers 10 to 20 requests a second; in an outage one has those of all."""
-    patience_s: float = 15.0
-    """A request without a good answer until then has failed: longer than a proxy's time to connect (Istio: 10 s), after
-    which it tries elsewhere."""
+    patience_s: float = settings.OUTAGE_REQUEST_S
+    """A request without a good answer until then has failed."""
     slow_after_s: float = 1.0
     """A good answer that takes longer is late, which is not failed."""
     outage_s: float = 16.0

@@ -1,6 +1,6 @@
 """Requests from pods and from this machine, one row of ``tables.ANSWERS`` each.
 
-- ``curl``: the article's loop: one curl for many requests, from the sleep pods and from here; ``records`` reads it.
+- ``curl``: the article's loop, from the sleep pods and from here; ``records`` says what curl is told, and reads it.
 - ``waits``: until an address answers, and until every client has seen every version.
 - ``open_loop``: requests on one schedule from everywhere at once; ``closed_loop``: as fast as they go. ``source`` says
   who sends, ``session`` runs the program ``sender`` for it, ``clock_sync`` tells how far a pod's clock is off.

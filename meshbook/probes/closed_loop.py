@@ -17,6 +17,7 @@ from meshbook.errors import UsageError
 from meshbook.probes.open_loop import MOST_IN_FLIGHT
 from meshbook.probes.session import Schedule
 from meshbook.probes.source import sources, start, stop, to_answers
+from meshbook.settings import REQUEST_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class ClosedLoop:
 
     requests: int
     concurrency: int = 50
-    timeout_s: float = 5.0
+    timeout_s: float = REQUEST_S
     """Longest time of one request."""
     keep_alive: bool = True
     """Whether the next request goes out on the connection of one that has ended, as long as its server leaves it open.

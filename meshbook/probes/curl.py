@@ -1,4 +1,4 @@
-"""The article's loop: one curl for many requests, from the sleep pod of every cluster and from this machine.
+"""The article's loop: curl for many requests, from the sleep pod of every cluster and from this machine.
 
 What curl is told, and how its records are read, is in ``records``. Requests on a schedule are in ``open_loop``.
 """
@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
-import signal
-import subprocess
-import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
 
 from meshbook import tables
-from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import ExecError, UsageError
+from meshbook.clusters import Cluster, Fleet, OnLine
+from meshbook.errors import ClusterError, ExecError, UsageError
 from meshbook.objects import PROXY_CONTAINER, Object
-from meshbook.probes.records import Ask, command, parse_records
+from meshbook.probes.records import TIMED_OUT, Ask, command, last_record, parse_records, side_by_side
+from meshbook.probes.session import run_here
+from meshbook.settings import REQUEST_S
 
 OUTSIDE = "external client"
 """Source of requests that this machine sends."""
@@ -41,24 +39,59 @@ def curl_from_pods(
     *,
     namespace: str = "sample",
     selector: str = "app=sleep",
-    timeout_s: float = 5.0,
+    timeout_s: float = REQUEST_S,
 ) -> pd.DataFrame:
-    """Send ``requests`` from the pod that ``selector`` finds in each cluster, side by side, and return ANSWERS.
+    """Send ``requests`` from the pod that ``selector`` finds in each cluster, and return ANSWERS.
 
-    One exec and one curl per cluster, in the pod's first container that is no sidecar. ``timeout_s`` bounds each
-    request. An exec that breaks leaves the rows received so far and rows marked ``lost``; a cluster without such a pod
-    is a ClusterError. No requests are no rows.
+    All clusters at once; in each one request after the other, and once one has taken all of its ``timeout_s``, the rest
+    side by side: a way that hangs is not waited for again and again. They are sent in the pod's first container that is
+    no sidecar. An exec that breaks leaves the rows received so far and rows marked ``lost``. A cluster without such a
+    pod has no rows, and where none has one that is an error. No requests are no rows.
     """
     if not requests:
         return tables.empty(tables.ANSWERS)
     ask = Ask(url=url, requests=requests, timeout_s=timeout_s)
-    frames = fleet.each(lambda cluster: _from_pod(cluster, ask, namespace, selector))
+    pods = fleet.each(lambda cluster: _ready_pod(cluster, selector, namespace))
+    absent = [pod for pod in pods.values() if isinstance(pod, ClusterError)]
+    if len(absent) == len(pods):
+        raise absent[0]
+    frames = fleet.each(lambda cluster: _from_pod(cluster, ask, pods[cluster.name], namespace))
     return _ordered(frames.values())
 
 
-def _from_pod(cluster: Cluster, ask: Ask, namespace: str, selector: str) -> pd.DataFrame:
-    pod = cluster.ready_pod(selector, namespace)
-    container = container_of(cluster.get("Pod", pod, namespace))
+def _ready_pod(cluster: Cluster, selector: str, namespace: str) -> str | ClusterError:
+    """Return the name of a pod that can send, or what stands in its way."""
+    try:
+        return cluster.ready_pod(selector, namespace)
+    except ClusterError as error:
+        if error.code:
+            raise
+        return error
+
+
+def _from_pod(cluster: Cluster, ask: Ask, pod: str | ClusterError, namespace: str) -> pd.DataFrame:
+    if isinstance(pod, ClusterError):
+        return tables.empty(tables.ANSWERS)
+    where = {"namespace": namespace, "container": container_of(cluster.get("Pod", pod, namespace))}
+
+    def run(argv: list[str], on_line: OnLine) -> str:
+        shell = argv if argv[0] != "curl" else ["/bin/sh", "-c", _MERGED, "sh", *argv]
+        try:
+            result = cluster.exec(pod, shell, **where, timeout_s=ask.longest_s, on_line=on_line)
+        except ExecError as error:
+            return error.message
+        return result.stderr or (f"the command ended with exit code {result.exit_code}" if result.exit_code else "")
+
+    return _answers(run, ask, source=cluster.name, path=MESH)
+
+
+def _answers(
+    run: Callable[[list[str], OnLine], str], ask: Ask, *, source: str, path: str, direct: bool = False
+) -> pd.DataFrame:
+    """Return ANSWERS to all of ``ask``; ``run`` runs one command, and returns what is to be said of its end.
+
+    A curl ends with the first transfer that fails. Where that took all its time, the rest is sent side by side.
+    """
     lines: list[str] = []
     arrivals: list[float] = []
 
@@ -66,14 +99,15 @@ def _from_pod(cluster: Cluster, ask: Ask, namespace: str, selector: str) -> pd.D
         lines.append(line)
         arrivals.append(complete.timestamp())
 
-    shell = ["/bin/sh", "-c", _MERGED, "sh", *command(ask)]
-    where = {"namespace": namespace, "container": container}
-    try:
-        result = cluster.exec(pod, shell, **where, timeout_s=ask.longest_s, on_line=on_line)
-        note = result.stderr or (f"the command ended with exit code {result.exit_code}" if result.exit_code else "")
-    except ExecError as error:
-        note = error.message
-    return parse_records("\n".join(lines), ask, source=cluster.name, path=MESH, arrivals=arrivals, note=note)
+    note, told, failed = "", 0, 1
+    while failed and failed != TIMED_OUT and told < ask.requests:
+        note = run(command(ask, told + 1, direct=direct), on_line)
+        before, (told, failed) = told, last_record(lines, ask)
+        if told == before:
+            break
+    if failed == TIMED_OUT and told < ask.requests:
+        note = run(side_by_side(ask, told + 1, direct=direct), on_line)
+    return parse_records("\n".join(lines), ask, source=source, path=path, arrivals=arrivals, note=note)
 
 
 def container_of(pod: Object) -> str:
@@ -82,33 +116,31 @@ def container_of(pod: Object) -> str:
     return next((name for name in names if name != PROXY_CONTAINER), names[0])
 
 
-def curl_from_here(url: str, requests: int = 10, *, path: str = VIP, timeout_s: float = 5.0) -> pd.DataFrame:
-    """Send ``requests`` from this machine, one after the other, and return ANSWERS with the source ``external client``.
+def curl_from_here(url: str, requests: int = 10, *, path: str = VIP, timeout_s: float = REQUEST_S) -> pd.DataFrame:
+    """Send ``requests`` from this machine as ``curl_from_pods`` does; their source is ``external client``.
 
-    ``timeout_s`` bounds each request. A curl that outlives the sum of its own time-outs is killed, and what it had not
-    yet told is ``lost``. No requests are no rows.
+    A curl that outlives the sum of its own time-outs is killed, and what it had not yet told is ``lost``.
     """
     if not requests:
         return tables.empty(tables.ANSWERS)
-    ask = Ask(url=url, requests=requests, timeout_s=timeout_s)
-    argv = [curl_program(), *command(ask, direct=is_near(url))[1:]]
-    lines: list[bytes] = []
-    arrivals: list[float] = []
-    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(argv, **pipes) as process:
-        assert process.stdout is not None
-        limit = threading.Timer(ask.longest_s, process.kill)
-        limit.start()
-        try:
-            for line in process.stdout:
-                arrivals.append(time.time())
-                lines.append(line)
-        finally:
-            limit.cancel()
-            process.kill()
-    text = b"".join(lines).decode("utf-8", "replace")
-    note = f"curl was stopped after {ask.longest_s:g} s" if process.returncode == -signal.SIGKILL else ""
-    return _ordered([parse_records(text, ask, source=OUTSIDE, path=path, arrivals=arrivals, note=note)])
+    ask, program = Ask(url=url, requests=requests, timeout_s=timeout_s), curl_program()
+
+    def run(argv: list[str], on_line: OnLine) -> str:
+        argv = [program if word == "curl" else word for word in argv]
+        code = run_here(argv, _Reader(on_line), ask.longest_s)
+        return f"curl was stopped after {ask.longest_s:g} s" if code < 0 else ""
+
+    return _ordered([_answers(run, ask, source=OUTSIDE, path=path, direct=is_near(url))])
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """The streams of a command that reads nothing."""
+
+    on_line: OnLine
+
+    def stdin(self) -> str:
+        return ""
 
 
 def _ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What one curl is told for many requests, and what its records come to: rows of ``tables.ANSWERS``. Pure.
+"""What curl is told for many requests, and what its records come to: rows of ``tables.ANSWERS``. Pure.
 
 curl 7.84 and newer will do. Each request leaves its body, then one line,
 ``URL#NONCE-SEQ|code|exit code|connect|first byte|total|size|address|message|URL#NONCE-SEQ``. The fragment is never sent
@@ -24,6 +24,7 @@ from meshbook import tables
 from meshbook.errors import UsageError
 from meshbook.probes.outcomes import (
     NOT_REACHED,
+    TIMEOUT,
     Outcome,
     Records,
     is_answer,
@@ -32,11 +33,24 @@ from meshbook.probes.outcomes import (
     outcome,
     to_frame,
 )
+from meshbook.settings import REQUEST_S
 
 _FIELDS = ("http_code", "exitcode", "time_connect", "time_starttransfer", "time_total", "size_download", "remote_ip")
 _SHAPES = (r"\d{3}", r"\d{1,3}", r"\d{1,6}\.\d{6}", r"\d{1,6}\.\d{6}", r"\d{1,6}\.\d{6}", r"\d{1,15}", r"[\d.:A-Fa-f]*")
 _VALUES = r"\|".join(f"(?P<{name}>{shape})" for name, shape in zip(_FIELDS, _SHAPES, strict=True)) + r"\|(?P<said>.*)"
 _FORMAT = "%{stderr}\\n%{url}|" + "".join(f"%{{{name}}}|" for name in _FIELDS) + "%{errormsg}|%{url}\\n"
+_SIDE_BY_SIDE = """n=$1 last=$2 url=$3; shift 3
+while [ "$n" -le "$last" ]; do
+  { out=$("$@" "$url$n" 2>&1); printf '%s\\n' "$out"; } &
+  [ $((n % 20)) -ne 0 ] || wait
+  n=$((n + 1))
+done
+wait"""
+"""A curl for each number from $1 to $2, twenty at once: the article's loop, and little for a pod's memory.
+
+Each is told whole, so that the records of two that end together do not mix."""
+TIMED_OUT = 28
+"""curl's exit code of a transfer that took all its time."""
 _DAMAGED = Outcome(tables.GARBLED, "the probe's record of this transfer is damaged")
 _SAME = ["http_code", "exitcode", "size_download", "remote_ip", "said"]
 """Fields that, with the body, say how a transfer ended."""
@@ -44,12 +58,12 @@ _SAME = ["http_code", "exitcode", "size_download", "remote_ip", "said"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What one curl does: ``requests`` transfers, numbered from 1, one after the other."""
+    """What is sent: ``requests`` transfers, numbered from 1, one after the other as long as none of them hangs."""
 
     url: str
     requests: int
-    timeout_s: float = 5.0
-    """Longest time of one transfer; one that takes longer is an error row, not a delay of the rest."""
+    timeout_s: float = REQUEST_S
+    """Longest time of one transfer; one that takes longer is an error row."""
     connect_timeout_s: float = 2.0
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -76,28 +90,48 @@ class Ask:
         return self.requests * (self.timeout_s + 0.05) + 5
 
 
-def command(ask: Ask, *, direct: bool = False) -> list[str]:
-    """Return the argv of one curl for all of ``ask``; its records come on stderr, unbuffered, right after each body.
+def command(ask: Ask, first: int = 1, *, direct: bool = False) -> list[str]:
+    """Return the argv of one curl for the transfers of ``ask`` from number ``first`` to the first one that fails.
 
-    ``Connection: close`` gives each transfer a connection of its own, as the article's loop of single curls has.
-    ``direct`` goes past any proxy that the environment names.
+    Its records come on stderr, unbuffered, right after each body. ``Connection: close`` gives each transfer a
+    connection of its own, as the article's loop of single curls has. ``direct`` goes past any proxy that the
+    environment names. An HTTP error is no failure of a transfer.
     """
+    url, *curl = _url_and_curl(ask, direct)
+    return [*curl, "--fail-early", f"{url}[{first}-{ask.requests}:1]"]
+
+
+def side_by_side(ask: Ask, first: int, *, direct: bool = False) -> list[str]:
+    """Return the argv of a shell for the transfers of ``ask`` from number ``first`` on, each by a curl of its own."""
+    url, *curl = _url_and_curl(ask, direct)
+    return ["/bin/sh", "-c", _SIDE_BY_SIDE, "sh", str(first), str(ask.requests), url, *curl]
+
+
+def _url_and_curl(ask: Ask, direct: bool) -> list[str]:
+    """Return the URL without the number at its end, then the curl that asks it."""
     escaped = re.sub(r"([\[\]{}])", r"\\\1", ask.url)
-    counter = f"#{ask.nonce}-[1-{ask.requests}:1]"
     limits = ["--max-time", f"{ask.timeout_s:g}", "--connect-timeout", f"{min(ask.connect_timeout_s, ask.timeout_s):g}"]
     shape = ["-q", "--silent", "--no-buffer", "--http1.1", "--header", "Connection: close", "--write-out", _FORMAT]
     past_proxies = ["--noproxy", "*"] if direct else []
-    return ["curl", *shape, *limits, *past_proxies, escaped + counter]
+    return [f"{escaped}#{ask.nonce}-", "curl", *shape, *limits, *past_proxies]
+
+
+def last_record(lines: Sequence[str], ask: Ask) -> tuple[int, int]:
+    """Return the number of the last transfer that ``lines`` tell of (0: none), and curl's exit code for it."""
+    pattern = re.compile(rf"{re.escape(f'{ask.url}#{ask.nonce}-')}(\d{{1,9}})\|\d{{3}}\|(\d{{1,3}})\|")
+    found = next(filter(None, map(pattern.match, reversed(lines))), None)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def parse_records(
     text: str, ask: Ask, *, source: str, path: str, arrivals: Sequence[float] = (), note: str = ""
 ) -> pd.DataFrame:
-    """Return one row of ANSWERS for each transfer of ``ask``; ``text`` is the merged stdout and stderr of its curl.
+    """Return one row of ANSWERS for each transfer of ``ask``; ``text`` is the merged stdout and stderr of its curls.
 
     ``arrivals[i]`` is the Unix time at which line i of ``text`` was complete at the reader. curl before 8.16 can stamp
     nothing, so ``time`` is arrival minus total time: never early, and late by what the line took to get here (one way,
     and the reader's delay) unless a later record, in order, proves it earlier. Without an arrival it is missing.
+    The transfers after one that took all its time are not in order: they were sent side by side.
     Records that never came become rows marked ``lost``, damaged ones ``garbled``; ``note`` (what the exec said, say) or
     the text's last line becomes their detail.
     """
@@ -106,7 +140,9 @@ def parse_records(
     garbled = np.array([kind.error == tables.GARBLED for kind in kinds], dtype=bool)[found["outcome"]]
     for known in (found[garbled], found[~garbled][::-1]):  # the first good record of a number counts, else its last
         records[known["number"] - 1] = known
-    records["sent"] = _in_order(records["sent"], records["total_us"] / 1e6)
+    hung = np.isin(records["outcome"], [at for at, kind in enumerate(kinds) if kind.error == TIMEOUT])
+    alone = slice(0, 2 + int(np.argmax(hung)) if hung.any() else None)
+    records["sent"][alone] = _in_order(records["sent"][alone], records["total_us"][alone] / 1e6)
     lost = records["outcome"] < 0
     if lost.any():
         records["outcome"][lost] = len(kinds)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import selectors
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -209,7 +211,8 @@ def run_here(argv: Sequence[str], streams: ExecStreams, timeout_s: float) -> int
         except subprocess.TimeoutExpired:
             return -1
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it started
 
 
 def _converse(process: subprocess.Popen[bytes], streams: ExecStreams, deadline: float) -> None:

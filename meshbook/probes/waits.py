@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -18,9 +18,15 @@ from meshbook import tables
 from meshbook.clusters import Fleet
 from meshbook.errors import WaitTimeout
 from meshbook.probes.curl import curl_from_here, curl_from_pods
+from meshbook.probes.outcomes import TIMEOUT
+from meshbook.settings import REQUEST_S
 
-_BATCH = 4
+_BATCH = 6
 _PAUSE_S = 0.2
+_HANGS_S, _HANGS = 2.0, 2
+"""Seconds after which a request of the wait hangs, and so many of a source end it.
+
+An endpoint that a proxy does not know yet gets no requests, or has them refused at once: those that hang stay so."""
 _HINTS = {
     "http_404": "no route matches (yet): look at the Gateway, the VirtualService and the load balancer's URL map",
     "http_502": "the load balancer has no healthy backend (yet): look at the BackendConfig's health check",
@@ -51,7 +57,7 @@ def wait_for_first_answer(
     timeout_s: float = 900.0,
     *,
     poll_s: float = 0.5,
-    request_timeout_s: float = 5.0,
+    request_timeout_s: float = REQUEST_S,
     on_look: Callable[[str], None] | None = None,
 ) -> FirstAnswer:
     """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead.
@@ -102,10 +108,13 @@ class Settled:
     requests: int
     missing: tuple[str, ...]
     """``<source> has not seen <version>``; left to the measurement to judge."""
+    hung: Mapping[str, int] = field(default_factory=dict)
+    """How many of a source's requests hung."""
 
     def __str__(self) -> str:
         if self.missing:
-            return f"not settled after {self.after_s:g} s: {', '.join(self.missing)}"
+            hung = "".join(f"; {count} requests of {source} hung" for source, count in self.hung.items())
+            return f"not settled after {self.after_s:g} s: {', '.join(self.missing)}{hung}"
         return f"settled after {self.after_s:g} s, {self.requests} requests: every source has seen every version"
 
 
@@ -120,19 +129,22 @@ def wait_for_versions(
 ) -> Settled:
     """Ask ``url`` from every cluster's sleep pod until each has seen all ``versions``, or for ``timeout_s``.
 
-    Giving up is no error: that a version never comes is a finding, and the measurement that follows makes it.
+    It ends before that where requests of every source that misses one hang. Giving up is no error: that a version never
+    comes is a finding, and the measurement that follows makes it.
     """
-    started, sent = time.monotonic(), 0
+    started, sent, hung = time.monotonic(), 0, Counter[str]()
     wanted = {(cluster.name, version) for cluster in fleet for version in versions}
     while True:
-        frame = curl_from_pods(fleet, url, requests=_BATCH, namespace=namespace)
+        frame = curl_from_pods(fleet, url, requests=_BATCH, namespace=namespace, timeout_s=_HANGS_S)
         sent += len(frame)
+        hung.update(frame.loc[frame["error"] == TIMEOUT, "source"])
         good = tables.good(frame)
         wanted -= set(zip(good["source"], good["version"], strict=True))
         waited = round(time.monotonic() - started, 1)
         missing = tuple(f"{source} has not seen {version}" for source, version in sorted(wanted))
-        if not missing or waited + _PAUSE_S > timeout_s:
-            return Settled(after_s=waited, requests=sent, missing=missing)
+        hopeless = all(hung[source] >= _HANGS for source, _ in wanted)
+        if hopeless or waited + _PAUSE_S > timeout_s:
+            return Settled(after_s=waited, requests=sent, missing=missing, hung=dict(hung))
         if on_look is not None:
             on_look(f"{waited:.0f} s: {', '.join(missing)}")
         time.sleep(_PAUSE_S)

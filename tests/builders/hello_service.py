@@ -12,6 +12,11 @@ from contextlib import contextmanager
 HELLO = b"Hello version: v1, instance: helloworld-v1-77cb56d4b4-x2kfp\n"
 URL = "http://helloworld.sample:5000/hello"
 Answer = tuple[int, bytes]
+HANG_S = 0.6
+HANGS: Answer = (0, HELLO)
+"""An answer that comes after ``HANG_S``."""
+CUT: Answer = (-1, b"")
+"""No answer: the connection is closed at once."""
 
 
 class Service(http.server.ThreadingHTTPServer):
@@ -24,6 +29,7 @@ class Service(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers, self.delay_s = answers, delay_s
         self.asked: list[tuple[str, str]] = []
+        self.at_once = self.most_at_once = 0
 
     @property
     def url(self) -> str:
@@ -36,10 +42,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append((self.path, self.headers["Connection"]))
-        time.sleep(self.server.delay_s)
         code, body = next(self.server.answers)
-        head = f"HTTP/1.1 {code} Said\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         self.close_connection = True
+        if (code, body) == CUT:
+            return
+        self.server.at_once += 1
+        self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        time.sleep(self.server.delay_s if code else HANG_S)
+        self.server.at_once -= 1
+        code = code or 200
+        head = f"HTTP/1.1 {code} Said\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         self.wfile.write(head.encode() + body)
 
     def log_message(self, *_: object) -> None:
