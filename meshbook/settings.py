@@ -69,6 +69,10 @@ class Patience:
     rollback_s: float = 300.0
     """Seconds that a rollback goes on at least after its first failure: a login, a control plane's upgrade, or a quota
     is mended within minutes, and until then something is down."""
+    stuck_s: float = 30.0
+    """Seconds that a rollout waits for a pod without its image, or whose containers end again and again."""
+    unscheduled_s: float = 120.0
+    """Seconds that a rollout waits for a pod without a node: an autoscaler brings one in a minute or two."""
     lease_s: float = 8.0
     """Seconds without a renewal after which the run of an outage counts as dead; it renews four times as often."""
 

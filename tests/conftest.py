@@ -187,7 +187,9 @@ def bare_fleet(background: Background, tmp_path: Path) -> Iterator[Fleet]:
     topology = two_clouds(tmp_path, block)
     servers = api_servers(topology)
     background.run(servers.__aenter__())
-    patience = Patience(poll_s=0.01, slowest_poll_s=0.05, pause_s=0.01, absent_s=0.2, lease_s=1, rollback_s=1)
+    patience = Patience(
+        poll_s=0.01, slowest_poll_s=0.05, pause_s=0.01, absent_s=0.2, stuck_s=0.2, lease_s=1, rollback_s=1
+    )
     fleet = Fleet.connect([], topology.kubeconfig, patience=patience)
     yield fleet
     fleet.close()

@@ -266,6 +266,23 @@ def test_a_rollout_that_gets_stuck_says_what_its_pods_wait_for(cluster: Cluster,
         cluster.wait_for_rollout("sample", timeout_s=0.5)
 
 
+def test_a_rollout_that_can_get_no_better_ends_before_its_time_and_is_no_error_to_who_asks_how_far_it_is(
+    bare_fleet: Fleet, write: Write
+) -> None:
+    applied = []
+    for cluster in bare_fleet:
+        cluster.create_namespace("sample")
+        applied += cluster.apply(write(DEPLOYMENT), "sample")
+    bare_fleet["cluster1"].apply(write(DEPLOYMENT.replace("name: web", "name: unrelated")), "sample")
+    with Controllers(bare_fleet["cluster1"]), Controllers(bare_fleet["cluster2"], fails=True):
+        states = bare_fleet.rollout_status(applied, timeout_s=60)
+    assert [(state.context, state.name, state.settled) for state in states] == [
+        ("cluster1", "web", True),
+        ("cluster2", "web", False),
+    ]
+    assert "pod web-1 Pending, container app ErrImagePull: no such image" in states[1].obstacle
+
+
 @pytest.mark.parametrize(("names", "seen"), [([], "no Deployment"), (["other"], "no Deployment other")])
 @pytest.mark.parametrize(("timeout_s", "how"), [(0.05, "not within 0.05 s"), (60, "not begun within 0.2 s")])
 def test_a_rollout_of_nothing_is_no_success_and_no_long_wait(

@@ -1,7 +1,7 @@
 """One cluster with kubectl's verbs. Each method is one sentence of the runbook.
 
 Single objects are got, listed, patched and waited for by the inherited ``Api``; how a command's output is read is
-in ``execution``. Several clusters at once are a ``Fleet``.
+in ``execution``, how a rollout is followed in ``rollout``. Several clusters at once are a ``Fleet``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,19 +20,18 @@ from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import APPLY, Connection, Kubeconfig
 from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
 from meshbook.clusters.records import Applied, ApplyOutcome, DeploymentState
+from meshbook.clusters.rollout import follow
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
 from meshbook.objects import (
     INJECTION_LABEL,
     REVISION_LABEL,
     Object,
-    condition,
     describe_pod,
     injecting_revision,
     is_deleting,
     is_ready,
     labels_of,
     revisions,
-    selector_text,
     timestamp,
 )
 from meshbook.settings import FIELD_MANAGER, Patience
@@ -250,43 +249,27 @@ class Cluster(Api):
         """Return the Deployments of a namespace with their replica counts, as ``kubectl get deploy`` does."""
         return [DeploymentState.of(self.name, found) for found in self.list("Deployment", namespace)]
 
+    def rollout_status(
+        self, namespace: str, names: Collection[str] = (), *, timeout_s: float = 180
+    ) -> list[DeploymentState]:
+        """Wait until the namespace's Deployments (or those in ``names``) are rolled out, and return how far they are.
+
+        One that is not, in time or at all, is no error, and says what its pods say. See ``rollout.follow``.
+        """
+        return follow(self, namespace, names, timeout_s)
+
     def wait_for_rollout(
         self, namespace: str, names: Collection[str] = (), *, timeout_s: float = 180
     ) -> list[DeploymentState]:
-        """Wait until the namespace's Deployments (or those in ``names``) are rolled out and available.
-
-        One that is not there does not come by itself: it is waited for no longer than ``Patience.absent_s``.
-        """
-        started, absent_s = time.monotonic(), self.connection.patience.absent_s
-
-        def look() -> tuple[list[DeploymentState] | None, str]:
-            states = [state for state in self.deployments(namespace) if not names or state.name in names]
-            absent = set(names) - {state.name for state in states}
-            if absent or not states:
-                seen = f"no Deployment {', '.join(sorted(absent))}".rstrip()
-                if time.monotonic() - started > absent_s:
-                    raise WaitTimeout(f"{self.name}: rollout in {namespace} not begun within {absent_s:g} s", saw=seen)
-                return None, seen
-            unsettled = [str(state) for state in states if not state.settled]
-            return (None if unsettled else states), "; ".join(unsettled)
-
-        try:
-            return self.wait_until(f"rollout in {namespace}", look, timeout_s)
-        except WaitTimeout as error:
-            pods = "\n    ".join(self._obstacles(namespace, names))
-            hint = "apply the manifests first (stages 1 and 2 of the runbook do), and check the namespace's name"
-            raise WaitTimeout(error.message, **error.evidence, pods=pods, hint="" if pods else hint) from error
-
-    def _obstacles(self, namespace: str, names: Collection[str]) -> Iterable[str]:
-        """Yield what stands in the way of unsettled Deployments: refused replicas, and the states of their pods."""
-        for found in self.list("Deployment", namespace):
-            name = found["metadata"]["name"]
-            if (names and name not in names) or DeploymentState.of(self.name, found).settled:
-                continue
-            refused = condition(found, "ReplicaFailure")
-            if refused.get("status") == "True":
-                yield f"{name}: {refused.get('message', '')}"
-            yield from map(describe_pod, self.list("Pod", namespace, labels=selector_text(found["spec"]["selector"])))
+        """Wait as ``rollout_status`` does, but to the end; WaitTimeout where not all are rolled out and available."""
+        states = follow(self, namespace, names, timeout_s, to_the_end=True)
+        if unsettled := [state for state in states if not state.settled]:
+            raise WaitTimeout(
+                f"{self.name}: rollout in {namespace} not within {timeout_s:g} s",
+                saw="; ".join(map(str, unsettled)),
+                pods="\n    ".join(state.obstacle for state in unsettled),
+            )
+        return states
 
     def ready_pod(self, selector: str, namespace: str) -> str:
         """Return the name of the first ready pod that the label ``selector`` admits."""

@@ -5,7 +5,8 @@ What one cluster can do is in ``cluster``; how the threads end is in ``concurren
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -104,6 +105,26 @@ class Fleet:
     def deployments(self, namespace: str) -> list[DeploymentState]:
         """Return the Deployments of a namespace on every cluster."""
         return self._all(lambda cluster: cluster.deployments(namespace))
+
+    def rollout_status(self, applied: Iterable[Applied], *, timeout_s: float = 180) -> list[DeploymentState]:
+        """Wait on every cluster until the Deployments among ``applied`` are rolled out; return how far they are.
+
+        No other Deployment is looked at, and one that is not rolled out is no error: see ``Cluster.rollout_status``.
+        """
+        names: dict[str, dict[str, list[str]]] = {}
+        for one in applied:
+            if one.kind == "Deployment":
+                names.setdefault(one.context, {}).setdefault(one.namespace, []).append(one.name)
+
+        def follow(cluster: Cluster) -> list[DeploymentState]:
+            deadline = time.monotonic() + timeout_s
+            return [
+                state
+                for namespace, some in names.get(cluster.name, {}).items()
+                for state in cluster.rollout_status(namespace, some, timeout_s=max(0.0, deadline - time.monotonic()))
+            ]
+
+        return self._all(follow)
 
     def wait_for_rollout(self, namespace: str, *, timeout_s: float = 180) -> list[DeploymentState]:
         """Wait on every cluster until the namespace's Deployments are rolled out and available."""

@@ -42,6 +42,8 @@ class DeploymentState:
     available: int
     settled: bool
     """The latest specification is rolled out and every replica of it is available."""
+    obstacle: str = ""
+    """What stands in the way where it was waited for in vain: refused replicas, and what its pods say."""
 
     @classmethod
     def of(cls, context: str, deployment: Object) -> DeploymentState:
