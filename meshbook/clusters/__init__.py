@@ -3,8 +3,8 @@
 ``Fleet`` (several at once) and ``Cluster`` (one) are what others use, with the records that they return. Within:
 ``connection`` reaches an API server, ``api`` handles objects by kind and name, ``cluster`` has kubectl's verbs
 (``records``: what they return), ``execution`` runs commands in pods, ``rollout`` follows Deployments, ``conflicts``
-says what an apply may leave as others have set it, ``concurrency`` works on several clusters at once. Google's fleet API
-is ``meshbook.gkehub``.
+says what an apply may leave as others have set it, ``concurrency`` works on several clusters at once. Google's fleet
+API is ``meshbook.gkehub``.
 """
 
 from meshbook.clusters.cluster import Cluster

@@ -32,9 +32,9 @@ def follow(
 ) -> list[DeploymentState]:
     """Wait until Deployments (all, or those in ``names``) are rolled out, and return their states.
 
-    Unless ``to_the_end``, it ends before ``timeout_s`` where pods of each that is not have been stuck for ``Patience.stuck_s``, or found no
-    node for ``Patience.unscheduled_s``: a missing image does not come by itself. WaitTimeout where a Deployment is not
-    there: it is waited for no longer than ``Patience.absent_s``.
+    Unless ``to_the_end``, it ends before ``timeout_s`` where pods of each that is not have been stuck for
+    ``Patience.stuck_s``, or found no node for ``Patience.unscheduled_s``: a missing image does not come by itself.
+    WaitTimeout where a Deployment is not there: it is waited for no longer than ``Patience.absent_s``.
     """
     rollout = _Rollout(api, namespace, names, to_the_end)
     try:
