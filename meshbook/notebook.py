@@ -10,48 +10,64 @@ Judging is in ``analysis``, the columns of rows in ``tables``, the files of rows
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshbook import cells
 from meshbook import rows as row_files
 from meshbook.errors import RunError, UsageError
+from meshbook.place import place_of, place_text
 from meshbook.rows import KeptRows
-from meshbook.verdict import PASS, worst
+from meshbook.verdict import PASS, WORST_FIRST, overall, worst
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from meshbook.clusters import Fleet
     from meshbook.verdict import Verdict
 
 VERDICT_TYPE = "application/vnd.meshbook.verdict.v1+json"
+PLACE_TYPE = "application/vnd.meshbook.place.v1+json"
 ROWS_TYPE = "application/vnd.meshbook.rows.v2+json"
 
 Claim = dict[str, Any]
 """One ``Verdict`` as JSON data."""
 
 
-def begin() -> None:
-    """Set a notebook up: errors as one message without paths, wide tables, and a line that says what runs here."""
+def begin(contexts: Sequence[str] = (), kubeconfig: str = "") -> Fleet:
+    """Set a notebook up, and return the fleet that it works on; the first line says where this runs, when and by whom.
+
+    Errors are one message without paths, tables are wide, and it is followed which cells a verdict rests on.
+    """
     from IPython.core.getipython import get_ipython
 
     shell = get_ipython()
     if shell is not None:
         shell.InteractiveTB.set_mode(mode="Minimal")
+        cells.watch(shell)
     import pandas as pd
 
+    from meshbook import mesh
+    from meshbook.clusters import Fleet
+
     pd.set_option("display.max_colwidth", 160, "display.width", 160)
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    _show({"text/plain": f"meshbook {version('meshbook')}, Python {platform.python_version()}, {now}"})
+    fleet = Fleet.connect(contexts, kubeconfig)
+    place = place_of([asdict(one) for one in mesh.places(fleet)])
+    _show({"text/plain": place_text(place), PLACE_TYPE: place})
+    return fleet
 
 
 def without_slow_imports() -> None:
@@ -165,13 +181,22 @@ def leave_verdict(*verdicts: Verdict) -> None:
     """Show what was found, leave it as the notebook's verdict, and raise RunError unless every claim passed.
 
     To be called once, in the last cell. The verdict is left before anything is raised, so that a stage which failed
-    differs from one which broke, and plain papermill exits with an error in both cases.
+    differs from one which broke, and plain papermill exits with an error in both cases. None is left where a cell that
+    it rests on was broken off, or has not run again since an earlier one did: that is no finding.
     """
+    from IPython.core.getipython import get_ipython
+
     if not verdicts:
         raise UsageError("a notebook's verdict rests on one claim at least")
+    shell = get_ipython()
+    if stale := cells.watch(shell).stale() if shell is not None else "":
+        raise RunError(f"no verdict: {stale}", hint="run all cells from that one down to this one")
+    verdicts = tuple(sorted(verdicts, key=lambda verdict: WORST_FIRST.index(verdict.outcome)))
     claims: list[Claim] = [verdict.to_dict() for verdict in verdicts]
     outcome = worst(claim["outcome"] for claim in claims)
-    html, text = "".join(verdict._repr_html_() for verdict in verdicts), "\n".join(map(str, verdicts))
+    line = overall(outcome, claims)
+    html = "".join((f"<h3>{escape(line)}</h3>", *(verdict._repr_html_() for verdict in verdicts)))
+    text = "\n".join((line, *map(str, verdicts)))
     _show({"text/html": html, "text/plain": text, VERDICT_TYPE: {"outcome": outcome, "claims": claims}})
     missed = [claim for claim in claims if claim["outcome"] != PASS]
     if missed:
@@ -195,6 +220,10 @@ class Marks:
     """Every cell ran, and nothing was raised but the last cell's word on a verdict that is not pass."""
     rows: Mapping[str, KeptRows]
     """Name → what names the file with the rows."""
+    place: dict[str, Any] | None = None
+    """Where it ran, as ``place_of`` returns it."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Every parameter with the value that the notebook ran with."""
 
     @property
     def outcome(self) -> str:
@@ -204,17 +233,34 @@ class Marks:
 
 def marks_of(notebook: Mapping[str, Any]) -> Marks:
     """Read the marks of an executed notebook, given as JSON data."""
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-    outputs = [(cell, output) for cell in cells for output in cell.get("outputs", [])]
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    outputs = [(cell, output) for cell in code for output in cell.get("outputs", [])]
     data = [(cell, output.get("data", {})) for cell, output in outputs]
-    verdicts = [found[VERDICT_TYPE] for cell, found in data if VERDICT_TYPE in found and cell is cells[-1]]
+    verdicts = [found[VERDICT_TYPE] for cell, found in data if VERDICT_TYPE in found and cell is code[-1]]
     verdict = verdicts[-1] if verdicts else None
-    skipped = [cell for cell in cells if "skip-execution" in cell["metadata"].get("tags", [])]
-    ran = all(cell.get("execution_count") is not None or cell in skipped for cell in cells)
+    skipped = [cell for cell in code if "skip-execution" in cell["metadata"].get("tags", [])]
+    ran = all(cell.get("execution_count") is not None or cell in skipped for cell in code)
     raised = [(cell, output["ename"]) for cell, output in outputs if output["output_type"] == "error"]
-    expected = [(cells[-1], RunError.__name__)] if verdict and verdict["outcome"] != PASS else []
+    expected = [(code[-1], RunError.__name__)] if verdict and verdict["outcome"] != PASS else []
     rows = {name: KeptRows(**found) for name, found in row_marks(notebook).items()}
-    return Marks(verdict=verdict, complete=ran and raised == expected, rows=rows)
+    place = next((found[PLACE_TYPE] for _, found in data if PLACE_TYPE in found), None)
+    complete = ran and raised == expected
+    return Marks(verdict=verdict, complete=complete, rows=rows, place=place, parameters=parameters_of(code))
+
+
+def parameters_of(code: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of the parameters cell, and over them what papermill has injected."""
+    found = {}
+    for cell in code:
+        if not {"parameters", "injected-parameters"} & {*cell["metadata"].get("tags", [])}:
+            continue
+        for node in ast.parse("".join(cell["source"])).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and value is not None:
+                with contextlib.suppress(ValueError):  # no literal: put in by hand
+                    found[target.id] = ast.literal_eval(value)
+    return found
 
 
 def row_marks(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from meshbook import gkehub, mesh
 from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import ClusterError, MeshbookError
+from meshbook.errors import ClusterError, MeshbookError, UsageError
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
 from meshbook.verdict import Outcome, Verdict
 
@@ -148,6 +149,16 @@ def fleet_has(memberships: Sequence[str], config_cluster: Cluster, project: str 
         return Verdict(claim=claim, outcome="inconclusive", reason=f"The fleet could not be asked: {error}")
     rows = {name: (name in present, "a member" if name in present else "not a member") for name in memberships}
     return _judged(claim, rows, f"the fleet's members are {', '.join(present) or 'none'}", subject="membership")
+
+
+def require_stages(fleet: Fleet, namespace: str, gateway_namespace: str = "") -> None:
+    """Raise UsageError where nothing runs that an earlier notebook makes, and name that notebook."""
+    makers = {namespace: "01_connectivity"} | ({gateway_namespace: "02_external_access"} if gateway_namespace else {})
+    for needed, maker in makers.items():
+        running = fleet.each(partial(Cluster.deployments, namespace=needed))
+        if missing := [context for context, found in running.items() if not found]:
+            where = f"namespace {needed} of {' and '.join(missing)}"
+            raise UsageError(f"there is no Deployment in {where}", hint=f"run {maker} first: it makes them")
 
 
 def nothing_left(fleet: Fleet, namespaces: Sequence[str]) -> Verdict:

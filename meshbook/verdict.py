@@ -6,6 +6,7 @@ commands that judge nothing use it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from html import escape
@@ -46,6 +47,26 @@ def measured_text(claim: Mapping[str, Any]) -> str:
     return f"{found} ({ends})" if found and ends else found or f"{ends} {unit if ends else ''}".strip()
 
 
+def numbers_text(claim: Mapping[str, Any]) -> str:
+    """Return what a claim measured, its limit and n in one line, as far as there are any."""
+    limit, n = claim["limit"] and f"limit {claim['limit']}", claim["n"] and f"n = {claim['n']}"
+    return ", ".join(str(part) for part in (measured_text(claim), limit, n) if part)
+
+
+def worst_first(claims: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return claims in the order in which they are to be read: what did not pass comes first."""
+    return sorted(map(dict, claims), key=lambda claim: WORST_FIRST.index(claim["outcome"]))
+
+
+def overall(outcome: str, claims: Iterable[Mapping[str, Any]]) -> str:
+    """Return one line for all claims: ``PASS, 7 of 7``, or ``FAIL, 5 of 7 claims passed (1 fail, 1 inconclusive)``."""
+    found = Counter(claim["outcome"] for claim in claims)
+    others = ", ".join(f"{found[one]} {one}" for one in WORST_FIRST if one != PASS and found[one])
+    total = found.total()
+    counts = f"{found[PASS]} of {total} claim{'s' if total != 1 else ''} passed" if total else "no claim was reached"
+    return f"{outcome.upper()}, {counts}" + (f" ({others})" if others else "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """One claim judged. ``estimate``, ``low`` and ``high`` are in ``unit`` and not finer than what was measured."""
@@ -55,7 +76,7 @@ class Verdict:
     reason: str
     """Why this outcome, in a sentence or two."""
     n: int = 0
-    """Requests that the verdict rests on."""
+    """Requests that the verdict rests on; 0 where it rests on none."""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -68,11 +89,10 @@ class Verdict:
     @property
     def numbers(self) -> str:
         """Estimate, interval, limit and n in one line, as far as there are any."""
-        parts = (measured_text(vars(self)), self.limit and f"limit {self.limit}", f"n = {self.n}")
-        return ", ".join(part for part in parts if part)
+        return numbers_text(vars(self))
 
     def __str__(self) -> str:
-        return f"{self.outcome.upper()}: {self.claim}\n  {self.reason}\n  {self.numbers}"
+        return "\n  ".join(filter(None, (f"{self.outcome.upper()}: {self.claim}", self.reason, self.numbers)))
 
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.outcome]
@@ -82,9 +102,8 @@ class Verdict:
             import pandas as pd
 
             table = pd.DataFrame(list(self.details)).to_html(index=False, border=0, float_format="{:g}".format)
-        lines = (
-            f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}<br><small>{escape(self.numbers)}</small>"
-        )
+        numbers = f"<br><small>{escape(self.numbers)}</small>" if self.numbers else ""
+        lines = f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}{numbers}"
         return f'<div style="{_STYLE.format(colour=colour)}">{lines}{table}</div>'
 
     def to_dict(self) -> dict[str, Any]:

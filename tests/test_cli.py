@@ -24,7 +24,7 @@ VERDICT = (
 )
 Meshbook = Callable[..., subprocess.CompletedProcess[str]]
 
-BAD_INPUT = "from meshbook import UsageError, notebook\nnotebook.begin()\nraise UsageError('no such context', hint='x')"
+BAD_INPUT = "from meshbook import UsageError\nraise UsageError('no such context', hint='x')"
 
 
 @pytest.fixture

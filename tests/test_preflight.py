@@ -9,8 +9,8 @@ import pytest
 from meshes import FakeCluster, FakeFleet, cluster_objects, named
 
 from meshbook import gkehub, mesh, preflight
-from meshbook.clusters import ExecResult
-from meshbook.errors import FleetError
+from meshbook.clusters import ExecResult, Fleet
+from meshbook.errors import FleetError, UsageError
 from meshbook.mesh import Direction, Finding
 from meshbook.verdict import Verdict
 
@@ -178,3 +178,17 @@ def test_a_revision_tag_stands_for_the_revision_that_it_points_to(fleet: Any) ->
         cluster.objects["MutatingWebhookConfiguration"].append(named("tag", labels=labels))
     assert preflight.revision_injects(fleet, "prod-stable").outcome == "pass"
     assert preflight.pods_injected(fleet, "sample", "prod-stable").outcome == "pass"
+
+
+def test_a_stage_that_comes_too_early_names_the_notebook_that_is_missing(
+    scripted: Any, kubeconfig: Callable[..., str]
+) -> None:
+    apps = {"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]}
+    runs = {"items": [{"metadata": {"name": "web", "namespace": "sample"}}]}
+    scripted.script |= {"GET /apis/apps/v1": [apps]}
+    for namespace, found in (("sample", runs), ("gateway", {"items": []})):
+        scripted.script |= {f"GET /apis/apps/v1/namespaces/{namespace}/deployments": [found]}
+    fleet = Fleet.connect(["one"], kubeconfig({"one": scripted.url}))
+    preflight.require_stages(fleet, "sample")
+    with pytest.raises(UsageError, match=r"in namespace gateway of one\n  try: run 02_external_access first"):
+        preflight.require_stages(fleet, "sample", "gateway")

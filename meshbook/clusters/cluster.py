@@ -69,6 +69,12 @@ class Cluster(Api):
         of_its_own = os.pathsep in self.kubeconfig or self.kubeconfig == str(Path.home() / ".kube" / "config")
         return [*([] if of_its_own else ["--kubeconfig", self.kubeconfig]), "--context", self.name]
 
+    @property
+    def user(self) -> str:
+        """The kubeconfig's name of who asks; empty where that is the context's own, as gcloud and aws write it."""
+        user = self._kubeconfig.user(self.name)
+        return "" if user == self.name else user
+
     def version(self) -> str:
         """Return the API server's version, as ``v1.33.1``."""
         return str(self.connection.request("GET", "/version")[1].get("gitVersion", ""))

@@ -79,6 +79,10 @@ class Kubeconfig:
             server = str(self.cluster(name)["server"]).rstrip("/")
             refuse_same_cluster(seen.setdefault(server, name), name, server)
 
+    def user(self, context: str) -> str:
+        """Return the name of the user entry that ``context`` refers to."""
+        return str(self._contexts[context].get("user", ""))
+
     def cluster(self, context: str) -> Object:
         """Return the cluster entry that ``context`` refers to."""
         name = self._contexts[context].get("cluster", "")

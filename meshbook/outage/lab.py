@@ -15,10 +15,10 @@ from typing import Any
 
 from meshbook.clusters import Cluster, is_loopback, pause
 from meshbook.errors import ClusterError, OutageError
-from meshbook.objects import labels_of
+from meshbook.objects import LAB_LABEL, labels_of
 from meshbook.outage.records import PendingRollback, Restored
 
-LABEL = EXTENSION = "meshbook.io/lab"
+EXTENSION = "meshbook.io/lab"
 OWNER = "outage"
 """Says on the lab's list of faults whose they are."""
 TIMEOUT_S = 30.0
@@ -36,7 +36,7 @@ def is_lab(cluster: Cluster) -> bool:
         if error.code not in (401, 403, 404):
             raise
         return False
-    return bool(nodes) and all(LABEL in labels_of(node) for node in nodes)
+    return bool(nodes) and all(LAB_LABEL in labels_of(node) for node in nodes)
 
 
 class Lab:

@@ -12,14 +12,11 @@ from meshbook.errors import LabError
 from meshbook.lab.client import LEASES, NODES, ApiError, Client
 from meshbook.lab.kubelet.context import CAPACITY
 from meshbook.lab.topology import KUBELET_PORT, ClusterTopology
-from meshbook.objects import Object, micro_timestamp, timestamp
+from meshbook.objects import LAB_LABEL, Object, micro_timestamp, timestamp
 
 log = logging.getLogger(__name__)
 
 _VERSION = "v1.36.0-meshbook"
-LAB_LABEL = "meshbook.io/lab"
-"""By this label of its nodes anyone can tell, over the API, that a cluster is a lab and no service to anybody."""
-
 DECLARED_FEATURES = ["ExtendWebSocketsToKubelet"]
 """Tells an API server that exec may come as it is, over WebSocket v5; those before 1.36 drop the field."""
 
