@@ -19,7 +19,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 ARGS ?=
 
 run: $(VENV)/.run
-	$(BIN)/meshbook run $(ARGS)
+	$(BIN)/meshbook run --lab $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
@@ -40,7 +40,7 @@ bench: $(VENV)/.run
 
 example: $(VENV)/.run
 	rm -rf outputs/example
-	$(BIN)/meshbook run --out outputs --run-id example --redact addresses $(ARGS)
+	$(BIN)/meshbook run --lab --out outputs --run-id example --redact addresses $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -53,9 +53,9 @@ def numbers_text(claim: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in (measured_text(claim), limit, n) if part)
 
 
-def worst_first(claims: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def worst_first(claims: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return claims in the order in which they are to be read: what did not pass comes first."""
-    return sorted(map(dict, claims), key=lambda claim: WORST_FIRST.index(claim["outcome"]))
+    return sorted(claims, key=lambda claim: WORST_FIRST.index(claim["outcome"]))
 
 
 def overall(outcome: str, claims: Iterable[Mapping[str, Any]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import signal
@@ -16,7 +18,9 @@ import nbformat
 import pytest
 
 from meshbook.cli import main
+from meshbook.cli.console import coloured
 from meshbook.cli.run import restore_left_down
+from meshbook.lab import launch
 
 VERDICT = (
     "from meshbook import notebook, verdict\n"
@@ -72,7 +76,9 @@ def test_help_comes_at_once(meshbook: Meshbook) -> None:
     began = time.monotonic()
     found = meshbook("--help")
     assert (found.returncode, time.monotonic() - began < 1.0) == (0, True)
-    assert {"run", "restore", "report", "lab", "version"} <= set(re.findall(r"^    (\w+)", found.stdout, re.MULTILINE))
+    assert {"run", "restore", "report", "list", "lab", "version"} <= set(
+        re.findall(r"^    (\w+)", found.stdout, re.MULTILINE)
+    )
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -88,9 +94,12 @@ def test_a_run_that_passes_exits_with_0_and_says_where_the_report_is(
     write(notebooks, "01_one", VERDICT.format(outcome="pass"))
     found = meshbook("run", "--notebooks", "notebooks", "-p", "contexts=one", "--run-id", "r", "--kubeconfig", cluster)
     assert found.returncode == 0, found.stderr
-    assert "pass: 1 of 1 claims passed; open outputs/r/index.html" in found.stdout
+    assert "PASS, 1 of 1 claim passed; open outputs/r/index.html" in found.stdout
     assert re.search(r"^01_one +pass +\d+\.\d s$", found.stderr, re.MULTILINE)
     assert (tmp_path / "outputs" / "r" / "index.html").exists()
+    assert re.match(r"one · Kubernetes 1.33.1 · 20\d\d-\d\d-\d\d .* · by \S+ · meshbook ", found.stderr)
+    found = meshbook("report", "outputs/r", "--json")
+    assert (found.returncode, json.loads(found.stdout)["outcome"]) == (0, "pass")
 
 
 def test_a_notebook_without_a_verdict_is_named_beside_the_claims_of_the_others(
@@ -100,7 +109,7 @@ def test_a_notebook_without_a_verdict_is_named_beside_the_claims_of_the_others(
     write(notebooks, "02_two", "1 / 0")
     found = meshbook("run", "--notebooks", "notebooks", "-p", "contexts=one", "--kubeconfig", cluster)
     assert found.returncode == 1
-    assert "error: 1 of 1 claims passed, 02_two did not reach its verdict; open" in found.stdout
+    assert "ERROR, 1 of 1 claim passed, 02_two did not reach its verdict; open" in found.stdout
 
 
 def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
@@ -205,8 +214,72 @@ def test_an_interrupted_run_says_so_reports_and_exits_with_130(
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert stderr.count("what is down is restored, whatever comes") == 1
-    assert "interrupted: no claim was reached" in stdout
+    assert "INTERRUPTED, no claim was reached" in stdout
     assert (tmp_path / "outputs" / "r" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["-f", "mine.yaml"], "or --lab, for a lab"),
+        (["--kubeconfig", "config"], "or --lab, for a lab"),
+        (["--lab", "-p", "contexts=one"], "--lab is for a lab, and contexts were named"),
+    ],
+)
+def test_where_an_environment_is_named_no_lab_is_started_in_silence(
+    notebooks: Path,
+    cluster: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    message: str,
+) -> None:
+    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
+    monkeypatch.chdir(notebooks.parent)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    Path("mine.yaml").write_text("contexts: []\n")
+    Path("config").write_text(Path(cluster).read_text())
+    assert main(["run", "--notebooks", "notebooks", *given]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "starting a lab" not in told
+
+
+def test_a_run_for_a_lab_uses_the_one_that_is_up(
+    notebooks: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
+    words: dict[str, Any] = {"pid": 7, "start_ticks": 1, "fleet_url": "", "control_url": "", "ready_s": 1.0}
+    up = launch.LabState(root=tmp_path, kubeconfig=Path(cluster), contexts=("one",), **words)
+    monkeypatch.setattr(launch, "state", lambda root: up)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "r").mkdir(parents=True)
+    assert main(["run", "--notebooks", "notebooks", "--run-id", "r"]) == 2
+    told = capsys.readouterr().err
+    assert "using the lab that is up (process 7)\nLAB (emulated clusters on this machine): one · " in told
+    assert "there is a run r in outputs already" in told
+
+
+def test_each_fault_is_explained_and_each_stage_listed(meshbook: Meshbook) -> None:
+    told = meshbook("lab", "fault", "--help").stdout
+    assert "freeze        stop the processes of pods' applications (SIGSTOP)" in told
+    assert meshbook("--version").stdout.startswith("meshbook 0.")
+    assert "04_experiments       Experiments: which failures does the service survive?  (only when named)" in (
+        meshbook("list").stdout
+    )
+
+
+@pytest.mark.parametrize(("no_color", "red"), [("", True), ("1", False)])
+def test_a_terminal_is_coloured_unless_it_asks_not_to_be(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, red: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    assert coloured("fail", "FAIL", stream) == "FAIL"
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert coloured("fail", "FAIL", stream) == ("\x1b[31mFAIL\x1b[0m" if red else "FAIL")
 
 
 def test_the_report_of_a_folder_without_a_run_is_refused(meshbook: Meshbook, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from meshbook import report, rows
+from meshbook.cli.console import summarise
 from meshbook.errors import UsageError
 from meshbook.notebook import ROWS_TYPE, VERDICT_TYPE
 
@@ -225,6 +226,26 @@ def test_verdicts_json_follows_its_schema(folder: Path) -> None:
     jsonschema.validate(found, schema)
     assert found["outcome"] == "inconclusive"
     assert [entry["state"] for entry in found["notebooks"]] == ["inconclusive", "skipped"]
+
+
+def test_a_terminal_gets_what_did_not_pass_first_with_its_reason(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    executed(folder, "01_connectivity", claim(), claim("fail", claim="no request is lost", n=0), error="RunError")
+    executed(folder, "02_external_access", claim("inconclusive"), error="RunError")
+    record(folder, **{"01_connectivity": "fail", "02_external_access": "inconclusive", "03_failover": "skipped"})
+    summarise(report.write(folder), "outputs/r1")
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "fail          01_connectivity     no request is lost: 50 % (29 to 71)",
+        "              10 of 20 & <both>",
+        "inconclusive  02_external_access  v1 and v2 answer cluster1: 50 % (29 to 71), n = 20",
+        "              10 of 20 & <both>",
+        "pass          01_connectivity     v1 and v2 answer cluster1: 50 % (29 to 71), n = 20",
+        "skipped       03_failover         why",
+        "",
+        "FAIL, 1 of 3 claims passed (1 fail, 1 inconclusive); open outputs/r1/index.html",
+    ]
 
 
 def test_junit_counts_what_did_not_pass(folder: Path) -> None:

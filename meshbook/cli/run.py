@@ -1,7 +1,4 @@
-"""``meshbook run``: plan, find clusters or start a lab, execute, report; and what a run looks like in a terminal.
-
-Progress goes to stderr and ends as one clean line, verdicts go to stdout.
-"""
+"""``meshbook run``: plan, find clusters or a lab, execute, report. What it looks like in a terminal is ``console``."""
 
 from __future__ import annotations
 
@@ -11,28 +8,30 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from meshbook import report, runs, settings
 from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE, say_not_restored
+from meshbook.cli.console import Console, summarise
 from meshbook.errors import MeshbookError, UsageError
-from meshbook.verdict import REFUSED, measured_text
+from meshbook.place import place_of, place_text
+from meshbook.verdict import REFUSED
 
-_WIDTH = 78
-_BROKEN = ("error", "interrupted")
-_INTERRUPTED = b"\ninterrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off\n"
+if TYPE_CHECKING:
+    from meshbook.lab.launch import LabState
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute the verb and return its exit code."""
-    console = Console(sys.stdout if arguments.dry_run else None)
+    console = Console(sys.stdout if arguments.dry_run and not arguments.json else None)
     folder = (arguments.notebooks or runs.runbook_folder()).resolve()
     plan = runs.plan_run(folder, arguments.stages, file=arguments.file, given=arguments.parameter)
     redact = [word.strip() for word in arguments.redact.split(",") if word.strip()]
     runs.Redactor(runs.Secrets(), redact)
     if arguments.dry_run:
-        plan = plan.dry(reading_only=_are_named(plan, arguments))
+        plan = plan.dry(reading_only=not _wants_lab(plan, arguments))
     if arguments.kubeconfig:
         os.environ["KUBECONFIG"] = str(Path(arguments.kubeconfig).expanduser().resolve())
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that is broken off it prints the traceback
@@ -42,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         session = runs.Session(plan, out, redactor, console, _afterwards, keep_going=arguments.keep_going)
         record = session.execute(runs.Interrupts(told=console.interrupted))
     written = report.write(out)
-    summarise(written, os.path.relpath(out))
-    if arguments.dry_run:
+    summarise(written, os.path.relpath(out), as_json=arguments.json)
+    if arguments.dry_run and not arguments.json:
         print(_still_refused(written))
     return say_not_restored(record.not_restored) if record.not_restored else _exit_code(record)
 
@@ -66,38 +65,68 @@ def _exit_code(record: runs.Run) -> int:
 
 @contextlib.contextmanager
 def _clusters(plan: runs.RunPlan, arguments: argparse.Namespace, console: Console) -> Iterator[None]:
-    """Make sure that there are clusters: those that were named, else a lab for the length of the block."""
-    if _are_named(plan, arguments):
-        if arguments.apiserver != "emulated":
+    """Make sure that there are clusters, and say which: those that were named, the lab that is up, or one made."""
+    if not _wants_lab(plan, arguments):
+        if arguments.apiserver:
             raise UsageError("--apiserver is for a lab of the run's own, and clusters were named")
-        _require_clusters(plan)
+        console.say(place_text(place_of(_named_clusters(plan))))
         yield
         return
-    from meshbook.lab.launch import running_lab
-
-    console.say("no contexts were named: starting a lab on this machine")
-    with running_lab(apiserver=arguments.apiserver) as lab:
-        before = os.environ.get("KUBECONFIG")
+    with _lab(arguments, console) as lab:
+        clusters = [{**_UNKNOWN, "context": context, "lab": True} for context in lab.contexts]
+        before = {name: os.environ.pop(name, None) for name in ("KUBECONFIG", *settings.CONTEXT_VARIABLES)}
         os.environ["KUBECONFIG"] = str(lab.kubeconfig)
-        console.say(f"lab ready after {lab.ready_s:.1f} s: {', '.join(lab.contexts)}")
+        console.say(place_text(place_of(clusters)))
         try:
             yield
         finally:
-            os.environ.pop("KUBECONFIG") if before is None else os.environ.update(KUBECONFIG=before)
+            os.environ.pop("KUBECONFIG")
+            os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
-def _are_named(plan: runs.RunPlan, arguments: argparse.Namespace) -> bool:
-    given = plan.value("contexts", []) or plan.value("kubeconfig", "") or arguments.kubeconfig
-    return bool(given) or any(os.environ.get(variable) for variable in settings.CONTEXT_VARIABLES)
+_UNKNOWN: Mapping[str, Any] = {"user": "", "provider": "", "kubernetes": "", "mesh": ()}
 
 
-def _require_clusters(plan: runs.RunPlan) -> None:
-    """Refuse to start where the clusters cannot be used: that is the environment's fault, and no finding."""
+@contextlib.contextmanager
+def _lab(arguments: argparse.Namespace, console: Console) -> Iterator[LabState]:
+    from meshbook.lab import launch
+
+    running = None if arguments.apiserver else launch.state(launch.default_root())
+    if running:
+        console.say(f"using the lab that is up (process {running.pid})")
+        yield running
+        return
+    console.say("starting a lab on this machine")
+    with launch.running_lab(apiserver=arguments.apiserver or launch.APISERVERS[0]) as lab:
+        console.say(f"lab ready after {lab.ready_s:.1f} s")
+        yield lab
+
+
+def _wants_lab(plan: runs.RunPlan, arguments: argparse.Namespace) -> bool:
+    """Say whether this run is for a lab: by ``--lab``, or because nothing names a cluster or an environment."""
+    named = {
+        "contexts": plan.value("contexts", []),
+        "a kubeconfig": plan.value("kubeconfig", "") or arguments.kubeconfig,
+    }
+    if arguments.lab:
+        if given := [what for what, value in named.items() if value and value != [*settings.DEFAULT_CONTEXTS]]:
+            raise UsageError(f"--lab is for a lab, and {' and '.join(given)} were named")
+        return True
+    around = ("KUBECONFIG", *settings.CONTEXT_VARIABLES)
+    return not (any(named.values()) or arguments.file or any(os.environ.get(name) for name in around))
+
+
+def _named_clusters(plan: runs.RunPlan) -> list[dict[str, Any]]:
+    """Return the clusters as ``place`` tells them; that they cannot be used is no finding, but the environment's."""
+    from meshbook import mesh
     from meshbook.clusters import Fleet
 
     try:
-        Fleet.connect(plan.value("contexts", []), plan.value("kubeconfig", ""))
-    except UsageError:
+        fleet = Fleet.connect(plan.value("contexts", []), plan.value("kubeconfig", ""))
+        return [asdict(one) for one in mesh.places(fleet)]
+    except UsageError as error:
+        if error.hint and not plan.value("contexts", []):
+            raise UsageError(error.message, **error.evidence, hint=f"{error.hint}; or --lab, for a lab") from error
         raise
     except MeshbookError as error:
         raise UsageError(f"nothing was started: {error}") from error
@@ -126,59 +155,3 @@ def restore_left_down(values: Mapping[str, Any]) -> Sequence[str]:
     namespace, timeout_s = values.get("namespace", "sample"), float(values.get("rollout_timeout_s", 120.0))
     restored = outage.restore(fleet, namespace, timeout_s=timeout_s, force=bool(values.get("force")))
     return [str(one) for one in restored]
-
-
-class Console:
-    """Watches a run. In a terminal one line is rewritten as cells start; elsewhere only notebooks leave lines."""
-
-    def __init__(self, announcements: TextIO | None = None) -> None:
-        self._announcements = announcements or sys.stderr
-        self._live = sys.stderr.isatty()
-        self._name, self._cells = "", 0
-
-    def say(self, text: str) -> None:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-
-    def notebook_starts(self, name: str, cells: int) -> None:
-        self._name, self._cells = name, cells
-        self._rewrite(f"{name:20} …")
-
-    def cell_starts(self, number: int, heading: str) -> None:
-        self._rewrite(f"{self._name:20} {number:2}/{self._cells} {heading}")
-
-    def announced(self, text: str) -> None:
-        self._rewrite("")
-        self._announcements.write(f"{text.strip()}\n\n")
-        self._announcements.flush()
-
-    def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
-        self._rewrite("")
-        self.say(f"{name:20} {outcome.state:12} {seconds:6.1f} s")
-        if outcome.message:
-            self.say("  " + outcome.message.strip().replace("\n", "\n  "))
-
-    def interrupted(self) -> None:
-        """Answer Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
-        os.write(sys.stderr.fileno(), _INTERRUPTED)
-
-    def restored(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.say(f"  afterwards: {line}")
-
-    def _rewrite(self, text: str) -> None:
-        if self._live:
-            sys.stderr.write(f"\r\x1b[2K{text[:_WIDTH]}")
-            sys.stderr.flush()
-
-
-def summarise(run: report.Report, folder: str) -> None:
-    """Print the verdicts and where the report lies."""
-    claims = [(stage.name, claim) for stage in run.stages for claim in stage.claims]
-    for name, claim in [*(("restore", claim) for claim in run.down), *claims]:
-        numbers = ", ".join(part for part in (measured_text(claim), f"n = {claim['n']}" if claim["n"] else "") if part)
-        print(f"{claim['outcome']:12}  {name:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
-    found = f"{run.passed} of {len(run.claims)} claims passed" if run.claims else "no claim was reached"
-    broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)
-    found += f", {broken} did not reach its verdict" if broken and run.claims else ""
-    print(f"\n{run.outcome}: {found}; open {folder}/{report.INDEX}")

@@ -1,4 +1,4 @@
-"""The small verbs: restore, report, lab, version. Each is one call into the package that does it."""
+"""The small verbs: restore, report, list, lab, version. Each is one call into the package that does it."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def _pending_rollbacks(given: Mapping[str, Any]) -> list[str]:
 def report(arguments: argparse.Namespace) -> int:
     """Write the report of a folder; 0 when everything in it passed, else 1."""
     from meshbook import report as reporting
-    from meshbook.cli.run import summarise
+    from meshbook.cli.console import summarise
 
     found = reporting.write(arguments.folder)
-    summarise(found, str(arguments.folder))
+    summarise(found, str(arguments.folder), as_json=arguments.json)
     return 0 if found.outcome == "pass" else 1
 
 
@@ -122,6 +122,15 @@ def lab_env(arguments: argparse.Namespace) -> int:
         raise UsageError("no lab is up", hint="meshbook lab up")
     for name, value in launch.shell_environment(found.kubeconfig, found.contexts).items():
         print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def list_stages(arguments: argparse.Namespace) -> int:
+    """Print each stage with the question that it asks, and whether ``meshbook run`` takes it unasked."""
+    from meshbook import runs
+
+    for stage in runs.stages(arguments.notebooks or runs.runbook_folder()):
+        print(f"{stage.name:20} {stage.title}" + ("  (only when named)" if stage.optional else ""))
     return 0
 
 

@@ -17,7 +17,7 @@ from meshbook.rows import fetch
 
 INDEX = "index.html"
 
-__all__ = ["INDEX", "Report", "Stage", "collect", "write"]
+__all__ = ["INDEX", "Report", "Stage", "collect", "verdicts", "write"]
 
 
 def write(folder: Path) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from meshbook.errors import UsageError
 from meshbook.notebook import Claim, Marks, marks_of
 from meshbook.rows import KeptRows
 from meshbook.settings import RUN_FILE
-from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, measured_text, worst
+from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, numbers_text, worst, worst_first
 
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
@@ -33,6 +33,10 @@ class Stage:
     """What names the files of its rows, which may lie beside it or not."""
     figures: tuple[tuple[str, str], ...] = ()
     """Pictures: the heading that each stands below, and its PNG in base64."""
+    place: Mapping[str, Any] | None = None
+    """Where, when and by whom it was executed, as ``place`` tells it."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Every parameter with the value that it ran with."""
     notebook: Mapping[str, Any] | None = None
     """The executed notebook as JSON data; None when there is none."""
 
@@ -63,6 +67,16 @@ class Report:
     @property
     def passed(self) -> int:
         return sum(claim["outcome"] == PASS for claim in self.claims)
+
+    @property
+    def place(self) -> Mapping[str, Any] | None:
+        """Where the first of its notebooks ran that tells it."""
+        return next((stage.place for stage in self.stages if stage.place), None)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter of its notebooks; where they differ, of the last."""
+        return {name: value for stage in self.stages for name, value in stage.parameters.items()}
 
     @property
     def seconds(self) -> float:
@@ -125,8 +139,10 @@ def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) 
         state=_state(str(told.get("state") or marks.outcome), marks.outcome),
         seconds=told.get("seconds") or notebook["metadata"].get("papermill", {}).get("duration"),
         message=str(told.get("message") or "" if told else _error(notebook, marks.outcome)),
-        claims=tuple(marks.verdict["claims"]) if marks.verdict else (),
+        claims=tuple(worst_first(marks.verdict["claims"])) if marks.verdict else (),
         rows=tuple(marks.rows.values()),
+        place=marks.place,
+        parameters=marks.parameters,
         figures=tuple(_figures(notebook)),
         notebook=notebook,
     )
@@ -142,7 +158,7 @@ def _marks(name: str, notebook: Mapping[str, Any]) -> Marks:
     try:
         marks = marks_of(notebook)
         for claim in marks.verdict["claims"] if marks.verdict else ():
-            measured_text(claim)
+            numbers_text(claim)
     except (AttributeError, KeyError, TypeError) as error:
         raise UsageError(
             f"cannot read what {name}.ipynb left for a report: {type(error).__name__}: {error}",

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from meshbook.report.collect import Report, Stage
-from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, measured_text
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, numbers_text
 
 
 def verdicts(report: Report) -> str:
@@ -60,11 +60,12 @@ def junit(report: Report) -> str:
 def _cases(stage: Stage) -> Iterator[ElementTree.Element]:
     for claim in stage.claims:
         case = _case(stage, claim["claim"])
-        found = ", ".join(part for part in (measured_text(claim), f"n = {claim['n']}", claim["limit"]) if part)
+        found = numbers_text(claim)
         if claim["outcome"] != PASS:
             failure = ElementTree.SubElement(case, "failure", type=claim["outcome"], message=_clean(claim["reason"]))
             failure.text = _clean(found)
-        ElementTree.SubElement(case, "system-out").text = _clean(f"{claim['reason']} ({found})")
+        said = f"{claim['reason']} ({found})" if found else claim["reason"]
+        ElementTree.SubElement(case, "system-out").text = _clean(said)
         yield case
     if stage.state in (PASS, FAIL, INCONCLUSIVE):
         return

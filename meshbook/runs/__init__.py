@@ -10,7 +10,7 @@ lab (``cli``).
 """
 
 from meshbook.runs.execute import Interrupts, NotebookOutcome
-from meshbook.runs.parameters import RunPlan, plan_run, runbook_folder
+from meshbook.runs.parameters import RunPlan, plan_run, runbook_folder, stages
 from meshbook.runs.redact import Redactor, Secrets, gather_secrets
 from meshbook.runs.session import EndedNotebook, Run, Session, new_folder
 
@@ -27,4 +27,5 @@ __all__ = [
     "new_folder",
     "plan_run",
     "runbook_folder",
+    "stages",
 ]

@@ -150,6 +150,32 @@ def runbook_folder() -> Path:
     return folder
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One notebook of the runbook, for a list of them."""
+
+    name: str
+    title: str
+    """Its first heading."""
+    optional: bool
+    """A run takes it only where it is named."""
+
+
+def stages(folder: Path) -> list[Stage]:
+    """Return the stages of the runbook in ``folder``, in reading order."""
+    return [
+        Stage(name=name, title=title_of(path), optional=bool(_metadata(path).get("optional")))
+        for name, path in _stages(folder).items()
+    ]
+
+
+def title_of(notebook: Path) -> str:
+    """Return the first heading of a notebook; empty where it has none."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = (line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines())
+    return next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
+
+
 def _stages(folder: Path) -> dict[str, Path]:
     """Return every stage of the runbook in reading order: ``01_connectivity`` → its notebook."""
     return {path.stem: path for path in sorted(folder.glob("*.ipynb")) if _STAGE.fullmatch(path.name)}

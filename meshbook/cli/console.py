@@ -1,0 +1,102 @@
+"""What a run looks like in a terminal: a line that is rewritten as cells start, then the verdicts, the worst first.
+
+Progress goes to stderr and ends as one clean line, verdicts go to stdout. Colour only where a terminal shows it and
+$NO_COLOR is not set.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from meshbook import report, runs
+from meshbook.place import clusters_text
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, numbers_text, overall, worst_first
+
+_WIDTH = 78
+_BROKEN = ("error", "interrupted")
+_INTERRUPTED = b"\ninterrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off\n"
+_COLOURS = {PASS: "32", FAIL: "31", INCONCLUSIVE: "33", "error": "31", "interrupted": "33", "skipped": "2"}
+
+
+def coloured(state: str, text: str, stream: TextIO) -> str:
+    """Return ``text`` in the colour of ``state`` where ``stream`` is a terminal that shows colours."""
+    plain = not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[{_COLOURS[state]}m{text}\x1b[0m"
+
+
+class Console:
+    """Watches a run. In a terminal one line is rewritten as cells start; elsewhere only notebooks leave lines."""
+
+    def __init__(self, announcements: TextIO | None = None) -> None:
+        self._announcements = announcements or sys.stderr
+        self._live = sys.stderr.isatty()
+        self._name, self._cells = "", 0
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def notebook_starts(self, name: str, cells: int) -> None:
+        self._name, self._cells = name, cells
+        self._rewrite(f"{name:20} …")
+
+    def cell_starts(self, number: int, heading: str) -> None:
+        self._rewrite(f"{self._name:20} {number:2}/{self._cells} {heading}")
+
+    def announced(self, text: str) -> None:
+        self._rewrite("")
+        self._announcements.write(f"{text.strip()}\n\n")
+        self._announcements.flush()
+
+    def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
+        self._rewrite("")
+        word = coloured(outcome.state, f"{outcome.state:12}", sys.stderr)
+        self.say(f"{name:20} {word} {seconds:6.1f} s")
+        if outcome.message:
+            self.say("  " + outcome.message.strip().replace("\n", "\n  "))
+
+    def interrupted(self) -> None:
+        """Answer Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
+        os.write(sys.stderr.fileno(), _INTERRUPTED)
+
+    def restored(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.say(f"  afterwards: {line}")
+
+    def _rewrite(self, text: str) -> None:
+        if self._live:
+            sys.stderr.write(f"\r\x1b[2K{text[:_WIDTH]}")
+            sys.stderr.flush()
+
+
+def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None:
+    """Print what was found, the worst first and with its reason, and where the report lies; or verdicts.json."""
+    if as_json:
+        print(report.verdicts(run), end="")
+        return
+    for place in dict.fromkeys(clusters_text(stage.place) for stage in run.stages if stage.place):
+        print(place)
+    claims = [{**claim, "stage": stage.name} for stage in run.stages for claim in stage.claims]
+    for claim in [*({**claim, "stage": "restore"} for claim in run.down), *worst_first(claims)]:
+        outcome = claim["outcome"]
+        numbers = numbers_text({**claim, "limit": ""})
+        word = coloured(outcome, f"{outcome:12}", sys.stdout)
+        print(f"{word}  {claim['stage']:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
+        if outcome != PASS:
+            print(_indented(claim["reason"]))
+    for stage in run.stages:
+        if stage.state == "skipped" or (stage.state in _BROKEN and not stage.claims):
+            print(
+                f"{coloured(stage.state, f'{stage.state:12}', sys.stdout)}  {stage.name:18}  {stage.message}".rstrip()
+            )
+    found = overall(run.outcome, run.claims)
+    broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)
+    found += f", {broken} did not reach its verdict" if broken and run.claims else ""
+    print(f"\n{coloured(run.outcome, found, sys.stdout)}; open {folder}/{report.INDEX}")
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"{'':14}{line}" for line in text.splitlines())
