@@ -30,6 +30,7 @@ from meshbook.mesh import Finding
 
 URL = "http://helloworld.sample:5000/hello"
 OUTSIDE = "outside"
+FAST = launch.Choice(fast=True)
 _PATIENCE_S = 15.0
 """Longest wait for an answer where somebody is slow."""
 
@@ -116,7 +117,7 @@ class Bench:
 
 @contextlib.contextmanager
 def own_lab() -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="meshbook-bench-") as out, launch.running_lab(fast=True) as lab:
+    with tempfile.TemporaryDirectory(prefix="meshbook-bench-") as out, launch.running_lab(choice=FAST) as lab:
         argv = [sys.executable, "-m", "meshbook", "run", "1", "2", "--out", out, "--kubeconfig", str(lab.kubeconfig)]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
         fleet = Fleet.connect(lab.contexts, lab.kubeconfig)

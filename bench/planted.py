@@ -276,6 +276,25 @@ def slow(ground: Ground, *, clusters: int = 1, burn_ms: int = 3000) -> Iterator[
         yield
 
 
+@contextmanager
+def frozen_gateway(ground: Ground) -> Iterator[None]:
+    """One of two ingress gateway pods, to which the load balancer sends, hangs."""
+    cluster, namespace = ground.second, ground.gateways
+    with scaled(cluster, INGRESS, namespace, 2):
+        cluster.wait_for_rollout(namespace, [INGRESS], timeout_s=ground.rollout_s)
+        where = {"namespace": namespace, "container": PROXY_CONTAINER}
+        pod = cluster.ready_pod("istio=ingressgateway", namespace)
+        if ground.lab:
+            with ground.lab.injected(FaultSpec(kind="freeze", context=cluster.name, pod=pod, **where)):
+                yield
+            return
+        cluster.exec(pod, ["pkill", "-STOP", "envoy"], **where)
+        try:
+            yield
+        finally:
+            cluster.exec(pod, ["pkill", "-CONT", "envoy"], **where)
+
+
 def link(direction: str) -> Callable[[Ground], AbstractContextManager[object]]:
     name = {"in": "link cut inward", "out": "link cut outward", "both": "link cut"}[direction]
 
@@ -346,6 +365,9 @@ FAULTS: dict[str, Fault] = {
     "ingress gateways of one cluster at 0": Fault(
         plant=lambda ground: scaled(ground.first, INGRESS, ground.gateways, 0),
         look="ingress", way="outside", silent=False, seen=f"no ready ingress gateway: Deployment {INGRESS} has 0",
+    ),
+    "one of two ingress gateway pods frozen": Fault(
+        plant=frozen_gateway, look="ingress", way="outside", silent=False, seen="does not answer: its proxy hangs",
     ),
     "mutual TLS that disagrees": Fault(
         plant=mutual_tls_disagrees, look="mutual TLS", seen="disables mutual TLS ({first}: STRICT)",

@@ -295,6 +295,34 @@ def test_a_healthy_mesh_has_no_cause(fleet: FakeFleet, variant: str, asked: pd.D
     assert causes(fleet, asked) == []
 
 
+def ingress_pod(name: str, *, ready: bool = True) -> dict[str, Any]:
+    found = pod(name, "edge", {"app": "edge"}, ready=ready)
+    return {**found, "status": {**found["status"], "podIP": "10.0.0.9"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "ready", "causes"),
+    [
+        ("timeout", 28, True, ["b's ingress gateway pod edge-1, one of 2, does not answer: its proxy hangs."]),
+        ("timeout", 0, False, ["b's ingress gateway pod edge-1, one of 2, does not answer: pod edge-1 Running."]),
+        ("timeout", 127, True, []),
+        ("", 28, False, []),
+    ],
+    ids=["hangs", "not ready", "cannot be asked", "nothing went wrong"],
+)
+def test_each_ingress_gateway_is_asked_where_requests_from_outside_went_wrong(
+    fleet: FakeFleet, error: str, code: int, ready: bool, causes: list[str]
+) -> None:
+    fleet["b"].objects["Pod"] += [ingress_pod("edge-1", ready=ready), ingress_pod("edge-2")]
+    fleet["a"].objects["Pod"] += [ingress_pod("edge-3")]
+    fleet["b"].run = lambda name, _: ExecResult(exit_code=code if name == "edge-1" else 0, stdout="", stderr="")
+    asked = answers(("external client", "helloworld-v1-a0"), ("external client", "helloworld-v2-b0"))
+    asked.loc[0, "error"] = error
+    where = {"namespace": "sample", "gateway_namespace": "edge"}
+    found = mesh.why_outside(fleet, "http://192.0.2.1/hello", asked, cluster="b", **where)  # type: ignore[arg-type]
+    assert [one.seen for one in found if one.state == "cause"] == causes
+
+
 def test_where_all_are_heard_nothing_is_asked_of_pods_and_secrets(fleet: FakeFleet) -> None:
     no_gateway_pod(fleet)
     assert {one.look for one in look(fleet, ALL_HEARD)} == {"routes"}

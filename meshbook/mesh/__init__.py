@@ -10,8 +10,8 @@
   ``certificates``: the roots that it trusts.
 
 Reads objects of the API through ``clusters``, and looks from within pods where it may; changes nothing. What may not be
-read is "not looked at". ``snapshot`` reads; ``routing``, ``workloads``, ``remote_secrets``, ``gateways`` and
-``reachability`` decide, ``causes`` puts their ``findings`` in order. Requests are sent by ``probes`` and judged by
+read is "not looked at". ``snapshot`` reads; ``routing``, ``workloads``, ``remote_secrets``, ``gateways``, ``ingress``
+and ``reachability`` decide, ``causes`` puts their ``findings`` in order. Requests are sent by ``probes`` and judged by
 ``analysis``.
 """
 

@@ -1,7 +1,7 @@
 """Why one cluster's clients get nothing from another's pods: every look in the order of its cost, the cause first.
 
 ``why`` reads and asks, and puts the findings in order; ``explained`` lets a verdict begin with them. What the looks
-decide stands in ``routing``, ``workloads``, ``remote_secrets``, ``gateways`` and ``reachability``.
+decide stands in ``routing``, ``workloads``, ``remote_secrets``, ``gateways``, ``ingress`` and ``reachability``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from meshbook import tables
 from meshbook.clusters import Fleet, gather
 from meshbook.mesh import gateways, reachability, remote_secrets, routing, workloads
 from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NOTED, Direction, Finding, Look
+from meshbook.mesh.ingress import ingress
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.shares import at_gateway
 from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
-from meshbook.objects import is_ready
 from meshbook.verdict import PASS, Verdict
 
 _ORDER = (CAUSE, AS_CONFIGURED, NOTED, NOT_LOOKED_AT, FINE)
@@ -50,7 +50,13 @@ def why_outside(
     answer are in ``namespace``. A direction is from those gateways to the pods of a cluster.
     """
     mesh = _Mesh(fleet=fleet, views=take(fleet, {namespace, gateway_namespace}))
-    found = [finding for view in mesh.views.values() for finding in _ingress(view, gateway_namespace)]
+    failed = bool((answers["error"] != "").any())
+    found: list[Finding] = []
+    for name, view in mesh.views.items():
+        look = Look(direction=Direction(source=name, destination=name), name="ingress")
+        found += look.guarded(
+            partial(ingress, view=view, namespace=gateway_namespace, cluster=fleet[name], failed=failed)
+        )
     try:
         asked = at_gateway(mesh.views[cluster], url, gateway_namespace)
         legs = routing.route(asked, mesh.views[cluster]).legs
@@ -61,22 +67,6 @@ def why_outside(
         asked = replace(asked, service=legs[0].service, namespace=legs[0].namespace, port=legs[0].port or asked.port)
     found += _why(mesh, asked, answers.assign(source=cluster), pods_by_name(fleet, namespace))
     return sorted(found, key=lambda finding: _ORDER.index(finding.state))
-
-
-def _ingress(view: Snapshot, namespace: str) -> list[Finding]:
-    """Look at the ingress gateways of one cluster."""
-
-    def look_at(look: Look) -> Iterator[Finding]:
-        ready = [pod for pod in view.list("Pod", namespace) if is_ready(pod)]
-        kubectl = f"kubectl --context {view.cluster} -n {namespace}"
-        if ready:
-            yield look.fine(f"{len(ready)} ready ingress gateway pods in {view.cluster}.")
-            return
-        owners = [one for one in view.list("Deployment", namespace) if not one["spec"].get("replicas", 1)]
-        why = f": Deployment {owners[0]['metadata']['name']} has 0 replicas" if owners else ""
-        yield look.cause(f"{view.cluster} has no ready ingress gateway{why}.", f"{kubectl} get deployments,pods")
-
-    return Look(direction=Direction(source=view.cluster, destination=view.cluster), name="ingress").guarded(look_at)
 
 
 @dataclass(frozen=True, kw_only=True)

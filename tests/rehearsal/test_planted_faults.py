@@ -69,6 +69,7 @@ def test_both_versions_in_each_cluster_do_not_pass_as_a_mesh_that_is_cut(
     assert verdict["outcome"] == "fail"
     assert re.search(r"cluster1 → cluster2: 0 of \d+; cluster2 → cluster1: 0 of \d+", verdict["reason"])
     assert "No request crossed between the clusters" in verdict["reason"]
+    assert verdict["reason"].startswith("cluster1 → cluster2: cluster1 has no remote secret for cluster2")
 
 
 def test_a_wrong_revision_label_fails_preflight_and_stops_the_run(run: Run, lab: LabState) -> None:
