@@ -131,10 +131,14 @@ def patched(
             cluster.wait_for_rollout(namespace, [name], timeout_s=120)
 
 
-def scaled(cluster: Cluster, name: str, namespace: str, replicas: int) -> Planted:
+@contextmanager
+def scaled(cluster: Cluster, name: str, namespace: str, replicas: int) -> Iterator[None]:
+    """A Deployment has another number of pods."""
     back = int(cluster.get("Deployment", name, namespace)["spec"].get("replicas", 1))
     counts = ({"spec": {"replicas": count}} for count in (replicas, back))
-    return patched(cluster, "Deployment", name, namespace, *counts)
+    with patched(cluster, "Deployment", name, namespace, *counts):
+        cluster.wait_for_rollout(namespace, [name], timeout_s=180)
+        yield
 
 
 def template(cluster: Cluster, name: str, namespace: str, labels: Mapping[str, str]) -> Planted:
@@ -281,7 +285,6 @@ def frozen_gateway(ground: Ground) -> Iterator[None]:
     """One of two ingress gateway pods, to which the load balancer sends, hangs."""
     cluster, namespace = ground.second, ground.gateways
     with scaled(cluster, INGRESS, namespace, 2):
-        cluster.wait_for_rollout(namespace, [INGRESS], timeout_s=ground.rollout_s)
         where = {"namespace": namespace, "container": PROXY_CONTAINER}
         pod = cluster.ready_pod("istio=ingressgateway", namespace)
         if ground.lab:
@@ -395,7 +398,6 @@ def replicas(ground: Ground, first: int, second: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name, (cluster, count) in wanted.items():
             stack.enter_context(scaled(cluster, name, ground.namespace, count))
-            cluster.wait_for_rollout(ground.namespace, [name], timeout_s=ground.rollout_s)
         yield
 
 
