@@ -16,7 +16,9 @@ import pytest
 from meshbook import report, rows
 from meshbook.cli.console import summarise
 from meshbook.errors import UsageError
-from meshbook.notebook import ROWS_TYPE, VERDICT_TYPE
+from meshbook.notebook import PLACE_TYPE, ROWS_TYPE, VERDICT_TYPE
+from meshbook.place import place_of
+from meshbook.report import used
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 
@@ -203,7 +205,7 @@ def test_only_requests_count_as_requests_and_an_empty_table_has_no_link(folder: 
     kept(folder, answers=answers, phases={"mode": ["a"], "phase": ["b"]}, calibration={"fault": [], "true_ms": []})
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
-    assert "<b>2</b><span>requests sent</span>" in text
+    assert "<dd>2 requests in 1\nof 1 notebook, 0 s</dd>" in text
     assert "phases (csv)" in text
     assert "calibration (csv)" not in text
 
@@ -212,8 +214,40 @@ def test_a_range_without_an_estimate_is_shown_as_a_range_with_its_unit(folder: P
     executed(folder, "03_failover", claim(estimate=None, low=0, high=0.14, unit="s", limit="at most 1 s"))
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
-    assert "<td>0 to 0.14 s" in text
+    assert '<td class="measured">0 to 0.14 s' in text
     assert "<circle" not in text
+    assert text.count('class="limit"/>') == 1
+    assert "<dt>worst number</dt><dd>0 to 0.14 s, limit at most 1 s: v1 and v2 answer cluster1</dd>" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "share"),
+    [
+        ({"low": 0, "high": 2, "limit": "at most 10 %"}, 0.2),
+        ({"low": 40, "high": 70, "limit": "25 to 75 %"}, 0.8),
+        ({"low": 0, "high": 3, "unit": "s", "limit": "at most 2 s"}, 1.5),
+        ({"limit": "above 0 %"}, None),
+        ({"low": None, "high": None, "limit": "at most 10 %"}, None),
+    ],
+)
+def test_the_worst_number_is_the_one_nearest_to_its_limit(changed: dict[str, Any], share: float | None) -> None:
+    assert used(claim(**changed)) == (pytest.approx(share) if share is not None else None)
+
+
+def test_what_did_not_pass_stands_first_and_says_where_it_ran(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    executed(folder, "02_external_access", claim(), claim("fail", claim="no request is lost"), error="RunError")
+    place = place_of(
+        [{"context": "a", "user": "", "lab": True, "provider": "", "kubernetes": "v1.36.0", "mesh": ["r"]}]
+    )
+    notebook = nbformat.read(folder / "02_external_access.ipynb", as_version=4)
+    notebook.cells[1].outputs.append(display({"text/plain": "", PLACE_TYPE: place}))
+    nbformat.write(notebook, folder / "02_external_access.ipynb")
+    report.write(folder)
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<dd>LAB (emulated clusters on this machine): a · Kubernetes 1.36.0, mesh r</dd>" in text
+    assert text.index('id="02_external_access"') < text.index('id="01_connectivity"')
+    assert text.index("<b>no request is lost</b>") < text.index("<b>v1 and v2 answer cluster1</b>")
 
 
 def test_verdicts_json_follows_its_schema(folder: Path) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from meshbook.report.collect import Report, Stage, collect
 from meshbook.report.html import pages
 from meshbook.report.machine import junit, verdicts
+from meshbook.report.scale import used
 from meshbook.rows import fetch
 
 INDEX = "index.html"
 
-__all__ = ["INDEX", "Report", "Stage", "collect", "verdicts", "write"]
+__all__ = ["INDEX", "Report", "Stage", "collect", "used", "verdicts", "write"]
 
 
 def write(folder: Path) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,19 @@ from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, numbers_text, wor
 
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One picture of a notebook: the heading that it stands below, and its PNG in base64."""
+
+    caption: str
+    png: str
+
+    @property
+    def is_coverage(self) -> bool:
+        """Whether it shows who was asked by whom: what a reader of the report sees first."""
+        return "coverage" in self.caption.lower()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +44,22 @@ class Stage:
     claims: tuple[Claim, ...] = ()
     rows: tuple[KeptRows, ...] = ()
     """What names the files of its rows, which may lie beside it or not."""
-    figures: tuple[tuple[str, str], ...] = ()
-    """Pictures: the heading that each stands below, and its PNG in base64."""
+    figures: tuple[Figure, ...] = ()
     place: Mapping[str, Any] | None = None
     """Where, when and by whom it was executed, as ``place`` tells it."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Every parameter with the value that it ran with."""
     notebook: Mapping[str, Any] | None = None
     """The executed notebook as JSON data; None when there is none."""
+
+    @property
+    def short_title(self) -> str:
+        return self.title.partition(":")[0]
+
+    @property
+    def severity(self) -> int:
+        """Its place where what did not pass is read first."""
+        return WORST_FIRST.index(self.state) if self.state in WORST_FIRST else len(WORST_FIRST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +109,12 @@ class Report:
         return sum(kept.rows for stage in self.stages for kept in stage.rows if _OF_ANSWERS.issubset(kept.columns))
 
     @property
-    def figures(self) -> list[tuple[str, str]]:
-        """Caption and base64 PNG of every picture."""
+    def figures(self) -> list[Figure]:
+        """Every picture, with the stage before its heading."""
         return [
-            (heading if heading == stage.title else f"{stage.title.partition(':')[0]} · {heading}", png)
+            one if one.caption == stage.title else replace(one, caption=f"{stage.short_title} · {one.caption}")
             for stage in self.stages
-            for heading, png in stage.figures
+            for one in stage.figures
         ]
 
 
@@ -183,7 +204,7 @@ def _error(notebook: Mapping[str, Any], outcome: str) -> str:
     return f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else "ended without a verdict in its last cell"
 
 
-def _figures(notebook: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _figures(notebook: Mapping[str, Any]) -> Iterator[Figure]:
     heading = ""
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
@@ -191,4 +212,4 @@ def _figures(notebook: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             heading = lines[-1].lstrip("# ") if lines else heading
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                yield heading, "".join(output["data"]["image/png"]).replace("\n", "")
+                yield Figure(caption=heading, png="".join(output["data"]["image/png"]).replace("\n", ""))

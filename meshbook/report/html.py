@@ -14,12 +14,17 @@ from typing import Any
 import jinja2
 
 from meshbook.notebook import without_slow_imports
+from meshbook.place import clusters_text, moment_text
 from meshbook.report.collect import Report
+from meshbook.report.scale import scale_of, worst_number
 from meshbook.verdict import measured_text
 
 
-def pages(report: Report, files: Iterable[str]) -> dict[str, str]:
-    """Return pages by name: one for each executed notebook, and ``index.html``, which links to them and ``files``."""
+def pages(report: Report, files: Iterable[str], *, history: bool = False) -> dict[str, str]:
+    """Return pages by name: one for each executed notebook, and ``index.html``, which links to them and ``files``.
+
+    Each can be sent alone. With ``history`` the index links to the page over all runs, in the folder above.
+    """
     without_slow_imports()
     import nbformat
     from nbconvert.exporters import HTMLExporter
@@ -30,6 +35,7 @@ def pages(report: Report, files: Iterable[str]) -> dict[str, str]:
     exporter: Any = HTMLExporter(template_name="basic", log=log)  # type: ignore[no-untyped-call]
     environment = _environment()
     environment.globals["highlighting"] = HtmlFormatter(style="default").get_style_defs(".highlight")
+    environment.globals["highlighting_dark"] = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     found = {}
     for stage in report.stages:
         if stage.notebook is not None:
@@ -39,7 +45,9 @@ def pages(report: Report, files: Iterable[str]) -> dict[str, str]:
                 stage=stage, content=content
             )
     listed = sorted({*files, *found, *(name.replace(".html", ".ipynb") for name in found)})
-    found["index.html"] = environment.get_template("index.html.j2").render(report=report, files=listed)
+    found["index.html"] = environment.get_template("index.html.j2").render(
+        report=report, files=listed, worst=worst_number(report.claims), history=history
+    )
     return found
 
 
@@ -51,7 +59,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"measured": measured_text, "json": _as_json}
+    environment.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of}
+    environment.filters |= {"clusters": clusters_text, "moment": moment_text}
     return environment
 
 

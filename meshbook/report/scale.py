@@ -1,0 +1,61 @@
+"""A claim's interval and its limit on one scale, and how much of the limit it uses up. Reads the claim's own texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_AT_MOST, _BETWEEN = re.compile(rf"at most {_NUMBER}"), re.compile(rf"{_NUMBER} to {_NUMBER}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Places between 0 and 100 on a line that begins at 0; ``limits`` has both ends of a range, or the one there is."""
+
+    low: float
+    high: float
+    estimate: float | None
+    limits: tuple[float, ...]
+
+
+def limits_of(claim: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the numbers that the interval was compared with: one upper limit, two ends of a range, or none."""
+    found = _BETWEEN.fullmatch(_bare(claim)) or _AT_MOST.fullmatch(_bare(claim))
+    return tuple(map(float, found.groups())) if found else ()
+
+
+def _bare(claim: Mapping[str, Any]) -> str:
+    return str(claim["limit"]).removesuffix(str(claim["unit"])).strip()
+
+
+def scale_of(claim: Mapping[str, Any]) -> Scale | None:
+    """Return a claim's numbers as places on its line: 0 to 100 for percent, else from 0 to beyond all of them."""
+    low, high, limits = claim["low"], claim["high"], limits_of(claim)
+    if low is None or high is None or low < 0:
+        return None
+    end = 100.0 if claim["unit"] == "%" else 1.15 * max(high, *limits, 0.0) or 1.0
+    estimate = claim["estimate"]
+    place = {"low": low, "high": high, "estimate": low if estimate is None else estimate}
+    placed = {name: min(100 * value / end, 100.0) for name, value in place.items()}
+    shown = {**placed, "estimate": None if estimate is None else placed["estimate"]}
+    return Scale(**shown, limits=tuple(min(100 * limit / end, 100.0) for limit in limits))
+
+
+def used(claim: Mapping[str, Any]) -> float | None:
+    """Return which part of what its limit allows a claim's interval takes, 1 at the limit; None without one."""
+    limits = limits_of(claim)
+    if claim["low"] is None or claim["high"] is None or not limits or limits[-1] <= 0:
+        return None
+    if len(limits) == 1:
+        return float(claim["high"]) / limits[0]
+    middle, half = sum(limits) / 2, (limits[1] - limits[0]) / 2
+    return max(abs(claim["low"] - middle), abs(claim["high"] - middle)) / half if half else None
+
+
+def worst_number(claims: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the claim whose interval comes nearest to its limit, or goes furthest beyond it."""
+    found = [(share, claim) for claim in claims if (share := used(claim)) is not None]
+    return max(found, key=lambda one: one[0])[1] if found else None
