@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,7 @@ import yaml
 
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import UsageError
+from meshbook.lab import pki
 from meshbook.lab.faults import FaultClient, FaultSpec
 from meshbook.objects import PROXY_CONTAINER, REVISION_LABEL, SYSTEM_NAMESPACE
 
@@ -207,6 +209,24 @@ def unready(ground: Ground) -> Planted:
 
 
 @contextmanager
+def another_root(ground: Ground) -> Iterator[None]:
+    """The second cluster's mesh has a root of its own, and its server a certificate by it."""
+    if ground.lab is None:
+        raise UsageError("a real istiod takes another root only when it is restarted, and so are all proxies")
+    with tempfile.TemporaryDirectory(prefix="meshbook-bench-") as folder:
+        root = pki.Authority(Path(folder), "another root")
+    texts = {"ca-cert.pem": root.root_pem, "ca-key.pem": root.key_pem, "root-cert.pem": root.root_pem}
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
+    metadata = {"name": "cacerts", "namespace": SYSTEM_NAMESPACE}
+    with contextlib.ExitStack() as stack:
+        ground.second.create("Secret", {"metadata": metadata, "data": data})
+        stack.enter_context(template(ground.second, SERVER, ground.namespace, {"planted": "root"}))
+        stack.callback(ground.second.delete_object, "Secret", "cacerts", SYSTEM_NAMESPACE)  # before the pod is anew
+        ground.second.wait_for_rollout(ground.namespace, [SERVER], timeout_s=ground.rollout_s)
+        yield
+
+
+@contextmanager
 def mutual_tls_disagrees(ground: Ground) -> Iterator[None]:
     """The first cluster wants mutual TLS in the sample's namespace, the second has none there."""
     with contextlib.ExitStack() as stack:
@@ -342,6 +362,7 @@ FAULTS: dict[str, Fault] = {
     "link cut inward": Fault(plant=link("in"), look="way", seen="packets vanish on the way"),
     "link cut outward": Fault(plant=link("out"), look="way", seen="packets vanish on the way", way="back"),
     "link cut": Fault(plant=link("both"), look="way", seen="packets vanish on the way", way="back"),
+    "different root": Fault(plant=another_root, look="roots", seen="trust different root certificates"),
     "pod without sidecar": Fault(
         plant=lambda ground: template(ground.second, SERVER, ground.namespace, {"sidecar.istio.io/inject": "false"}),
         look="servers", seen="its own sidecar.istio.io/inject is false",

@@ -45,12 +45,22 @@ def write_private(path: Path, text: str) -> None:
 class Authority:
     """A root of trust. ``folder`` keeps ``root.pem`` and the chains that servers and clients were given."""
 
-    def __init__(self, folder: Path, name: str = "meshbook lab root CA") -> None:
+    def __init__(
+        self, folder: Path, name: str = "meshbook lab root CA", *, given: tuple[str, str] | None = None
+    ) -> None:
+        """Make a root that is called ``name``, or take one that is ``given`` as certificate and key, both PEM."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self._certificate = self._self_signed()
+        if given:
+            certificate, key = given[0].encode(), serialization.load_pem_private_key(given[1].encode(), None)
+            if not isinstance(key, ec.EllipticCurvePrivateKey):
+                raise ValueError("a root's key is one of an elliptic curve here")
+            self._key, self._certificate = key, x509.load_pem_x509_certificate(certificate)
+            self._name = self._certificate.subject
+        else:
+            self._key = ec.generate_private_key(ec.SECP256R1())
+            self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+            self._certificate = self._self_signed()
         self._secret = secrets.token_bytes(32)
         self.root_pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
         self.root_file = folder / "root.pem"
@@ -104,10 +114,12 @@ class Authority:
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(names)), critical=not common_name)
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ).decode()
-        return certificate, private
+        return certificate, _key_pem(key)
+
+    @property
+    def key_pem(self) -> str:
+        """Return the private key, for who is to issue certificates by the same root."""
+        return _key_pem(self._key)
 
     def issue_workload(self, spiffe_id: str) -> tuple[str, str]:
         """Return (certificate PEM, key PEM) whose only identity is the URI ``spiffe_id``, as a SPIFFE X.509-SVID."""
@@ -140,6 +152,12 @@ class Authority:
         chain = self.folder / f"{name}.pem"
         write_private(chain, certificate + key)
         return chain
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def fleet_kubeconfig(topology: LabTopology, root_pem: str, tokens: Mapping[str, str]) -> str:

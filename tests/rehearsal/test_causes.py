@@ -25,6 +25,7 @@ SOON = [
     "remote secrets gone, both",
     "remote secret's token expired",
     "link cut inward",
+    "different root",
     "wrong revision",
     "readiness false",
     "scaled to 0",

@@ -6,6 +6,7 @@ What that is is decided in ``configuration``, how it gets there in ``discovery``
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
 from dataclasses import replace
@@ -31,6 +32,8 @@ _QUIET_S = 0.1
 LONGEST_QUIET_S = 1.0
 """Changes are not held back for longer than this, however many there are."""
 
+PLUGGED_IN = "cacerts"
+"""Secret of the system namespace with a root of one's own."""
 ROOT_LABELS = {"istio.io/config": "true"}
 ROOT_KEY = "root-cert.pem"
 _RETRY_S = 1.0
@@ -76,6 +79,12 @@ class Istiod:
         self._config_map.subscribe(lambda _event, _obj: self._debounce.notify())
         self._config = MeshConfig()
         self._roots = RootCertificates(client, authority.root_pem, self._own.informers[api.NAMESPACES])
+        self._issuer = authority
+        """Of workloads' certificates: the lab's authority, or the one that is plugged in."""
+        self._plugged_in = Informer(
+            client, api.SECRETS, namespace=SYSTEM_NAMESPACE, fields=f"metadata.name={PLUGGED_IN}"
+        )
+        self._plugged_in.subscribe(self._plug_in)
         tls = authority.server_context(f"{cluster.name}-istiod", [cluster.istiod_address])
         self._webhook = Webhook(cluster, tls, native=topology.native_sidecars)
         self._discovery = DiscoveryServer(cluster.name, cluster.istiod_address, authority)
@@ -90,7 +99,7 @@ class Istiod:
         await self._discovery.start()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for work in (self._own, self._remotes, self._roots, self._config_map):
+                for work in (self._own, self._remotes, self._roots, self._config_map, self._plugged_in):
                     tasks.create_task(work.run())
                 await self._own.synced(SYNC_TIMEOUT_S)
                 await self._config_map.synced(SYNC_TIMEOUT_S)
@@ -127,9 +136,27 @@ class Istiod:
 
     def _served(self, proxy: Proxy, mesh: Mesh) -> Resources:
         if proxy.node not in self._secrets:
-            certificate, key = self._authority.issue_workload(proxy.identity)
-            self._secrets[proxy.node] = workload_secrets(certificate, key, self._authority.root_pem)
+            certificate, key = self._issuer.issue_workload(proxy.identity)
+            self._secrets[proxy.node] = workload_secrets(certificate, key, self._issuer.root_pem)
         return replace(configuration.resources(proxy, mesh), secrets=self._secrets[proxy.node])
+
+    def _plug_in(self, event: str, secret: Object) -> None:
+        """Issue by the root in the Secret ``cacerts`` from now on; a real istiod does so once it is restarted."""
+        issuer = self._authority
+        if event != "DELETED":
+            try:
+                data = secret["data"]
+                given = tuple(base64.b64decode(data[name]).decode() for name in ("ca-cert.pem", "ca-key.pem"))
+                issuer = Authority(
+                    self._topology.pki / f"{self._cluster.name}-{PLUGGED_IN}", given=(given[0], given[1])
+                )
+            except (LookupError, TypeError, ValueError) as error:
+                log.warning("Secret %s holds no root: %r", PLUGGED_IN, error)
+                return
+        self._issuer = issuer
+        self._secrets = {}
+        self._roots.trust(issuer.root_pem)
+        self._debounce.notify()
 
 
 class RootCertificates:
@@ -144,6 +171,10 @@ class RootCertificates:
         self._changed = asyncio.Event()
         for informer in (namespaces, self._config_maps):
             informer.subscribe(lambda _event, _obj: self._changed.set())
+
+    def trust(self, root_pem: str) -> None:
+        self._root_pem = root_pem
+        self._changed.set()
 
     async def run(self) -> None:
         """Put the ConfigMap wherever it is missing or differs; ends by cancellation."""
