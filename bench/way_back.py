@@ -1,8 +1,8 @@
 """Is everything restored although the API server cannot be reached in the middle of the way back? Try it, and count.
 
 A lab's cluster is reached through a proxy (``troubled_proxy``) that refuses, cuts or holds every request for 5 to 90
-seconds from the moment at which the application is to be restored. ``--rounds 20`` takes about twenty minutes. Exit code
-1 unless all rounds came back as before.
+seconds from the moment at which the application is to be restored. ``--rounds 20`` takes about twenty minutes. Exit
+code 1 unless all rounds came back as before.
 """
 
 from __future__ import annotations

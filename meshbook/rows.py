@@ -44,6 +44,9 @@ class KeptRows:
     """Column → pandas dtype, which a CSV file does not tell."""
 
     def __post_init__(self) -> None:
+        kinds = {"name": str, "file": str, "rows": int, "sha256": str, "columns": Mapping}
+        if not all(isinstance(getattr(self, field), kind) for field, kind in kinds.items()):
+            raise UsageError(f"{str(self.name)[:80]} is no mark of kept rows")
         if Path(self.file).name != self.file:
             raise UsageError(f"rows lie beside their notebook, not at {self.file!r}")
 
@@ -116,6 +119,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say for which file
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -6,7 +6,9 @@ Order of precedence everywhere: parameter, then environment, then file. No clust
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,33 @@ HUB_PROJECT_VARIABLE = "CLOUDSDK_CORE_PROJECT"
 
 HUB_EXTENSION = "gkehub.googleapis.com"
 """Name of the extension of a kubeconfig's cluster entry that tells where its fleet API is."""
+
+
+_DAY_S = 86_400.0
+RANGES: Mapping[str, tuple[float, float]] = {
+    r"(.*_)?share|tolerance": (0, 1),
+    r"(.*_)?requests": (1, 1_000_000),
+    r"repeats": (1, 1_000),
+    r"rate_per_s": (0.01, 200),
+    r"patience_s|slow_after_s": (0.01, 300),
+    r"outage_s": (0.1, 1_000),
+    r"watchdog_s": (3, _DAY_S),
+    r".*_s": (0.001, _DAY_S),
+}
+"""Names of parameters, as patterns, and the least and the greatest value of each; the first that fits counts."""
+
+
+def out_of_range(name: str, number: float) -> str:
+    """Return the range that ``number`` misses as a value of parameter ``name``; empty where it lies within."""
+    low, high = next((ends for pattern, ends in RANGES.items() if re.fullmatch(pattern, name)), (-math.inf, math.inf))
+    return "" if low <= number <= high else f"{low:.10g} to {high:.10g}"
+
+
+def require_in_range(**values: float) -> None:
+    """Raise UsageError for the first of ``values``, by the names of their parameters, that is out of its range."""
+    for name, number in values.items():
+        if allowed := out_of_range(name, number):
+            raise UsageError(f"{name} must be {allowed}, not {number:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

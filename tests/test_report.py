@@ -318,3 +318,10 @@ def test_a_report_written_twice_is_the_same(folder: Path) -> None:
     first = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     report.write(folder)
     assert first == {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("told", ['{"notebooks": [1]}', '{"notebooks": 7}', '{"notebooks": [{"notebook": 1}]}'])
+def test_a_record_that_is_none_is_refused_in_one_line(tmp_path: Path, told: str) -> None:
+    (tmp_path / "run.json").write_text(told)
+    with pytest.raises(UsageError, match=r"^run\.json is not the record of a run: [^\n]*$"):
+        report.write(tmp_path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -166,3 +167,15 @@ def test_plain_papermill_leaves_rows_beside_the_copy_or_where_a_report_finds_the
     assert rows.fetch(kept, tmp_path)
     assert len(rows.read(kept, tmp_path)) == 3
     (rows.PLACELESS / kept.file).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("wrong", [{"rows": "many"}, {"columns": 3}, {"file": 1}, {"name": None}])
+def test_a_mark_of_nonsense_is_no_mark(wrong: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"name": "answers", "file": "a.csv", "rows": 1, "sha256": "", "columns": {}}
+    with pytest.raises(UsageError, match="no mark of kept rows"):
+        rows.KeptRows(**good | wrong)
+
+
+def test_a_full_disk_says_for_which_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"run\.json"), rows.whole_file(tmp_path / "run.json"):
+        raise OSError(28, "No space left on device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,19 +45,32 @@ def test_a_command_line_value_is_read_by_the_declared_type(folder: Path, text: s
         "share=1.1",
         "share=-0.1",
         "requests=0",
+        "requests=-3",
+        "requests=1000000000",
+        "rate_per_s=0",
+        "rate_per_s=1e9",
+        "outage_s=0",
+        "outage_s=1000000000",
+        "patience_s=1e9",
+        "share=" + "9" * 6000,
+        "requests=" + "9" * 6000,
+        "contexts=" + "[" * 5000,
         "weights={a: b}",
     ],
 )
 def test_a_value_of_another_type_or_out_of_range_is_refused(folder: Path, text: str) -> None:
-    write(folder, "01_one.ipynb", passing())
-    with pytest.raises(UsageError, match="must be"):
+    path = write(folder, "01_one.ipynb", passing())
+    more = 'rate_per_s: str = \\"auto\\"\\noutage_s: str = \\"auto\\"\\npatience_s: float = 15.0'
+    path.write_text(path.read_text().replace("strict: bool = True", f"{more}\\nstrict: bool = True"))
+    with pytest.raises(UsageError, match="must be") as caught:
         runs.plan_run(folder, given=[text])
+    assert len(str(caught.value)) < 400
 
 
 def test_a_time_is_above_0_unless_0_is_the_default(folder: Path) -> None:
     path = write(folder, "01_one.ipynb", passing())
     path.write_text(path.read_text().replace("share: float = 0.5", "outage_s: float = 9.0"))
-    with pytest.raises(UsageError, match=r"must be 0\.001 or more, not 0\.0"):
+    with pytest.raises(UsageError, match=r"must be 0\.1 to 1000, not 0\.0"):
         runs.plan_run(folder, given=["outage_s=0"])
     path.write_text(path.read_text().replace("outage_s: float = 9.0", "outage_s: float = 0.0"))
     assert runs.plan_run(folder, given=["outage_s=0"]).steps[0].given == {"outage_s": 0.0}
@@ -81,13 +95,35 @@ def test_a_file_may_name_what_only_an_unselected_notebook_knows_but_no_more(fold
         runs.plan_run(folder, file=file)
 
 
-@pytest.mark.parametrize("content", ["requests: '5'", "contexts: one", "requests: 5.0", "- a", "{", "strict: 1"])
+def test_a_parameters_file_that_is_none_is_refused_and_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    write(folder, "01_one.ipynb", passing())
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", tmp_path, tmp_path / "missing"):
+        with pytest.raises(UsageError, match="cannot read the parameters file"):
+            runs.plan_run(folder, file=file)
+
+
+NONSENSE = [
+    "[" * 5000,
+    "1: 2",
+    "null: 2",
+    "? [a]\n: 2",
+    "requests: " + "9" * 6000,
+    "a: &a [*a]",
+    "requests: 2001-02-30",
+]
+
+
+@pytest.mark.parametrize(
+    "content", [*NONSENSE, "requests: '5'", "contexts: one", "requests: 5.0", "- a", "{", "strict: 1"]
+)
 def test_a_file_that_does_not_fit_is_refused(folder: Path, content: str) -> None:
     write(folder, "01_one.ipynb", passing())
     file = folder / "lab.yaml"
     file.write_text(content)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         runs.plan_run(folder, file=file)
+    assert len(caught.value.message) < 500
 
 
 @pytest.mark.parametrize("word", ["1", "01", "one", "01_one", "01_one.ipynb", "notebooks/01_one.ipynb"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -31,9 +32,9 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
-    arguments = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
+        arguments = _parser().parse_args(argv)
         module, _, function = arguments.call.partition(".")
         return int(getattr(importlib.import_module(f"meshbook.cli.{module}"), function)(arguments))
     except (UsageError, LabError) as error:
@@ -185,6 +186,14 @@ def _add_clusters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _folder(text: str) -> Path:
+    if re.match(r"[a-zA-Z][\w+.-]*://", text):
+        raise UsageError(
+            f"--out is a folder of this machine, not {text}", hint="copy the run's folder there afterwards"
+        )
+    return Path(text)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(call="run.run")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -199,7 +208,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
     parser.add_argument("--lab", action="store_true", help="run on a lab, whatever $KUBECONFIG and -f name")
     parser.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
-    parser.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    parser.add_argument("--out", type=_folder, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--run-id", default="", metavar="NAME", help="name of the run's folder in --out")
     parser.add_argument(
         "--redact", default="", metavar="WHAT", help="addresses, contexts, or both with a comma between"

@@ -17,6 +17,7 @@ from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.experiment.causes import silent_ways
 from meshbook.experiment.plan import BORNE, Limits, LoadProfile, Target, unanswered
+from meshbook.settings import out_of_range
 
 AUTO = "auto"
 OFFERED = 0.5
@@ -25,7 +26,7 @@ HIGHEST_AUTO_PER_S = 10.0
 """Of each source: more would narrow no range by much."""
 _UNKNOWN_PER_S, _UNKNOWN_S = 10.0, 1.0
 """What a side is taken to bear at the most of which too few answers came, and how long one takes where none came."""
-_LONGEST_AUTO_S, _LONGEST_S = 120.0, 1000.0
+_LONGEST_AUTO_S = 120.0
 """Seconds of outage: by itself, and at all, since a watch ends after an hour."""
 _SURELY = 1.1
 """Times the detection limit than which a gap is surely seen to be no longer: one side alone takes longer to answer."""
@@ -56,7 +57,7 @@ def fit_load(
     An outage is so long that its requests decide the limit on failures in spite of two, and at least as ``load`` says.
     Sends some hundred requests, changes nothing. Whether a given rate is too much is for ``plans`` to say.
     """
-    rate, length_s = _given(rate_per_s, "rate_per_s", probes.HIGHEST_RATE), _given(outage_s, "outage_s", _LONGEST_S)
+    rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
     calm, pods = _calm(target), _ready_pods(target)
     answer_s = float(tables.good(calm)["time_total_ms"].astype("float64").median()) / 1000
     answer_s = answer_s if answer_s > 0 else _UNKNOWN_S
@@ -84,7 +85,7 @@ def fit_limits(limits: Limits, load: LoadProfile, max_gap_s: str | float = AUTO)
 
     ``auto`` is what ``limits`` say, or where so low a rate cannot show that, the least that it surely can.
     """
-    if given := _given(max_gap_s, "max_gap_s", _LONGEST_S):
+    if given := _given(max_gap_s, "max_gap_s"):
         return replace(limits, max_gap_s=given)
     least_s = math.ceil(10 * _SURELY * load.detection_limit_s) / 10
     if least_s <= limits.max_gap_s:
@@ -93,14 +94,14 @@ def fit_limits(limits: Limits, load: LoadProfile, max_gap_s: str | float = AUTO)
     return replace(limits, max_gap_s=least_s, gap_note=note)
 
 
-def _given(value: str | float, name: str, most: float) -> float | None:
+def _given(value: str | float, name: str) -> float | None:
     """Return a parameter's number; None for ``auto``."""
     try:
         number = None if value == AUTO else float(value)
     except ValueError:
-        number = 0.0
-    if number is not None and not 0 < number <= most:
-        raise UsageError(f"{name} is auto, or a number up to {most:g}, not {value!r}")
+        number = math.nan
+    if number is not None and (allowed := out_of_range(name, number)):
+        raise UsageError(f"{name} must be {AUTO} or {allowed}, not {value!r}")
     return number
 
 

@@ -17,6 +17,7 @@ from meshbook.analysis import Capacity
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, UsageError
 from meshbook.outage import Check, Safeguards
+from meshbook.settings import require_in_range
 
 APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost", "cluster-down"})
 """Modes that stop one version for everybody; the others cut ways, so that each side misses something else."""
@@ -52,8 +53,8 @@ class LoadProfile:
     """Why a cluster gave none of them to a source, as far as could be seen; empty: each gave some to all."""
 
     def __post_init__(self) -> None:
-        if self.outage_s <= 0 or self.loop_requests < 1:
-            raise UsageError("an outage lasts longer than 0 s, and has one request in its middle at least")
+        names = ("rate_per_s", "patience_s", "slow_after_s", "outage_s", "loop_requests")
+        require_in_range(**{name: getattr(self, name) for name in names})
         if not 0 < self.slow_after_s <= self.patience_s:
             raise UsageError(f"slow_after_s lies above 0 and not above patience_s, {self.patience_s:g} s")
 

@@ -14,7 +14,7 @@ from meshbook.report.collect import Report, Stage, collect
 from meshbook.report.html import pages
 from meshbook.report.machine import junit, verdicts
 from meshbook.report.scale import used
-from meshbook.rows import fetch
+from meshbook.rows import fetch, whole_file
 
 INDEX = "index.html"
 
@@ -28,5 +28,6 @@ def write(folder: Path) -> Report:
     files = {"verdicts.json": verdicts(report), "junit.xml": junit(report)}
     files |= pages(report, [*files, *beside])
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        with whole_file(folder / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     return report

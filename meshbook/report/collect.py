@@ -124,13 +124,25 @@ def collect(folder: Path) -> Report:
         raise UsageError(f"{folder} is not a folder")
     run = _json(folder / RUN_FILE) if (folder / RUN_FILE).exists() else {}
     notebooks = {path.stem: _json(path) for path in sorted(folder.glob("*.ipynb"))}
-    told = {entry["notebook"]: entry for entry in run.get("notebooks", [])}
+    told = _told(run)
     names = list(told) + [name for name in notebooks if name not in told]
     if not names:
         raise UsageError(f"{folder} holds no executed notebook", hint="meshbook run, or papermill, fills such a folder")
     stages = tuple(_stage(name, notebooks.get(name), told.get(name, {})) for name in names)
     outcome = worst((stage.state for stage in stages), "error")
     return Report(run_id=str(run.get("run_id") or folder.resolve().name), outcome=outcome, stages=stages, run=run)
+
+
+def _told(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what the record tells of each notebook; UsageError where it is no record, whoever wrote it."""
+    entries = run.get("notebooks", [])
+    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+        raise UsageError(f"{RUN_FILE} is not the record of a run: its notebooks are no list of objects")
+    for one in entries:
+        fits = isinstance(one.get("notebook"), str) and isinstance(one.get("seconds", 0.0), int | float | None)
+        if not fits:
+            raise UsageError(f"{RUN_FILE} is not the record of a run: one of its notebooks has no name, or no time")
+    return {one["notebook"]: one for one in entries}
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -180,7 +192,7 @@ def _marks(name: str, notebook: Mapping[str, Any]) -> Marks:
         marks = marks_of(notebook)
         for claim in marks.verdict["claims"] if marks.verdict else ():
             numbers_text(claim)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise UsageError(
             f"cannot read what {name}.ipynb left for a report: {type(error).__name__}: {error}",
             hint="it was changed by hand, or executed with another meshbook",

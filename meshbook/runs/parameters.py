@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import yaml
 
 from meshbook.errors import UsageError
 from meshbook.runs.execute import papermill
+from meshbook.settings import out_of_range
 
 DRY_RUN = "dry_run"
 """Name of the parameter by which a notebook prints what it would do, and does not do it."""
@@ -115,13 +117,20 @@ def _names(declarations: Any) -> set[str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if file.exists() and not file.is_file():  # a pipe would be waited for without end
+        raise UsageError(f"cannot read the parameters file {file}: it is a folder, a pipe or a device")
     try:
         loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read the parameters file {file}: {error}") from error
-    if not isinstance(loaded or {}, dict):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the parameters file {file}: {_one_line(error)}") from error
+    names = loaded or {}
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"{file} is not a list of name: value lines")
-    return loaded or {}
+    return names
+
+
+def _one_line(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -266,7 +275,7 @@ def from_text(parameter: Declared, text: str) -> Any:
         text = f"[{text}]"
     try:
         value = float(text) if base == "float" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise _mistyped(parameter, text) from error
     return checked(parameter, value)
 
@@ -275,30 +284,32 @@ def checked(parameter: Declared, value: Any) -> Any:
     """Return ``value`` as the declared type wants it, or refuse it.
 
     Whole numbers pass as float, and any number as text where that is ``auto`` by default; nothing else bends. What a
-    name measures has a range: shares, requests, and times, of which 0 is one only where it is the default.
+    name measures has a range (``settings.RANGES``), which its default need not keep to: 0 may be a word for none.
     """
     default = ast.literal_eval(parameter.default)
     try:
         if default == AUTO:
-            return _auto_or_number(value)
+            text = _auto_or_number(value)
+            if text != AUTO and (allowed := out_of_range(parameter.name, float(text))):
+                raise _refused(parameter, f"{AUTO} or {allowed}", value)
+            return text
         fitting = _fit(ast.parse(parameter.type, mode="eval").body, value)
-    except TypeError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise _mistyped(parameter, value) from error
-    low, high = next((ends for name, ends in _RANGES.items() if re.fullmatch(name, parameter.name)), _ANY)
     for number in fitting if isinstance(fitting, list) else [fitting]:
-        if type(number) in (int, float) and number != default and not low <= number <= high:
-            raise _refused(parameter, f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}", value)
+        is_number = type(number) in (int, float) and number != default
+        if is_number and (allowed := out_of_range(parameter.name, number)):
+            raise _refused(parameter, allowed, value)
     return fitting
-
-
-_ANY = (-math.inf, math.inf)
-_RANGES = {"(.*_)?share|tolerance": (0, 1), "(.*_)?requests|repeats": (1, math.inf), ".*_s": (0.001, math.inf)}
-"""Names of parameters, and the least and the greatest value that any of them can have."""
 
 
 def _auto_or_number(value: Any) -> str:
     number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(value)) and not isinstance(value, bool)
     return str(_require(bool(number) or value == AUTO, value))
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def _mistyped(parameter: Declared, value: object) -> UsageError:
@@ -308,7 +319,7 @@ def _mistyped(parameter: Declared, value: object) -> UsageError:
 
 def _refused(parameter: Declared, wanted: str, value: object) -> UsageError:
     return UsageError(
-        f"parameter {parameter.name!r} must be {wanted}, not {value!r}",
+        f"parameter {parameter.name!r} must be {wanted}, not {_SHORT.repr(value)}",
         hint=f"{parameter.name}: {parameter.help}" if parameter.help else "",
     )
 
