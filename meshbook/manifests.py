@@ -92,3 +92,10 @@ def placed(found: Object, namespace: str, *, namespaced: bool) -> Object:
     if own and namespace and own != namespace:
         raise UsageError(f"{title(found)} says namespace {own}, but {namespace} was asked for")
     return {**found, "metadata": {**found["metadata"], "namespace": own or namespace or "default"}}
+
+
+def scaled(found: Object, replicas: int) -> Object:
+    """Return a copy of the object with so many ``replicas``, where it is a Deployment."""
+    if replicas < 0:
+        raise UsageError(f"{title(found)} cannot have {replicas} replicas", hint="0 or more")
+    return {**found, "spec": {**found["spec"], "replicas": replicas}} if found["kind"] == "Deployment" else found

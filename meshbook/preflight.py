@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 from meshbook import gkehub, mesh
-from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import ClusterError, MeshbookError, UsageError
+from meshbook.clusters import Cluster, DeploymentState, Fleet
+from meshbook.errors import ClusterError, MeshbookError, UsageError, WaitTimeout
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
 from meshbook.verdict import Outcome, Verdict
+
+T = TypeVar("T")
 
 OLDEST = (1, 22)
 """First Kubernetes release whose server-side apply is stable."""
@@ -91,6 +96,46 @@ def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
     claim = f"every pod in {namespace} has a sidecar of revision {revision}"
     hint = f"kubectl -n {namespace} rollout restart deployment, once the namespace has the right label"
     return _judged(claim, _looks(fleet, look), hint)
+
+
+def pods_ready(rolled_out: Sequence[DeploymentState]) -> Verdict:
+    """Claim: every pod of the Deployments that were applied is ready, as ``Fleet.rollout_status`` has seen them."""
+    rows = {
+        f"{one.context}: {one.name}": (one.settled, one.obstacle or f"{one.ready}/{one.desired} ready")
+        for one in rolled_out
+    }
+    unsettled = next((one for one in rolled_out if not one.settled), None)
+    hint = f"kubectl --context {unsettled.context} -n {unsettled.namespace} describe pods" if unsettled else ""
+    return _judged("every pod that was deployed is ready", rows, hint, subject="Deployment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Awaited(Generic[T]):
+    """What came of a wait: a claim, and what was waited for; None where it did not come."""
+
+    verdict: Verdict
+    value: T | None
+
+
+def awaited(
+    claim: str, wait: Callable[..., T], *args: Any, needs: Awaited[Any] | None = None, **options: Any
+) -> Awaited[T]:
+    """Return what ``wait(*args, **options)`` returns, with the ``claim`` that it comes in time.
+
+    It is not waited for without what it ``needs``. So a stage in which something does not come goes on to say why.
+    """
+    if needs and needs.value is None:
+        reason = f"It was not waited for, since this does not hold: {needs.verdict.claim}."
+        return Awaited(verdict=Verdict(claim=claim, outcome="inconclusive", reason=reason), value=None)
+    started = time.monotonic()
+    try:
+        value = wait(*args, **options)
+    except WaitTimeout as error:
+        saw = [f"{name}: {text}" for name, text in error.evidence.items() if text]
+        reason = ". ".join([error.message, *saw, *([f"Try: {error.hint}"] if error.hint else [])])
+        return Awaited(verdict=Verdict(claim=claim, outcome="fail", reason=f"{reason}."), value=None)
+    reason = f"After {time.monotonic() - started:.1f} s."
+    return Awaited(verdict=Verdict(claim=claim, outcome="pass", reason=reason), value=value)
 
 
 def nothing_between(fleet: Fleet) -> Verdict:

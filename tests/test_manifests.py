@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from meshbook.errors import UsageError
-from meshbook.manifests import load, parse, placed
+from meshbook.manifests import load, parse, placed, scaled
 
 TWO = """
 apiVersion: v1
@@ -82,3 +82,13 @@ def test_the_namespace_is_set_where_absent_and_refused_where_it_differs() -> Non
     assert placed(service, "sample", namespaced=False) is service
     with pytest.raises(UsageError, match="Service web says namespace sample, but other"):
         placed(placed(service, "sample", namespaced=True), "other", namespaced=True)
+
+
+def test_replicas_are_set_in_deployments_alone_and_never_below_none() -> None:
+    deployment, service = (
+        {"apiVersion": "x", "kind": kind, "metadata": {"name": "a"}, "spec": {}} for kind in ("Deployment", "Service")
+    )
+    assert scaled(deployment, 3)["spec"] == {"replicas": 3}
+    assert scaled(service, 3) == service
+    with pytest.raises(UsageError, match="Deployment a cannot have -1 replicas"):
+        scaled(deployment, -1)

@@ -9,8 +9,8 @@ import pytest
 from meshes import FakeCluster, FakeFleet, cluster_objects, named
 
 from meshbook import gkehub, mesh, preflight
-from meshbook.clusters import ExecResult, Fleet
-from meshbook.errors import FleetError, UsageError
+from meshbook.clusters import DeploymentState, ExecResult, Fleet
+from meshbook.errors import FleetError, UsageError, WaitTimeout
 from meshbook.mesh import Direction, Finding
 from meshbook.verdict import Verdict
 
@@ -192,3 +192,27 @@ def test_a_stage_that_comes_too_early_names_the_notebook_that_is_missing(
     preflight.require_stages(fleet, "sample")
     with pytest.raises(UsageError, match=r"in namespace gateway of one\n  try: run 02_external_access first"):
         preflight.require_stages(fleet, "sample", "gateway")
+
+
+def test_what_does_not_come_in_time_fails_a_claim_and_what_needs_it_is_not_waited_for() -> None:
+    def never(what: str, *, timeout_s: float) -> str:
+        raise WaitTimeout(f"no {what} within {timeout_s:g} s", saw="http_404 3×", hint="look at the routes")
+
+    first = preflight.awaited("there is a way", never, "way", timeout_s=2)
+    assert (first.verdict.outcome, first.value) == ("fail", None)
+    assert first.verdict.reason == "no way within 2 s. saw: http_404 3×. Try: look at the routes."
+    second = preflight.awaited("somebody takes it", never, needs=first)
+    assert (second.verdict.outcome, second.value) == ("inconclusive", None)
+    assert "there is a way" in second.verdict.reason
+    assert preflight.awaited("it comes", str, 7).value == "7"
+
+
+def test_a_pod_that_did_not_become_ready_is_named_with_what_it_says() -> None:
+    def state(name: str, ready: int, obstacle: str = "") -> DeploymentState:
+        counts = {"desired": 1, "ready": ready, "updated": 1, "available": ready, "settled": ready == 1}
+        return DeploymentState(context="a", namespace="sample", name=name, obstacle=obstacle, **counts)
+
+    assert preflight.pods_ready([state("sleep", 1)]).outcome == "pass"
+    found = preflight.pods_ready([state("sleep", 1), state("helloworld-v1", 0, "pod x runs but is not ready")])
+    assert found.outcome == "fail"
+    assert found.reason.startswith("a: helloworld-v1: pod x runs but is not ready. Try: kubectl --context a -n sample")

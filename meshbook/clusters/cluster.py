@@ -101,13 +101,24 @@ class Cluster(Api):
         review = {"spec": {"resourceAttributes": {key: value for key, value in wanted.items() if value}}}
         return bool((self.create("SelfSubjectAccessReview", review).get("status") or {}).get("allowed"))
 
-    def apply(self, path: str | Path, namespace: str = "", selector: str = "", *, force: bool = False) -> list[Applied]:
+    def apply(
+        self,
+        path: str | Path,
+        namespace: str = "",
+        selector: str = "",
+        *,
+        replicas: int | None = None,
+        force: bool = False,
+    ) -> list[Applied]:
         """Apply a manifest file or folder server-side; ``selector`` picks objects as ``kubectl -l`` does.
 
+        ``replicas`` is put in the place of what Deployments say in the file.
         ``force`` takes over fields that another manager owns; without it, what its owner may choose stays as it is (see
         ``conflicts``). All is validated by the server before the first change.
         """
         objects = [self._placed(found, namespace) for found in manifests.load(path, selector)]
+        if replicas is not None:
+            objects = [manifests.scaled(found, replicas) for found in objects]
         made = {found["metadata"]["name"] for found in objects if found["kind"] == "Namespace"}
         tried = [
             # a dry run makes no namespace to try the others in

@@ -6,7 +6,7 @@ decide stands in ``routing``, ``workloads``, ``remote_secrets``, ``gateways``, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -38,7 +38,8 @@ def why(
     """
     asked = Asked.of(url, namespace)
     known = {**(pods or {}), **pods_by_name(fleet, asked.namespace)}
-    return _why(_Mesh(fleet=fleet, views=take(fleet, {asked.namespace, namespace})), asked, answers, known)
+    mesh = _Mesh(fleet=fleet, views=take(fleet, {asked.namespace, namespace}))
+    return _why(mesh, asked, answers, known, set(answers["source"]))
 
 
 def why_outside(
@@ -65,7 +66,7 @@ def why_outside(
         return [*found, Look(direction=way, name="routes").not_looked_at(error.need)]
     if legs:
         asked = replace(asked, service=legs[0].service, namespace=legs[0].namespace, port=legs[0].port or asked.port)
-    found += _why(mesh, asked, answers.assign(source=cluster), pods_by_name(fleet, namespace))
+    found += _why(mesh, asked, answers.assign(source=cluster), pods_by_name(fleet, namespace), {cluster})
     return sorted(found, key=lambda finding: _ORDER.index(finding.state))
 
 
@@ -77,8 +78,10 @@ class _Mesh:
     views: Mapping[str, Snapshot]
 
 
-def _why(mesh: _Mesh, asked: Asked, answers: pd.DataFrame, known: Mapping[str, str]) -> list[Finding]:
-    asking, good = set(answers["source"]), tables.good(answers)
+def _why(
+    mesh: _Mesh, asked: Asked, answers: pd.DataFrame, known: Mapping[str, str], asking: Collection[str]
+) -> list[Finding]:
+    good = tables.good(answers)
     ways = [Direction(source=a, destination=b) for a in mesh.views for b in mesh.views if a in asking]
     heard = {f"{source} → {known.get(pod, '')}" for source, pod in zip(good["source"], good["instance"], strict=True)}
     since = answers["time"].min()

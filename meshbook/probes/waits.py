@@ -51,6 +51,9 @@ class FirstAnswer:
     before: str
     """What came before it, counted: ``refused 3×, http_404 12×``."""
 
+    def __str__(self) -> str:
+        return f"first good answer after {self.after_s:.1f} s, from {self.version}"
+
 
 def wait_for_first_answer(
     url: str,
