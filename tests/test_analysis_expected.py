@@ -105,6 +105,14 @@ def test_what_so_few_requests_could_not_have_told_is_said_in_the_verdict() -> No
     assert "So few" not in analysis.split_as_expected(answers(a=(30, 30)), "b", expect(a=0.5), 0.25).reason
 
 
+def test_what_decides_is_one_number_where_the_loop_was_not_gone_on_with() -> None:
+    sample, failing = size(a=0.5), pd.concat([answers(a=(0, 6)), answers(a=(0, 4)).assign(error="timeout")])
+    verdict = analysis.split_as_expected(failing, "b", expect(a=0.5), 0.25, sample=sample)
+    assert f"across a limit; {sample.enough} requests decide, 10 were sent, since too many of them" in verdict.reason
+    assert "would decide" not in verdict.reason
+    assert "So few" not in verdict.reason
+
+
 def test_requests_that_were_sent_count_and_a_way_that_hangs_is_not_asked_on() -> None:
     sample = size(a=0.5, b=0.5)
     assert sample.rest(answers(a=(10, 10), b=(9, 11))) == sample.requests - 20

@@ -175,11 +175,14 @@ def _not_looked_up(answers: pd.DataFrame, claim: str, details: tuple[Detail, ...
     return Verdict(claim=claim, outcome="inconclusive", reason=reason, n=len(answers), details=details)
 
 
-def split_within(frame: pd.DataFrame, cluster: str, share: float = 0.5, tolerance: float = 0.1) -> Verdict:
+def split_within(
+    frame: pd.DataFrame, cluster: str, share: float = 0.5, tolerance: float = 0.1, *, decides: str = ""
+) -> Verdict:
     """Claim: each source gets ``share`` of its good answers, give or take ``tolerance``, from ``cluster``.
 
     Judged as equivalence: pass when each source's 95 % interval lies inside, fail when one lies outside. Sources are
-    judged one by one, since two that each see their own side alone add up to a perfect half.
+    judged one by one, since two that each see their own side alone add up to a perfect half. ``decides`` says what
+    would decide it, where that is known beforehand.
     """
     if not 0 < tolerance < 1 or not 0 <= share <= 1:
         raise UsageError(
@@ -197,20 +200,21 @@ def split_within(frame: pd.DataFrame, cluster: str, share: float = 0.5, toleranc
     verdict = Verdict(
         claim=claim,
         outcome=decide(worst.k, worst.n),
-        reason=_where_it_lies(worst, decide) + explained(answers),
+        reason=_where_it_lies(worst, decide, decides) + explained(answers),
         limit=f"{100 * (share - tolerance):g} to {100 * (share + tolerance):g} %",
         details=details,
     )
     return worst.measured_in(verdict, answers)
 
 
-def _where_it_lies(worst: _Share, decide: Decide) -> str:
+def _where_it_lies(worst: _Share, decide: Decide, decides: str) -> str:
     if not worst.n:
         return f"{worst.source} got no good answer from {worst.sent} requests."
     found = f"{worst.source} got {worst.k} of {worst.n} from {worst.cluster}: the interval lies"
     outcome = decide(worst.k, worst.n)
     if outcome == "inconclusive":
-        return f"{found} across a limit; {to_decide(worst.k, worst.n, decide)} there."
+        more = decides or f"{to_decide(worst.k, worst.n, decide)} there"
+        return f"{found} across a limit; {more}."
     return f"{found} {'inside' if outcome == 'pass' else 'outside'} the limits."
 
 

@@ -73,6 +73,14 @@ class SampleSize:
             return 0
         return max(0, self.requests - int(answers["source"].value_counts().min() if len(answers) else 0))
 
+    def not_sent(self, answers: pd.DataFrame, source: str) -> str:
+        """Return which of the requests that decide ``source`` has not sent, and why; "" where it has sent enough."""
+        sent = int((answers["source"] == source).sum())
+        if sent >= self.enough:
+            return ""
+        why = "" if sent >= self.requests else ", since too many of them failed"
+        return f"{self.enough} requests decide, {sent} were sent{why}"
+
     def __str__(self) -> str:
         more = "" if self.requests >= self.enough else f" {self.enough} requests decide both."
         return f"{self.requests} requests of each source: {self.told}.{more}"
@@ -137,22 +145,29 @@ def _off(share: float, by: float) -> Iterator[float]:
 
 
 def split_as_expected(
-    frame: pd.DataFrame, cluster: str, expected: Mapping[str, ExpectedShares], tolerance: float = 0.1
+    frame: pd.DataFrame,
+    cluster: str,
+    expected: Mapping[str, ExpectedShares],
+    tolerance: float = 0.1,
+    *,
+    sample: SampleSize | None = None,
 ) -> Verdict:
     """Claim: each source gets its expected share of good answers, give or take ``tolerance``, from ``cluster``.
 
     Judged source by source as ``split_within``. A source whose share is not known leaves the claim open, and says why.
+    One that has not sent as many requests as decide (``sample``) says how many those are.
     """
     answers = tables.conform(frame, tables.ANSWERS)
     verdicts: list[Verdict] = []
     for source in sorted({*expected, *answers["source"].unique()}):
         wanted = expected.get(source, ExpectedShares(shares={}, why=f"no share of {source}'s is known"))
         share = wanted.share_of(cluster)
-        found = split_within(answers[answers["source"] == source], cluster, share, tolerance)
+        decides = sample.not_sent(answers, source) if sample else ""
+        found = split_within(answers[answers["source"] == source], cluster, share, tolerance, decides=decides)
         if not wanted.shares:
             found = replace(found, outcome=INCONCLUSIVE, reason=f"{source}: {wanted.why}.", limit="")
         else:
-            few = _what_few_tell(found, share, tolerance)
+            few = "" if decides and found.outcome == INCONCLUSIVE else _what_few_tell(found, share, tolerance)
             found = replace(found, reason=f"{found.reason} Expected {100 * share:.3g} %: {wanted.why}.{few}")
         told: Detail = {"expected %": round(100 * share, 1) if wanted.shares else None, "because": wanted.why}
         verdicts.append(replace(found, details=tuple({**row, **told} for row in found.details)))
