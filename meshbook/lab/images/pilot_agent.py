@@ -1,8 +1,7 @@
 """``pilot-agent`` in the proxy's image, as far as it is asked from outside: ``pilot-agent request METHOD PATH [BODY]``.
 
 Prints what the pod's Envoy answers at its admin port. Standard library only; imports nothing of meshbook. Where a pod
-listens is in its environment (``POD_IP``; a real agent asks localhost). ``SHOWN_AS`` (``127.64.=240.64.``) says how
-addresses look in the API, where they are not those at which processes listen.
+listens is in its environment (``POD_IP``; a real agent asks localhost).
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ def main() -> int:
             return _failed(f"received unsuccessful status code {error.code}: {text}")
     except OSError as error:
         return _failed(str(error))
-    inside, _, shown = os.environ.get("SHOWN_AS", "").partition("=")
-    sys.stdout.write((text.replace(inside, shown) if inside else text) + "\n")
+    sys.stdout.write(text + "\n")
     return 0
 
 

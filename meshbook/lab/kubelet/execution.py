@@ -20,7 +20,7 @@ from meshbook.lab.envoy import Node, prepare_envoy
 from meshbook.lab.kubelet.context import PodContext
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
-from meshbook.lab.topology import API_PORT, LOOPBACK_NET, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT
+from meshbook.lab.topology import API_PORT, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT
 from meshbook.objects import PROXY_CONTAINER, Object
 
 SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
@@ -85,9 +85,6 @@ def _given_environment(container: Object, pod: PodContext) -> dict[str, str]:
     given = dict(pod.node.topology.container_environment)
     given |= {"HOSTNAME": pod.key[1], "POD_IP": pod.address, SANDBOX: str(pod.folder)}
     given |= {"KUBERNETES_SERVICE_HOST": pod.node.cluster.api_address, "KUBERNETES_SERVICE_PORT": port}
-    if pod.node.cluster.real_api and container["name"] == PROXY_CONTAINER:
-        inside = f"{LOOPBACK_NET}{pod.node.cluster.block}."
-        given |= {"SHOWN_AS": f"{inside}={pod.node.cluster.shown(inside)}"}
     containers = [*pod.object["spec"].get("initContainers", ()), *pod.object["spec"]["containers"]]
     if container["name"] != PROXY_CONTAINER and any(one["name"] == PROXY_CONTAINER for one in containers):
         given |= {"http_proxy": f"http://{pod.address}:{PROXY_OUTBOUND_PORT}", "no_proxy": "localhost,127.0.0.0/8"}
