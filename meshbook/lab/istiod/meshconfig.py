@@ -40,5 +40,14 @@ def mesh_config(config_map: Mapping[str, Json] | None) -> MeshConfig:
     if not file:
         return MeshConfig(access_log=())
     if encoding == "JSON":
-        return MeshConfig(access_log=access_log(json=json.loads(given) if given else ACCESS_LOG_JSON))
-    return MeshConfig(access_log=access_log(given or ACCESS_LOG_TEXT))
+        return MeshConfig(access_log=access_log(json=_names(given) if given else ACCESS_LOG_JSON))
+    line = f"{given}".rstrip("\n") + "\n"  # Istio ends it, where it does not end by itself
+    return MeshConfig(access_log=access_log(line if given else ACCESS_LOG_TEXT))
+
+
+def _names(given: str) -> dict[str, str]:
+    """Return what is logged under each name."""
+    found = json.loads(f"{given}")
+    if not isinstance(found, dict):
+        raise ValueError(f"ConfigMap {CONFIG_MAP}: with accessLogEncoding JSON, accessLogFormat is a JSON object")
+    return {name: f"{text}" for name, text in found.items()}

@@ -161,8 +161,9 @@ def test_the_mesh_s_configuration_says_what_proxies_log(world: Any, said: str, l
 
 
 def test_a_mesh_configuration_that_cannot_be_understood_is_refused() -> None:
-    for said in ("accessLogFile: /var/log/envoy", "[1", "- 1"):
-        with pytest.raises(ValueError, match="ConfigMap istio-asm-1175-9"):
+    to_stdout = "accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: "
+    for said in ("accessLogFile: /var/log/envoy", "[1", "- 1", f"{to_stdout}'[1]'", f"{to_stdout}'{{'"):
+        with pytest.raises(ValueError, match=r"ConfigMap istio-asm-1175-9|Expecting"):
             mesh_config({"data": {"mesh": said}})
 
 
