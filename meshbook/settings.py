@@ -104,24 +104,36 @@ class Patience:
     """Seconds that a rollout waits for a pod without a node: an autoscaler brings one in a minute or two."""
     lease_s: float = 8.0
     """Seconds without a renewal after which the run of an outage counts as dead; it renews four times as often."""
+    login_s: float = 60.0
+    """Seconds that a login plugin may take: one that fetches a token takes one, a person in a browser half a minute."""
+    login_apart_s: float = 5.0
+    """Seconds between two calls of a login plugin at least: it may fail, or hand out the last moments of a token."""
 
 
 def kubeconfig_path(kubeconfig: str | Path = "", environment: Mapping[str, str] | None = None) -> str:
     """Return the kubeconfig to read: ``kubeconfig``, else $KUBECONFIG, else the lab's, else kubectl's default.
 
-    May name several files, separated as in $KUBECONFIG. Raises UsageError when none of them exists.
+    May name several files, separated as in $KUBECONFIG; all are absolute, so that they mean the same in a notebook,
+    which has another working directory. Raises UsageError when none of them exists.
     """
     environment = os.environ if environment is None else environment
-    home = Path(environment.get("HOME") or Path.home())
-    lab, default = home / ".meshbook" / "kubeconfig", home / ".kube" / "config"
-    chosen = str(kubeconfig) or environment.get("KUBECONFIG", "") or str(lab if lab.exists() else default)
-    files = [part for part in chosen.split(os.pathsep) if part]
-    if not any(Path(part).expanduser().is_file() for part in files):
+    chosen = str(kubeconfig) or environment.get("KUBECONFIG", "") or _default_kubeconfig(environment)
+    try:
+        files = [str(Path(part).expanduser().absolute()) for part in chosen.split(os.pathsep) if part]
+    except RuntimeError as error:  # a ~ where nobody knows the home
+        raise UsageError(f"there is no kubeconfig at {chosen}: {error}") from error
+    if not any(Path(file).is_file() for file in files):
         raise UsageError(
             f"there is no kubeconfig at {chosen}",
             hint="meshbook lab up (a lab on this machine), or set KUBECONFIG to a file with a context per cluster",
         )
-    return chosen
+    return os.pathsep.join(files)
+
+
+def _default_kubeconfig(environment: Mapping[str, str]) -> str:
+    home = environment.get("HOME") or "~"
+    lab, default = f"{home}/.meshbook/kubeconfig", f"{home}/.kube/config"
+    return lab if Path(os.path.expanduser(lab)).exists() else default
 
 
 def context_names(contexts: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

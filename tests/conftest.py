@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import labs
 import pytest
 from aiohttp import web
 from api_servers import api_servers
+from multidict import CIMultiDictProxy
 
 from meshbook.clusters import Fleet
 from meshbook.lab import launch, realapiserver
@@ -100,29 +102,32 @@ class ScriptedApi:
     """An HTTP server that answers as a test tells it to: what a cluster does on its bad days.
 
     ``script`` maps "METHOD path" to the answers to give one after the other (the last one for ever): a JSON object, a
-    pair (status, JSON object), or a handler. ``asked`` keeps "METHOD path?query" of each request.
+    pair (status, JSON object), or a handler. ``asked`` keeps "METHOD path?query" of each request, ``headers`` the
+    headers of the last one.
     """
 
     def __init__(self) -> None:
         self.script: dict[str, list[Any]] = {"GET /api/v1": [RESOURCES_V1], "GET /version": [{"gitVersion": "v1.33.1"}]}
         self.asked: list[str] = []
+        self.headers: CIMultiDictProxy[str] | None = None
         self.url = ""
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         host, port = self._runner.addresses[0]
-        self.url = f"http://{host}:{port}"
+        self.url = f"{'https' if tls else 'http'}://{host}:{port}"
 
     async def stop(self) -> None:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path_qs}")
+        self.headers = request.headers
         answers = self.script.get(f"{request.method} {request.path}")
         if not answers:
             return web.json_response({"kind": "Status", "message": "not scripted", "reason": "NotFound"}, status=404)

@@ -79,3 +79,22 @@ def test_a_token_is_not_sent_to_an_endpoint_that_it_was_not_named_with() -> None
 
 def test_neither_project_nor_token_shows_in_an_address() -> None:
     assert repr(HubAddress(endpoint="https://a", token_file="/t", project="p")) == "HubAddress(endpoint='https://a')"
+
+
+def test_a_relative_kubeconfig_is_the_one_of_this_folder_wherever_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _file(tmp_path / "kc.yaml")
+    monkeypatch.chdir(tmp_path)
+    both = os.pathsep.join(["./kc.yaml", "sub/other"])
+    whole = os.pathsep.join([str(tmp_path / "kc.yaml"), str(tmp_path / "sub/other")])
+    assert kubeconfig_path("", {"KUBECONFIG": both}) == kubeconfig_path(both, {}) == whole
+
+
+def test_nobody_needs_a_home_where_a_kubeconfig_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    given = _file(tmp_path / "given")
+    assert kubeconfig_path("", {"KUBECONFIG": given}) == given
+    with pytest.raises(UsageError, match="no kubeconfig at"):
+        kubeconfig_path("", {})

@@ -32,8 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     runs.Redactor(runs.Secrets(), redact)
     if arguments.dry_run:
         plan = plan.dry(reading_only=not _wants_lab(plan, arguments))
-    if arguments.kubeconfig:
-        os.environ["KUBECONFIG"] = str(Path(arguments.kubeconfig).expanduser().resolve())
+    plan = _with_absolute_paths(plan, arguments.kubeconfig)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that is broken off it prints the traceback
     with _clusters(plan, arguments, console):
         redactor = runs.Redactor(_secrets(plan, folder), redact)
@@ -45,6 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run and not arguments.json:
         print(_still_refused(written))
     return say_not_restored(record.not_restored) if record.not_restored else _exit_code(record)
+
+
+def _with_absolute_paths(plan: runs.RunPlan, kubeconfig: str) -> runs.RunPlan:
+    """Make the kubeconfig's path mean the same in notebooks, which are executed in their own folder."""
+    if kubeconfig or os.environ.get("KUBECONFIG"):
+        os.environ["KUBECONFIG"] = settings.kubeconfig_path(kubeconfig)
+    given = plan.value("kubeconfig", "")
+    return plan.given("kubeconfig", settings.kubeconfig_path(given)) if given else plan
 
 
 def _still_refused(written: report.Report) -> str:

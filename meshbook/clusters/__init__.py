@@ -1,7 +1,8 @@
 """Clusters by their kubeconfig contexts: the only package that talks to Kubernetes.
 
 ``Fleet`` (several at once) and ``Cluster`` (one) are what others use, with the records that they return. Within:
-``connection`` reaches an API server, ``api`` handles objects by kind and name, ``cluster`` has kubectl's verbs
+``kubeconfig`` says what a context is, ``login`` and ``plugin`` who asks, ``transport`` how requests and commands get
+there, ``connection`` sends them, ``api`` handles objects by kind and name, ``cluster`` has kubectl's verbs
 (``records``: what they return), ``execution`` runs commands in pods, ``rollout`` follows Deployments, ``conflicts``
 says what an apply may leave as others have set it, ``concurrency`` works on several clusters at once. Google's fleet
 API is ``meshbook.gkehub``.
@@ -9,10 +10,11 @@ API is ``meshbook.gkehub``.
 
 from meshbook.clusters.cluster import Cluster
 from meshbook.clusters.concurrency import gather, pause
-from meshbook.clusters.connection import Kubeconfig, is_loopback
 from meshbook.clusters.execution import ExecResult, ExecStreams, OnLine
 from meshbook.clusters.fleet import Fleet
+from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.clusters.records import Applied, DeploymentState
+from meshbook.clusters.transport import is_loopback
 from meshbook.objects import Object
 
 __all__ = ["Applied", "Cluster", "DeploymentState", "ExecResult", "ExecStreams", "Fleet", "Kubeconfig"]

@@ -17,8 +17,9 @@ from pathlib import Path
 from meshbook import manifests
 from meshbook.clusters import conflicts
 from meshbook.clusters.api import Api, kind_of
-from meshbook.clusters.connection import APPLY, Connection, Kubeconfig
+from meshbook.clusters.connection import APPLY, Connection
 from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
+from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.clusters.records import Applied, ApplyOutcome, DeploymentState
 from meshbook.clusters.rollout import follow
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
@@ -72,7 +73,7 @@ class Cluster(Api):
     @property
     def user(self) -> str:
         """The kubeconfig's name of who asks; empty where that is the context's own, as gcloud and aws write it."""
-        user = self._kubeconfig.user(self.name)
+        user = self._kubeconfig.user_name(self.name)
         return "" if user == self.name else user
 
     def version(self) -> str:

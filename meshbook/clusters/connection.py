@@ -1,31 +1,28 @@
-"""A kubeconfig's contexts, and requests to the API server of one: bounded in time and tries, refusals as ClusterError.
+"""Requests to the API server of one context: bounded in time and tries, refusals as ClusterError.
 
-Credentials, TLS, proxies and the requests themselves are the official client's (``DynamicClient.request``). What the
-requests mean is in ``api``; what goes on over the WebSocket of a command in ``execution``.
+The official client makes them (``DynamicClient.request``); how they get there (proxy, TLS, login) is in ``transport``.
+What the requests mean is in ``api``; what goes on over the WebSocket of a command in ``execution``.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
 import ssl
-import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import kubernetes.client
-import kubernetes.config
-import urllib3
 import websocket
-import yaml
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from meshbook.clusters.concurrency import pause
+from meshbook.clusters.kubeconfig import Kubeconfig
+from meshbook.clusters.plugin import Credential
+from meshbook.clusters.transport import Transport
 from meshbook.errors import ClusterError, UsageError
 from meshbook.objects import Object
 from meshbook.settings import Patience
@@ -39,86 +36,10 @@ _HINTS = {
     401: "the login has expired or the token is wrong; log in to this cluster again",
     403: "this context's user lacks a role; kubectl auth can-i says which",
 }
+_PROXY_HINT = "does the proxy (the kubeconfig's proxy-url, or $HTTPS_PROXY) answer, and its login fit?"
 
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 _dynamic_client: Any = DynamicClient  # it has no annotations
-
-
-class Kubeconfig:
-    """One or several files, merged as kubectl merges $KUBECONFIG: the first entry of a name wins."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._contexts: dict[str, Object] = {}
-        self._clusters: dict[str, Object] = {}
-        for part in filter(None, path.split(os.pathsep)):
-            document = _read(Path(part).expanduser())
-            for section, key, found in (
-                ("contexts", "context", self._contexts),
-                ("clusters", "cluster", self._clusters),
-            ):
-                for entry in document.get(section) or []:
-                    if isinstance(entry, dict) and isinstance(entry.get(key), dict):
-                        found.setdefault(str(entry.get("name")), entry[key])
-
-    @property
-    def contexts(self) -> list[str]:
-        return sorted(self._contexts)
-
-    def require(self, names: Sequence[str]) -> None:
-        """Raise UsageError unless every name is a context that leads to a cluster, each to another server."""
-        unknown = [name for name in names if name not in self._contexts]
-        if unknown:
-            raise UsageError(
-                f"no context {', '.join(map(repr, unknown))} in {self.path}",
-                hint="name the contexts with contexts=[…], or set CTX_CLUSTER1 and CTX_CLUSTER2",
-                contexts=", ".join(self.contexts) or "none",
-            )
-        seen: dict[str, str] = {}
-        for name in names:
-            server = str(self.cluster(name)["server"]).rstrip("/")
-            refuse_same_cluster(seen.setdefault(server, name), name, server)
-
-    def user(self, context: str) -> str:
-        """Return the name of the user entry that ``context`` refers to."""
-        return str(self._contexts[context].get("user", ""))
-
-    def cluster(self, context: str) -> Object:
-        """Return the cluster entry that ``context`` refers to."""
-        name = self._contexts[context].get("cluster", "")
-        found = self._clusters.get(name)
-        if not found or not found.get("server"):
-            raise UsageError(f"context {context!r} refers to cluster {name!r}, which has no server in {self.path}")
-        return found
-
-    def extension(self, context: str, name: str) -> Object:
-        """Return what extension ``name`` of the context's cluster entry holds; empty when there is none."""
-        for found in self.cluster(context).get("extensions") or []:
-            if found.get("name") == name and isinstance(found.get("extension"), dict):
-                return dict(found["extension"])
-        return {}
-
-
-def _read(path: Path) -> Object:
-    if not path.exists():  # kubectl skips missing files of a list; settings saw that one is there
-        return {}
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read the kubeconfig {path}: {error}") from error
-    if not isinstance(document, dict):
-        raise UsageError(f"{path} is no kubeconfig: it holds a {type(document).__name__}, not a mapping")
-    return document
-
-
-def refuse_same_cluster(first: str, second: str, sign: str) -> None:
-    """Raise UsageError when two different contexts mean one cluster; ``sign`` tells how it shows."""
-    if first != second:
-        raise UsageError(
-            f"contexts {first!r} and {second!r} are the same cluster",
-            hint="name one context per cluster; a fleet needs different ones",
-            both=sign,
-        )
 
 
 class Connection:
@@ -126,10 +47,15 @@ class Connection:
 
     def __init__(self, kubeconfig: Kubeconfig, context: str, patience: Patience) -> None:
         self.context, self.patience = context, patience
-        self._configuration = _configuration(kubeconfig, context)
-        self.server = str(self._configuration.host)
-        client = kubernetes.client.ApiClient(self._configuration)
-        self._pool = client.rest_client.pool_manager
+        try:
+            self._transport = Transport(kubeconfig, context, patience)
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, HTTPError) as error:
+            raise UsageError(f"context {context!r} of {kubeconfig.path} cannot be used: {error}") from error
+        self.server = self._transport.server
+        configuration = kubernetes.client.Configuration(host=self.server)
+        configuration.proxy = None
+        client = kubernetes.client.ApiClient(configuration)
+        client.rest_client.pool_manager = self._transport  # type: ignore[assignment]
         # Without the client's own discovery: for one kind it may ask for all groups, it takes a 503 for "no such kind",
         # has no time limit, and leaves a file in the temporary folder. ``Api.resource`` asks for one group version.
         self._client: Any = _dynamic_client(client, discoverer=lambda *_: None)
@@ -147,7 +73,7 @@ class Connection:
             try:
                 response = self._send(method, path, timeout, query=query, body=body, content_type=content_type)
                 return response.status, self.decoded(response.data)
-            except (DynamicApiError, HTTPError) as error:
+            except (DynamicApiError, HTTPError, OSError) as error:
                 if not attempts_left or not _may_repeat(method, error):
                     refused = self._error(method, path, error)
                     refused.retry_after_s = _retry_after(error)
@@ -163,48 +89,46 @@ class Connection:
         timeout = (min(silence_s, self.patience.connect_s), silence_s)
         try:
             return bytes(self._send("GET", path, timeout, query=query).data)
-        except (DynamicApiError, HTTPError) as error:
+        except (DynamicApiError, HTTPError, OSError) as error:
             raise self._error("GET", path, error) from error
 
     def open_websocket(self, path: str, query: Query) -> Any:
-        """Open a WebSocket that speaks one of ``EXEC_PROTOCOLS``; the caller closes it."""
-        settings = self._configuration
-        tls = {
-            "cert_reqs": ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE,
-            "ca_certs": settings.ssl_ca_cert,
-            "certfile": settings.cert_file,
-            "keyfile": settings.key_file,
-            "server_hostname": getattr(settings, "tls_server_name", None),
-        }
-        # The way of all other requests. websocket-client would ask $HTTPS_PROXY itself, and is kept from it only so.
-        route: dict[str, Any] = {"http_proxy_host": "none", "http_proxy_port": 1, "http_no_proxy": ["*"]}
-        if proxy := self._pool.proxy:
-            login = tuple(unquote(part) for part in proxy.auth.split(":", 1)) if proxy.auth else None
-            route = {"http_proxy_host": proxy.host, "http_proxy_port": proxy.port or 80, "http_proxy_auth": login}
+        """Open a WebSocket that speaks one of ``EXEC_PROTOCOLS``; the caller closes it. Errors are the libraries'."""
+        credential = self._transport.credential()
+        try:
+            return self._opened(path, query, credential)
+        except websocket.WebSocketBadStatusException as error:
+            if error.status_code != HTTPStatus.UNAUTHORIZED or not self._transport.renew(credential):
+                raise
+            return self._opened(path, query, self._transport.credential())
+
+    def _opened(self, path: str, query: Query, credential: Credential) -> Any:
+        header = [f"{name}: {value}" for name, value in self._transport.headers(credential)]
         return websocket.create_connection(
             "ws" + self.server.removeprefix("http") + path + "?" + urlencode(query),
+            socket=self._transport.open_socket(credential),
             timeout=self.patience.connect_s,
-            header=[f"{auth['key']}: {auth['value']}" for auth in settings.auth_settings().values() if auth["value"]],
+            header=header,
             subprotocols=EXEC_PROTOCOLS,
-            sslopt=tls,
+            redirect_limit=0,
             skip_utf8_validation=True,
             suppress_origin=True,
-            **route,
         )
+
+    def clean(self, text: str) -> str:
+        """Return what a server has said without the login that it may repeat."""
+        return self._transport.clean(text)
 
     def close(self) -> None:
         """Close the connections that are kept open; the next request opens new ones."""
-        pools = [self._pool.pools[key] for key in self._pool.pools.keys()]  # noqa: SIM118 - it cannot be iterated
-        self._pool.clear()
-        for pool in pools:
-            pool.close()
+        self._transport.close()
 
     def decoded(self, data: bytes) -> Object:
         """Return an answer's JSON."""
         try:
             answer = json.loads(data or b"{}")
         except ValueError as error:
-            message = f"{self.context}: the answer is not JSON: {data[:80]!r}"
+            message = self.clean(f"{self.context}: the answer is not JSON: {data[:80]!r}")
             raise ClusterError(message, hint="is there a proxy in between?") from error
         return answer if isinstance(answer, dict) else {"items": answer}
 
@@ -218,59 +142,32 @@ class Connection:
         if status := getattr(error, "status", 0):
             message, reason = status_message(error.body)
             return ClusterError(
-                f"{self.context}: {message}",
+                f"{self.context}: {self.clean(message)}",
                 code=status,
                 reason=reason,
                 request=f"{method} {path}",
                 hint=_HINTS.get(status, ""),
             )
-        hint = "is the cluster up, and its API server reachable from here?"
-        if isinstance(error, ProxyError):
-            hint = "does the proxy (the kubeconfig's proxy-url, or $HTTPS_PROXY) answer, and its login fit?"
-        elif _is_tls(error):
-            hint = "the kubeconfig's certificate-authority-data does not fit this server"
-        saw = getattr(error, "reason", "") or error
         return ClusterError(
-            f"no answer from {self.context}", request=f"{method} {self.server}{path}", saw=str(saw), hint=hint
+            f"no answer from {self.context}",
+            request=f"{method} {self.server}{path}",
+            saw=self.clean(str(getattr(error, "reason", "") or error)),
+            hint=hint_of(error),
         )
 
 
-def _configuration(kubeconfig: Kubeconfig, context: str) -> Any:
-    configuration: Any = kubernetes.client.Configuration()
-    load: Any = kubernetes.config.load_kube_config
-    try:
-        load(config_file=kubeconfig.path, context=context, client_configuration=configuration, persist_config=False)
-    except (kubernetes.config.ConfigException, OSError, ValueError, TypeError) as error:
-        raise UsageError(f"context {context!r} of {kubeconfig.path} cannot be used: {error}") from error
-    if proxy := kubeconfig.cluster(context).get("proxy-url"):
-        configuration.proxy = proxy  # which older clients do not read
-    elif is_loopback(configuration.host):
-        configuration.proxy = None  # as kubectl: a company's proxy cannot reach this machine's loopback
-    if login := urllib3.util.parse_url(configuration.proxy or "").auth:
-        configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=unquote(login))
-    configuration.retries = False
-    settings, lock = configuration.auth_settings, threading.Lock()
-
-    def one_login_at_a_time() -> Any:
-        with lock:  # a login plugin may run to refresh the token
-            return settings()
-
-    configuration.auth_settings = one_login_at_a_time
-    return configuration
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether the URL's host is this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def hint_of(error: Exception) -> str:
+    """Return what to try where no answer came."""
+    if isinstance(error, ProxyError) or "tunnel connection failed" in str(error).lower():
+        return _PROXY_HINT
+    if _is_tls(error):
+        return "the kubeconfig's certificate-authority-data does not fit this server"
+    return "is the cluster up, and its API server reachable from here?"
 
 
 def _is_tls(error: Exception) -> bool:
-    """Tell whether TLS failed: the client makes an error without a status of it for some methods."""
-    return isinstance(error, SSLError | DynamicApiError) and not getattr(error, "status", 0)
+    """Tell whether TLS failed: the client makes an error without a status of it."""
+    return isinstance(error, SSLError | ssl.SSLError | DynamicApiError) and not getattr(error, "status", 0)
 
 
 def _may_repeat(method: str, error: Exception) -> bool:

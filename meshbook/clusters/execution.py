@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import websocket
+from urllib3.exceptions import HTTPError
 from websocket import ABNF
 
 from meshbook.clusters.api import Api, Resource
 from meshbook.clusters.concurrency import pause
-from meshbook.clusters.connection import status_message
+from meshbook.clusters.connection import hint_of, status_message
 from meshbook.errors import ExecError
 
 OnLine = Callable[[str, datetime], None]
@@ -92,10 +93,11 @@ class Execution:
         try:
             return self.api.connection.open_websocket(PODS.path(self.namespace, self.pod, "exec"), query)
         except websocket.WebSocketBadStatusException as error:
-            message, _ = status_message(error.resp_body or b"")
+            message = self.api.connection.clean(status_message(error.resp_body or b"")[0])
             raise self._failed(f"cannot run a command in {self.pod}: {message}", code=error.status_code) from error
-        except (websocket.WebSocketException, OSError) as error:
-            raise self._failed(f"cannot reach {self.pod} to run a command", error=error) from error
+        except (websocket.WebSocketException, HTTPError, OSError) as error:
+            hint = hint_of(error)
+            raise self._failed(f"cannot reach {self.pod} to run a command", error=error, hint=hint) from error
 
     def _read(self, link: Any, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

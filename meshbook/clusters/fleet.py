@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from meshbook.clusters.cluster import Cluster
 from meshbook.clusters.concurrency import gather
-from meshbook.clusters.connection import Kubeconfig, refuse_same_cluster
+from meshbook.clusters.kubeconfig import Kubeconfig, refuse_same_cluster
 from meshbook.clusters.records import Applied, DeploymentState
 from meshbook.errors import UsageError
 from meshbook.settings import Patience, context_names, kubeconfig_path

@@ -10,11 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,13 +73,10 @@ def _tried(secret: str, name: str, value: str) -> Try:
     except MeshbookError as error:
         return replace(begun, unused=error.message)
     begun = replace(begun, server=config["clusters"][0]["cluster"]["server"], expires=_expiry(config))
-    with tempfile.TemporaryDirectory(prefix="meshbook-") as folder:  # readable by this user alone
-        path = Path(folder) / "kubeconfig"
-        path.write_text(json.dumps(config))
-        try:
-            cluster = Cluster(Kubeconfig(str(path)), "remote", _PATIENCE)
-        except MeshbookError as error:
-            return replace(begun, refused=f"its kubeconfig cannot be used: {error.message}")
+    try:
+        cluster = Cluster(Kubeconfig(f"secret {secret}", config), "remote", _PATIENCE)
+    except MeshbookError as error:
+        return replace(begun, refused=f"its kubeconfig cannot be used: {error.message}")
     try:
         return _asked(cluster, begun)
     finally:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from meshbook.runs.execute import Interrupts
 
 TEMPORARY = "TMPDIR"
-"""Environment variable by which a kernel's temporary files lie where they go with the run: it is killed at its end, and
-a client's private key may be among them."""
+"""Environment variable by which a kernel's temporary files lie where they go with the run: it is killed at its end."""
 
 _PROGRAM = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 _LAUNCHER = ["-m", "ipykernel_launcher"]

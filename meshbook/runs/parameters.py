@@ -72,6 +72,13 @@ class RunPlan:
         """Return parameter ``name`` as the first notebook that declares it will see it."""
         return next((step.values()[name] for step in self.steps if name in step.declared), default)
 
+    def given(self, name: str, value: Any) -> RunPlan:
+        """Return the plan with ``value`` given to each notebook that declares parameter ``name``."""
+        steps = (
+            replace(step, given={**step.given, name: value}) if name in step.declared else step for step in self.steps
+        )
+        return replace(self, steps=tuple(steps))
+
     def dry(self, *, reading_only: bool) -> RunPlan:
         """Return the plan with every dry run asked for, ``reading_only`` without the notebooks that have none.
 

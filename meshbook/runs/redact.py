@@ -131,7 +131,7 @@ def _is_address(host: str) -> bool:
 
 
 def _folders(root: Path) -> dict[str, str]:
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # "~" itself where nobody knows
     named = {str(root): "[repo]", str(root.resolve()): "[repo]", home: "~", tempfile.gettempdir(): "[tmp]"}
     usable = {path: shown for path, shown in named.items() if len(path) > 1}
     return dict(sorted(usable.items(), key=lambda item: -len(item[0])))
