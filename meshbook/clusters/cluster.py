@@ -67,7 +67,7 @@ class Cluster(Api):
     @property
     def kubectl_options(self) -> list[str]:
         """What tells kubectl which cluster is meant; a kubeconfig of several files is left to $KUBECONFIG."""
-        of_its_own = os.pathsep in self.kubeconfig or self.kubeconfig == str(Path.home() / ".kube" / "config")
+        of_its_own = os.pathsep in self.kubeconfig or self.kubeconfig == os.path.expanduser("~/.kube/config")
         return [*([] if of_its_own else ["--kubeconfig", self.kubeconfig]), "--context", self.name]
 
     @property
