@@ -21,12 +21,13 @@ _STEP = re.compile(r"\.([\w-]+)|\[([^\]]*)\]")
 def without(found: Object, fields: Iterable[str]) -> tuple[Object, list[str]]:
     """Return an object without those of the ``fields`` in conflict that its owner may choose, and which those are.
 
-    Fields are written as the API server names them: ``.spec.template.spec.containers[name="app"].image``.
+    Fields are written as the API server names them: ``.spec.template.spec.containers[name="app"].image``; returned
+    without what all of them begin with.
     """
     rest, left = copy.deepcopy(found), []
     for field in fields:
         if field.startswith(_OWNERS_CHOICE.get(found["kind"], ("nothing",))) and _remove(rest, _steps(field)):
-            left.append(field)
+            left.append(field.removeprefix(".spec.template.spec.").removeprefix(".spec."))
     return rest, left
 
 
