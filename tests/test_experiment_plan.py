@@ -138,6 +138,22 @@ def test_a_way_that_hangs_is_not_asked_to_the_end(asked_target: Target, monkeypa
     assert set(load.bears.values()) == {None}
 
 
+@pytest.mark.parametrize(("service_s", "steps"), [(0.045, 2), (0.4, 1)])
+def test_a_step_that_is_too_much_already_at_its_begin_is_not_gone_on_with(
+    asked_target: Target, monkeypatch: pytest.MonkeyPatch, service_s: float, steps: int
+) -> None:
+    sent: list[int] = []
+
+    def many(*_: object, loop: probes.ClosedLoop, **__: object) -> pd.DataFrame:
+        sent.append(loop.requests)
+        return asked({"v1": service_s, "v2": service_s}, 4, loop.requests)
+
+    monkeypatch.setattr(probes, "send_many", many)
+    load = experiment.fit_load(LoadProfile(), asked_target, Limits())
+    assert len(sent) == steps
+    assert all(load.bears.values()) is (steps == 2)
+
+
 def test_an_outage_is_so_long_that_its_requests_decide_in_spite_of_two_failures(asked_target: Target) -> None:
     def length_s(rate: float, max_failed_share: float = 0.05) -> float:
         limits = Limits(max_failed_share=max_failed_share)
