@@ -12,15 +12,14 @@ import jsonschema
 import nbformat
 import pandas as pd
 import pytest
+from executed_runs import PIXEL, claim, display, executed, record
 
 from meshbook import report, rows
 from meshbook.cli.console import summarise
 from meshbook.errors import UsageError
-from meshbook.notebook import PLACE_TYPE, ROWS_TYPE, VERDICT_TYPE
+from meshbook.notebook import ROWS_TYPE, VERDICT_TYPE
 from meshbook.place import place_of
 from meshbook.report import used
-
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 
 
 @pytest.fixture
@@ -28,57 +27,6 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "run"
     made.mkdir()
     return made
-
-
-def claim(outcome: str = "pass", **changed: Any) -> dict[str, Any]:
-    return {
-        "claim": "v1 and v2 answer cluster1",
-        "outcome": outcome,
-        "n": 20,
-        "estimate": 50.0,
-        "low": 29.0,
-        "high": 71.0,
-        "limit": "above 0 %",
-        "unit": "%",
-        "reason": "10 of 20 & <both>",
-        **changed,
-    }
-
-
-def executed(folder: Path, name: str, *claims: dict[str, Any], state: str = "", error: str = "") -> None:
-    """Write an executed notebook as papermill leaves it; with ``error`` its last cell raised."""
-    table = pd.DataFrame({"time": [1, 2], "code": [200, 503]})
-    data: dict[str, Any] = {"text/plain": "rows", ROWS_TYPE: rows.write(table, folder, name, "answers").to_dict()}
-    cells = [
-        nbformat.v4.new_markdown_cell(f"# Stage {name}"),
-        nbformat.v4.new_code_cell("probe()", execution_count=1, outputs=[display(data)]),
-        nbformat.v4.new_markdown_cell("## Shares"),
-        nbformat.v4.new_code_cell("draw()", execution_count=2, outputs=[display({"image/png": PIXEL})]),
-        nbformat.v4.new_code_cell("notebook.leave_verdict()", execution_count=3, outputs=[]),
-    ]
-    if claims:
-        worst = "fail" if any(one["outcome"] == "fail" for one in claims) else claims[0]["outcome"]
-        verdict: dict[str, Any] = {VERDICT_TYPE: {"outcome": worst, "claims": list(claims)}, "text/plain": "verdict"}
-        cells[-1].outputs.append(display(verdict))
-    if error:
-        cells[-1].outputs.append(
-            nbformat.v4.new_output("error", ename=error, evalue="it broke", traceback=["it broke"])
-        )
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"meshbook": {"state": state}} if state else {})
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-
-
-def display(data: dict[str, Any]) -> Any:
-    return nbformat.v4.new_output("display_data", data=data)
-
-
-def record(folder: Path, **states: str) -> None:
-    entries = [
-        {"notebook": name, "state": state, "seconds": 1.5, "error": "", "message": "why" if state != "pass" else ""}
-        for name, state in states.items()
-    ]
-    content = {"run_id": "r1", "outcome": "pass", "started": "2026-01-31T09:45:00+00:00", "notebooks": entries}
-    (folder / "run.json").write_text(json.dumps({**content, "parameters": {"requests": 20}, "restored": []}))
 
 
 def kept(folder: Path, **tables: dict[str, list[object]]) -> None:
@@ -236,13 +184,9 @@ def test_the_worst_number_is_the_one_nearest_to_its_limit(changed: dict[str, Any
 
 def test_what_did_not_pass_stands_first_and_says_where_it_ran(folder: Path) -> None:
     executed(folder, "01_connectivity", claim())
-    executed(folder, "02_external_access", claim(), claim("fail", claim="no request is lost"), error="RunError")
-    place = place_of(
-        [{"context": "a", "user": "", "lab": True, "provider": "", "kubernetes": "v1.36.0", "mesh": ["r"]}]
-    )
-    notebook = nbformat.read(folder / "02_external_access.ipynb", as_version=4)
-    notebook.cells[1].outputs.append(display({"text/plain": "", PLACE_TYPE: place}))
-    nbformat.write(notebook, folder / "02_external_access.ipynb")
+    cluster = {"context": "a", "user": "", "lab": True, "provider": "", "kubernetes": "v1.36.0", "mesh": ["r"]}
+    lost = claim("fail", claim="no request is lost")
+    executed(folder, "02_external_access", claim(), lost, error="RunError", place=place_of([cluster]))
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
     assert "<dd>LAB (emulated clusters on this machine): a · Kubernetes 1.36.0, mesh r</dd>" in text

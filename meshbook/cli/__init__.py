@@ -88,10 +88,15 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="only say what would be restored, and whose outage it is"
     )
     restore.add_argument("--force", action="store_true", help="also what belongs to a run that is still alive")
-    report = verbs.add_parser("report", help="write index.html and the rest from a folder of executed notebooks")
+    report = verbs.add_parser("report", help="write the pages and files of a folder of executed notebooks, or of runs")
     report.set_defaults(call="verbs.report")
     report.add_argument("folder", type=Path)
     report.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
+    compare = verbs.add_parser("compare", help="put two runs side by side: verdicts, numbers, parameters, versions")
+    compare.description = "Each is a run's folder or one executed notebook. Exit code 1 when a verdict got worse."
+    compare.set_defaults(call="verbs.compare")
+    compare.add_argument("before", type=Path, metavar="RUN")
+    compare.add_argument("after", type=Path, metavar="RUN")
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))
     stages = verbs.add_parser("list", help="list the stages of the runbook, and what each asks")
     stages.set_defaults(call="verbs.list_stages")

@@ -24,7 +24,7 @@ _COLOURS = {PASS: "32", FAIL: "31", INCONCLUSIVE: "33", "error": "31", "interrup
 def coloured(state: str, text: str, stream: TextIO) -> str:
     """Return ``text`` in the colour of ``state`` where ``stream`` is a terminal that shows colours."""
     plain = not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return text if plain else f"\x1b[{_COLOURS[state]}m{text}\x1b[0m"
+    return text if plain or state not in _COLOURS else f"\x1b[{_COLOURS[state]}m{text}\x1b[0m"
 
 
 class Console:

@@ -50,13 +50,33 @@ def _pending_rollbacks(given: Mapping[str, Any]) -> list[str]:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Write the report of a folder; 0 when everything in it passed, else 1."""
+    """Write the report of a folder; 0 when everything in it passed, else 1. Of a folder of runs, the page over them."""
     from meshbook import report as reporting
     from meshbook.cli.console import summarise
 
-    found = reporting.write(arguments.folder)
-    summarise(found, str(arguments.folder), as_json=arguments.json)
+    folder: Path = arguments.folder
+    if folder.is_dir() and not any(folder.glob("*.ipynb")) and any(folder.glob("*/*.ipynb")):
+        print(f"open {reporting.write_history(folder)}")
+        return 0
+    found = reporting.write(folder)
+    summarise(found, str(folder), as_json=arguments.json)
     return 0 if found.outcome == "pass" else 1
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Print two runs side by side; 1 when a verdict got worse."""
+    from meshbook import report as reporting
+    from meshbook.cli.console import coloured
+
+    before, after = (reporting.collect(path) for path in (arguments.before, arguments.after))
+    changes = reporting.changes(before, after)
+    for line in reporting.differences(before, after):
+        print(line)
+    for change in changes:
+        print(coloured(change.after, str(change), sys.stdout) if change.is_changed else str(change))
+    worse, changed = (sum(getattr(change, name) for change in changes) for name in ("is_worse", "is_changed"))
+    print(f"\n{changed} of {len(changes)} verdicts changed, {worse} got worse")
+    return 1 if worse else 0
 
 
 def lab_up(arguments: argparse.Namespace) -> int:

@@ -2,8 +2,9 @@
 
 ``collect`` reads the folder, whoever filled it (``meshbook run``, or papermill by hand), and the others write into it:
 ``html`` one page per notebook and the index to open, ``machine`` verdicts.json and junit.xml. The files with rows are
-there already (``rows``) and linked; those that are not there are told. Nothing is executed, measured or judged here,
-and no page loads anything from elsewhere.
+there already (``rows``) and linked; those that are not there are told. ``history`` is the page over all runs of a
+folder, ``compare`` puts two of them side by side. Nothing is executed, measured or judged here, and no page loads
+anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -11,23 +12,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from meshbook.report.collect import Report, Stage, collect
+from meshbook.report.compare import Change, changes, differences
+from meshbook.report.history import history
 from meshbook.report.html import pages
-from meshbook.report.machine import junit, verdicts
+from meshbook.report.machine import VERDICTS, junit, verdicts
 from meshbook.report.scale import used
 from meshbook.rows import fetch, whole_file
 
 INDEX = "index.html"
 
-__all__ = ["INDEX", "Report", "Stage", "collect", "used", "verdicts", "write"]
+__all__ = ["INDEX", "Change", "Report", "Stage", "changes", "collect", "differences", "used", "verdicts", "write"]
+__all__ += ["write_history"]
 
 
-def write(folder: Path) -> Report:
-    """Write every file of the report into ``folder`` and return what was found there. Raises UsageError if nothing."""
+def write(folder: Path, *, of_many: bool = False) -> Report:
+    """Write every file of the report into ``folder`` and return what was found there. Raises UsageError if nothing.
+
+    ``of_many`` also writes the page over all runs, into the folder above.
+    """
     report = collect(folder)
     beside = [kept.file for stage in report.stages for kept in stage.rows if fetch(kept, folder)]
-    files = {"verdicts.json": verdicts(report), "junit.xml": junit(report)}
-    files |= pages(report, [*files, *beside])
+    files = {VERDICTS: verdicts(report), "junit.xml": junit(report)}
+    files |= pages(report, [*files, *beside], history=of_many)
     for name, text in files.items():
         with whole_file(folder / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
+    if of_many:
+        write_history(folder.parent)
     return report
+
+
+def write_history(folder: Path) -> Path:
+    """Write the page over all runs in the folders of ``folder``, and return its path."""
+    page = folder / INDEX
+    with whole_file(page) as unfinished:
+        unfinished.write_text(history(folder), encoding="utf-8")
+    return page

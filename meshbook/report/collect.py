@@ -119,11 +119,13 @@ class Report:
 
 
 def collect(folder: Path) -> Report:
-    """Return what ``folder`` tells about its run; UsageError when it holds no run."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder")
-    run = _json(folder / RUN_FILE) if (folder / RUN_FILE).exists() else {}
-    notebooks = {path.stem: _json(path) for path in sorted(folder.glob("*.ipynb"))}
+    """Return what ``folder`` (or one executed notebook) tells about its run; UsageError when it holds no run."""
+    alone = folder.is_file() and folder.suffix == ".ipynb"
+    if not folder.is_dir() and not alone:
+        raise UsageError(f"{folder} is not a folder, nor an executed notebook")
+    run = _json(folder / RUN_FILE) if not alone and (folder / RUN_FILE).exists() else {}
+    found = [folder] if alone else sorted(folder.glob("*.ipynb"))
+    notebooks = {path.stem: _json(path) for path in found}
     told = _told(run)
     names = list(told) + [name for name in notebooks if name not in told]
     if not names:

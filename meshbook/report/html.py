@@ -28,40 +28,42 @@ def pages(report: Report, files: Iterable[str], *, history: bool = False) -> dic
     without_slow_imports()
     import nbformat
     from nbconvert.exporters import HTMLExporter
-    from pygments.formatters import HtmlFormatter
 
     log = logging.getLogger(__name__)
     log.setLevel(logging.ERROR)  # nbconvert's advice on style is nothing that a reader of the terminal can act on
     exporter: Any = HTMLExporter(template_name="basic", log=log)  # type: ignore[no-untyped-call]
-    environment = _environment()
-    environment.globals["highlighting"] = HtmlFormatter(style="default").get_style_defs(".highlight")
-    environment.globals["highlighting_dark"] = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    templates = environment()
     found = {}
     for stage in report.stages:
         if stage.notebook is not None:
             notebook = nbformat.reads(json.dumps(stage.notebook), as_version=4)  # type: ignore[no-untyped-call]
             content, _ = exporter.from_notebook_node(notebook)
-            found[f"{stage.name}.html"] = environment.get_template("notebook.html.j2").render(
+            found[f"{stage.name}.html"] = templates.get_template("notebook.html.j2").render(
                 stage=stage, content=content
             )
     listed = sorted({*files, *found, *(name.replace(".html", ".ipynb") for name in found)})
-    found["index.html"] = environment.get_template("index.html.j2").render(
+    found["index.html"] = templates.get_template("index.html.j2").render(
         report=report, files=listed, worst=worst_number(report.claims), history=history
     )
     return found
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Return what makes every page: the templates, and how numbers, times and clusters are written."""
+    from pygments.formatters import HtmlFormatter
+
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of}
-    environment.filters |= {"clusters": clusters_text, "moment": moment_text}
-    return environment
+    templates.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of}
+    templates.filters |= {"clusters": clusters_text, "moment": moment_text}
+    for name, style in (("highlighting", "default"), ("highlighting_dark", "github-dark")):
+        templates.globals[name] = HtmlFormatter(style=style).get_style_defs(".highlight")
+    return templates
 
 
 def _as_json(value: Any) -> str:

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 from meshbook.report.collect import Report, Stage
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, numbers_text
 
+VERDICTS = "verdicts.json"
+
 
 def verdicts(report: Report) -> str:
     """Return verdicts.json, as ``docs/verdicts.schema.json`` says. A change that breaks readers is a new version."""
@@ -19,6 +21,7 @@ def verdicts(report: Report) -> str:
         "run_id": report.run_id,
         "outcome": report.outcome,
         **{name: report.run[name] for name in known if report.run.get(name) is not None},
+        **({"place": report.place} if report.place else {}),
         "notebooks": [_notebook(stage) for stage in report.stages],
     }
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"

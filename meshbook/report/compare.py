@@ -1,0 +1,121 @@
+"""Two runs side by side: verdicts that changed, numbers with their intervals, parameters and versions that differ.
+
+From executed notebooks alone. Numbers differ where their intervals do not overlap, else they are unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshbook.report.collect import Report
+from meshbook.verdict import PASS, WORST_FIRST, measured_text
+
+_LONE_NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w.])")
+"""A limit that is written in a claim, which parameters change; not the number of a cluster or a version."""
+_NOT_ASKED = "not asked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One claim in both runs, or how a notebook ended in both. An outcome is ``not asked`` where it is in one only."""
+
+    stage: str
+    claim: str
+    """Empty for the notebook as a whole."""
+    before: str
+    after: str
+    numbers: str = ""
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether what passed, or did better, does not any more; a claim that is asked in one run only is neither."""
+        return _NOT_ASKED not in (self.before, self.after) and _severity(self.after) < _severity(self.before)
+
+    @property
+    def is_changed(self) -> bool:
+        return self.before != self.after
+
+    def __str__(self) -> str:
+        outcome = self.before if not self.is_changed else f"{self.before} → {self.after}"
+        about = f"{self.stage}: {self.claim}" if self.claim else f"{self.stage} as a whole"
+        return f"{outcome:22}  {about}" + (f": {self.numbers}" if self.numbers else "")
+
+
+def _severity(state: str) -> int:
+    """Return a state's place, worst first; a notebook that was skipped or broke off found nothing out."""
+    return WORST_FIRST.index(state) if state in WORST_FIRST else -1
+
+
+def changes(before: Report, after: Report) -> list[Change]:
+    """Return every claim and notebook of either run, what got worse first, then what changed otherwise."""
+    found = [*_stages(before, after), *_claims(before, after)]
+    return sorted(found, key=lambda one: (not one.is_worse, not one.is_changed))
+
+
+def differences(before: Report, after: Report) -> list[str]:
+    """Return in lines which versions, clusters and parameters differ, as far as both runs tell them."""
+    both = {stage.name for stage in before.stages} & {stage.name for stage in after.stages}
+    one, other = (_circumstances(report, both) for report in (before, after))
+    return [f"{name}: {one[name]} → {other[name]}" for name in one if name in other and one[name] != other[name]]
+
+
+def _circumstances(report: Report, stages: Collection[str]) -> dict[str, Any]:
+    place = report.place or {}
+    found = {name: place[name] for name in ("meshbook", "python") if name in place}
+    for number, cluster in enumerate(place.get("clusters", []), 1):
+        facts = {"context": cluster["context"], "lab": cluster["lab"], "provider": cluster["provider"]}
+        facts |= {"Kubernetes": cluster["kubernetes"], "mesh": ", ".join(cluster["mesh"])}
+        found |= {f"cluster {number} {name}": value for name, value in facts.items()}
+    values = (stage.parameters.items() for stage in report.stages if stage.name in stages)
+    return found | {f"parameter {name}": value for items in values for name, value in items}
+
+
+def _stages(before: Report, after: Report) -> Iterator[Change]:
+    states = [{stage.name: stage.state for stage in report.stages} for report in (before, after)]
+    for name in dict.fromkeys([*states[0], *states[1]]):
+        yield Change(
+            stage=name, claim="", before=states[0].get(name, _NOT_ASKED), after=states[1].get(name, _NOT_ASKED)
+        )
+
+
+def _claims(before: Report, after: Report) -> Iterator[Change]:
+    known = [_by_key(report) for report in (before, after)]
+    for key in dict.fromkeys([*known[0], *known[1]]):
+        one, other = (found.get(key) for found in known)
+        shown = other or one or {}
+        yield Change(
+            stage=key[0],
+            claim=str(shown["claim"]),
+            before=str(one["outcome"]) if one else _NOT_ASKED,
+            after=str(other["outcome"]) if other else _NOT_ASKED,
+            numbers=_numbers(one, other) if one and other else measured_text(shown),
+        )
+
+
+def _by_key(report: Report) -> dict[tuple[str, str, int], Mapping[str, Any]]:
+    found: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+    for stage in report.stages:
+        for claim in stage.claims:
+            text, number = _LONE_NUMBER.sub("#", str(claim["claim"])), 0
+            while (stage.name, text, number) in found:
+                number += 1
+            found[stage.name, text, number] = claim
+    return found
+
+
+def _numbers(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    if one["low"] is None or other["low"] is None or one["high"] is None or other["high"] is None:
+        texts = [text for text in map(measured_text, (one, other)) if text]
+        return " → ".join(dict.fromkeys(texts))
+    apart = one["low"] > other["high"] or other["low"] > one["high"]
+    if _is_detection_limit(one) and _is_detection_limit(other):
+        return f"detection limit {one['high']:g} → {other['high']:g} {other['unit']}, unchanged"
+    return f"{measured_text(one)} → {measured_text(other)}, {'changed' if apart else 'unchanged'}"
+
+
+def _is_detection_limit(claim: Mapping[str, Any]) -> bool:
+    """Say whether nothing was seen: a time from 0 on, without an estimate."""
+    return claim["estimate"] is None and claim["low"] == 0 and claim["unit"] == "s" and claim["outcome"] == PASS

@@ -1,0 +1,57 @@
+"""All runs of a folder on one page: when, where, what came out, and each run's worst number.
+
+Read from the verdicts.json that a run's report has left, so that many runs take no time; where there is none, from its
+executed notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from meshbook.errors import UsageError
+from meshbook.report.collect import collect
+from meshbook.report.html import environment
+from meshbook.report.machine import VERDICTS, verdicts
+from meshbook.report.scale import worst_number
+from meshbook.verdict import PASS
+
+
+def history(folder: Path) -> str:
+    """Return the page over the runs in the folders of ``folder``, the newest first; UsageError where there are none."""
+    rows = [row for path in sorted(folder.iterdir()) if path.is_dir() for row in [_row(path)] if row]
+    if not rows:
+        raise UsageError(f"{folder} holds neither an executed notebook nor a folder with any")
+    rows.sort(key=lambda row: datetime.fromisoformat(row["when"] or "1970-01-01").timestamp(), reverse=True)
+    return environment().get_template("history.html.j2").render(rows=rows)
+
+
+def _row(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = _content(folder)
+    except (UsageError, OSError, ValueError):
+        return None  # no run, or one that its own report refuses too
+    claims = [claim for notebook in found["notebooks"] for claim in notebook["verdicts"]]
+    place: Mapping[str, Any] | None = found.get("place")
+    return {
+        "folder": folder.name,
+        "outcome": found["outcome"],
+        "when": place["time"] if place else found.get("started", ""),
+        "place": place,
+        "passed": sum(claim["outcome"] == PASS for claim in claims),
+        "claims": len(claims),
+        "missed": next((claim for claim in claims if claim["outcome"] != PASS), None),
+        "worst": worst_number(claims),
+        "stages": [(one["notebook"], one["state"]) for one in found["notebooks"]],
+    }
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    written = folder / VERDICTS
+    notebooks = list(folder.glob("*.ipynb"))
+    if written.exists() and all(written.stat().st_mtime >= path.stat().st_mtime for path in notebooks):
+        return dict(json.loads(written.read_text(encoding="utf-8")))
+    return dict(json.loads(verdicts(collect(folder))))
