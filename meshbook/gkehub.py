@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from meshbook.clusters import Cluster, Object, is_loopback
+from meshbook.clusters import Cluster, Object, is_loopback, refusal_hint
 from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
 from meshbook.settings import HUB_EXTENSION, HubAddress, hub_address
 
@@ -242,7 +242,8 @@ class _FleetApi:
             yield
         except self._foreign as error:
             hint = "gcloud auth application-default login" if isinstance(error, self._no_login) else ""
-            hint = hint or (_APIS if getattr(error, "code", None) == 403 else "")
+            said = refusal_hint(0, str(error))  # of the code itself only that the APIs may be off
+            hint = hint or said or (_APIS if getattr(error, "code", None) == 403 else "")
             raise FleetError(f"cannot {task}", saw=_redacted(error), hint=hint) from error
 
 

@@ -222,7 +222,8 @@ def _looks(fleet: Fleet, look: Callable[[Cluster], Seen]) -> dict[str, Seen]:
         try:
             return look(cluster)
         except ClusterError as error:
-            return (False if error.code == 404 else None), error.message
+            hint = error.hint and f" (try: {error.hint})"
+            return (False if error.code == 404 else None), f"{error.message}{hint}"
 
     return fleet.each(guarded)
 
@@ -232,7 +233,8 @@ def _judged(claim: str, rows: Mapping[str, Seen], hint: str, subject: str = "clu
     unseen = [f"{name}: {text}" for name, (fine, text) in rows.items() if fine is None]
     outcome: Outcome = "fail" if wrong else "inconclusive" if unseen else "pass"
     found = "; ".join(f"{name}: {text}" for name, (_, text) in rows.items())
-    reason = found if outcome == "pass" else f"{'; '.join([*wrong, *unseen])}. Try: {hint}."
+    mend = f" Try: {hint}." if wrong else ""  # what could not be looked at has a hint of its own
+    reason = found if outcome == "pass" else f"{'; '.join([*wrong, *unseen])}.{mend}"
     words = {True: "pass", False: "fail", None: "not seen"}
     details = tuple({subject: name, "found": text, "verdict": words[fine]} for name, (fine, text) in rows.items())
     return Verdict(claim=claim, outcome=outcome, reason=reason, details=details)

@@ -135,6 +135,44 @@ def test_a_refused_login_says_what_to_try(scripted: Any, cluster: Cluster, statu
         cluster.version()
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "hint"),
+    [
+        (403, 'admission webhook "policy.example.test" denied the request: label owner is missing', "a policy of this"),
+        (400, 'admission webhook "v.example.test" denied the request without explanation', "a policy of this cluster"),
+        (
+            500,
+            'Internal error occurred: failed calling webhook "v.x": context deadline exceeded',
+            "behind that webhook",
+        ),
+        (
+            403,
+            'pods "p" is forbidden: exceeded quota: q, requested: pods=1, used: pods=4, limited: pods=4',
+            "resourcequota",
+        ),
+        (403, 'pods "p" is forbidden: failed quota: q: must specify limits.cpu for: sleep', "resourcequota"),
+        (403, 'pods "p" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot', "pod-security"),
+        (403, 'pods "p" is forbidden: maximum cpu usage per Container is 1, but limit is 2', "limitrange"),
+        (403, 'namespaces is forbidden: User "system:anonymous" cannot list resource', "no login arrived"),
+        (403, "The API requires a quota project, which is not set by default", "set-quota-project"),
+        (
+            403,
+            "GKE Hub API has not been used in project 987654321098 before or it is disabled",
+            "gcloud services enable",
+        ),
+        (403, 'namespaces is forbidden: User "ada" cannot create resource "namespaces"', "kubectl auth can-i"),
+        (407, "Proxy Authentication Required", "proxy-url"),
+        (429, "too many requests", "try again later"),
+        (404, "not found", ""),
+    ],
+)
+def test_a_hint_fits_what_the_server_said(scripted: Any, cluster: Cluster, code: int, said: str, hint: str) -> None:
+    scripted.script["GET /version"] = [(code, _status(said))]
+    with pytest.raises(ClusterError) as caught:
+        cluster.version()
+    assert (hint in caught.value.hint) if hint else not caught.value.hint
+
+
 def test_a_long_list_is_read_page_by_page(scripted: Any, cluster: Cluster) -> None:
     first = {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "next"}}
     scripted.script["GET /api/v1/namespaces/sample/pods"] = [first, {"items": [{"metadata": {"name": "b"}}]}]

@@ -74,6 +74,27 @@ def test_contexts_go_on_request_and_charts_with_them() -> None:
     assert clean["image/png"] != document["image/png"]
 
 
+CONTEXTS = (
+    "connectgateway_my-project-123456_global_b",
+    "gke_my-project-123456_asia-northeast1-a_prod-cluster",
+    "ada@my-project-123456.iam.gserviceaccount.com",
+)
+
+
+@pytest.mark.parametrize("on_request", [[], ["contexts"]])
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_project_goes_in_whatever_form_a_context_names_it(
+    tmp_path: Path, context: str, on_request: list[str]
+) -> None:
+    (tmp_path / "config").write_text(f"contexts: [{{name: '{context}', context: {{user: u}}}}]\nusers: [7, x]\n")
+    redactor = Redactor(runs.gather_secrets(str(tmp_path / "config"), root=tmp_path, contexts=[context]), on_request)
+    said = f"{context}: GKE Hub API has not been used in project 987654321098, nor in my-project-123456 (ada@x.example)"
+    clean = redactor.text(f"{said}, https://console.example/?project=my-other-1")
+    assert [word for word in ("my-project", "my-other", "987654321098", "ada@") if word in clean] == []
+    assert clean.startswith("[context 1]: ") is bool(on_request)
+    assert redactor.leaks(clean) == []
+
+
 def test_names_within_longer_names_go_too() -> None:
     secrets = Secrets(contexts=("prod", "prod-eu"), projects=("acme-1",))
     redactor = Redactor(secrets, ["contexts"])

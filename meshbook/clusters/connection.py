@@ -20,6 +20,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from meshbook.clusters.concurrency import pause
+from meshbook.clusters.hints import refusal_hint
 from meshbook.clusters.kubeconfig import Kubeconfig
 from meshbook.clusters.plugin import Credential
 from meshbook.clusters.transport import Transport
@@ -32,10 +33,6 @@ APPLY = "application/apply-patch+yaml"
 EXEC_PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
 
 _TRANSIENT = {429, 500, 502, 503, 504}
-_HINTS = {
-    401: "the login has expired or the token is wrong; log in to this cluster again",
-    403: "this context's user lacks a role; kubectl auth can-i says which",
-}
 _PROXY_HINT = "does the proxy (the kubeconfig's proxy-url, or $HTTPS_PROXY) answer, and its login fit?"
 
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -146,7 +143,7 @@ class Connection:
                 code=status,
                 reason=reason,
                 request=f"{method} {path}",
-                hint=_HINTS.get(status, ""),
+                hint=refusal_hint(status, message),
             )
         return ClusterError(
             f"no answer from {self.context}",

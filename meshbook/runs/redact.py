@@ -1,9 +1,9 @@
 """Take out of an executed notebook what must not leave this machine, and prove that it is gone.
 
 A walk over every string of the document, pictures aside, and over the different texts of rows: secrets of the
-kubeconfigs, this machine's folders and user, Google Cloud project ids; on request addresses and context names. What
-stands in for them is put in square brackets, since angle ones would become tags where an output is HTML. Files are read
-(``gather_secrets``) and never written here.
+kubeconfigs, this machine's folders and user, who has a mail address, Google Cloud project ids and numbers; on request
+addresses and context names. What stands in for them is put in square brackets, since angle ones would become tags where
+an output is HTML. Files are read (``gather_secrets``) and never written here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,17 @@ _SHORTEST_SECRET = 8
 """Characters; anything shorter would tear holes into ordinary words."""
 
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
-_PROJECT = re.compile(r"(?<=projects/)[a-z0-9][\w.:-]*")
+_PROJECT = re.compile(
+    r"(?<=projects/)[a-z0-9][\w.:-]*"
+    r"|(?<=[Pp]roject[ =:#])\d{6,15}\b|(?<=[Pp]roject number )\d{6,15}\b"
+    r"|(?<=[?&]project=)[\w.:-]+|(?<=@)[a-z0-9-]+(?=\.iam\.gserviceaccount\.com)"
+)
+_PROJECT_OF_NAME = re.compile(
+    r"(?:gke|connectgateway)_([a-z0-9.:-]+)_[^_]+_.+|.*projects/([^/]+)/.*|.*@([a-z0-9-]+)\.iam\.gserviceaccount\.com.*"
+)
+"""A project in the name of a cluster, context or user, as gcloud and its fleet commands give them."""
+_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b)")
+"""What stands before the @ of an address: the domain may be what tells two contexts apart."""
 _OTHER_HOME = re.compile(r"(?<=/home/)[\w.-]+|(?<=/Users/)[\w.-]+")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]+:){7})[0-9a-fA-F:]{3,39}(?![\w:])")
@@ -64,6 +74,7 @@ def gather_secrets(
     found = [pair for document in documents for pair in _walk_secrets(document)]
     values = {value: f"[{key}]" for key, value in found if len(value) >= _SHORTEST_SECRET}
     projects = {project for document in documents for project in _projects(document)}
+    projects |= {project for name in contexts for project in _projects_of(name)}
     servers = [str(entry["cluster"].get("server", "")) for document in documents for entry in _clusters(document)]
     hosts = {urlsplit(server).hostname or "" for server in servers} - {""}
     return Secrets(
@@ -110,10 +121,14 @@ def _projects(document: Mapping[str, Any]) -> Iterator[str]:
             project = (extension.get("extension") or {}).get("project")
             if isinstance(project, str) and project:
                 yield project
-    for entry in _clusters(document):
-        parts = str(entry.get("name", "")).split("_")  # gcloud's own names: gke_PROJECT_LOCATION_CLUSTER
-        if parts[0] == "gke" and len(parts) >= 4:
-            yield parts[1]
+    entries = [one for kind in ("clusters", "contexts", "users") for one in document.get(kind) or []]
+    for entry in filter(lambda one: isinstance(one, dict), entries):
+        yield from _projects_of(str(entry.get("name", "")))
+
+
+def _projects_of(name: str) -> Iterator[str]:
+    if found := _PROJECT_OF_NAME.fullmatch(name):
+        yield from filter(None, found.groups())
 
 
 def _clusters(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -146,7 +161,8 @@ class Redactor:
         if unknown:
             raise UsageError(f"cannot redact {', '.join(unknown)}", hint=f"one or more of {', '.join(ON_REQUEST)}")
         self._numbers: dict[str, str] = {}
-        self._rules = [*_always(secrets), *(_contexts(secrets) if "contexts" in self._wanted else ())]
+        # contexts first: without the project in it a name would not be known again
+        self._rules = [*(_contexts(secrets) if "contexts" in self._wanted else ()), *_always(secrets)]
         self._addresses = _address_patterns(secrets) if "addresses" in self._wanted else []
 
     def text(self, text: str) -> str:
@@ -221,6 +237,7 @@ def _always(secrets: Secrets) -> Iterator[Rule]:
     yield _PEM, "[certificate]"
     for value, shown in sorted(secrets.values.items(), key=lambda item: -len(item[0])):
         yield re.compile(re.escape(value)), shown
+    yield _MAIL, "[user]"
     for project in secrets.projects:
         yield re.compile(rf"(?<![a-z0-9]){re.escape(project)}(?![a-z0-9])"), "[project]"
     for folder, shown in secrets.folders.items():
