@@ -135,8 +135,7 @@ def _hangs(answers: pd.DataFrame) -> bool:
 
 def _ready_pods(target: Target) -> dict[str, int]:
     """Return by context how many pods of the service are ready."""
-    states = target.fleet.deployments(target.namespace)
-    return {state.context: state.ready for state in states if state.name == target.deployments.get(state.context)}
+    return {state.context: state.ready for state in target.states()}
 
 
 def _step(target: Target, pods: int, answer_s: float) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from meshbook import analysis, gkehub, outage, probes, settings, tables
 from meshbook.analysis import Capacity
-from meshbook.clusters import Cluster, Fleet
+from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, UsageError
 from meshbook.outage import Check, Safeguards
 from meshbook.settings import require_in_range
@@ -118,6 +118,19 @@ class Target:
     def inside(self) -> str:
         """URL inside the mesh."""
         return f"http://{self.service}.{self.namespace}:{self.port}/hello"
+
+    def states(self) -> list[DeploymentState]:
+        """Return how the application's Deployments are, whatever else is in their namespace."""
+        found = self.fleet.deployments(self.namespace)
+        return [state for state in found if state.name == self.deployments.get(state.context)]
+
+    def wait_for_rollout(self) -> list[DeploymentState]:
+        """Wait until the application's Deployments are rolled out everywhere; WaitTimeout where one is not."""
+
+        def wait(cluster: Cluster) -> list[DeploymentState]:
+            return cluster.wait_for_rollout(self.namespace, [self.deployments[cluster.name]], timeout_s=self.timeout_s)
+
+        return [state for states in self.fleet.each(wait).values() for state in states]
 
     def __str__(self) -> str:
         places = (f"{name}: {self.deployments[name]} ({version})" for name, version in self.versions.items())
@@ -230,7 +243,7 @@ def intent(step: Step, target: Target, safeguards: Safeguards) -> outage.Intent:
 
 def _unsteady(target: Target) -> str:
     """Return what is not as it should be: Deployments that are not settled, requests without a good answer."""
-    unsettled = [str(state) for state in target.fleet.deployments(target.namespace) if not state.settled]
+    unsettled = [str(state) for state in target.states() if not state.settled]
     answers = probes.curl_from_here(target.outside, requests=4, timeout_s=2.0)
     bad = [str(kind) for kind in answers["error"] if kind]
     return "; ".join([*unsettled, *([f"{len(bad)} of 4 requests failed ({bad[0]})"] if bad else [])])

@@ -60,7 +60,7 @@ def _steady_again(trial: Trial) -> Verdict:
     return Verdict(
         claim="afterwards everything is steady again",
         outcome=FAIL if trial.unsteady else PASS,
-        reason=trial.unsteady or "Every Deployment is settled, and requests from outside are answered.",
+        reason=trial.unsteady or "The application's Deployments are settled, and requests from outside are answered.",
     )
 
 
