@@ -58,7 +58,9 @@ def notebooks(tmp_path: Path) -> Path:
 def write(folder: Path, name: str, *cells: str) -> None:
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    parameters = nbformat.v4.new_code_cell("contexts: list[str] = []  # contexts\nrequests: int = 1  # how many")
+    parameters = nbformat.v4.new_code_cell(
+        "contexts: list[str] = []  # contexts\nkubeconfig: str = ''  # path\nrequests: int = 1  # how many"
+    )
     parameters.metadata["tags"] = ["parameters"]
     notebook.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), parameters]
     notebook.cells += [nbformat.v4.new_code_cell(source) for source in cells]
@@ -91,8 +93,13 @@ def test_help_imports_nothing_heavy() -> None:
 def test_a_run_that_passes_exits_with_0_and_says_where_the_report_is(
     meshbook: Meshbook, notebooks: Path, cluster: str, tmp_path: Path
 ) -> None:
-    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
-    found = meshbook("run", "--notebooks", "notebooks", "-p", "contexts=one", "--run-id", "r", "--kubeconfig", cluster)
+    connect = "from meshbook.clusters import Fleet\nFleet.connect(contexts, kubeconfig)\nFleet.connect(contexts)"
+    write(notebooks, "01_one", connect, VERDICT.format(outcome="pass"))
+    named = {
+        "KUBECONFIG": f"none:{Path(cluster).name}"
+    }  # relative paths mean the same in a notebook, in its own folder
+    given = ["-p", "contexts=one", "-p", f"kubeconfig=./{Path(cluster).name}"]
+    found = meshbook("run", "--notebooks", "notebooks", "--run-id", "r", *given, **named)
     assert found.returncode == 0, found.stderr
     assert "PASS, 1 of 1 claim passed; open outputs/r/index.html" in found.stdout
     assert re.search(r"^01_one +pass +\d+\.\d s$", found.stderr, re.MULTILINE)

@@ -53,10 +53,9 @@ class Transport:
         self._manager: urllib3.PoolManager | None = None
         self._shown = b""
         self._secrets: set[str] = set()
-        if not isinstance(self._login, Plugin):
-            credential = self.credential()  # what is wrong with it is told before anything is asked
-            self.headers(credential)
-            self._pools(credential)
+        credential = Credential() if isinstance(self._login, Plugin) else self.credential()
+        self.headers(credential)  # what is wrong is told before anything is asked
+        self._pools(credential)
 
     def request(self, method: str, url: str, *, headers: Mapping[str, str], **options: Any) -> urllib3.BaseHTTPResponse:
         """Send what the official client has made, and once more where a login is refused and there is another.
@@ -88,13 +87,13 @@ class Transport:
         login = [("Authorization", credential.authorization)] if credential.authorization else []
         self._secrets |= {value.rpartition(" ")[2] for _, value in login}
         for name, value in (found := login + self._acts_as):
-            if not value.isprintable():
-                raise UsageError(f"the kubeconfig's user cannot be sent as {name}: a character in it is no text")
+            if any(letter < " " or letter == "\x7f" for letter in value):
+                raise UsageError(f"the kubeconfig's user cannot be sent as {name}: it has a line break or the like")
         return found
 
     def clean(self, text: str) -> str:
         """Return what a server has said without the login that it may repeat."""
-        for secret in self._secrets:
+        for secret in tuple(self._secrets):  # other threads may add one
             text = text.replace(secret, "[login]") if len(secret) >= _SHORTEST_SECRET else text
         return text
 
