@@ -44,6 +44,9 @@ def _declared(name: str, *columns: tuple[str, Dtype, str]) -> Table:
     return Table(name=name, columns=tuple(Column(name=n, dtype=d, meaning=m) for n, d, m in columns))
 
 
+GATEWAY = "gateway"
+"""Begin of the path of requests to an ingress gateway's pod by its own address."""
+
 _WAY: tuple[tuple[str, Dtype, str], ...] = (
     ("source", "string", "who asked: the context's name, or 'external client' for this machine"),
     ("path", "string", "which way: 'mesh' (service name inside the mesh), 'vip' (from outside), or 'gateway POD'"),
@@ -117,6 +120,11 @@ def measured(answers: pd.DataFrame) -> pd.DataFrame:
 def good(answers: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ANSWERS with a good answer."""
     return answers[answers["error"] == ""]
+
+
+def of_gateways(answers: pd.DataFrame) -> pd.Series[bool]:
+    """Tell of each row of ANSWERS whether an ingress gateway was asked by its own address."""
+    return answers["path"].str.startswith(GATEWAY)
 
 
 def by_whom(answers: pd.DataFrame) -> pd.Series[str]:

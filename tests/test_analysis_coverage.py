@@ -23,7 +23,7 @@ def answers(*words: str, source: str = "east", path: str = "mesh") -> pd.DataFra
     """One request a second from noon on."""
     rows: list[dict[str, Any]] = []
     for number, word in enumerate(words):
-        bad = word in ("timeout", "lost")
+        bad = word in ("timeout", "lost", "http_502")
         time = None if word == "lost" else NOON + timedelta(seconds=number)
         cell = {"cluster": "" if bad else word, "error": word if bad else ""}
         rows.append({"source": source, "path": path, "time": time, **cell})
@@ -85,3 +85,30 @@ def test_more_requests_never_take_back_what_an_answer_has_proved(words: list[str
     assert (before["state"] == PROVEN).le(after["state"] == PROVEN).all()
     assert (after["state"] == PROVEN).eq(after["good"] > 0).all()
     assert (after["good"] <= after["n"]).all()
+
+
+# ---- each ingress gateway
+
+HUNG = ["timeout"] * 12
+
+
+@pytest.mark.parametrize(
+    ("gateways", "outcome", "said"),
+    [
+        ({"east a": ["east"] * 12, "west b": ["west"] * 11 + ["timeout"]}, "pass", "2 gateways, each of which answers"),
+        ({"east a": ["east"] * 12, "east b": HUNG, "west c": ["west"] * 12}, "fail", "east, gateway b: 0 of 12"),
+        ({"east a": ["east"] * 12}, "fail", "west has no ingress gateway that runs"),
+        ({}, "fail", "east has no ingress gateway that runs; west has no ingress gateway that runs"),
+        ({"east a": ["east"] * 12, "west b": ["lost"]}, "inconclusive", "west, gateway b: 0 of 0"),
+        ({"east a": ["east", "timeout"] * 6, "west b": ["west"] * 12}, "inconclusive", "east, gateway a: 6 of 12"),
+        ({"east a": ["http_502"] * 12, "west b": ["west"] * 12}, "inconclusive", "may let none out"),
+    ],
+    ids=["all", "one hangs", "none in a cluster", "none at all", "not asked", "mixed", "sidecar lets none out"],
+)
+def test_every_ingress_gateway_must_answer(gateways: dict[str, list[str]], outcome: str, said: str) -> None:
+    frames = [answers("east", "timeout", path="vip")]
+    for name, words in gateways.items():
+        source, pod = name.split()
+        frames.append(answers(*words, source=source, path=f"{tables.GATEWAY} {pod}"))
+    found = analysis.gateways_answer(pd.concat(frames), [*VERSIONS])
+    assert (found.outcome, said in found.reason) == (outcome, True), found.reason

@@ -6,9 +6,10 @@ import base64
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from meshes import HOST, SYSTEM, FakeFleet, healthy_mesh, kubeconfig, pod, remote_secret
+from meshes import HOST, SYSTEM, FakeFleet, healthy_mesh, kubeconfig, named, pod, remote_secret
 
 from meshbook import mesh, tables
 from meshbook.clusters import ExecResult
@@ -209,3 +210,78 @@ def test_who_answered_is_the_cluster_that_has_the_pod_before_or_after(fleet: Fak
     asked = tables.from_rows([*rows, {"error": "timeout"}], tables.ANSWERS)
     found = mesh.answered_by(asked, {**before, "moved": "a"}, {"restarted": "a", "moved": "b"})
     assert found["cluster"].tolist() == ["a", "a", "b", tables.UNKNOWN, tables.UNKNOWN, ""]
+
+
+# ---- ingress gateways
+
+FRONT = "front"
+VIP = "http://203.0.113.1/hello"
+
+
+def gateway_pod(name: str, ip: str, *, ready: bool = True, phase: str = "Running") -> dict[str, Any]:
+    found = pod(name, FRONT, {"app": "gateway", "istio": "ingressgateway"}, ready=ready)
+    found["spec"]["containers"] = [{"name": "istio-proxy", "ports": [{"name": "web", "containerPort": 8081}]}]
+    return {**found, "status": {**found["status"], "phase": phase, "podIP": ip}}
+
+
+@pytest.fixture
+def fronted(fleet: FakeFleet) -> FakeFleet:
+    """Each cluster has a Gateway for HTTP, a and b have ingress gateways behind it."""
+    server = {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}
+    for cluster in fleet:
+        spec = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+        cluster.objects["Gateway"].append(named("in", "sample", spec=spec))
+        http = [{"route": [{"destination": {"host": "helloworld", "port": {"number": 5000}}}]}]
+        routes = {"hosts": ["*"], "gateways": ["in"], "http": http}
+        cluster.objects["VirtualService"].append(named("in", "sample", spec=routes))
+        cluster.objects["Deployment"].append(named("gateway", FRONT, spec={"replicas": 2}))
+        cluster.objects["Pod"] += [gateway_pod(f"in-{cluster.name}{n}", f"10.0.0.{n}") for n in (1, 2)]
+    return fleet
+
+
+def front_service(port: int | str) -> dict[str, Any]:
+    ports = [{"port": 443}, {"port": 80, "targetPort": port}]
+    return named("front", FRONT, spec={"selector": {"app": "gateway"}, "ports": ports})
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "there"),
+    [
+        (VIP, None, "http://10.0.0.1:80/hello"),
+        (VIP, 8080, "http://10.0.0.1:8080/hello"),
+        (VIP, "web", "http://10.0.0.1:8081/hello"),
+        ("http://127.0.0.1:8080/hello", None, "http://10.0.0.1:8080/hello"),
+    ],
+    ids=["no Service", "by number", "by name", "another port"],
+)
+def test_a_gateway_is_asked_where_the_service_in_front_of_it_sends_requests(
+    fronted: FakeFleet, url: str, target: int | str | None, there: str
+) -> None:
+    if target:
+        fronted["a"].objects["Service"].append(front_service(target))
+    first = mesh.ingress_gateways(fronted, url, FRONT)[0]  # type: ignore[arg-type]
+    assert (first.cluster, first.path, first.url) == ("a", "gateway in-a1", there)
+
+
+def test_only_pods_that_were_started_and_that_a_gateway_opens_are_asked(fronted: FakeFleet) -> None:
+    pods = fronted["a"].objects["Pod"]
+    pods += [gateway_pod("to-come", "", phase="Pending"), gateway_pod("evicted", "", phase="Failed")]
+    pods.append(pod("another", FRONT, {"app": "another"}))
+    fronted["b"].refused.add("Pod")
+    found = mesh.ingress_gateways(fronted, VIP, FRONT)  # type: ignore[arg-type]
+    assert [one.pod for one in found] == ["in-a1", "in-a2", ""]
+    assert found[-1].need == f"list pods in {FRONT} (b)"
+
+
+def test_a_gateway_that_failed_its_own_cluster_alone_is_looked_at_and_no_direction_is_made_of_it(
+    fronted: FakeFleet,
+) -> None:
+    hangs = ExecResult(exit_code=28, stdout="", stderr="")
+    fronted["a"].run = lambda name, _: hangs if name == "in-a1" else ExecResult(exit_code=0, stdout="", stderr="")
+    vip = [{"source": "external client", "path": "vip", "instance": f"helloworld-{one}0"} for one in ("v1-a", "v2-b")]
+    asked = [{"source": "a", "path": "gateway in-a1", "error": error} for error in ("", "timeout")]
+    where = {"namespace": "sample", "gateway_namespace": FRONT, "cluster": "b"}
+    for rows, named_first in (([*vip, asked[0]], "ingress gateway pods in a"), ([*vip, *asked], "its proxy hangs")):
+        found = mesh.why_outside(fronted, VIP, tables.from_rows(rows, tables.ANSWERS), **where)  # type: ignore[arg-type]
+        at_a = [one for one in found if str(one.direction) == "a → a"]
+        assert [named_first in one.seen for one in at_a] == [True], at_a

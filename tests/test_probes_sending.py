@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from hello_service import CUT, HANGS, HELLO, URL, service
 
 from meshbook import probes, tables
 from meshbook.errors import ClusterError, ExecError, UsageError
+from meshbook.mesh import IngressGateway
 
 
 def free_port() -> int:
@@ -54,8 +56,13 @@ class FakeCluster:
         return SimpleNamespace(stderr=done.stderr.decode(), exit_code=done.returncode)
 
 
+class FakeFleet(dict[str, FakeCluster]):
+    def each(self, task: Callable[[FakeCluster], Any]) -> dict[str, Any]:
+        return {name: task(cluster) for name, cluster in self.items()}
+
+
 def fleet(*clusters: FakeCluster) -> Any:
-    return SimpleNamespace(each=lambda task: {cluster.name: task(cluster) for cluster in clusters})
+    return FakeFleet({cluster.name: cluster for cluster in clusters})
 
 
 def test_one_curl_sends_every_request_on_a_connection_of_its_own_and_no_trace_of_the_counter() -> None:
@@ -136,6 +143,30 @@ def test_pods_of_all_clusters_send_and_every_row_names_its_cluster() -> None:
     assert set(frame["path"]) == {"mesh"}
     assert frame["time"].notna().all()
     assert clusters[0].chosen == ["sleep"]
+
+
+def test_every_gateway_is_asked_from_its_own_cluster_and_one_that_hangs_costs_two_time_outs() -> None:
+    clusters = FakeCluster("cluster1"), FakeCluster("cluster2", is_ready=False)
+    with service() as server, service(delay_s=0.6) as frozen:
+        one, two = (
+            IngressGateway(cluster="cluster1", pod=pod, url=at.url) for pod, at in (("a", server), ("b", frozen))
+        )
+        others = [
+            IngressGateway(cluster="cluster2", pod="c", url=server.url),
+            IngressGateway(cluster="cluster1", need="list pods"),
+        ]
+        began = time.monotonic()
+        frame = probes.curl_gateways(fleet(*clusters), [one, two, *others], 12, timeout_s=0.3)
+        took_s = time.monotonic() - began
+    found = frame.groupby(["source", "path"])["error"].agg(lambda errors: (len(errors), *set(errors))).to_dict()
+    assert found == {
+        ("cluster1", "gateway a"): (12, ""),
+        ("cluster1", "gateway b"): (12, "timeout"),
+        ("cluster1", "gateway"): (1, "lost"),
+        ("cluster2", "gateway c"): (1, "lost"),
+    }
+    assert took_s < 12 * 0.3
+    assert probes.curl_gateways(fleet(*clusters), []).empty
 
 
 def test_no_requests_are_no_rows() -> None:

@@ -2,7 +2,7 @@
 
 - ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive; ``expected`` compares
   with what a mesh is configured to do.
-- ``coverage``: who answers whom, by which way and when, as a matrix.
+- ``coverage``: who answers whom, by which way and when, as a matrix; and each ingress gateway.
 - ``evidence``: which rows a claim judges, and when they are too few.
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
   single requests prove, ``calibration`` compares the ranges with faults whose true begin and end are known.
@@ -27,7 +27,16 @@ from meshbook.analysis.claims import (
     split_within,
     survives_outage,
 )
-from meshbook.analysis.coverage import NONE_EXPECTED, NOT_TESTED, PROVEN, REFUTED, UNDECIDED, Part, coverage
+from meshbook.analysis.coverage import (
+    NONE_EXPECTED,
+    NOT_TESTED,
+    PROVEN,
+    REFUTED,
+    UNDECIDED,
+    Part,
+    coverage,
+    gateways_answer,
+)
 from meshbook.analysis.expected import ExpectedShares, SampleSize, answers_as_expected, sample_size, split_as_expected
 from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
 from meshbook.analysis.load import (
@@ -99,6 +108,7 @@ __all__ = [
     "coverage",
     "downtime",
     "fewest_to_pass",
+    "gateways_answer",
     "interrupted_at_most",
     "is_late",
     "measures_truly",

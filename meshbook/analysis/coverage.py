@@ -1,7 +1,8 @@
 """Who answers whom, by which way and when: a matrix whose cells are proven, refuted or left open. Pure.
 
-A cell is one source and way, one cluster that should answer, and one part of the time. Whether a matrix is good news is
-for the claims to say: that a cluster which was taken down gives no answer is as it should be.
+A cell is one source and way, one cluster that should answer, and one part of the time. A matrix passes and fails
+nothing: that a cluster which was taken down gives no answer is as it should be. Of the ways that no other claim is
+about, the ingress gateways one by one, there is a claim here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from datetime import datetime
 import pandas as pd
 
 from meshbook import tables
+from meshbook.analysis.evidence import explained, judged
 from meshbook.analysis.expected import MISS, ExpectedShares, to_see
+from meshbook.analysis.intervals import at_most
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, Detail, Outcome, Verdict, worst
 
 PROVEN, REFUTED, UNDECIDED = "proven", "refuted", "undecided"
 NOT_TESTED, NONE_EXPECTED = "not tested", "none expected"
@@ -84,3 +88,47 @@ def _state(k: int, n: int, share: float, miss: float) -> str:
     if not share:
         return NONE_EXPECTED
     return REFUTED if n >= to_see(share, miss) else UNDECIDED
+
+
+_MOST_FAILED = 0.5
+"""Share of a gateway's requests above which it does not answer: what is lost behind it fails other claims."""
+_NO_WAY_OUT = "http_502"
+"""What a client's own sidecar answers where it may send nothing to an address that is no service's."""
+
+
+def gateways_answer(frame: pd.DataFrame, clusters: Sequence[str]) -> Verdict:
+    """Claim: every ingress gateway of ``clusters`` answers, asked one by one from a pod of its own cluster.
+
+    Each is compared with one-sided exact bounds, 95 % each. A cluster without any running gateway fails the claim.
+    """
+    answers = judged(frame)
+    answers = answers[tables.of_gateways(answers)]
+    outcomes: dict[str, Outcome] = {}
+    details: list[Detail] = []
+    for source, path in sorted(set(zip(answers["source"], answers["path"], strict=True))):
+        rows = answers[(answers["source"] == source) & (answers["path"] == path)]
+        outcome, said = _gateway(tables.measured(rows))
+        outcomes[f"{source}, {path}: {said}"] = outcome
+        details.append({"source": source, "way": path, "found": said, "verdict": outcome})
+    for cluster in sorted(set(clusters) - set(answers["source"])):
+        outcomes[f"{cluster} has no ingress gateway that runs"] = FAIL
+    found: Outcome = worst(outcomes.values())  # type: ignore[assignment]
+    wrong = "; ".join(text for text, outcome in outcomes.items() if outcome == found)
+    every = f"{len(details)} gateways, each of which answers."
+    return Verdict(
+        claim="every ingress gateway answers, asked one by one inside its own cluster",
+        outcome=found,
+        reason=every if found == PASS else f"{wrong}.{explained(answers)}",
+        n=len(tables.measured(answers)),
+        limit=f"at most {100 * _MOST_FAILED:g} % of a gateway's requests fail",
+        details=tuple(details),
+    )
+
+
+def _gateway(rows: pd.DataFrame) -> tuple[Outcome, str]:
+    """Return what the requests to one gateway show, and in words."""
+    failed = int((rows["error"] != "").sum())
+    said = f"{len(rows) - failed} of {len(rows)} requests got a good answer"
+    if len(rows) and set(rows["error"]) == {_NO_WAY_OUT}:
+        return INCONCLUSIVE, f"{said}; the client's own sidecar may let none out (outboundTrafficPolicy REGISTRY_ONLY)"
+    return at_most(_MOST_FAILED)(failed, len(rows)) if len(rows) else INCONCLUSIVE, said

@@ -5,6 +5,7 @@
 - ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_cluster`` puts it as
   ``analysis`` takes it.
 - ``between``: those of its looks that need no request before, for ``preflight``.
+- ``ingress_gateways``: the pods by which requests from outside come in, so that each can be asked.
 - ``places``: which clusters these are, as a reader of a report knows them.
 - ``pods_by_name``, ``answered_by``: which cluster the pod is in that answered; ``injected_by``: who made its sidecar;
   ``certificates``: the roots that it trusts.
@@ -17,11 +18,13 @@ and ``reachability`` decide, ``causes`` puts their ``findings`` in order. Reques
 
 from meshbook.mesh.causes import between, explained, in_words, why, why_outside
 from meshbook.mesh.findings import Direction, Finding
+from meshbook.mesh.ingress import IngressGateway, ingress_gateways
 from meshbook.mesh.places import Place, places
 from meshbook.mesh.routing import Expected
 from meshbook.mesh.shares import by_cluster, expected_share
 from meshbook.mesh.snapshot import answered_by, pods_by_name
 from meshbook.mesh.workloads import certificates, injected_by
 
-__all__ = ["Direction", "Expected", "Finding", "Place", "answered_by", "between", "by_cluster", "certificates"]
-__all__ += ["expected_share", "explained", "in_words", "injected_by", "places", "pods_by_name", "why", "why_outside"]
+__all__ = ["Direction", "Expected", "Finding", "IngressGateway", "Place", "answered_by", "between", "by_cluster"]
+__all__ += ["certificates", "expected_share", "explained", "in_words", "ingress_gateways", "injected_by", "places"]
+__all__ += ["pods_by_name", "why", "why_outside"]

@@ -48,7 +48,8 @@ def why_outside(
     """Return what keeps clusters from answering those who asked ``url`` from outside; causes first.
 
     ``cluster`` has the ingress gateways that the load balancer sends to, in ``gateway_namespace``; the pods that should
-    answer are in ``namespace``. A direction is from those gateways to the pods of a cluster.
+    answer are in ``namespace``. A direction is from those gateways to the pods of a cluster. ``answers`` may hold those
+    of each gateway asked by its own address as well: a request that failed has all of them looked at.
     """
     mesh = _Mesh(fleet=fleet, views=take(fleet, {namespace, gateway_namespace}))
     failed = bool((answers["error"] != "").any())
@@ -66,7 +67,8 @@ def why_outside(
         return [*found, Look(direction=way, name="routes").not_looked_at(error.need)]
     if legs:
         asked = replace(asked, service=legs[0].service, namespace=legs[0].namespace, port=legs[0].port or asked.port)
-    found += _why(mesh, asked, answers.assign(source=cluster), pods_by_name(fleet, namespace), {cluster})
+    through = answers[~tables.of_gateways(answers)].assign(source=cluster)
+    found += _why(mesh, asked, through, pods_by_name(fleet, namespace), {cluster})
     return sorted(found, key=lambda finding: _ORDER.index(finding.state))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from meshbook.probes.clock_sync import Exchange, compare
 from meshbook.probes.closed_loop import ClosedLoop, send_many
-from meshbook.probes.curl import MESH, OUTSIDE, VIP, curl_from_here, curl_from_pods, curl_program
+from meshbook.probes.curl import MESH, OUTSIDE, VIP, curl_from_here, curl_from_pods, curl_gateways, curl_program
 from meshbook.probes.open_loop import HIGHEST_RATE, Watch, watch
 from meshbook.probes.records import Ask, command, parse_records
 from meshbook.probes.session import run_here
@@ -34,6 +34,7 @@ __all__ = [
     "compare",
     "curl_from_here",
     "curl_from_pods",
+    "curl_gateways",
     "curl_program",
     "parse_records",
     "run_here",

@@ -1,8 +1,8 @@
 """What one Envoy is to serve: a proxy and the mesh in, its ``Resources`` out. Pure.
 
 A **sidecar** is reached by its pod's programs as an HTTP proxy, so requests are routed by authority: the names that the
-cluster's DNS would resolve for this pod, with the service's port (or none for port 80). Anything else is answered 502,
-where a real pod would fail to resolve the name.
+cluster's DNS would resolve for this pod, with the service's port (or none for port 80). The addresses of this cluster's
+gateway pods are passed through. Anything else is answered 502, where a real pod would fail to resolve the name.
 
 A **gateway** serves what Gateway and VirtualService objects say: plain HTTP servers (the article's) and
 ``AUTO_PASSTHROUGH`` (east-west). ``unsupported`` names what else they ask for.
@@ -97,6 +97,8 @@ def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
     inbound = [(port, names) for port, (_, names) in served]
     name, unknown = listeners.OUTBOUND, listeners.direct_response(502, UNKNOWN_HOST)
     log, (outbound, endpoints) = mesh.config.access_log, _outbound(proxy, mesh)
+    passed = list(_passed_by_address(mesh))
+    hosts = [*_resolvable_hosts(proxy, mesh), *(host for host, _ in passed)]
     return Resources(
         listeners=[
             listeners.outbound(proxy.address, log),
@@ -106,12 +108,25 @@ def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
         ],
         clusters=[
             *outbound,
+            *(cluster for _, cluster in passed),
             *(clusters.inbound(proxy.address, port, speaks_http2=http2) for port, (http2, _) in served),
             clusters.admin(proxy.address),
         ],
         endpoints=endpoints,
-        routes=[listeners.routes(name, _resolvable_hosts(proxy, mesh), otherwise=unknown)],
+        routes=[listeners.routes(name, hosts, otherwise=unknown)],
     )
+
+
+def _passed_by_address(mesh: Mesh) -> Iterator[tuple[Json, Json]]:
+    """Yield virtual host and cluster of each plain port of this cluster's gateways, as a sidecar passes addresses."""
+    for gateway in (one for one in mesh.proxies if one.router):
+        servers = [server for one in mesh.gateway_objects for server in _servers(one, gateway) if server.http]
+        for port in sorted({_bound(server.port, gateway, mesh) for server in servers}):
+            name = f"PassthroughCluster|{gateway.address}:{port}"
+            members = [clusters.Endpoint(address=gateway.address, port=port, mtls=False)]
+            domains = [f"{gateway.shown}:{port}", *([gateway.shown] if port == HTTP_PORT else [])]
+            route = {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s"}}
+            yield {"name": name, "domains": domains, "routes": [route]}, clusters.cluster(name, members)
 
 
 def _own_ports(proxy: Proxy, mesh: Mesh) -> dict[int, tuple[bool, list[str]]]:
@@ -206,22 +221,30 @@ def _servers(gateway: Object, proxy: Proxy) -> list[_Server]:
 def _gateway_listeners(proxy: Proxy, mesh: Mesh, servers: Sequence[_Server]) -> list[Json]:
     """Return the gateway's listeners; each also answers on its load balancers' addresses itself."""
     fronts: dict[int, list[tuple[str, int]]] = defaultdict(list)
-    targets: dict[int, int] = {}
     for service in (service for service in mesh.own_services if proxy.selected_by(service)):
         for port in service["spec"].get("ports") or []:
             if target := proxy.target_port(port):
-                targets.setdefault(port["port"], target)
                 addresses = load_balancer_addresses(service)
                 fronts[target] += [(ip, mesh.bindable(port["port"])) for ip in addresses]
     found = [listeners.health(proxy.address, fronts[PROXY_HEALTH_PORT]), listeners.metrics(proxy.address)]
     for port, http in sorted({(server.port, server.http) for server in servers}):
-        name, target = f"gateway-{port}", targets.get(port, port)
-        bound, also = mesh.bindable(target), fronts[target]
+        name, bound, also = f"gateway-{port}", _bound(port, proxy, mesh), fronts[_target(port, proxy, mesh)]
         if http:
             found.append(listeners.gateway(name, proxy.address, bound, mesh.config.access_log, also))
         else:
             found.append(listeners.passthrough(name, proxy.address, bound, mesh.config.access_log, also))
     return found
+
+
+def _target(number: int, gateway: Proxy, mesh: Mesh) -> int:
+    """Return the port at which a gateway serves a Gateway's port: where a Service in front of it sends that."""
+    services = (one for one in mesh.own_services if gateway.selected_by(one))
+    ports = (port for service in services for port in service["spec"].get("ports") or [] if port["port"] == number)
+    return next(filter(None, map(gateway.target_port, ports)), number)
+
+
+def _bound(number: int, gateway: Proxy, mesh: Mesh) -> int:
+    return mesh.bindable(_target(number, gateway, mesh))
 
 
 def _virtual_hosts(servers: Sequence[_Server], mesh: Mesh) -> list[Json]:

@@ -94,6 +94,8 @@ class Proxy:
     namespace: str
     name: str
     address: str
+    shown: str
+    """Its address as API objects have it."""
     network: str
     locality: Locality
     identity: str
@@ -266,6 +268,7 @@ def _proxy(cluster: ClusterView, pod: Object) -> Proxy | None:
         namespace=metadata["namespace"],
         name=metadata["name"],
         address=reachable(status["podIP"]),
+        shown=status["podIP"],
         network=cluster.network_of(pod),
         locality=cluster.locality(pod),
         identity=identity(metadata["namespace"], spec.get("serviceAccountName") or "default"),

@@ -77,6 +77,16 @@ def test_names_that_dns_would_resolve_are_routed_and_no_others(world: Any) -> No
     assert not {"helloworld.sample", "eastwest.istio-system:15443"} & set(routes(world))
 
 
+def test_the_address_of_an_ingress_gateway_is_passed_through_and_no_other_is(world: Any) -> None:
+    known = routes(world)
+    shown = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in world.pods["cluster1"].values()}
+    address = shown["ingress-1"]
+    (route,) = known[f"{address}:{world.topology.bindable(80)}"]
+    assert route["route"]["cluster"] in clusters(world.served("sleep-1"))
+    others = {name: ip for name, ip in shown.items() if name != "ingress-1"}
+    assert not [domain for domain in known if domain.split(":")[0] in others.values()]
+
+
 def test_a_service_of_the_other_cluster_alone_cannot_be_resolved_here(world: Any) -> None:
     world.services["cluster1"].pop(("sample", "helloworld"))
     found = world.served("sleep-1")
