@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stages import GATEWAYS
 
-from meshbook import Fleet, analysis, probes
+from meshbook import Fleet, analysis, mesh, probes
+from meshbook.lab.faults import FaultClient, FaultSpec
 from meshbook.lab.launch import LabState
-from meshbook.objects import SYSTEM_NAMESPACE
+from meshbook.objects import PROXY_CONTAINER, SYSTEM_NAMESPACE
 
 Run = Callable[..., Any]
 
@@ -100,7 +102,25 @@ def test_a_vip_that_never_answers_fails_with_what_it_last_saw_and_the_rest_is_ju
     claims = outcome.outcomes("02_external_access")
     assert (claims["the load balancer has an address"], claims["its address answers"]) == ("pass", "fail")
     assert claims[ANSWERED] == "inconclusive"
+    assert claims["every ingress gateway answers, asked one by one inside its own cluster"] == "pass"
     assert "502" in outcome.said
+
+
+def test_one_of_two_gateways_that_hangs_is_seen_in_the_cluster_that_is_no_backend(
+    served: LabState, fleet: Fleet
+) -> None:
+    pods = mesh.pods_by_name(fleet, "sample")
+    gateways = mesh.ingress_gateways(fleet, "http://vip/hello", GATEWAYS)
+    hung = next(one for one in gateways if one.cluster == "cluster1")
+    stopped = FaultSpec(kind="freeze", context="cluster1", namespace=GATEWAYS, pod=hung.pod, container=PROXY_CONTAINER)
+    with FaultClient.of(served.root).injected(stopped):
+        answers = mesh.answered_by(probes.curl_gateways(fleet, gateways, timeout_s=0.7), pods)
+    verdict = analysis.gateways_answer(answers, ["cluster1", "cluster2"])
+    assert verdict.outcome == "fail"
+    assert f"cluster1, gateway {hung.pod}: 0 of 12 requests got a good answer" in verdict.reason
+    cells = analysis.coverage(answers, {"cluster1": "v1", "cluster2": "v2"})
+    found = set(zip(cells["path"], cells["state"], strict=True))
+    assert found == {(one.path, analysis.REFUTED if one == hung else analysis.PROVEN) for one in gateways}
 
 
 def test_no_reachable_cluster_is_named_with_its_context(run: Run, lab: LabState, tmp_path: Path) -> None:
