@@ -234,3 +234,34 @@ def test_the_downtime_tells_seen_unseen_unknown_and_open_ends_apart() -> None:
 
 def test_the_downtime_of_no_trials_says_so() -> None:
     assert "no requests to show" in words(charts.downtime_by_step(tables.empty(tables.TRIALS)))
+
+
+GKE, EKS = (
+    "gke_my-project-123456_asia-northeast1-a_prod-cluster",
+    "arn:aws:eks:ap-northeast-1:123456789012:cluster/prod",
+)
+
+
+@pytest.mark.parametrize(
+    "names", [(GKE, "ニフクラ"), (EKS, GKE), (GKE, GKE.replace("-a_", "-b_"))], ids=["gcloud", "aws", "alike"]
+)
+@pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
+def test_long_names_and_japanese_ones_are_drawn_short_apart_and_within_the_picture(
+    draw: Callable[[pd.DataFrame], Figure], names: tuple[str, str]
+) -> None:
+    figure = draw(pd.concat([answers(["v1", "v2"] * 4, name, cluster=name) for name in names]))
+    figure._repr_png_()  # a letter that no font has, or a chart without room, is a warning, and so an error
+    told = words(figure)
+    assert not any(name in told for name in names)
+    assert len(charts.short_names(names)) == len(set(charts.short_names(names).values())) == 2
+    drawn = figure.get_tightbbox()
+    assert drawn.x0 >= 0
+    assert drawn.x1 <= figure.get_figwidth()
+
+
+def test_a_finding_is_told_in_lines_that_fit() -> None:
+    finding = f"{GKE}: none of 226 requests failed; {'an outage that is shorter than this ' * 4}0.50 s"
+    lines = charts.in_lines(finding, charts.short_names([GKE]), 60)
+    assert lines[0].startswith("prod-cluster: none of 226")
+    assert max(map(len, lines)) <= 60
+    assert lines[-1].endswith("0.50 s")

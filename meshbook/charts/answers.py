@@ -25,6 +25,7 @@ from meshbook.charts.figures import (
     plain,
     styles_of_answerers,
 )
+from meshbook.charts.names import shortened
 
 _WIDTH_IN = 7.0
 _NO_ANSWER = "no good answer"
@@ -33,6 +34,7 @@ _NO_ANSWER = "no good answer"
 def share_by_source(frame: pd.DataFrame) -> Figure:
     """Draw the share of each cluster among the requests of each source, with 95 % (Wilson) intervals and counts."""
     answers = tables.measured(tables.conform(frame, tables.ANSWERS)[["source", "version", "cluster", "error"]])
+    _, (answers,) = shortened(answers)
     answers = answers.assign(who=tables.by_whom(answers))
     styles = styles_of_answerers(answers)
     names = [*styles, _NO_ANSWER] if (answers["error"] != "").any() else list(styles)
@@ -75,6 +77,7 @@ def latency_by_cluster(frame: pd.DataFrame) -> Figure:
     """
     columns = ["source", "version", "cluster", "error", "time_total_ms"]
     answers = tables.good(tables.conform(frame, tables.ANSWERS)[columns]).dropna(subset=["time_total_ms"])
+    _, (answers,) = shortened(answers)
     answers = answers.assign(who=tables.by_whom(answers))
     styles = styles_of_answerers(answers)
     sources = sorted(answers["source"].unique())

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
+
+from meshbook.charts.names import font_families
 
 FAILED, INK, GREY, GRID, SHADE = "#A3231A", "#222222", "#767676", "#DDDDDD", "#E9E4DC"
 MOST_DRAWN = 1_000
@@ -34,6 +37,8 @@ class Chart(Figure):
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         drawn, buffer = io.BytesIO(), io.BytesIO()
+        for text in self.findobj(Text):
+            text.set_fontfamily(font_families())
         self.savefig(drawn, format="png", dpi=_DPI)
         with Image.open(drawn) as picture:  # a third of the bytes; all of a chart's few colours, rare ones too
             small = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)

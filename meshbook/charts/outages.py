@@ -33,6 +33,7 @@ from meshbook.charts.figures import (
     styles_of_answerers,
     styles_of_sources,
 )
+from meshbook.charts.names import in_lines, legend_columns, shortened
 
 Lanes = Mapping[tuple[str, str], "pd.Series[Any]"]
 """By source and kind of request, when they were sent."""
@@ -48,6 +49,8 @@ _WORD = 0.07
 _DRAWN = ["time", "source", "version", "cluster", "error", "time_total_ms", "time_error_ms"]
 _LINEAR_MS = 100.0
 _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
+_HEADLINE_CHARS = 115
+"""Signs of a line above the upper panel, which is as wide as the figure less its names."""
 _BAR, _BAR_IN = 0.16, 0.15
 _WRONG = {"late": LATE, "failed": BAD}
 """What a request may be instead of answered promptly."""
@@ -65,8 +68,9 @@ def timeline(
     The upper panel has one axis of time for all of it. The two lower ones enlarge what it cannot show: the seconds
     after the request to scale down, and the seconds after the restore request.
     """
-    phases = tables.conform(phases, tables.PHASES)
-    sent = tables.conform(answers, tables.ANSWERS)[_DRAWN]
+    names, (phases, answers) = shortened(tables.conform(phases, tables.PHASES), tables.conform(answers, tables.ANSWERS))
+    headline = [line for text in headline for line in in_lines(text, names, _HEADLINE_CHARS)]
+    sent = answers[_DRAWN]
     sent = tables.measured(sent[sent["time"].notna() & (sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS)])
     sent = sent.assign(who=tables.by_whom(sent))
     lanes = _lanes(sent, slow_after_s)
@@ -89,7 +93,8 @@ def timeline(
         Line2D([], [], color=style.colour, marker=style.marker, linewidth=3, alpha=0.8, label=name)
         for name, style in {"API server": _SERVER, **styles}.items()
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), fontsize=8.5, frameon=False)
+    columns = legend_columns(["API server", *styles], _HEADLINE_CHARS)
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8.5, frameon=False)
     return figure
 
 
@@ -199,7 +204,7 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
     detection limit. A thin line goes on to the last failure where good answers lay in between (degraded). The scale is
     logarithmic above 100 ms, so that short ones still show.
     """
-    trials = tables.conform(trials, tables.TRIALS)
+    _, (trials,) = shortened(tables.conform(trials, tables.TRIALS))
     groups = [(key, rows) for key, rows in trials.groupby(["mode", "context"], sort=False)]
     height = 1.5 + sum(0.22 + _BAR_IN * len(rows) for _, rows in groups)
     known = trials.dropna(subset=["low_ms"])
@@ -226,7 +231,9 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
     if limit_s is not None and 1000 * limit_s < top:
         axes.axvline(1000 * limit_s, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         axes.text(1000 * limit_s, -1.2 * _BAR, " limit", color=GREY, fontsize=8.5, va="bottom")
-    figure.legend(handles=list(_handles(styles)), loc="outside lower left", ncols=4, fontsize=8.5, frameon=False)
+    handles = list(_handles(styles))
+    columns = legend_columns([str(one.get_label()) for one in handles], _HEADLINE_CHARS)
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8.5, frameon=False)
     return figure
 
 
