@@ -128,6 +128,9 @@ def test_what_a_deployments_owner_may_choose_stays_as_it_is_and_is_said(cluster:
     assert "another owner has set" in str(applied)
     spec = cluster.get("Deployment", "web", "sample")["spec"]
     assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (3, app["image"])
+    (applied,) = cluster.apply(path, "sample", replicas=5)
+    assert (applied.outcome, applied.left) == ("configured", 'containers[name="app"].image')
+    assert cluster.get("Deployment", "web", "sample")["spec"]["replicas"] == 5, "a count that is asked for is set"
     by_hand({"metadata": {"labels": {"app": "other"}}})
     with pytest.raises(ClusterError, match=r"conflict[\s\S]*\.metadata\.labels\.app"):
         cluster.apply(path, "sample")

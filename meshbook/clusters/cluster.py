@@ -113,7 +113,7 @@ class Cluster(Api):
     ) -> list[Applied]:
         """Apply a manifest file or folder server-side; ``selector`` picks objects as ``kubectl -l`` does.
 
-        ``replicas`` is put in the place of what Deployments say in the file.
+        ``replicas`` is put in the place of what Deployments say in the file, whoever has set their count before.
         ``force`` takes over fields that another manager owns; without it, what its owner may choose stays as it is (see
         ``conflicts``). All is validated by the server before the first change.
         """
@@ -123,7 +123,7 @@ class Cluster(Api):
         made = {found["metadata"]["name"] for found in objects if found["kind"] == "Namespace"}
         tried = [
             # a dry run makes no namespace to try the others in
-            (found, "") if found["metadata"].get("namespace") in made else self._tried(found, force=force)
+            (found, list[str]()) if found["metadata"].get("namespace") in made else self._tried(found, force=force)
             for found in objects
         ]
         records = []
@@ -135,10 +135,14 @@ class Cluster(Api):
                 outcome = "created"
             elif _intent(before) == _intent(after):
                 outcome = "unchanged"
-            records.append(replace(self._record(found, outcome), left=left))
+            kept = [field for field in left if field != "replicas" or replicas is None]
+            if replicas is not None and kept != left:
+                before_scaling = self.scale(found["metadata"]["name"], replicas, found["metadata"]["namespace"])
+                outcome = outcome if before_scaling == replicas else "configured"
+            records.append(replace(self._record(found, outcome), left=", ".join(kept)))
         return records
 
-    def _tried(self, found: Object, *, force: bool) -> tuple[Object, str]:
+    def _tried(self, found: Object, *, force: bool) -> tuple[Object, list[str]]:
         """Apply an object in a dry run; return what of it can be applied, and the fields that stay as they are."""
         try:
             self._apply(found, force=force, dry_run=True)
@@ -147,9 +151,9 @@ class Cluster(Api):
             if not left:
                 raise
         else:
-            return found, ""
+            return found, []
         self._apply(rest, force=force, dry_run=True)
-        return rest, ", ".join(left)
+        return rest, left
 
     def _placed(self, found: Object, namespace: str) -> Object:
         return manifests.placed(found, namespace, namespaced=self.resource(kind_of(found)).namespaced)
