@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from meshbook import gkehub, mesh
+from meshbook import gkehub, mesh, rights
 from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, MeshbookError, UsageError, WaitTimeout
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
@@ -28,19 +28,6 @@ OLDEST = (1, 22)
 
 Seen = tuple[bool | None, str]
 """Whether all is well (None: could not be seen), and what was found."""
-
-NEEDED = (
-    ("create", "namespaces", False),
-    ("patch", "namespaces", False),
-    ("list", "mutatingwebhookconfigurations.admissionregistration.k8s.io", False),
-    ("list", "pods", True),
-    ("create", "pods/exec", True),
-    ("patch", "services", True),
-    ("patch", "deployments.apps", True),
-    ("patch", "deployments.apps/scale", True),
-    ("patch", "virtualservices.networking.istio.io", True),
-)
-"""Verb, resource, and whether it is asked for the sample's namespace: what the stages do everywhere."""
 
 
 def clusters_answer(fleet: Fleet) -> Verdict:
@@ -55,16 +42,17 @@ def clusters_answer(fleet: Fleet) -> Verdict:
     return _judged(claim, _looks(fleet, look), "use a context of a newer cluster")
 
 
-def user_may(fleet: Fleet, namespace: str) -> Verdict:
+def user_may(fleet: Fleet, namespace: str, gateway_namespace: str = "nifc-istio-gateway") -> Verdict:
     """Claim: this user may do in every cluster what the stages need (asked by SelfSubjectAccessReview)."""
+    wanted = rights.needed(namespace=namespace, gateway_namespace=gateway_namespace)
 
     def look(cluster: Cluster) -> Seen:
-        may = [cluster.can_i(verb, what, namespace if inside else "") for verb, what, inside in NEEDED]
-        denied = [f"{verb} {what}" for (verb, what, _), allowed in zip(NEEDED, may, strict=True) if not allowed]
-        return not denied, f"may not {', '.join(denied)}" if denied else f"all {len(NEEDED)} permissions"
+        denied = [str(one) for one in wanted if not cluster.can_i(one.verb, one.resource, one.namespace)]
+        return not denied, f"may not {', '.join(denied)}" if denied else f"all {len(wanted)} permissions"
 
     claim = "this user may do in every cluster what the stages need"
-    return _judged(claim, _looks(fleet, look), "ask for these permissions, or name another context")
+    hint = "ask for the roles that meshbook rights prints, or name another context"
+    return _judged(claim, _looks(fleet, look), hint)
 
 
 def revision_injects(fleet: Fleet, revision: str) -> Verdict:

@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.set_defaults(call="verbs.compare")
     compare.add_argument("before", type=Path, metavar="RUN")
     compare.add_argument("after", type=Path, metavar="RUN")
+    _add_rights(verbs.add_parser("rights", help="print the roles that suffice for stages, as YAML"))
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))
     stages = verbs.add_parser("list", help="list the stages of the runbook, and what each asks")
     stages.set_defaults(call="verbs.list_stages")
@@ -113,6 +114,14 @@ class _Version(argparse.Action):
 
         verbs.version(argparse.Namespace())
         parser.exit()
+
+
+def _add_rights(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(call="verbs.rights")
+    parser.add_argument("--stage", action="append", default=[], metavar="N", help="may be repeated; default: all")
+    parser.add_argument("--namespace", "-n", default="sample", help="of the sample; default: sample")
+    parser.add_argument("--gateway-namespace", default="nifc-istio-gateway", help="of the ingress gateways")
+    parser.add_argument("-o", dest="output", choices=["yaml", "name"], default="yaml", help="name: one right a line")
 
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:

@@ -49,6 +49,21 @@ def _pending_rollbacks(given: Mapping[str, Any]) -> list[str]:
     return [str(one) for one in outage.pending_rollbacks(Fleet.connect(*where), given["namespace"])]
 
 
+def rights(arguments: argparse.Namespace) -> int:
+    """Print the ClusterRole and the Roles that suffice for stages, or their rights one by one."""
+    import yaml
+
+    from meshbook import rights as roles_of
+
+    places = {"namespace": arguments.namespace, "gateway_namespace": arguments.gateway_namespace}
+    wanted = roles_of.needed(arguments.stage or roles_of.STAGES, **places)
+    if arguments.output == "name":
+        print("\n".join(map(str, wanted)))
+    else:
+        print(yaml.safe_dump_all(roles_of.roles(wanted), sort_keys=False), end="")
+    return 0
+
+
 def report(arguments: argparse.Namespace) -> int:
     """Write the report of a folder; 0 when everything in it passed, else 1. Of a folder of runs, the page over them."""
     from meshbook import report as reporting

@@ -1,0 +1,147 @@
+"""What a user must be allowed to do in every cluster, by stage: from the manifests that are applied, and the calls.
+
+``preflight`` asks for it, ``meshbook rights`` prints the roles that suffice. What a cluster answers is in ``clusters``;
+the rights of a watchdog, which only who asks for one needs, in ``outage``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshbook import manifests
+from meshbook.errors import UsageError
+from meshbook.objects import SYSTEM_NAMESPACE, Object
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+STAGES = ("0", "1", "2", "3", "4", "99")
+SAMPLE, GATEWAY, SYSTEM, EVERYWHERE = "sample", "gateway", "system", "everywhere"
+"""Where a right is needed: in the namespace of the sample, of the ingress gateways, of the mesh, or cluster-wide."""
+
+_APPLIED = {"1": {"connectivity": SAMPLE}, "2": {"gateway": GATEWAY, "routing": SAMPLE, "multicluster": GATEWAY}}
+_APPLIED |= {"4": {"scratch": SAMPLE}}
+"""Folders of manifests by stage. What 1 and 2 apply, 99 deletes."""
+_CLUSTER_WIDE = (
+    "get,list namespaces",
+    "list mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "list gateways.networking.istio.io,virtualservices.networking.istio.io,destinationrules.networking.istio.io",
+    "list peerauthentications.security.istio.io,endpointslices.discovery.k8s.io",
+)
+_LOOKS = "get,list pods,services,deployments.apps,endpointslices.discovery.k8s.io"
+_CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "0": {SYSTEM: (_LOOKS, "get,list configmaps", "list secrets", "create pods/exec")},
+    "1": {EVERYWHERE: ("create,patch namespaces",), SAMPLE: (_LOOKS, "create pods/exec", "list configmaps")},
+    "2": {EVERYWHERE: ("create,patch namespaces",), GATEWAY: (_LOOKS,), SAMPLE: (_LOOKS, "create pods/exec")},
+    "3": {
+        SAMPLE: (
+            _LOOKS,
+            "create pods/exec",
+            "get pods/log",
+            "watch pods,endpointslices.discovery.k8s.io",
+            "patch deployments.apps,services",
+            "get,patch deployments.apps/scale",
+            "list horizontalpodautoscalers.autoscaling,replicasets.apps",
+            "get,list,create,patch,delete leases.coordination.k8s.io",
+        ),
+        GATEWAY: (_LOOKS, "get pods/log", "get,list multiclusteringresses.networking.gke.io"),
+        SYSTEM: (_LOOKS, "get pods/log"),
+    },
+    "4": {
+        SAMPLE: ("delete pods",),
+        SYSTEM: ("patch deployments.apps", "get,patch deployments.apps/scale"),
+    },
+    "99": {EVERYWHERE: ("delete namespaces",)},
+}
+"""What the code asks for besides, ``verbs resources``; 4 needs what 3 does, and all what is read cluster-wide."""
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Right:
+    """One thing that a user may do; ``namespace`` empty: cluster-wide."""
+
+    namespace: str
+    resource: str
+    """As ``kubectl auth can-i`` takes it: ``deployments.apps/scale``."""
+    verb: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}" + (f" in {self.namespace}" if self.namespace else "")
+
+
+def needed(
+    stages: Iterable[str] = STAGES,
+    *,
+    namespace: str = "sample",
+    gateway_namespace: str = "nifc-istio-gateway",
+    folder: Path = MANIFESTS,
+) -> list[Right]:
+    """Return what ``stages`` need, with the manifests in ``folder``, each right once and in order."""
+    stages = list(stages)
+    if unknown := [stage for stage in stages if stage not in STAGES]:
+        raise UsageError(f"there is no stage {', '.join(unknown)}", hint=f"one of {', '.join(STAGES)}")
+    places = {SAMPLE: namespace, GATEWAY: gateway_namespace, SYSTEM: SYSTEM_NAMESPACE, EVERYWHERE: ""}
+    found = {
+        Right(namespace=places[place], resource=resource, verb=verb)
+        for stage in stages
+        for place, verb, resource in _of_stage(stage, folder)
+    }
+    everywhere = {(one.resource, one.verb) for one in found if not one.namespace}
+    return sorted(one for one in found if not one.namespace or (one.resource, one.verb) not in everywhere)
+
+
+def _of_stage(stage: str, folder: Path) -> Iterator[tuple[str, str, str]]:
+    for word in _CLUSTER_WIDE:
+        yield from ((EVERYWHERE, verb, resource) for verb, resource in _read(word))
+    for one in {"4": ("3", "4")}.get(stage, (stage,)):
+        for place, words in _CALLS[one].items():
+            yield from ((place, verb, resource) for word in words for verb, resource in _read(word))
+    applied = [pair for one in ("1", "2") for pair in _APPLIED[one].items()]
+    verbs = ("get", "delete") if stage == "99" else ("get", "create", "patch", "delete") if stage == "4" else _APPLY
+    for name, place in applied if stage == "99" else _APPLIED.get(stage, {}).items():
+        for found in manifests.load(folder / name):
+            yield from ((place, verb, _resource(found)) for verb in verbs)
+            if stage != "99":  # who makes a Role must have what it gives
+                yield from ((place, verb, resource) for verb, resource in _given(found))
+
+
+_APPLY = ("get", "create", "patch")
+
+
+def _read(word: str) -> Iterator[tuple[str, str]]:
+    verbs, resources = word.split()
+    yield from ((verb, resource) for verb in verbs.split(",") for resource in resources.split(","))
+
+
+def _resource(found: Object) -> str:
+    group, kind = found["apiVersion"].rpartition("/")[0], found["kind"].lower()
+    plural = f"{kind}es" if kind.endswith("ss") else f"{kind}s"
+    return f"{plural}.{group}" if group else plural
+
+
+def _given(found: Object) -> Iterator[tuple[str, str]]:
+    for rule in found.get("rules") or []:
+        for group in rule["apiGroups"]:
+            yield from ((verb, f"{one}.{group}".rstrip(".")) for verb in rule["verbs"] for one in rule["resources"])
+
+
+def roles(rights: Iterable[Right], name: str = "meshbook") -> list[Object]:
+    """Return the ClusterRole, and the Role of each namespace, that grant ``rights``."""
+    by_place: dict[str, dict[tuple[str, ...], dict[str, list[str]]]] = {}
+    for one in rights:
+        full, _, subresource = one.resource.partition("/")
+        plural, _, group = full.partition(".")
+        rule = by_place.setdefault(one.namespace, {}).setdefault((group,), {})
+        rule.setdefault(f"{plural}/{subresource}".rstrip("/"), []).append(one.verb)
+    return [_role(place, groups, name) for place, groups in sorted(by_place.items())]
+
+
+def _role(place: str, groups: Mapping[tuple[str, ...], Mapping[str, list[str]]], name: str) -> Object:
+    rules = [
+        {"apiGroups": list(group), "resources": [resource], "verbs": verbs}
+        for group, resources in groups.items()
+        for resource, verbs in resources.items()
+    ]
+    metadata = {"name": name} | ({"namespace": place} if place else {})
+    kind = "Role" if place else "ClusterRole"
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules}
