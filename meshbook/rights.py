@@ -32,19 +32,28 @@ _LOOKS = "get,list pods,services,deployments.apps,endpointslices.discovery.k8s.i
 _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "0": {SYSTEM: (_LOOKS, "get,list configmaps", "list secrets", "create pods/exec")},
     "1": {EVERYWHERE: ("create,patch namespaces",), SAMPLE: (_LOOKS, "create pods/exec", "list configmaps")},
-    "2": {EVERYWHERE: ("create,patch namespaces",), GATEWAY: (_LOOKS,), SAMPLE: (_LOOKS, "create pods/exec")},
+    "2": {
+        EVERYWHERE: ("create,patch namespaces",),
+        GATEWAY: (_LOOKS, "list configmaps"),
+        SAMPLE: (_LOOKS, "create pods/exec"),
+    },
     "3": {
         SAMPLE: (
             _LOOKS,
             "create pods/exec",
             "get pods/log",
-            "watch pods,endpointslices.discovery.k8s.io",
             "patch deployments.apps,services",
             "get,patch deployments.apps/scale",
             "list horizontalpodautoscalers.autoscaling,replicasets.apps",
             "get,list,create,patch,delete leases.coordination.k8s.io",
         ),
-        GATEWAY: (_LOOKS, "get pods/log", "get,list multiclusteringresses.networking.gke.io"),
+        GATEWAY: (
+            _LOOKS,
+            "get pods/log",
+            "list configmaps",
+            "get,list multiclusteringresses.networking.gke.io",
+            "list backendconfigs.cloud.google.com",
+        ),
         SYSTEM: (_LOOKS, "get pods/log"),
     },
     "4": {

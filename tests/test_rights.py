@@ -36,7 +36,6 @@ DONE = [
     ("2", "patch", "virtualservices.networking.istio.io", "sample"),
     ("3", "patch", "deployments.apps/scale", "sample"),
     ("3", "patch", "leases.coordination.k8s.io", "sample"),
-    ("3", "watch", "endpointslices.discovery.k8s.io", "sample"),
     ("4", "delete", "pods", "sample"),
     ("4", "patch", "deployments.apps/scale", "istio-system"),
     ("99", "delete", "multiclusterservices.networking.gke.io", "gw"),
