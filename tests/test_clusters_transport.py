@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import ssl
 from collections.abc import Callable, Iterator
@@ -288,6 +289,34 @@ def test_what_cannot_be_obeyed_refuses_the_context(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         _cluster(kubeconfig(SERVER, cluster, user))
+
+
+def _with_nonsense(document: Any, nonsense: Any) -> Iterator[Any]:
+    """Yield the document once for each place in it, with ``nonsense`` there."""
+    yield nonsense
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+        for changed in _with_nonsense(value, nonsense) if isinstance(value, dict | list) else [nonsense]:
+            copy = document.copy()
+            copy[key] = changed
+            yield copy
+
+
+@pytest.mark.parametrize("nonsense", [7, "x/y", ["a"], {7: {}}], ids=repr)
+def test_a_kubeconfig_with_nonsense_in_any_place_is_refused_in_a_line_or_serves(
+    kubeconfig: Write, nonsense: Any
+) -> None:
+    plugin = {"apiVersion": "v1", "command": "./x", "args": ["a"], "env": [{"name": "a", "value": "b"}]}
+    user = {"tokenFile": "x", "client-key": "x", "client-certificate": "x", "exec": plugin, "as": "a"}
+    user |= {"as-user-extra": {"a": ["b"]}, "auth-provider": {"name": "oidc", "config": {"id-token": "a.b.c"}}}
+    extensions = [{"name": "client.authentication.k8s.io/exec", "extension": {"a": "b"}}]
+    for chosen in (user, {"exec": {**plugin, "apiVersion": "client.authentication.k8s.io/v1"}}):
+        path = Path(kubeconfig(SERVER, {"insecure-skip-tls-verify": True, "extensions": extensions}, chosen))
+        for document in _with_nonsense(yaml.safe_load(path.read_text()), nonsense):
+            path.write_text(json.dumps(document))
+            with contextlib.suppress(UsageError):
+                read = Kubeconfig(str(path))
+                read.require(["c1"])
+                Cluster(read, "c1", QUICK)
 
 
 @pytest.mark.parametrize("server", ["https://[::1", "https://h:port", "ftp://x", "nothing", "https://"])

@@ -76,7 +76,8 @@ class Kubeconfig:
 
     def _merge(self, document: Object, folder: Path) -> None:
         for section, key in _SECTIONS.items():
-            for entry in document.get(section) or []:
+            entries = document.get(section)
+            for entry in entries if isinstance(entries, list) else []:
                 if isinstance(entry, dict) and isinstance(entry.get(key), dict):
                     self._entries[section].setdefault(str(entry.get("name")), _absolute(entry[key], folder))
 
@@ -150,7 +151,7 @@ class Kubeconfig:
 def extension(cluster: Object, name: str) -> Object:
     """Return what extension ``name`` of a cluster entry holds; empty when there is none."""
     for found in cluster.get("extensions") or []:
-        if found.get("name") == name and isinstance(found.get("extension"), dict):
+        if isinstance(found, dict) and found.get("name") == name and isinstance(found.get("extension"), dict):
             return dict(found["extension"])
     return {}
 
@@ -168,10 +169,14 @@ def content(entry: Object, key: str) -> bytes:
 
 def _absolute(entry: Object, folder: Path) -> Object:
     """Return an entry whose files, and a plugin with a slash in its name, lie where its own kubeconfig says."""
-    found = {key: str(folder / value) if key in _FILES and value else value for key, value in entry.items()}
+
+    def placed(value: Any) -> Any:
+        return str(folder / value) if isinstance(value, str) and value else value
+
+    found = {key: placed(value) if key in _FILES else value for key, value in entry.items()}
     plugin: Any = found.get("exec")
     if isinstance(plugin, dict) and os.sep in str(plugin.get("command", "")):
-        found["exec"] = {**plugin, "command": str(folder / plugin["command"])}
+        found["exec"] = {**plugin, "command": placed(plugin["command"])}
     return found
 
 
