@@ -188,7 +188,7 @@ def split_within(
         raise UsageError(
             f"a share of {share} ± {tolerance} is none that can be judged", hint="share=0.5, tolerance=0.1"
         )
-    claim = f"each source gets {100 * share:g} % ± {100 * tolerance:g} points of its answers from {cluster}"
+    claim = f"each source gets {100 * share:.3g} % ± {100 * tolerance:g} points of its answers from {cluster}"
     answers = judged(frame)
     sources = sorted(answers["source"].unique())
     shares = _shares(answers, sources, [cluster])
@@ -201,7 +201,7 @@ def split_within(
         claim=claim,
         outcome=decide(worst.k, worst.n),
         reason=_where_it_lies(worst, decide, decides) + explained(answers),
-        limit=f"{100 * (share - tolerance):g} to {100 * (share + tolerance):g} %",
+        limit=f"{100 * (share - tolerance):.3g} to {100 * (share + tolerance):.3g} %",
         details=details,
     )
     return worst.measured_in(verdict, answers)
