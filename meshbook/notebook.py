@@ -31,6 +31,7 @@ from meshbook import rows as row_files
 from meshbook.errors import RunError, UsageError
 from meshbook.place import place_of, place_text
 from meshbook.rows import KeptRows
+from meshbook.settings import LANGUAGES
 from meshbook.verdict import PASS, WORST_FIRST, overall, worst
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ ROWS_TYPE = "application/vnd.meshbook.rows.v2+json"
 
 Claim = dict[str, Any]
 """One ``Verdict`` as JSON data."""
+
+
+def is_read_in(language: str, cell: Mapping[str, Any]) -> bool:
+    """Say whether a reader of ``language`` reads this cell: whether it is not tagged with another one."""
+    return not ({*LANGUAGES} - {language}).intersection(cell["metadata"].get("tags", []))
 
 
 def begin(contexts: Sequence[str] = (), kubeconfig: str = "") -> Fleet:

@@ -15,6 +15,7 @@ import pytest
 from executed_runs import PIXEL, claim, display, executed, record
 
 from meshbook import report, rows
+from meshbook.cli import main
 from meshbook.cli.console import summarise
 from meshbook.errors import UsageError
 from meshbook.notebook import ROWS_TYPE, VERDICT_TYPE
@@ -99,6 +100,28 @@ def test_the_index_shows_verdicts_figures_and_what_the_words_mean(folder: Path) 
     for word in ("pass", "fail", "inconclusive", "error", "interval", "limit"):
         assert f">{word}<" in text or word in text
     assert re.search(r'<a href="01_connectivity.answers.csv">', text)
+
+
+@pytest.mark.parametrize(
+    ("language", "shown", "hidden"), [("en", "Shares", "応答の割合"), ("ja", "応答の割合", "Shares")]
+)
+def test_pages_show_one_language_and_notebooks_keep_both(folder: Path, language: str, shown: str, hidden: str) -> None:
+    executed(folder, "01_connectivity", claim())
+    kept = (folder / "01_connectivity.ipynb").read_text(encoding="utf-8")
+    assert main(["report", str(folder), "--language", language]) == 0
+    for name in ("01_connectivity.html", "index.html"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert f'<html lang="{language}">' in text
+        assert shown in text
+        assert hidden not in text
+    assert (folder / "01_connectivity.ipynb").read_text(encoding="utf-8") == kept
+
+
+def test_who_answered_whom_is_drawn_before_all_verdicts(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    report.write(folder)
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert text.index(PIXEL) < text.index("10 of 20")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from meshbook.errors import LabError, MeshbookError, NotRestoredError, UsageError
+from meshbook.settings import LANGUAGES
 
 OK, FOUND, USAGE, NOT_RESTORED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="write the pages and files of a folder of executed notebooks, or of runs")
     report.set_defaults(call="verbs.report")
     report.add_argument("folder", type=Path)
+    _add_language(report)
     report.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     compare = verbs.add_parser("compare", help="put two runs side by side: verdicts, numbers, parameters, versions")
     compare.description = "Each is a run's folder or one executed notebook. Exit code 1 when a verdict got worse."
@@ -194,6 +196,11 @@ def _add_apiserver(parser: argparse.ArgumentParser, default: str = "emulated") -
     parser.add_argument("--apiserver", choices=APISERVERS, default=default, help=text)
 
 
+def _add_language(parser: argparse.ArgumentParser) -> None:
+    text = "what the pages' texts are in: en (default) or ja; notebooks hold both"
+    parser.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help=text)
+
+
 def _add_clusters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kubeconfig", default="", metavar="FILE", help="default: $KUBECONFIG, else the lab's, else ~/.kube/config"
@@ -221,6 +228,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="parameters, as YAML")
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
     parser.add_argument("--lab", action="store_true", help="run on a lab, whatever $KUBECONFIG and -f name")
+    _add_language(parser)
     parser.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     parser.add_argument("--out", type=_folder, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--run-id", default="", metavar="NAME", help="name of the run's folder in --out")

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         out = runs.new_folder(arguments.out, plan.label, arguments.run_id)
         session = runs.Session(plan, out, redactor, console, _afterwards, keep_going=arguments.keep_going)
         record = session.execute(runs.Interrupts(told=console.interrupted))
-    written = report.write(out, of_many=True)
+    written = report.write(out, language=arguments.language, of_many=True)
     summarise(written, os.path.relpath(out), as_json=arguments.json)
     if arguments.dry_run and not arguments.json:
         print(_still_refused(written))

@@ -73,7 +73,7 @@ def report(arguments: argparse.Namespace) -> int:
     if folder.is_dir() and not any(folder.glob("*.ipynb")) and any(folder.glob("*/*.ipynb")):
         print(f"open {reporting.write_history(folder)}")
         return 0
-    found = reporting.write(folder)
+    found = reporting.write(folder, language=arguments.language)
     summarise(found, str(folder), as_json=arguments.json)
     return 0 if found.outcome == "pass" else 1
 

@@ -18,6 +18,7 @@ from meshbook.report.html import pages
 from meshbook.report.machine import VERDICTS, junit, verdicts
 from meshbook.report.scale import used
 from meshbook.rows import fetch, whole_file
+from meshbook.settings import LANGUAGES
 
 INDEX = "index.html"
 
@@ -25,12 +26,14 @@ __all__ = ["INDEX", "Change", "Report", "Stage", "changes", "collect", "differen
 __all__ += ["write_history"]
 
 
-def write(folder: Path, *, of_many: bool = False) -> Report:
+def write(folder: Path, *, language: str = LANGUAGES[0], of_many: bool = False) -> Report:
     """Write every file of the report into ``folder`` and return what was found there. Raises UsageError if nothing.
+
+    Its pages show the text for readers of ``language``; the notebooks keep all of it.
 
     ``of_many`` also writes the page over all runs, into the folder above.
     """
-    report = collect(folder)
+    report = collect(folder, language)
     beside = [kept.file for stage in report.stages for kept in stage.rows if fetch(kept, folder)]
     files = {VERDICTS: verdicts(report), "junit.xml": junit(report)}
     files |= pages(report, [*files, *beside], history=of_many)

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from meshbook.errors import UsageError
-from meshbook.notebook import Claim, Marks, marks_of
+from meshbook.notebook import Claim, Marks, is_read_in, marks_of
 from meshbook.rows import KeptRows
-from meshbook.settings import RUN_FILE
+from meshbook.settings import LANGUAGES, RUN_FILE
 from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, numbers_text, worst, worst_first
 
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
+
+_COVERAGE = "coverage"
+"""Id of the cells that draw who was asked by whom."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +27,8 @@ class Figure:
 
     caption: str
     png: str
-
-    @property
-    def is_coverage(self) -> bool:
-        """Whether it shows who was asked by whom: what a reader of the report sees first."""
-        return "coverage" in self.caption.lower()
+    is_coverage: bool = False
+    """Whether it shows who was asked by whom: what a reader of the report sees first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,8 @@ class Report:
     outcome: str
     stages: tuple[Stage, ...]
     run: Mapping[str, Any]
+    language: str = LANGUAGES[0]
+    """What its titles and captions are in."""
 
     @property
     def claims(self) -> list[Claim]:
@@ -118,8 +120,11 @@ class Report:
         ]
 
 
-def collect(folder: Path) -> Report:
-    """Return what ``folder`` (or one executed notebook) tells about its run; UsageError when it holds no run."""
+def collect(folder: Path, language: str = LANGUAGES[0]) -> Report:
+    """Return what ``folder`` (or one executed notebook) tells about its run; UsageError when it holds no run.
+
+    Of its notebooks' text what readers of ``language`` read.
+    """
     alone = folder.is_file() and folder.suffix == ".ipynb"
     if not folder.is_dir() and not alone:
         raise UsageError(f"{folder} is not a folder, nor an executed notebook")
@@ -130,9 +135,10 @@ def collect(folder: Path) -> Report:
     names = list(told) + [name for name in notebooks if name not in told]
     if not names:
         raise UsageError(f"{folder} holds no executed notebook", hint="meshbook run, or papermill, fills such a folder")
-    stages = tuple(_stage(name, notebooks.get(name), told.get(name, {})) for name in names)
+    stages = tuple(_stage(name, notebooks.get(name), told.get(name, {}), language) for name in names)
     outcome = worst((stage.state for stage in stages), "error")
-    return Report(run_id=str(run.get("run_id") or folder.resolve().name), outcome=outcome, stages=stages, run=run)
+    run_id = str(run.get("run_id") or folder.resolve().name)
+    return Report(run_id=run_id, outcome=outcome, stages=stages, run=run, language=language)
 
 
 def _told(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -157,7 +163,7 @@ def _json(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) -> Stage:
+def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any], language: str) -> Stage:
     if notebook is None:
         return Stage(
             name=name,
@@ -167,6 +173,7 @@ def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any]) 
             message=str(told.get("message", "")),
         )
     marks = _marks(name, notebook)
+    notebook = {**notebook, "cells": [cell for cell in notebook["cells"] if is_read_in(language, cell)]}
     headings = [line for text in _markdown(notebook) for line in text.splitlines() if line.startswith("# ")]
     return Stage(
         name=name,
@@ -226,4 +233,5 @@ def _figures(notebook: Mapping[str, Any]) -> Iterator[Figure]:
             heading = lines[-1].lstrip("# ") if lines else heading
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                yield Figure(caption=heading, png="".join(output["data"]["image/png"]).replace("\n", ""))
+                png = "".join(output["data"]["image/png"]).replace("\n", "")
+                yield Figure(caption=heading, png=png, is_coverage=cell.get("id") == _COVERAGE)

@@ -17,6 +17,7 @@ from meshbook.notebook import without_slow_imports
 from meshbook.place import clusters_text, moment_text
 from meshbook.report.collect import Report
 from meshbook.report.scale import scale_of, worst_number
+from meshbook.settings import LANGUAGES
 from meshbook.verdict import measured_text
 
 
@@ -32,7 +33,7 @@ def pages(report: Report, files: Iterable[str], *, history: bool = False) -> dic
     log = logging.getLogger(__name__)
     log.setLevel(logging.ERROR)  # nbconvert's advice on style is nothing that a reader of the terminal can act on
     exporter: Any = HTMLExporter(template_name="basic", log=log)  # type: ignore[no-untyped-call]
-    templates = environment()
+    templates = environment(report.language)
     found = {}
     for stage in report.stages:
         if stage.notebook is not None:
@@ -48,7 +49,7 @@ def pages(report: Report, files: Iterable[str], *, history: bool = False) -> dic
     return found
 
 
-def environment() -> jinja2.Environment:
+def environment(language: str = LANGUAGES[0]) -> jinja2.Environment:
     """Return what makes every page: the templates, and how numbers, times and clusters are written."""
     from pygments.formatters import HtmlFormatter
 
@@ -61,6 +62,7 @@ def environment() -> jinja2.Environment:
     )
     templates.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of}
     templates.filters |= {"clusters": clusters_text, "moment": moment_text}
+    templates.globals["language"] = language
     for name, style in (("highlighting", "default"), ("highlighting_dark", "github-dark")):
         templates.globals[name] = HtmlFormatter(style=style).get_style_defs(".highlight")
     return templates

@@ -20,10 +20,11 @@ from typing import Any, Protocol, cast
 
 from meshbook import rows
 from meshbook.errors import RunError
-from meshbook.notebook import marks_of, row_marks, without_slow_imports
+from meshbook.notebook import is_read_in, marks_of, row_marks, without_slow_imports
 from meshbook.rows import PLACE_VARIABLE, KeptRows, whole_file
 from meshbook.runs.kernels import TEMPORARY, WaitingKernel, manager_class
 from meshbook.runs.redact import Redactor
+from meshbook.settings import LANGUAGES
 from meshbook.verdict import State
 
 KERNEL = "python3"
@@ -272,7 +273,7 @@ class _Follower:
         if self._interrupts.asked:
             raise Interrupted("a signal came between two cells")
         headings = [line for line in str(cell["source"]).splitlines() if line.startswith("#")]
-        if cell["cell_type"] == "markdown" and headings:
+        if cell["cell_type"] == "markdown" and headings and is_read_in(LANGUAGES[0], cell):
             self._heading = headings[-1].lstrip("# ")
 
     def code_starts(self, cell: Mapping[str, Any], cell_index: int) -> None:

@@ -44,8 +44,9 @@ def executed(
     cells = [
         nbformat.v4.new_markdown_cell(f"# Stage {name}"),
         nbformat.v4.new_code_cell("probe()", execution_count=1, outputs=[display(data)]),
-        nbformat.v4.new_markdown_cell("## Shares"),
-        nbformat.v4.new_code_cell("draw()", execution_count=2, outputs=[display({"image/png": PIXEL})]),
+        nbformat.v4.new_markdown_cell("## Shares", metadata={"tags": ["en"]}),
+        nbformat.v4.new_markdown_cell("## 応答の割合", metadata={"tags": ["ja"]}),
+        nbformat.v4.new_code_cell("draw()", id="coverage", execution_count=2, outputs=[display({"image/png": PIXEL})]),
         nbformat.v4.new_code_cell("notebook.leave_verdict()", execution_count=3, outputs=[]),
     ]
     if claims:
