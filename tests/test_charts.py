@@ -265,3 +265,15 @@ def test_a_finding_is_told_in_lines_that_fit() -> None:
     assert lines[0].startswith("prod-cluster: none of 226")
     assert max(map(len, lines)) <= 60
     assert lines[-1].endswith("0.50 s")
+
+
+def test_the_share_that_is_expected_is_marked_and_no_other() -> None:
+    frame = pd.concat([answers(["v1"] * 3, GKE, cluster=GKE), answers(["v2"], GKE, cluster="west")])
+    wanted = {GKE: analysis.ExpectedShares(shares={GKE: 0.75, "west": 0.25}, why="3 of 4 ready endpoints")}
+    (axes,) = charts.share_by_source(frame, wanted).axes
+    upright = [
+        line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
+    ]
+    assert sorted(upright) == [25, 75]
+    assert "upright: the expected share" in words(charts.share_by_source(frame, wanted))
+    assert "expected" not in words(charts.share_by_source(frame))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from meshbook import tables
-from meshbook.analysis import share_interval
+from meshbook.analysis import ExpectedShares, share_interval
 from meshbook.charts.figures import (
     BAD,
     FAILED,
-    GREY,
     GRID,
     INK,
     MOST_DRAWN,
@@ -31,10 +30,13 @@ _WIDTH_IN = 7.0
 _NO_ANSWER = "no good answer"
 
 
-def share_by_source(frame: pd.DataFrame) -> Figure:
-    """Draw the share of each cluster among the requests of each source, with 95 % (Wilson) intervals and counts."""
+def share_by_source(frame: pd.DataFrame, expected: Mapping[str, ExpectedShares] | None = None) -> Figure:
+    """Draw the share of each cluster among the requests of each source, with 95 % (Wilson) intervals and counts.
+
+    ``expected`` has by source what share of each cluster is marked as the one that should be.
+    """
     answers = tables.measured(tables.conform(frame, tables.ANSWERS)[["source", "version", "cluster", "error"]])
-    _, (answers,) = shortened(answers)
+    short, (answers,) = shortened(answers)
     answers = answers.assign(who=tables.by_whom(answers))
     styles = styles_of_answerers(answers)
     names = [*styles, _NO_ANSWER] if (answers["error"] != "").any() else list(styles)
@@ -43,6 +45,7 @@ def share_by_source(frame: pd.DataFrame) -> Figure:
     if not sources:
         return nothing(figure, axes)
     counts = answers.groupby(["source", answers["who"].where(answers["error"] == "", _NO_ANSWER)]).size()
+    marks = _expected_marks(answers, expected or {}, short)
     ticks = []
     for group, source in enumerate(sources):
         for place, name in enumerate(names):
@@ -50,15 +53,31 @@ def share_by_source(frame: pd.DataFrame) -> Figure:
             ticks.append((y, f"{source}   {name}" if place == 0 else name))
             k, n = int(counts.get((source, name), 0)), int(counts[source].sum())
             _draw_share(axes, y, k, n, styles.get(name, BAD))
-    if len(styles) > 1:
-        axes.axvline(100 / len(styles), color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        axes.text(100 / len(styles), -0.75, "even share", color=GREY, ha="center", va="bottom", fontsize=8)
+            if (source, name) in marks:
+                at = 100 * marks[source, name]
+                axes.plot([at, at], [y - 0.38, y + 0.38], color=INK, linewidth=1.4, zorder=3)
+    if marks:
+        axes.plot([], [], color=INK, linewidth=1.4, label="upright: the expected share")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8.5, frameon=False, borderpad=0)
     axes.set_yticks([y for y, _ in ticks], [label for _, label in ticks])
     axes.set_ylim(ticks[-1][0] + 0.6, -0.8)
     axes.set_xlim(-2, 102)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("share of requests in %, with its 95 % interval")
     return figure
+
+
+def _expected_marks(
+    answers: pd.DataFrame, expected: Mapping[str, ExpectedShares], names: Mapping[str, str]
+) -> dict[tuple[str, str], float]:
+    """Return by source and label of a cluster which share it should have, as far as that is known."""
+    labels = dict(zip(answers["cluster"], answers["who"], strict=True))
+    return {
+        (names.get(source, source), labels[names.get(cluster, cluster)]): share
+        for source, shares in expected.items()
+        for cluster, share in shares.shares.items()
+        if names.get(cluster, cluster) in labels
+    }
 
 
 def _draw_share(axes: Axes, y: float, k: int, n: int, style: Style) -> None:
