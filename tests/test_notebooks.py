@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ import yaml
 from meshbook import notebook, runs
 from meshbook.errors import UsageError
 from meshbook.runs.parameters import checked, declared
+from meshbook.settings import LANGUAGES
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 FILES = sorted((FOLDER / "params").glob("*.yaml"))
+
+JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+QUOTED = re.compile(r"「[^」]*」")
+"""What the article calls it, in either language."""
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -59,6 +65,23 @@ def test_it_says_what_it_asks_first_and_leaves_its_verdict_last(path: Path) -> N
         assert f"**{word}.**" in first
     assert "fleet = notebook.begin(contexts, kubeconfig)" in code[1].source
     assert code[-1].source.startswith("notebook.leave_verdict(")
+
+
+@each
+def test_what_is_tagged_english_stands_in_japanese_next_to_it(path: Path) -> None:
+    found = nbformat.read(path, as_version=4).cells
+    tags = [[tag for tag in cell.metadata.get("tags", []) if tag in LANGUAGES] for cell in found]
+    pairs = [(found[i], found[i + 1]) for i, tagged in enumerate(tags) if tagged == ["en"]]
+    assert [cell for pair in pairs for cell in pair] == [cell for cell in found if cell.cell_type == "markdown"]
+    for english, japanese in pairs:
+        assert japanese.metadata.tags == ["ja"]
+        assert japanese.id == f"{english.id}-ja"
+        assert not JAPANESE.search(QUOTED.sub("", english.source)), english.source
+        for part in japanese.source.split("\n"):
+            assert not part or JAPANESE.search(part), part
+        for what in (r"^#+ ", r"^- \*\*", r"`[^`]+`", r"\]\([^)]+\)", QUOTED.pattern):
+            both = [sorted(re.findall(what, cell.source, re.MULTILINE)) for cell in (english, japanese)]
+            assert both[0] == both[1], english.id
 
 
 @each
