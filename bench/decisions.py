@@ -1,17 +1,22 @@
-"""How often stages 1 and 2 decide rightly: thousands of modelled runs of what the notebooks send, by their own claims.
+"""How often stages 1 to 3 decide rightly: thousands of modelled runs of what the notebooks send, by their own claims.
 
 A cell is a true share of the last cluster, and a balancer: ``binomial`` picks at random, ``round robin`` takes turns,
 and ``8 workers`` take turns each, of which a connection meets any. All sources have that share, the mesh is configured
 for half. Runs with the notebooks' defaults and with a file of parameters; the outcome is the worst of all claims.
+
+Of stage 3 a cell is what goes wrong in the outage, or whose share is another afterwards; picks are at random. A pod of
+the sample is taken to bear 20 requests a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,7 @@ from meshbook.verdict import worst
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 VERSIONS = {"cluster1": "v1", "cluster2": "v2"}
 LAST = "cluster2"
+SOURCES = (probes.OUTSIDE, "cluster1", "cluster2")
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PROMISED = 0.95
 """How often a mesh as configured passes, and one that is off by twice the tolerance fails."""
@@ -135,16 +141,153 @@ def cell(stage: Stage, balancer: str, share: float, number: int, rng: Rng) -> Co
     return outcomes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failover:
+    """What stage 3 sends and how it judges: three sources, and a survivor of one pod."""
+
+    max_failed_share: float
+    tolerance: float
+    rate_per_s: float = 3.0
+
+    @property
+    def outage_s(self) -> int:
+        """As ``experiment.fit_load`` has it."""
+        return max(16, math.ceil(analysis.fewest_to_pass(self.max_failed_share, wrong=2) / self.rate_per_s))
+
+    @property
+    def watched_s(self) -> int:
+        """From the request until the middle of what is watched after pods that took 4 s to be ready."""
+        return self.outage_s + 4 + 6
+
+    @property
+    def share_requests(self) -> int:
+        even = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")
+        expected = dict.fromkeys(SOURCES, even)
+        size = analysis.sample_size(expected, LAST, self.tolerance, max_failed_share=self.max_failed_share)
+        return size.requests
+
+
+def failures(seconds: np.ndarray[Any, Any], rng: Rng) -> dict[str, tuple[str, Callable[[], Hits]]]:
+    """Return by name what may go wrong, as which outcome it should be told, and which requests it hits.
+
+    ``seconds`` has a row for each source.
+    """
+    sources, n = seconds.shape
+    begin = rng.uniform(1, seconds.max() - 6)
+    burst = (seconds >= begin) & (seconds < begin + 5)
+    one = np.arange(sources)[:, None] == 0
+
+    def some(count: int) -> Hits:
+        hits = np.zeros((sources, n), dtype=bool)
+        hits[0, rng.choice(n, count, replace=False)] = True
+        return hits
+
+    def share(value: float) -> Hits:
+        return rng.random((sources, n)) < value
+
+    return {
+        "none": ("pass", lambda: some(0)),
+        "one 503": ("pass", lambda: some(1)),
+        "two 503s at one source": ("pass", lambda: some(2)),
+        "2 % evenly": ("", lambda: share(0.02)),
+        "8 % evenly": ("", lambda: share(0.08)),
+        "20 % at one source": ("fail", lambda: share(0.2) & one),
+        "5 s at 50 % at all": ("fail", lambda: share(0.5) & burst),
+        "5 s at 50 % at one source": ("", lambda: share(0.5) & burst & one),
+        "5 s at 20 % at all": ("", lambda: share(0.2) & burst),
+    }
+
+
+def failed_cells(stage: Failover, watched_s: float, number: int, rng: Rng) -> Iterator[dict[str, Any]]:
+    """Yield how often ``analysis.few_fail`` decides what, by what goes wrong."""
+    n = math.floor(watched_s * stage.rate_per_s)
+    begin = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    seconds = (np.arange(n) + rng.random((len(SOURCES), 1))) / stage.rate_per_s
+    rows = pd.concat(
+        [
+            tables.from_rows(
+                ({"source": source, "time": begin + timedelta(seconds=float(at)), "error": ""} for at in each),
+                tables.ANSWERS,
+            )
+            for source, each in zip(SOURCES, seconds, strict=True)
+        ],
+        ignore_index=True,
+    )
+    end = begin + timedelta(seconds=watched_s + 1)
+    for name, (wanted, _) in failures(seconds, rng).items():
+        found: Counter[str] = Counter()
+        for _ in range(number):
+            hits = failures(seconds, rng)[name][1]().ravel()
+            some = rows.assign(error=pd.Series(np.where(hits, "http_503", ""), dtype="string"))
+            found[analysis.few_fail(some, begin, end, max_failed_share=stage.max_failed_share).outcome] += 1
+        yield {"what": name, "wanted": wanted, **_rates(found, number)}
+
+
+SHARES_AFTER = {
+    "as before": ("pass", (0.5, 0.5, 0.5)),
+    "one source at 25 %": ("", (0.25, 0.5, 0.5)),
+    "all at 25 %": ("", (0.25, 0.25, 0.25)),
+    "one source at 10 %": ("", (0.1, 0.5, 0.5)),
+    "all at 10 %": ("fail", (0.1, 0.1, 0.1)),
+    "10 % and 90 %, pooled half": ("fail", (0.1, 0.9, 0.5)),
+    "one source gets none": ("fail", (0.0, 0.5, 0.5)),
+}
+"""By name: how it should be told, and the true share of the last cluster at each source."""
+
+
+def share_cells(stage: Failover, number: int, rng: Rng) -> Iterator[dict[str, Any]]:
+    """Yield how often the claim on shares afterwards decides what."""
+    n = stage.share_requests
+    for name, (wanted, shares) in SHARES_AFTER.items():
+        found: Counter[str] = Counter()
+        for _ in range(number):
+            found[worst(_of_share(int(rng.binomial(n, share)), n, stage.tolerance) for share in shares)] += 1
+        yield {"what": name, "wanted": wanted, **_rates(found, number)}
+
+
+@cache
+def _of_share(k: int, n: int, tolerance: float) -> str:
+    even = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")
+    return analysis.split_as_expected(_good("cluster1", n, k), LAST, {"cluster1": even}, tolerance).outcome
+
+
+def _rates(found: Counter[str], number: int) -> dict[str, float]:
+    return {name: 100 * found[name] / number for name in ("pass", "fail", "inconclusive")}
+
+
+def failover(file: Path | None, number: int, rng: Rng) -> int:
+    """Print the cells of stage 3; return how many rates are surely below what is promised."""
+    (values,) = (step.values() for step in runs.plan_run(NOTEBOOKS, ["3"], file=file).steps)
+    stage = Failover(max_failed_share=values["max_outage_failed_share"], tolerance=values["tolerance"])
+    parts = {
+        f"failures in {stage.watched_s} s at {stage.rate_per_s:g}/s": failed_cells(stage, stage.watched_s, number, rng),
+        "failures in 300 s": failed_cells(stage, 300, number, rng),
+        f"shares after {stage.share_requests} requests": share_cells(stage, number, rng),
+    }
+    unkept = 0
+    for part, cells in parts.items():
+        rows = list(cells)
+        for row in rows:
+            kept = round(row[row["wanted"]] * number / 100) if row["wanted"] else number
+            unkept += analysis.share_interval(kept, number)[1] < PROMISED
+        table = pd.DataFrame(rows).round(1).to_string(index=False)
+        sys.stdout.write(f"stage 3, {file.stem if file else 'defaults'}: {part}, % of {number} runs\n{table}\n\n")
+    return unkept
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--file", type=Path, nargs="*", default=[NOTEBOOKS / "params" / "article.yaml"])
+    parser.add_argument("--stages", default="123", help="3 alone, or 12")
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
     unkept = 0
     for file in (None, *given.file):
-        for stage in stages(file):
+        if "3" in given.stages:
+            unkept += failover(file, given.runs, rng)
+        for stage in stages(file) if "1" in given.stages else ():
             rows = []
             for balancer in BALANCERS:
                 for share in SHARES:

@@ -60,7 +60,7 @@ def _record(rows: pd.DataFrame) -> TrialRecord:
         answers=rows,
         changes=(),
         contexts=list(SOURCES)[1:],
-        version="v1",
+        stopped="cluster1",
     )
 
 
@@ -142,9 +142,9 @@ def claims(rows: pd.DataFrame, folder: Path) -> Work:
             analysis.answers_from_every_cluster(rows, versions),
             analysis.split_within(rows, "cluster1", tolerance=0.1),
             analysis.all_answered(rows, 0.05),
-            analysis.survives_outage(rows, start, end, survivor="cluster2"),
+            analysis.carried_by_the_others(rows, start, end, versions, down="cluster1"),
+            analysis.few_fail(rows, start, end),
             analysis.interrupted_at_most(rows, start, end, max_gap_s=2.0),
-            analysis.returns_to_every_cluster(rows, end, versions),
         ]
 
     return work
@@ -169,7 +169,7 @@ def overload(rows: pd.DataFrame, folder: Path) -> Work:
     queued = rows.assign(time_total_ms=rows["time_total_ms"] + waits_ms)
 
     def work() -> None:
-        found = analysis.overload(queued, start, end, ["v1", "v2"], 0.5)
+        found = analysis.overload(queued, start, end, list(SOURCES)[1:], 0.5)
         assert found.explained.sum() > len(rows) / 4
 
     return work

@@ -199,11 +199,28 @@ DOWNTIME = _declared(
     ("sent", "Int64", "requests with a result, sent in the time in question"),
     ("failed", "Int64", "those of them without a good answer"),
     ("windows", "Int64", "separate times without any good answer; 0: none seen"),
-    ("low_ms", "float64", "unavailable (no good answer at all) for at least this long, all windows together"),
-    ("high_ms", "float64", "unavailable for at most this long; with no window, the detection limit"),
+    ("low_ms", "float64", "the longest time without any good answer was at least this long"),
+    ("high_ms", "float64", "and at most this long, seen or not: with no window, the detection limit"),
     ("degraded_low_ms", "float64", "from the first failure to the end of the last one, at least; missing: none"),
     ("degraded_high_ms", "float64", "the same, at most; good answers may lie in between"),
 )
+
+_EPISODE: tuple[tuple[str, Dtype, str], ...] = (
+    ("source", "string", "who noticed"),
+    ("path", "string", "which way"),
+    ("number", "Int64", "number of the episode within its source and path, from 1"),
+    ("kind", "string", "'unavailable': no good answer at all; 'degraded': a share of the requests failed"),
+    ("last_good", "datetime64[us, UTC]", "all was well until then at least; missing: never seen before"),
+    ("first_good", "datetime64[us, UTC]", "all was well again by then; missing: never seen again"),
+    ("low_ms", "float64", "it went on for at least this long"),
+    ("high_ms", "float64", "and at most this long; missing: its begin or its end was not seen"),
+    ("failed", "Int64", "requests without a good answer in that time"),
+    ("sent", "Int64", "requests sent in that time"),
+    ("windows", "Int64", "times without any good answer in it"),
+    ("longest_low_ms", "float64", "the longest of these was at least this long"),
+    ("longest_high_ms", "float64", "and at most this long"),
+)
+EPISODES = _declared("episodes", *_EPISODE)
 
 _TRIAL: tuple[tuple[str, Dtype, str], ...] = (
     ("mode", "string", "failure mode"),
@@ -217,16 +234,18 @@ TRIALS = Table(
     name="trials", columns=(*_declared("", *_TRIAL).columns, *DOWNTIME.columns, *_declared("", _LATE).columns)
 )
 
+TRIAL_EPISODES = _declared("trial episodes", *_TRIAL, *_EPISODE)
+
 SUMMARY = _declared(
     "summary",
     *_TRIAL[:2],
     ("source", "string", "who asked"),
     ("n", "Int64", "how many trials there were"),
-    ("seen", "Int64", "in how many of them the service was unavailable for this source"),
-    ("median_low_ms", "float64", "the middle time unavailable is at least this"),
+    ("seen", "Int64", "in how many of them a time without any good answer was seen by this source"),
+    ("median_low_ms", "float64", "of each trial's longest time without one, the middle one is at least this"),
     ("median_high_ms", "float64", "and at most this; missing: the end of an outage was not seen"),
-    ("low_ms", "float64", "the shortest time unavailable is at least this"),
-    ("high_ms", "float64", "the longest time unavailable is at most this; missing: the end of an outage was not seen"),
+    ("low_ms", "float64", "the shortest of them is at least this"),
+    ("high_ms", "float64", "the longest of them is at most this; missing: the end of an outage was not seen"),
     ("degraded_low_ms", "float64", "median of the times from the first to the last failure, at least; missing: none"),
     ("degraded_high_ms", "float64", "the same, at most"),
     ("failed", "Int64", "requests without a good answer, in all of them together"),

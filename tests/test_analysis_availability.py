@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -215,8 +215,40 @@ def test_an_outage_in_pieces_is_unavailable_for_the_pieces_and_degraded_from_the
     ]
     found = only(downtime(frame(torn)))
     assert found["windows"] == 13
-    assert 2000 < found["low_ms"] < found["high_ms"] <= found["degraded_high_ms"]
+    assert 150 < found["low_ms"] < found["high_ms"] <= 450, "the longest of them"
     assert 4700 < found["degraded_low_ms"] <= 5000 <= found["degraded_high_ms"] < 5300
+
+
+def happened(fails: Callable[[float, int], bool]) -> pd.DataFrame:
+    """Return the episodes of a watch of 20 s in which these requests were refused."""
+    told = [Sent(send, 0.001, "refused") if fails(send, n) else Sent(send) for n, send in enumerate(schedule())]
+    return analysis.episodes(frame(told), at(1.15), at(18.95))
+
+
+def test_no_good_answer_at_all_is_unavailable_and_a_share_of_them_degraded_each_with_its_times() -> None:
+    whole, share, one = (
+        only(happened(fails))
+        for fails in (
+            lambda send, _: 5 < send < 8,
+            lambda send, n: 5 < send < 10 and n % 10 > 0,
+            lambda send, _: 5 < send < 5.15,
+        )
+    )
+    assert (whole["kind"], whole["windows"], whole["failed"]) == ("unavailable", 1, 29)
+    assert 2700 <= whole["low_ms"] <= 3000 <= whole["high_ms"] <= 3200
+    assert at(4.85) <= whole["last_good"] <= at(5) < at(8) <= whole["first_good"] <= at(8.15)
+    assert (share["kind"], share["windows"], share["failed"]) == ("degraded", 5, 45), "nine in ten failed"
+    assert 4500 <= share["low_ms"] <= 5000 <= share["high_ms"] <= 5200
+    assert share["longest_high_ms"] <= 1100
+    assert (one["kind"], one["failed"], one["low_ms"]) == ("degraded", 1, 0)
+
+
+def test_a_short_recovery_between_two_outages_is_told_with_both() -> None:
+    first, second = happened(lambda send, _: 5 < send < 8 or 8.5 < send < 10).to_dict("records")
+    assert [one["kind"] for one in (first, second)] == ["unavailable", "unavailable"]
+    assert first["first_good"] <= at(8.2) <= at(8.3) <= second["last_good"]
+    assert 2700 <= first["low_ms"] <= first["high_ms"] <= 3200
+    assert 1200 <= second["low_ms"] <= second["high_ms"] <= 1700
 
 
 def test_an_outage_in_one_piece_is_degraded_for_as_long_as_it_is_unavailable() -> None:

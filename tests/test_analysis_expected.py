@@ -31,7 +31,11 @@ def answers(**counts: tuple[int, int]) -> pd.DataFrame:
 def expect(**second: float | None) -> dict[str, ExpectedShares]:
     """What share b should have at each source; None: not known."""
     return {
-        source: ExpectedShares(shares={} if share is None else {"a": 1 - share, "b": share}, why=f"rule of {source}")
+        source: ExpectedShares(
+            shares={} if share is None else {"a": 1 - share, "b": share},
+            why=f"rule of {source}",
+            fails_over=share in (0, 1),
+        )
         for source, share in second.items()
     }
 

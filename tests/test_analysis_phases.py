@@ -19,8 +19,6 @@ from meshbook.analysis import (
     phases,
     pod_states,
     ready_endpoints,
-    share_difference,
-    unchanged_from,
 )
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -62,32 +60,6 @@ def test_what_objects_show_is_told_in_names_and_words() -> None:
     assert pod_states(pods) == ("a: ready", "b: not ready", "c: terminating")
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "same"),
-    [
-        ((500, 1000), (510, 1000), True),
-        ((500, 1000), (800, 1000), False),
-        ((5, 10), (5, 10), False),
-        ((0, 0), (5, 10), False),
-    ],
-    ids=["alike", "unlike", "too few to tell", "nothing before"],
-)
-def test_a_share_is_unchanged_only_when_that_is_proved(
-    before: tuple[int, int], after: tuple[int, int], same: bool
-) -> None:
-    low, high = share_difference(before, after)
-    assert (low > -0.1 and high < 0.1) is same
-
-
-def test_a_share_is_unchanged_from_the_first_place_on_from_which_it_is_proved() -> None:
-    found = unchanged_from((200, 400), [False] * 100 + [True, False] * 200, margin=0.1)
-    assert found is not None
-    place, (k, n) = found
-    assert 0 < place <= 100
-    assert abs(k / n - 0.5) < 0.1
-    assert unchanged_from((200, 400), [False] * 400, margin=0.1) is None
-
-
 def rows(source: str, told: Callable[[float], str], until: float = 30.0, **more: float) -> list[dict[str, Any]]:
     """Ten requests a second; ``told`` says by second who answered, or the error."""
     found = []
@@ -102,6 +74,7 @@ def rows(source: str, told: Callable[[float], str], until: float = 30.0, **more:
                 "source": source,
                 "version": word if good else "",
                 "instance": f"pod-{word}" if good else "",
+                "cluster": f"cluster{word[1:]}" if good else "",
                 "error": "" if good else word,
                 "time_total_ms": 20.0,
                 "time_error_ms": 1.0,
@@ -171,7 +144,6 @@ def test_every_phase_of_an_outage_is_told_with_its_range() -> None:
         row = told(frame, phase)
         assert (row["low_s"], row["high_s"]) == pytest.approx((low, high)), phase
     assert told(frame, "first answer again")["low_s"] == pytest.approx(1.0, abs=0.15)
-    assert "the same within 20 points" in told(frame, "share unchanged")["detail"]
 
 
 def test_no_effect_is_earlier_than_its_order() -> None:
@@ -216,16 +188,16 @@ def test_without_a_failure_none_is_made_up() -> None:
     assert row["detail"] == "none in 100 requests"
 
 
-def test_each_source_misses_the_versions_that_it_missed() -> None:
+def test_each_source_misses_the_clusters_that_it_missed() -> None:
     """A link is cut: cluster1 misses v2, cluster2 misses v1, and outside misses nobody."""
     answers = rows("cluster1", lambda second: "v1" if 10 < second < 21 else "both")
     answers += rows("cluster2", lambda second: "v2" if 10 < second < 21 else "both") + rows(
         "external client", lambda _: "both"
     )
     frame = phases(record(answers, []))
-    assert told(frame, "survivor answers", "cluster1")["detail"] == "v1 by pod-v1"
-    assert told(frame, "survivor answers", "cluster2")["detail"] == "v2 by pod-v2"
-    assert told(frame, "last answer of the stopped side", "external client")["detail"] == "no version went down for it"
+    assert told(frame, "survivor answers", "cluster1")["detail"] == "cluster1 by pod-v1"
+    assert told(frame, "survivor answers", "cluster2")["detail"] == "cluster2 by pod-v2"
+    assert told(frame, "last answer of the stopped side", "external client")["detail"] == "no cluster went down for it"
 
 
 def test_a_survivor_that_never_settles_is_not_called_stable() -> None:
@@ -239,8 +211,7 @@ def test_a_survivor_that_never_settles_is_not_called_stable() -> None:
 
 def test_a_side_that_does_not_come_back_is_not_called_back() -> None:
     frame = phases(record(rows("external client", lambda second: "v2" if second > 10.3 else "both"), []))
-    assert told(frame, "first answer again")["detail"] == "none from v1"
-    assert told(frame, "share unchanged")["detail"].startswith("not proved: 49 of 99 before, 0 of 101 after")
+    assert told(frame, "first answer again")["detail"] == "none from cluster1"
     assert told(frame, "replicas ready")["detail"] == "unchanged"
 
 
@@ -253,4 +224,3 @@ def test_rows_without_stated_errors_get_wide_ones() -> None:
 def test_an_outage_that_nobody_watched_still_has_its_orders() -> None:
     frame = phases(record([], []))
     assert told(frame, "request accepted")["high_s"] == pytest.approx(0.05)
-    assert told(frame, "share unchanged")["detail"] == "no version was down"

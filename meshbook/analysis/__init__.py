@@ -1,7 +1,7 @@
 """Rows to findings: when a service was unavailable, how good a claim is, what happened when, and what saved it. Pure.
 
-- ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive; ``expected`` compares
-  with what a mesh is configured to do.
+- ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive; ``outages`` has those
+  on an outage, ``expected`` compares with what a mesh is configured to do.
 - ``coverage``: who answers whom, by which way and when, as a matrix; and each ingress gateway.
 - ``evidence``: which rows a claim judges, and when they are too few.
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
@@ -17,16 +17,9 @@ Nothing is measured, asked or drawn here.
 from __future__ import annotations
 
 from meshbook.analysis.attribution import AccessLogs, Evidence, LoadBalancer, attribute, parse_access_log
-from meshbook.analysis.availability import Stream, downtime, outage_windows, streams
+from meshbook.analysis.availability import DEGRADED, UNAVAILABLE, Stream, downtime, episodes, outage_windows, streams
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
-from meshbook.analysis.claims import (
-    all_answered,
-    answers_from_every_cluster,
-    interrupted_at_most,
-    returns_to_every_cluster,
-    split_within,
-    survives_outage,
-)
+from meshbook.analysis.claims import all_answered, answers_from_every_cluster, split_within
 from meshbook.analysis.coverage import (
     NONE_EXPECTED,
     NOT_TESTED,
@@ -37,8 +30,15 @@ from meshbook.analysis.coverage import (
     coverage,
     gateways_answer,
 )
-from meshbook.analysis.expected import ExpectedShares, SampleSize, answers_as_expected, sample_size, split_as_expected
-from meshbook.analysis.intervals import share_bounds, share_difference, share_interval, unchanged_from
+from meshbook.analysis.expected import (
+    ExpectedShares,
+    SampleSize,
+    answers_as_expected,
+    sample_size,
+    split_as_expected,
+    to_see,
+)
+from meshbook.analysis.intervals import share_bounds, share_interval
 from meshbook.analysis.load import (
     Capacity,
     Overload,
@@ -59,11 +59,11 @@ from meshbook.analysis.observations import (
     pod_states,
     ready_endpoints,
 )
+from meshbook.analysis.outages import BURST_S, carried_by_the_others, few_fail, interrupted_at_most
 from meshbook.analysis.phases import (
     ENDPOINTS_GONE,
     OUTAGE,
     RESTORE,
-    SHARE_UNCHANGED,
     ChangeRequest,
     TrialRecord,
     phases,
@@ -71,6 +71,8 @@ from meshbook.analysis.phases import (
 )
 
 __all__ = [
+    "BURST_S",
+    "DEGRADED",
     "ENDPOINTS_GONE",
     "NONE_EXPECTED",
     "NOT_TESTED",
@@ -79,7 +81,7 @@ __all__ = [
     "REACHABLE",
     "REFUTED",
     "RESTORE",
-    "SHARE_UNCHANGED",
+    "UNAVAILABLE",
     "UNDECIDED",
     "UNREACHABLE",
     "AccessLogs",
@@ -103,10 +105,13 @@ __all__ = [
     "answers_from_every_cluster",
     "attribute",
     "capacity",
+    "carried_by_the_others",
     "changes",
     "compare_with_truth",
     "coverage",
     "downtime",
+    "episodes",
+    "few_fail",
     "fewest_to_pass",
     "gateways_answer",
     "interrupted_at_most",
@@ -119,15 +124,12 @@ __all__ = [
     "phases_to_display",
     "pod_states",
     "ready_endpoints",
-    "returns_to_every_cluster",
     "sample_size",
     "share_bounds",
-    "share_difference",
     "share_interval",
     "split_as_expected",
     "split_within",
     "streams",
-    "survives_outage",
-    "unchanged_from",
+    "to_see",
     "utilisation",
 ]

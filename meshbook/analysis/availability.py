@@ -5,11 +5,15 @@ answer ends it, so two windows have at least one between them. Its edges and its
 prove to what they leave possible (``bounds``), widened by the error of their time stamps. The edges are widened by the
 sender's clock error as well; the length is not, since an offset shifts both edges alike.
 
-How true the ranges are is in ``calibration``, what they mean for a claim in ``claims``.
+Windows with fewer than ``RECOVERED`` good answers between them are one episode. One with a single window, whose length
+is proved, is *unavailable*: no good answer at all. All others are *degraded*: a share of the requests failed.
+
+How true the ranges are is in ``calibration``, what they mean for a claim in ``outages``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -21,7 +25,12 @@ import pandas as pd
 from meshbook import tables
 from meshbook.analysis.bounds import Flags, Floats, gaps_of, margin_of, prompt_of, proved, ranges, requests_of
 
-_USED = ["time", "scheduled", "version", "time_total_ms", "error", "time_error_ms", "clock_error_ms"]
+UNAVAILABLE, DEGRADED = "unavailable", "degraded"
+RECOVERED = 3
+"""Good answers in a row by which a service is back, so that what fails after them is told apart: where nine in ten
+fail, so many come together once in a thousand times."""
+
+_USED = ["time", "scheduled", "cluster", "version", "time_total_ms", "error", "time_error_ms", "clock_error_ms"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,6 +180,11 @@ def _told(stream: Stream) -> pd.DataFrame:
     return pd.DataFrame(columns | {name: found[name] for name in ("sent", "failed", "slow")})
 
 
+def longest_of(estimates: pd.DataFrame) -> tuple[float, float]:
+    """Return the range in s of the longest time unavailable of some ``Stream.estimates``, seen or not."""
+    return float(estimates["low_s"].max()), float(estimates["high_s"].max())
+
+
 def downtime(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
     """Return DOWNTIME: for each source and path of ``frame`` (ANSWERS), how long it was without the service between.
 
@@ -181,18 +195,14 @@ def downtime(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFram
 
 
 def _downtime(stream: Stream, start: datetime, end: datetime) -> dict[str, object]:
-    rows = stream.rows
-    sent = rows.loc[rows["time"].fillna(rows["scheduled"]).between(start, end, inclusive="left"), ["error"]]
-    measured = tables.measured(sent)
+    measured, known = _sent(stream, start, end)
     found = stream.estimates(start.timestamp(), end.timestamp())
-    failed = found[found["seen"] & ((found["failed"] > 0) | (found["low_s"] > 0))]
-    known = len(measured) > len(sent) / 2
-    low_s, high_s, degraded = 0.0, found["high_s"].max(), {}
+    failed = _telling(found)
+    (low_s, high_s), degraded = longest_of(found), {}
     if len(failed):
         surely = failed["down_until"].max() - failed["down_by"].min()
         at_most = failed["end"].max() - failed["start"].min()
         degraded = {"degraded_low_ms": _floor_ms(max(0.0, surely)), "degraded_high_ms": _ceil_ms(at_most)}
-        low_s, high_s = sum(failed["low_s"].tolist()), min(at_most, sum(failed["high_s"].tolist()))
     return {
         "source": stream.source,
         "path": stream.path,
@@ -203,6 +213,54 @@ def _downtime(stream: Stream, start: datetime, end: datetime) -> dict[str, objec
         "high_ms": _ceil_ms(high_s) if known else None,
         **degraded,
     }
+
+
+def _sent(stream: Stream, start: datetime, end: datetime) -> tuple[pd.DataFrame, bool]:
+    """Return the rows with a result that were sent between, and whether they are most of those that were to be."""
+    sent = stream.rows.loc[stream.rows["time"].fillna(stream.rows["scheduled"]).between(start, end, inclusive="left")]
+    measured = tables.measured(sent[["time", "error"]])
+    return measured, len(measured) > len(sent) / 2
+
+
+def _telling(estimates: pd.DataFrame) -> pd.DataFrame:
+    """Return the windows in which a request failed, or that late answers prove."""
+    found: pd.DataFrame = estimates[estimates["seen"] & ((estimates["failed"] > 0) | (estimates["low_s"] > 0))]
+    return found
+
+
+def episodes(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFrame:
+    """Return EPISODES: when each source of ``frame`` (ANSWERS) was unavailable or degraded between."""
+    rows = [row for stream in streams(frame) for row in _episodes(stream, start, end)]
+    return tables.from_rows(rows, tables.EPISODES)
+
+
+def _episodes(stream: Stream, start: datetime, end: datetime) -> Iterator[dict[str, object]]:
+    measured, known = _sent(stream, start, end)
+    windows = _telling(stream.estimates(start.timestamp(), end.timestamp()))
+    if not known or windows.empty:
+        return
+    windows = windows.sort_values("first").reset_index(drop=True)
+    between = windows["first"] - windows["last"].shift()  # good answers since the window before
+    for number, (_, some) in enumerate(windows.groupby((between >= RECOVERED).cumsum()), start=1):
+        low_s = max(0.0, some["down_until"].max() - some["down_by"].min())
+        whole = len(some) == 1 and some["low_s"].iloc[0] > 0
+        since, until = _moments([some["start"].min() - stream.clock_error, some["end"].max() + stream.clock_error])
+        sent = measured[measured["time"].gt(since).fillna(True) & measured["time"].lt(until).fillna(True)]
+        yield {
+            "source": stream.source,
+            "path": stream.path,
+            "number": number,
+            "kind": UNAVAILABLE if whole else DEGRADED,
+            "last_good": since,
+            "first_good": until,
+            "low_ms": _floor_ms(some["low_s"].iloc[0] if whole else low_s),
+            "high_ms": _ceil_ms(some["end"].max() - some["start"].min()),
+            "failed": int(some["failed"].sum()),
+            "sent": len(sent),
+            "windows": len(some),
+            "longest_low_ms": _floor_ms(some["low_s"].max()),
+            "longest_high_ms": _ceil_ms(some["high_s"].max()),
+        }
 
 
 def _moments(at: Any) -> pd.Series[pd.Timestamp]:

@@ -168,10 +168,10 @@ class _Groups:
 def prompt_of(rows: pd.DataFrame) -> float:
     """Return the seconds within which this service answers when nothing is wrong: five times what is usual.
 
-    May be generous, since it only decides which requests are looked at. The version that usually takes longest counts,
-    since one side may be further away; its median, since an outage makes many answers late, but not half of them.
+    May be generous, since it only decides which requests are looked at. The side that usually takes longest counts,
+    since one may be further away; its median, since an outage makes many answers late, but not half of them.
     """
-    usual = tables.good(rows).groupby("version")["time_total_ms"].median().max()
+    usual = tables.good(rows).groupby(["cluster", "version"])["time_total_ms"].median().max()
     return max(_PROMPT_FLOOR_S, 0.0 if pd.isna(usual) else _PROMPT_TIMES * float(usual) / 1000)
 
 

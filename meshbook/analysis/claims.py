@@ -1,24 +1,22 @@
-"""Claims about who answers, how often, and through an outage: functions from a frame of ANSWERS to a Verdict.
+"""Claims about who answers, and how often nobody does: functions from a frame of ANSWERS to a Verdict.
 
 Rows that are no measurement (lost or garbled output of the probe) count neither as good nor as failed; where they are
-more than ``MOST_LOST`` of all, nothing is concluded. A duration is a range (``availability``), a share has an interval
-(``intervals``). A new claim is a function whose name says what is claimed, with a test that plants the fault which it
+more than ``MOST_LOST`` of all, nothing is concluded. A share has an interval (``intervals``). Claims on an outage are
+in ``outages``. A new claim is a function whose name says what is claimed, with a test that plants the fault which it
 must fail on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.availability import streams
-from meshbook.analysis.evidence import MOST_LOST, explained, judged, listed, no_evidence, rate_of, sent_between
+from meshbook.analysis.evidence import explained, judged, listed, no_evidence, rate_of
 from meshbook.analysis.intervals import (
     Decide,
     at_most,
@@ -30,15 +28,11 @@ from meshbook.analysis.intervals import (
     to_decide,
 )
 from meshbook.errors import UsageError
-from meshbook.verdict import WORST_FIRST, Detail, Outcome, Verdict
+from meshbook.verdict import WORST_FIRST, Detail, Verdict
 
 _MISS = 0.01
 """Accepted chance, over all sources and clusters together, of not seeing a cluster that gets its even share."""
-_LONGEST_HOLE = 0.1
-"""Share of an outage for which nobody may have asked, all in one piece, where it is said to be survived."""
-_SHORTEST_HOLE_S = 1.0
-_MOST_DETAILS = 100
-"""Times unavailable that a verdict tells one by one, the longest: a page with more is not read."""
+
 # ---- who answers
 
 
@@ -251,150 +245,3 @@ def _few_failed(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Ver
         limit=f"at most {100 * max_error_rate:g} %",
         unit="%",
     )
-
-
-# ---- an outage, and what comes after it
-
-Against = tuple[Outcome, str] | None
-"""What speaks against a claim that its numbers bear out: the outcome and the reason."""
-
-
-def survives_outage(
-    frame: pd.DataFrame,
-    outage_start: datetime,
-    outage_end: datetime,
-    *,
-    survivor: str,
-    gone_at: datetime | None = None,
-    max_failed_share: float = 0.05,
-) -> Verdict:
-    """Claim: while one side is down, at most ``max_failed_share`` of the requests fail, and the survivor answers.
-
-    ``survivor`` is the cluster that stays. ``outage_start`` is when the other's end was requested, ``gone_at`` when it
-    had gone (default: the start), ``outage_end`` when its restore was requested. An answer of anybody but the survivor
-    between the last two fails the claim: then there was no outage to survive. Bounds are one-sided and exact: no
-    failure in n requests bounds the share by 3/n.
-    """
-    if not 0 < max_failed_share < 1:
-        raise UsageError(f"a failed share of {max_failed_share} cannot be judged", hint="above 0 and below 1, as 0.05")
-    claim = f"{survivor} carries the service: at most {100 * max_failed_share:g} % of the requests fail"
-    answers = judged(frame)
-    inside = sent_between(answers, outage_start, outage_end)
-    if verdict := no_evidence(answers, inside, claim):
-        return verdict
-    since = gone_at or outage_start
-    verdict = _few_failed(inside, claim, max_failed_share)
-    answered = tables.good(inside)
-    who = answered["cluster"].value_counts()
-    details: tuple[Detail, ...] = tuple({"cluster": str(name), "answers": int(count)} for name, count in who.items())
-    against = _no_survivor(answered, since, survivor) or _unwatched(inside, since, outage_end)
-    if against and (against[0] == "fail" or verdict.outcome == "pass"):
-        verdict = replace(verdict, outcome=against[0], reason=f"{against[1]} {verdict.reason}")
-    return replace(verdict, details=details)
-
-
-def _no_survivor(answered: pd.DataFrame, since: datetime, survivor: str) -> Against:
-    """Return what is wrong with who answered requests that were surely sent after the other side had gone."""
-    error_ms = tables.stamp_errors_ms(answered)[0] + tables.clock_errors_ms(answered)
-    later = answered[answered["time"] - pd.to_timedelta(error_ms, unit="ms") > since]
-    if (later["cluster"] == "").any():
-        return "inconclusive", "Which cluster's pods answered was not looked up."
-    counts = later["cluster"].value_counts()
-    if others := ", ".join(f"{count} from {cluster}" for cluster, count in counts.items() if cluster != survivor):
-        return "fail", f"It was not down: after it had gone, answers still came ({others})."
-    return None if len(later) else ("inconclusive", f"No answer of {survivor} is known from after it had gone.")
-
-
-def _unwatched(inside: pd.DataFrame, since: datetime, end: datetime) -> Against:
-    """Return what is wrong with how the time was watched: requests lost in it, or a hole without any."""
-    sent, lost = tables.measured(inside)["time"], len(inside) - len(tables.measured(inside))
-    if lost > MOST_LOST * len(inside):
-        return "inconclusive", f"{lost} of {len(inside)} requests in that time came back without a result."
-    ends = (pd.Series([edge], dtype=sent.dtype) for edge in (since, end))
-    hole_s = pd.concat([next(ends), sent[sent > since].sort_values(), next(ends)]).diff().max().total_seconds()
-    if hole_s <= max(_SHORTEST_HOLE_S, _LONGEST_HOLE * (end - since).total_seconds()):
-        return None
-    return "inconclusive", f"For {hole_s:.1f} s of it no request is known to have been sent."
-
-
-def interrupted_at_most(
-    frame: pd.DataFrame, outage_start: datetime, outage_end: datetime, *, max_gap_s: float
-) -> Verdict:
-    """Claim: at no time around the outage the service is unavailable for more than ``max_gap_s``.
-
-    Each source and path is measured on its own, and each time unavailable is a range: it fails where one was surely
-    longer, passes where none can have been, seen or not. The requests must begin before the outage and go on after it;
-    what they leave out is unknown.
-    """
-    if not max_gap_s > 0:
-        raise UsageError(f"a gap of {max_gap_s} s cannot be judged", hint="above 0")
-    claim = f"the service is never unavailable for more than {max_gap_s:g} s"
-    answers = judged(frame)
-    inside = sent_between(answers, outage_start, outage_end)
-    if verdict := no_evidence(answers, inside, claim):
-        return verdict
-    every, span = streams(frame), (outage_start.timestamp(), outage_end.timestamp())
-    found = pd.concat([stream.estimates(*span) for stream in every], ignore_index=True)
-    surest = found["low_s"].idxmax()
-    longest = found.sort_values(["high_s", "failed"], ascending=False, kind="stable").index[0]
-    (worst,) = found.loc[[surest if found["low_s"].max() > max_gap_s else longest]].to_dict("records")
-    low_s, high_s = _outwards(worst)
-    outcome: Outcome = "pass" if high_s <= max_gap_s else "fail" if low_s > max_gap_s else "inconclusive"
-    shown = found[found["seen"]].nlargest(_MOST_DETAILS, "high_s").sort_index()
-    who = f"{worst['source']} by {worst['path']}: " if len(every) > 1 else ""
-    rate = rate_of(answers[answers["source"] == worst["source"]]) if outcome == "fail" else ""
-    return Verdict(
-        claim=claim,
-        outcome=outcome,
-        reason=f"{who}{_in_words(worst)}{rate}.",
-        n=len(tables.measured(inside)),
-        low=low_s,
-        high=None if math.isinf(high_s) else high_s,
-        limit=f"at most {max_gap_s:g} s",
-        unit="s",
-        details=tuple(map(_detail, shown.to_dict("records"))),
-    )
-
-
-def _outwards(estimate: Mapping[Hashable, Any]) -> tuple[float, float]:
-    """Return the range in s, rounded outwards to 10 ms."""
-    high_s = estimate["high_s"] if math.isinf(estimate["high_s"]) else math.ceil(100 * estimate["high_s"]) / 100
-    return math.floor(100 * estimate["low_s"]) / 100, high_s
-
-
-def _in_words(estimate: Mapping[Hashable, Any]) -> str:
-    low_s, high_s = _outwards(estimate)
-    failed = f"{estimate['failed']} requests failed" if estimate["failed"] else ""
-    slow = f"{estimate['slow']} were slow" if estimate["slow"] else ""
-    requests = " and ".join(filter(None, [failed, slow]))
-    if math.isinf(high_s) and requests:
-        return f"{requests} over {low_s:g} s, and no good answer came before or after"
-    if math.isinf(high_s):
-        return "The outage was not watched from before its begin to its end"
-    if not requests:
-        return f"None seen: no request failed; detection limit {high_s:g} s"
-    return f"Unavailable for {low_s:g} to {high_s:g} s; {requests} in that time"
-
-
-def _detail(estimate: Mapping[Hashable, Any]) -> Detail:
-    low_s, high_s = _outwards(estimate)
-    return {
-        "source": estimate["source"],
-        "path": estimate["path"],
-        "unavailable at least s": low_s,
-        "at most s": None if math.isinf(high_s) else high_s,
-        "failed": estimate["failed"],
-        "slow": estimate["slow"],
-    }
-
-
-def returns_to_every_cluster(frame: pd.DataFrame, since: datetime, versions: Mapping[str, str]) -> Verdict:
-    """Claim: from ``since`` on (the side that was down is ready again) pods of every cluster answer again, everywhere.
-
-    A source that asked before and is silent since leaves it open.
-    """
-    answers = judged(frame)
-    afterwards = answers[answers["time"] >= since]
-    verdict = _answers_from(afterwards, versions, answers["source"].unique())
-    claim = verdict.claim.replace("is answered", "is answered again")
-    return no_evidence(answers, afterwards, claim) or replace(verdict, claim=claim)

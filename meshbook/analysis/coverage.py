@@ -74,7 +74,9 @@ def _cells(
     sent = rows.groupby(["source", "path"]).size()
     good = tables.good(rows).groupby(["source", "path", "cluster"]).size()
     for source, path in asked:
-        shares = expected[source].shares if source in expected else {}
+        wanted = expected.get(source)
+        # others than before are to answer, where requests go to the nearest that can
+        shares = {} if wanted is None or (part.down and wanted.fails_over) else wanted.shares
         for cluster, version in versions.items():
             n, k = int(sent.get((source, path), 0)), int(good.get((source, path, cluster), 0))
             share = 0.0 if cluster == part.down else shares.get(cluster, 0.0 if shares else 1 / len(versions))

@@ -41,6 +41,8 @@ class ExpectedShares:
 
     shares: Mapping[str, float]
     why: str
+    fails_over: bool = False
+    """Whether clusters that get no share take over once those with one cannot answer (locality failover)."""
 
     @property
     def clusters(self) -> list[str]:
@@ -215,6 +217,7 @@ def answers_as_expected(
     if any(len(wanted.clusters) < len(versions) for *_, wanted in parts):
         meant = "; ".join(f"{source}: {' and '.join(wanted.clusters) or 'none'}" for _, _, source, wanted in parts)
         claim = f"every source gets its answers from where the mesh is configured to send it ({meant})"
+    if any(wanted.fails_over for *_, wanted in parts):
         later = " That the other side takes over is shown in stage 3."
     return Verdict(
         claim=claim,

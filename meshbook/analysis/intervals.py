@@ -1,4 +1,4 @@
-"""How far a count can be trusted: intervals of a share and of a difference, decisions, and how many requests decide.
+"""How far a count can be trusted: intervals of a share, decisions, and how many requests decide.
 
 All of them take requests as independent. Round robin is not: it alternates, so its counts scatter less than assumed
 here, and a verdict errs towards ``inconclusive``, never towards ``pass``.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from meshbook.verdict import Outcome
 
@@ -25,8 +25,6 @@ _LASTING = 8
 
 Decide = Callable[[int, int], Outcome]
 """From k of n to an outcome."""
-Count = tuple[int, int]
-"""k of n."""
 
 
 def share_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -43,6 +41,7 @@ def _wilson(k: Any, n: Any, confidence: float) -> tuple[Any, Any]:
     return np.where(k == 0, 0.0, center - half), np.where(k == n, 1.0, center + half)
 
 
+@lru_cache(maxsize=10_000)
 def share_bounds(k: int, n: int) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson) lower and upper bound of a share, each one-sided: 0 of n bounds it by 3/n."""
     from scipy.special import betaincinv  # slow to import, and not needed before a verdict
@@ -52,6 +51,7 @@ def share_bounds(k: int, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+@lru_cache
 def at_most(limit: float) -> Decide:
     """Return the decision whether a share is at most ``limit``."""
 
@@ -101,6 +101,7 @@ def fewest(enough: Callable[[int], bool], least: int = 1, most: int = _MOST_REQU
     return least + bisect_left(range(least, upper), True, key=lasting)
 
 
+@lru_cache
 def to_decide(k: int, n: int, decide: Decide) -> str:
     """Return in words how many requests would surely decide if the share stayed as it is, to two digits."""
     share = k / n if n else 0.0
@@ -122,32 +123,3 @@ def percent_range(ends: tuple[float, float], n: int) -> tuple[float, float]:
     step = 10 if n >= 1000 else 1
     low, high = ends
     return math.floor(100 * step * low + 1e-9) / step, math.ceil(100 * step * high - 1e-9) / step
-
-
-def share_difference(before: Count, after: Count) -> tuple[float, float]:
-    """Return Newcombe's 90 % interval of (share after, less share before): 5 % lie beyond each of its ends."""
-    if not before[1] or not after[1]:
-        return -1.0, 1.0
-    low, high = _newcombe(before, *after)
-    return float(low), float(high)
-
-
-def _newcombe(before: Count, k: Any, n: Any) -> tuple[Any, Any]:
-    (low0, high0), (low1, high1) = _wilson(*before, 0.9), _wilson(k, n, 0.9)
-    was, now = before[0] / before[1], k / n
-    change = now - was
-    return change - np.hypot(now - low1, high0 - was), change + np.hypot(high1 - now, was - low0)
-
-
-def unchanged_from(before: Count, hits: npt.NDArray[np.bool_], margin: float) -> tuple[int, Count] | None:
-    """Return the first place from which on the share of ``hits``, to their end, is unchanged, and that share.
-
-    None for nowhere. Unchanged is an equivalence test (two one-sided ones at 5 %): not "no difference was found" but
-    "the difference is within ± ``margin``". The earliest place is the claim with the most evidence behind it.
-    """
-    if not before[1] or not len(hits):
-        return None
-    k, n = np.cumsum(hits[::-1])[::-1], np.arange(len(hits), 0, -1)
-    low, high = _newcombe(before, k, n)
-    places = np.flatnonzero((-margin < low) & (high < margin))
-    return (int(places[0]), (int(k[places[0]]), int(n[places[0]]))) if len(places) else None

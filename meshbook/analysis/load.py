@@ -75,18 +75,18 @@ class Capacity:
         return f"about {self.per_s:.3g}/s ({self.low_per_s:.3g} to {self.high_per_s:.3g}; {pods}, {times})"
 
 
-def capacity(calm: pd.DataFrame, busy: pd.DataFrame, versions: Collection[str], pods: int) -> Capacity | None:
-    """Return what ``pods`` ready pods of some ``versions`` bear; None where too few of their answers are known.
+def capacity(calm: pd.DataFrame, busy: pd.DataFrame, clusters: Collection[str], pods: int) -> Capacity | None:
+    """Return what ``pods`` ready pods of some ``clusters`` bear; None where too few of their answers are known.
 
     ``calm`` and ``busy`` are ANSWERS: to one request at a time, and to a step of concurrent ones. Pods that answered
     nothing in the step are taken to be like the others.
     """
-    calm_ms, answers = _usual_ms(calm, versions), _full_step(tables.measured(busy))
-    theirs = answers[(answers["error"] == "") & answers["version"].isin(versions)]
+    calm_ms, answers = _usual_ms(calm, clusters), _full_step(tables.measured(busy))
+    theirs = answers[(answers["error"] == "") & answers["cluster"].isin(clusters)]
     parts = [ends for _, ends in theirs.groupby("instance")["ended"] if len(ends) >= _LEAST_ANSWERS]
     if not parts or math.isnan(calm_ms):
         return None
-    busy_ms, scale = _usual_ms(busy, versions), max(1.0, pods / len(parts))
+    busy_ms, scale = _usual_ms(busy, clusters), max(1.0, pods / len(parts))
     per_s, low_per_s, high_per_s = (scale * sum(ends) for ends in zip(*map(_rate, parts), strict=True))
     if busy_ms < _QUEUED * calm_ms:
         least = max(low_per_s, 1000 * pods / calm_ms)
@@ -102,9 +102,9 @@ def capacity(calm: pd.DataFrame, busy: pd.DataFrame, versions: Collection[str], 
     )
 
 
-def _usual_ms(answers: pd.DataFrame, versions: Collection[str]) -> float:
+def _usual_ms(answers: pd.DataFrame, clusters: Collection[str]) -> float:
     good = tables.good(answers)
-    return float(good.loc[good["version"].isin(versions), "time_total_ms"].astype("float64").median())
+    return float(good.loc[good["cluster"].isin(clusters), "time_total_ms"].astype("float64").median())
 
 
 def _full_step(answers: pd.DataFrame) -> pd.DataFrame:
@@ -153,16 +153,16 @@ class Overload:
 
 
 def overload(
-    answers: pd.DataFrame, start: datetime, end: datetime, versions: Collection[str], slow_after_s: float
+    answers: pd.DataFrame, start: datetime, end: datetime, clusters: Collection[str], slow_after_s: float
 ) -> Overload:
-    """Return which requests sent from ``start`` to ``end`` failed, or were late, for the load on some ``versions``.
+    """Return which requests sent from ``start`` to ``end`` failed, or were late, for the load on some ``clusters``.
 
     ``answers`` are ANSWERS of all sources, from before ``start`` on. Those are explained by load around which these
-    versions answered others all the while, and hardly anybody promptly.
+    clusters answered others all the while, and hardly anybody promptly.
     """
     index, answers = answers.index, tables.conform(answers, tables.ANSWERS)
     sent, ended = _times(answers)
-    good = ((answers["error"] == "") & answers["version"].isin(versions)).to_numpy()
+    good = ((answers["error"] == "") & answers["cluster"].isin(clusters)).to_numpy()
     measured = (~answers["error"].isin(tables.NOT_MEASURED)).to_numpy() & ~np.isnan(ended)
     calm = (ended - sent)[good & measured & (ended < start.timestamp())]
     wrong = (answers["error"] != "").to_numpy() | is_late(answers, slow_after_s).to_numpy()
@@ -281,22 +281,22 @@ def answered_promptly(answers: pd.DataFrame, slow_after_s: float, max_late_share
 def utilisation(
     answers: pd.DataFrame,
     parts: Mapping[str, tuple[datetime, datetime]],
-    versions: Collection[str],
+    clusters: Collection[str],
     bears: float | None,
 ) -> pd.DataFrame:
-    """Return LOAD without its trial: for each of ``parts`` (begin and end) how busy some ``versions`` were."""
-    rows = _utilisation(tables.conform(answers, tables.ANSWERS), parts, versions, bears)
+    """Return LOAD without its trial: for each of ``parts`` (begin and end) how busy some ``clusters`` were."""
+    rows = _utilisation(tables.conform(answers, tables.ANSWERS), parts, clusters, bears)
     return pd.DataFrame(list(rows))
 
 
 def _utilisation(
     answers: pd.DataFrame,
     parts: Mapping[str, tuple[datetime, datetime]],
-    versions: Collection[str],
+    clusters: Collection[str],
     bears: float | None,
 ) -> Iterator[dict[str, object]]:
     sent, ended = _times(answers)
-    good = ((answers["error"] == "") & answers["version"].isin(versions)).to_numpy()
+    good = ((answers["error"] == "") & answers["cluster"].isin(clusters)).to_numpy()
     for part, span in parts.items():
         since, until = (moment.timestamp() for moment in span)
         length = max(until - since, 0.001)

@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.intervals import share_difference, unchanged_from
 from meshbook.analysis.observations import NOT_READY, READY, UNREACHABLE, Change
 
 OUTAGE, RESTORE = "outage", "restore"
@@ -26,11 +25,11 @@ ENDPOINTS_GONE, CLUSTER_DOWN = "endpoints gone", "API server unreachable"
 LAST, FAILED, SURVIVOR = "last answer of the stopped side", "first failure", "survivor answers"
 SETTLED = "only the survivor answers"
 CLUSTER_UP, REPLICAS, REPLICAS_READY = "API server reachable again", "replicas back", "replicas ready"
-ENDPOINTS_BACK, FIRST, SHARE_UNCHANGED = "endpoints back", "first answer again", "share unchanged"
+ENDPOINTS_BACK, FIRST = "endpoints back", "first answer again"
 
 _MOST_ERROR_MS = 1000.0
 """A request that is not known better than this tells of no phase: its sender stood still itself."""
-_USED = ["time", "source", "version", "instance", "time_total_ms", "error", "time_error_ms", "clock_error_ms"]
+_USED = ["time", "source", "cluster", "instance", "time_total_ms", "error", "time_error_ms", "clock_error_ms"]
 _SETTLED = 5
 """Answers of the survivor without a break by which it is known to have settled."""
 
@@ -62,12 +61,10 @@ class TrialRecord:
     changes: Sequence[Change]
     contexts: Sequence[str]
     """All clusters that were watched."""
-    version: str = ""
-    """The version that is down for everybody; empty where each source is to show which ones it misses."""
+    stopped: str = ""
+    """The cluster whose application is down for everybody; empty where each source is to show which ones it misses."""
     ended_at: datetime | None = None
     """When the outage was over for clients, where nobody had to request that: ``restore.asked`` by default."""
-    margin: float = 0.2
-    """How far the share of a version may be from what it was to count as unchanged."""
 
     @property
     def end(self) -> datetime:
@@ -85,7 +82,6 @@ def phases(record: TrialRecord) -> pd.DataFrame:
         _row(RESTORE, RESTORE_REQUESTED, where, "", (record.restore.asked, record.restore.accepted)),
         *_servers_back(record),
         *(_answers_again(record, client) for client in clients),
-        _share_unchanged(record, clients),
     ]
     fixed = {"mode": record.mode, "context": record.context, "trial": record.trial}
     numbered = (fixed | {"number": n} | _since(row, requests[row["part"]]) for n, row in enumerate(rows, start=1))
@@ -192,7 +188,7 @@ class _Client:
     rows: pd.DataFrame
     """What it is known to have sent, and when, in that order, with a column ``ended``."""
     gone: set[str]
-    """Versions that it lost: as the record says, else those that answered before the outage and not late in it."""
+    """Clusters that it lost: as the record says, else those that answered before the outage and not late in it."""
     stays: set[str]
 
 
@@ -205,11 +201,10 @@ def _clients(record: TrialRecord) -> Iterator[_Client]:
     middle = record.outage.asked + (record.end - record.outage.asked) / 2
     for source, rows in known.assign(ended=known["time"] + took).groupby("source", sort=True):
         good = tables.good(rows)
-        before = set(good.loc[good["time"] < record.outage.asked, "version"].unique())
-        late = set(good.loc[good["time"].between(middle, record.end, inclusive="left"), "version"].unique())
-        gone = before & {record.version} if record.version else before - late
-        stays = before - gone if record.version else late
-        yield _Client(source=str(source), rows=rows, gone=gone, stays=stays)
+        before = set(good.loc[good["time"] < record.outage.asked, "cluster"].unique())
+        late = set(good.loc[good["time"].between(middle, record.end, inclusive="left"), "cluster"].unique())
+        gone = before & {record.stopped} if record.stopped else before - late
+        yield _Client(source=str(source), rows=rows, gone=gone, stays=(before | late) - gone)
 
 
 def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
@@ -221,7 +216,7 @@ def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
     sent = rows[rows["time"].between(record.outage.asked, record.end, inclusive="left")]
     during = sent[sent["ended"] < record.end]
     last, bad = _of(during, gone).tail(1), during[during["error"] != ""]
-    none = f"none from {_names(gone)} after the request" if gone else "no version went down for it"
+    none = f"none from {_names(gone)} after the request" if gone else "no cluster went down for it"
     yield _told(OUTAGE, LAST, source, last, none)
     some = f"{len(bad)} of {len(during)} requests failed; the first: {bad['error'].iloc[0]}" if len(bad) else ""
     yield _told(OUTAGE, FAILED, source, bad, f"none in {len(during)} requests", some)
@@ -229,7 +224,7 @@ def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
         since = next((found["time"].iloc[0] for found in (bad, last) if len(found)), record.outage.accepted)
         survivors = _of(during[during["time"] > since], client.stays)
         yield _told(OUTAGE, SURVIVOR, source, survivors, f"none from {_names(client.stays)}")
-        fine = (sent["error"] == "") & sent["version"].isin(client.stays)
+        fine = (sent["error"] == "") & sent["cluster"].isin(client.stays)
         length = int(fine[::-1].astype("int64").cummin().sum())
         settled = sent.tail(length) if length >= _SETTLED else sent.head(0)
         all_of_them = f"all {length} from {_names(client.stays)} until its end"
@@ -238,7 +233,7 @@ def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
 
 def _answers_again(record: TrialRecord, client: _Client) -> Row:
     """Return the first answer of the side that was down."""
-    none = f"none from {_names(client.gone)}" if client.gone else "no version was down"
+    none = f"none from {_names(client.gone)}" if client.gone else "no cluster was down"
     again = _of(client.rows[_is_back(record, client.rows)], client.gone)
     return _told(RESTORE, FIRST, client.source, again, none)
 
@@ -251,39 +246,13 @@ def _is_back(record: TrialRecord, rows: pd.DataFrame) -> pd.Series[bool]:
     return late & ~rows["instance"].isin(rows.loc[rows["time"] < record.outage.asked, "instance"].unique())
 
 
-def _share_unchanged(record: TrialRecord, clients: Sequence[_Client]) -> Row:
-    """Return from when on the share of the side that was down is unchanged, all sources together."""
-    place = "all sources"
-    parts = [
-        client.rows.assign(hit=client.rows["version"].isin(client.gone), back=_is_back(record, client.rows))
-        for client in clients
-        if client.gone
-    ]
-    if not parts:
-        return _row(RESTORE, SHARE_UNCHANGED, place, "no version was down")
-    answers = pd.concat(parts).sort_values("time", ignore_index=True)
-    before = answers.loc[answers["time"] < record.outage.asked, "hit"]
-    again = answers.loc[answers["hit"] & answers["back"], "time"]
-    after = answers[answers["time"] >= (record.restore.asked if again.empty else again.iloc[0])]
-    was, now = ((int(some.sum()), len(some)) for some in (before, after["hit"]))
-    found = unchanged_from(was, after["hit"].to_numpy(dtype=bool), record.margin)
-    told = "{} of {} before, {} of {}"
-    if found is None:
-        low, high = (100 * end for end in share_difference(was, now))
-        detail = f"not proved: {told.format(*was, *now)} after, {low:+.0f} to {high:+.0f} points"
-        return _row(RESTORE, SHARE_UNCHANGED, place, detail)
-    first, share = found
-    detail = f"{told.format(*was, *share)} from then on, the same within {100 * record.margin:.0f} points"
-    return _told(RESTORE, SHARE_UNCHANGED, place, after.iloc[first:], "", detail)
+def _of(rows: pd.DataFrame, clusters: set[str]) -> pd.DataFrame:
+    """Return the good answers of some clusters."""
+    return rows[(rows["error"] == "") & rows["cluster"].isin(clusters)]
 
 
-def _of(rows: pd.DataFrame, versions: set[str]) -> pd.DataFrame:
-    """Return the good answers of some versions."""
-    return rows[(rows["error"] == "") & rows["version"].isin(versions)]
-
-
-def _names(versions: set[str]) -> str:
-    return " and ".join(sorted(versions)) or "nobody"
+def _names(clusters: set[str]) -> str:
+    return " and ".join(sorted(clusters)) or "nobody"
 
 
 def _told(part: str, phase: str, place: str, found: pd.DataFrame, none: str, some: str = "") -> Row:
@@ -294,4 +263,4 @@ def _told(part: str, phase: str, place: str, found: pd.DataFrame, none: str, som
     earlier, later = (float(errors.iloc[0]) for errors in tables.stamp_errors_ms(found))
     clock = float(tables.clock_errors_ms(found).iloc[0])
     times = row["time"] - timedelta(milliseconds=earlier + clock), row["ended"] + timedelta(milliseconds=later + clock)
-    return _row(part, phase, place, some or f"{row['version']} by {row['instance']}", times)
+    return _row(part, phase, place, some or f"{row['cluster']} by {row['instance']}", times)

@@ -16,7 +16,8 @@ from meshbook import analysis, mesh, probes, tables
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.experiment.causes import silent_ways
-from meshbook.experiment.plan import BORNE, Limits, LoadProfile, Target, unanswered
+from meshbook.experiment.checks import BORNE, looked_up, unanswered
+from meshbook.experiment.plan import Limits, LoadProfile, Target
 from meshbook.settings import out_of_range
 
 AUTO = "auto"
@@ -28,6 +29,8 @@ _UNKNOWN_PER_S, _UNKNOWN_S = 10.0, 1.0
 """What a side is taken to bear at the most of which too few answers came, and how long one takes where none came."""
 _LONGEST_AUTO_S = 120.0
 """Seconds of outage: by itself, and at all, since a watch ends after an hour."""
+_AROUND = 20
+"""Requests of each source before the outage, and after it: by so many every cluster that answers is surely seen."""
 _SURELY = 1.1
 """Times the detection limit than which a gap is surely seen to be no longer: one side alone takes longer to answer."""
 _CALM_FIRST, _CALM, _CALM_TIMEOUT_S = 4, 12, 3.0
@@ -57,30 +60,47 @@ def fit_load(
 ) -> LoadProfile:
     """Measure what the service bears and return ``load`` with rate and length that fit: ``auto``, or as they are given.
 
-    An outage is so long that its requests decide the limit on failures in spite of two, and at least as ``load`` says.
-    Sends some hundred requests, changes nothing. Whether a given rate is too much is for ``plans`` to say.
+    An outage is so long that the requests of each source decide the limit on failures in spite of two, and at least as
+    ``load`` says; where its length is given, as long is watched before and after it. Afterwards so many are sent as
+    decide about shares. Sends some hundred requests, changes nothing. Whether a given rate is too much is for ``plans``
+    to say.
     """
     rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
-    calm, pods = _calm(target), _ready_pods(target)
+    calm, pods = looked_up(target, lambda: _calm(target)), _ready_pods(target)
     answer_s = float(tables.good(calm)["time_total_ms"].astype("float64").median()) / 1000
     answer_s = answer_s if answer_s > 0 else _UNKNOWN_S
-    busy = calm.iloc[:0] if _hangs(calm) else _step(target, max(1, sum(pods.values())), answer_s)
+    busy = calm.iloc[:0]
+    if not _hangs(calm):
+        busy = looked_up(target, lambda: _step(target, max(1, sum(pods.values())), answer_s))
     bears = {
         down: analysis.capacity(
             calm,
             busy,
-            [version for context, version in target.versions.items() if context != down],
+            [context for context in target.versions if context != down],
             sum(count for context, count in pods.items() if context != down),
         )
         for down in target.versions
     }
     answers = pd.concat([calm, busy], ignore_index=True)
-    silent = any(unanswered(answers, target, [version]) for version in target.versions.values())
+    silent = any(unanswered(answers, target, [cluster]) for cluster in target.versions)
     why = mesh.in_words(silent_ways(target, answers)) if silent else ""
-    measured = replace(load, sources=1 + len(target.fleet), bears=bears, answers=answers, causes=why)
-    measured = replace(measured, rate_per_s=rate or _auto(measured, answer_s))
-    enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / measured.offered_per_s
-    return replace(measured, outage_s=length_s or max(load.outage_s, min(_LONGEST_AUTO_S, math.ceil(enough_s))))
+    measured = replace(load, sources=len(target.sources), bears=bears, answers=answers, causes=why)
+    enough = _to_compare(target, limits)
+    measured = replace(measured, rate_per_s=rate or _auto(measured, answer_s), share_requests=enough)
+    enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / measured.rate_per_s
+    fitted_s = max(load.outage_s, min(_LONGEST_AUTO_S, math.ceil(enough_s)))
+    around_s = max(load.around_s, min(_LONGEST_AUTO_S, math.ceil(_AROUND / measured.rate_per_s)))
+    return replace(measured, outage_s=length_s or fitted_s, around_s=length_s or around_s)
+
+
+def _to_compare(target: Target, limits: Limits) -> int:
+    """Return how many requests of each source tell whether every cluster has its expected share."""
+    most = limits.max_failed_share
+    sizes = [
+        analysis.sample_size(target.expected, cluster, limits.share_tolerance, max_failed_share=most)
+        for cluster in target.versions
+    ]
+    return max(size.requests for size in sizes)
 
 
 def fit_limits(limits: Limits, load: LoadProfile, max_gap_s: str | float = AUTO) -> Limits:

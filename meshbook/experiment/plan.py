@@ -1,32 +1,23 @@
-"""What is to be done: a target, the load on it, and steps. Data, and the plans made of it; nothing is changed.
+"""What is to be done: a target, the load on it, and steps. Data; nothing is changed.
 
-A step is one failure mode in one cluster. They go from mode to mode, each in every cluster in turn. How they are done
-is in ``run``.
+A step is one failure mode in one cluster. They go from mode to mode, each in every cluster in turn. What must hold
+before one starts is in ``checks``, how they are done in ``run``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
-from meshbook import analysis, gkehub, outage, probes, settings, tables
-from meshbook.analysis import Capacity
+from meshbook import gkehub, mesh, outage, probes, settings
+from meshbook.analysis import Capacity, ExpectedShares
 from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, UsageError
-from meshbook.outage import Check, Safeguards
+from meshbook.outage import SCALE_TO_ZERO
 from meshbook.settings import require_in_range
-
-APPLICATION_MODES = frozenset({"scale-to-zero", "pods-deleted", "readiness-lost", "cluster-down"})
-"""Modes that stop one version for everybody; the others cut ways, so that each side misses something else."""
-ANSWERED = "each source is answered by the survivor"
-UNANSWERED_HINT = "stage 1 says who reaches whom; a source without a survivor would have an outage of its own"
-MOST_OFFERED = 0.8
-"""Share of what the survivor bears that the requests of all sources together may be: above it, they are the outage."""
-BORNE = 2
-"""Failed requests in spite of which an outage decides: a mesh without fault may lose one or two when a pod goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +31,11 @@ class LoadProfile:
     slow_after_s: float = 1.0
     """A good answer that takes longer is late, which is not failed."""
     outage_s: float = 16.0
-    """Length of the outage; as long is watched before it and after it. With three sources at 2/s that is enough to
-    prove at most 5 % failed requests in spite of a failure, and to compare shares."""
+    """Length of the outage."""
+    around_s: float = 12.0
+    """Seconds that are watched before the outage, and after all is ready again."""
+    share_requests: int = 80
+    """Requests of each source, one at a time, once all is steady again: enough to compare shares."""
     loop_requests: int = 10
     """Requests of the article's own loop, in the middle of the outage."""
     sources: int = 3
@@ -81,12 +75,14 @@ class LoadProfile:
 class Limits:
     """What the service must keep to, in the modes that it must survive."""
 
-    must_survive: Sequence[str] = ("scale-to-zero",)
+    must_survive: Sequence[str] = (SCALE_TO_ZERO,)
     max_failed_share: float = 0.05
-    """Of the requests during the outage; as many may be late besides."""
+    """Of each source's requests from the outage's begin until all is ready again; as many may be late besides."""
     max_gap_s: float = 2.0
     gap_note: str = ""
     """Why the longest gap is what it is, where the rate leaves no choice."""
+    share_tolerance: float = 0.25
+    """How far a cluster's share of a source's answers may be from the expected one, once all is restored."""
 
     def __post_init__(self) -> None:
         require_modes(self.must_survive, "must_survive")  # a slip of the pen would leave a mode unjudged
@@ -109,8 +105,6 @@ class Target:
     """By context: the Deployment of the application there."""
     service: str = "helloworld"
     port: int = 5000
-    share_margin: float = 0.3
-    """How far the share of a version may be from what it was to count as unchanged."""
     timeout_s: float = 300.0
     """Longest wait for the outage, and for its end."""
 
@@ -132,6 +126,21 @@ class Target:
 
         return [state for states in self.fleet.each(wait).values() for state in states]
 
+    @cached_property
+    def expected(self) -> Mapping[str, ExpectedShares]:
+        """By source: what share of its answers each cluster should give, as the mesh was configured when first asked.
+
+        From outside that is what the config cluster's gateways are configured to do.
+        """
+        at_gateways = {"namespace": self.namespace, "gateway_namespace": self.gateway_namespace}
+        inside = mesh.expected_share(self.fleet, self.inside, namespace=self.namespace)
+        outside = mesh.expected_share(self.fleet, self.outside, **at_gateways)
+        return mesh.by_cluster({probes.OUTSIDE: outside[self.config.name], **inside}, list(self.versions))
+
+    @property
+    def sources(self) -> list[str]:
+        return [probes.OUTSIDE, *(cluster.name for cluster in self.fleet)]
+
     def __str__(self) -> str:
         places = (f"{name}: {self.deployments[name]} ({version})" for name, version in self.versions.items())
         return "\n".join([f"{self.service} in {self.namespace}, from outside {self.outside}", *places])
@@ -146,17 +155,18 @@ def find_target(
     """
     found = fleet.each(lambda cluster: _deployment(cluster, service, namespace))
     versions = {context: version for context, (_, version) in found.items()}
-    if len(set(versions.values())) < max(2, len(versions)) or "" in versions.values():
+    if len(versions) < 2 or "" in versions.values():
         told = ", ".join(f"{context}: {version or 'none'}" for context, version in versions.items())
         raise UsageError(
-            f"answers cannot tell the clusters apart by the versions of {service} ({told})",
-            hint="another label `version` in each cluster, as in manifests/connectivity",
+            f"{service} runs in two clusters or more, and its pods are labelled with a version ({told})",
+            hint="label `version` in each cluster, as in manifests/connectivity",
         )
     config, ingress = _ingress(fleet, gateway_namespace)
+    address = gkehub.wait_for_vip(config, gateway_namespace, ingress, timeout_s=timeout_s)
     return Target(
         fleet=fleet,
         config=config,
-        outside=f"http://{gkehub.wait_for_vip(config, gateway_namespace, ingress, timeout_s=timeout_s)}/hello",
+        outside=f"http://{address}/hello",
         namespace=namespace,
         gateway_namespace=gateway_namespace,
         versions=versions,
@@ -225,101 +235,3 @@ def require_modes(modes: Iterable[str], parameter: str) -> None:
         raise UsageError(
             f"{parameter}: there is no mode {', '.join(unknown)}", hint=f"one of {', '.join(outage.MODES)}"
         )
-
-
-def intent(step: Step, target: Target, safeguards: Safeguards) -> outage.Intent:
-    """Return what ``outage`` is asked for; whether all is well is asked before it starts and after its end."""
-    return outage.Intent(
-        cluster=target.fleet[step.context],
-        deployment=target.deployments[step.context],
-        namespace=target.namespace,
-        mode=step.mode,
-        survivors=target.fleet.clusters,
-        safeguards=safeguards,
-        timeout_s=target.timeout_s,
-        steady=lambda: _unsteady(target) and _unsteady(target),  # one bad moment is no state
-    )
-
-
-def _unsteady(target: Target) -> str:
-    """Return what is not as it should be: Deployments that are not settled, requests without a good answer."""
-    unsettled = [str(state) for state in target.states() if not state.settled]
-    answers = probes.curl_from_here(target.outside, requests=4, timeout_s=2.0)
-    bad = [str(kind) for kind in answers["error"] if kind]
-    return "; ".join([*unsettled, *([f"{len(bad)} of 4 requests failed ({bad[0]})"] if bad else [])])
-
-
-def plans(
-    some: Sequence[Step], target: Target, safeguards: Safeguards, load: LoadProfile, limits: Limits | None = None
-) -> list[outage.Plan]:
-    """Return what would be done in each step, and whether it is ready to start; reads only.
-
-    ``limits`` adds whether the requests can decide them.
-    """
-    found = [(step, outage.plan(intent(step, target, safeguards))) for step in some]
-    return [replace(plan, checks=(*plan.checks, *_load_checks(step, target, load, limits))) for step, plan in found]
-
-
-def survivors(step: Step, target: Target) -> list[str]:
-    """Return the versions that carry the service meanwhile: all, where a step stops none for everybody."""
-    down = step.context if step.mode in APPLICATION_MODES else ""
-    return [version for context, version in target.versions.items() if context != down]
-
-
-def unanswered(answers: pd.DataFrame, target: Target, versions: Sequence[str]) -> str:
-    """Return which sources got no good answer from any of ``versions``, and what they got; empty: all did."""
-    known = tables.measured(answers)
-    good = tables.good(known)
-    answered = set(good.loc[good["version"].isin(versions), "source"])
-    told = []
-    for source in (probes.OUTSIDE, *(cluster.name for cluster in target.fleet)):
-        if source not in answered:
-            own = known[known["source"] == source]
-            counts = own["error"].where(own["error"] != "", own["version"]).value_counts()
-            got = ", ".join(f"{count} {word}" for word, count in counts.items()) or "nothing"
-            told.append(f"{source} got none from {' or '.join(versions)} in {len(own)} requests ({got})")
-    return "; ".join(told)
-
-
-def _load_checks(step: Step, target: Target, load: LoadProfile, limits: Limits | None) -> Iterator[Check]:
-    if load.answers is not None:
-        missing = unanswered(load.answers, target, survivors(step, target))
-        yield Check(
-            name=ANSWERED,
-            ok=not missing,
-            saw=f"{load.causes} {missing}".strip() if missing else "all of them",
-            hint=UNANSWERED_HINT,
-        )
-    capacity = load.bears.get(step.context)
-    name, offered = "the survivor bears the load", f"{load.offered_per_s:.3g}/s from {load.sources} sources"
-    if capacity is None:
-        yield Check(name=name, ok=None, saw=f"{offered}; what it bears was not measured")
-    else:
-        most = MOST_OFFERED * capacity.per_s
-        ok = True if load.offered_per_s <= most else None if capacity.is_least else False
-        hint = f"rate_per_s: auto, or at most {most / load.sources:.2g}; or more replicas of the survivor"
-        yield Check(name=name, ok=ok, saw=f"{offered}; it bears {capacity}", hint=hint)
-    if limits and step.mode in limits.must_survive:
-        yield from _decisions(load, limits)
-
-
-def _decisions(load: LoadProfile, limits: Limits) -> Iterator[Check]:
-    """Say whether so many requests, so often, can decide the limits; where not, what would."""
-    limit_s, most_s = load.detection_limit_s, limits.max_gap_s
-    note = f" ({limits.gap_note})" if limits.gap_note else ""
-    saw = f"max_gap_s is {most_s:g} s{note}, the detection limit {limit_s:.2g} s"
-    mend = f"; max_gap_s: {math.ceil(10 * limit_s) / 10:g}, or more replicas of the sample, that bear a higher rate"
-    yield Check(
-        name="the longest gap can be decided",
-        ok=True if limit_s <= most_s else None,
-        saw=saw + ("" if limit_s <= most_s else mend),
-    )
-    least = analysis.fewest_to_pass(limits.max_failed_share)
-    count = math.floor(load.offered_per_s * load.outage_s)
-    enough_s = math.ceil(analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / load.offered_per_s)
-    yield Check(
-        name="the share of failures can be decided",
-        ok=True if count >= least else None,
-        saw=f"{count} requests during the outage, {least} at the least"
-        + ("" if count >= least else f"; outage_s: {enough_s}"),
-    )

@@ -17,10 +17,12 @@ from typing import Any
 import pandas as pd
 
 from meshbook import analysis, tables
-from meshbook.analysis import SHARE_UNCHANGED, Capacity, Overload, Part, TrialRecord
+from meshbook.analysis import UNAVAILABLE, Capacity, ExpectedShares, Overload, Part, TrialRecord
+from meshbook.outage import MODES
 
-CLUSTER_DOWN = "cluster-down"
 _LONG_MS = 10_000.0
+_MOST_TOLD = 3
+"""Episodes of one source that a headline tells one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,12 @@ class Trial:
     attribution: pd.DataFrame
     loop: pd.DataFrame
     """ANSWERS of the article's own loop of requests, sent in the middle of the outage."""
+    afterwards: pd.DataFrame
+    """ANSWERS to requests of each source, one at a time, once all was restored."""
     versions: Mapping[str, str]
-    """By context: the version of the application there. All are to answer before and after."""
+    """By context: the version of the application there."""
+    expected: Mapping[str, ExpectedShares]
+    """By source: what share of its answers each cluster should give before and after."""
     down: datetime
     """When the API said that it was down."""
     ready_again: datetime
@@ -63,7 +69,7 @@ class Trial:
     def witnessed(self) -> pd.DataFrame:
         """The answers to those who could see: pods that ask from a cluster that is down are down themselves."""
         rows = self.answers
-        return rows[rows["source"] != self.record.context] if self.record.mode == CLUSTER_DOWN else rows
+        return rows[rows["source"] != self.record.context] if MODES[self.record.mode].silences else rows
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -77,8 +83,8 @@ class Trial:
 
     @property
     def survivors(self) -> list[str]:
-        """The versions that carry the service meanwhile."""
-        return [version for version in self.versions.values() if version != self.record.version]
+        """The clusters that carry the service meanwhile."""
+        return [cluster for cluster in self.versions if cluster != self.record.stopped]
 
     @cached_property
     def overload(self) -> Overload:
@@ -88,13 +94,12 @@ class Trial:
     @property
     def coverage(self) -> pd.DataFrame:
         """COVERAGE: who was answered by whom before, during and after; what is sent while it changes is in no part."""
-        stopped = self.record.context if self.record.version else ""
         parts = (
             Part(name="before", until=self.record.outage.asked),
-            Part(name="during", since=self.down, until=self.record.end, down=stopped),
+            Part(name="during", since=self.down, until=self.record.end, down=self.record.stopped),
             Part(name="after", since=self.ready_again),
         )
-        return analysis.coverage(self.witnessed, self.versions, parts=parts)
+        return analysis.coverage(self.witnessed, self.versions, self.expected, parts)
 
     @property
     def load(self) -> pd.DataFrame:
@@ -120,29 +125,44 @@ class Trial:
         ]
 
     @property
+    def episodes(self) -> pd.DataFrame:
+        """TRIAL_EPISODES: when each source was unavailable or degraded."""
+        return tables.conform(analysis.episodes(self.answers, *self.span).assign(**self.name), tables.TRIAL_EPISODES)
+
+    @property
     def headline(self) -> list[str]:
-        """What came out of it in a few lines, for people in a hurry."""
-        lines = [f"{row['source']}: {_noticed(row)}" for row in self.downtime]
-        for _, row in self.phases[self.phases["phase"] == SHARE_UNCHANGED].iterrows():
-            when = "" if pd.isna(row["high_s"]) else f" {row['high_s']:.1f} s after the restore request"
-            lines.append(f"share unchanged{when}: {str(row['detail']).partition(', the same')[0]}")
-        return lines
+        """What each source noticed, in a line each, for people in a hurry."""
+        told = {key: some for key, some in self.episodes.groupby(["source", "path"])}
+        return [f"{row['source']}: {_noticed(row, told.get((row['source'], row['path'])))}" for row in self.downtime]
 
 
-def _noticed(row: Mapping[str, Any]) -> str:
+def _noticed(row: Mapping[str, Any], episodes: pd.DataFrame | None) -> str:
     low, high, sent = row["low_ms"], row["high_ms"], row["sent"]
     late = f", {row['late']} late" if row["late"] else ""
     if low is None:
         return "not known, too many of its requests were lost"
-    if not row["windows"] and high is None:
+    if episodes is None and high is None:
         return f"none of {sent} requests failed{late}; it did not watch from before to after"
-    if not row["windows"]:
+    if episodes is None:
         return f"none of {sent} requests failed{late}; detection limit {high:.0f} ms"
     counts = f"{row['failed']} of {sent} requests failed{late}"
-    if row["windows"] == 1:
-        return f"unavailable for {span(low, high, seen=True)}; {counts}"
-    whole = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True)
-    return f"degraded for {whole}: {counts}; unavailable for {span(low, high, seen=True)} in all"
+    if len(episodes) == 1:
+        return f"{_episode(episodes.iloc[0])}; {counts}"
+    longest = f"no good answer for {span(low, high, seen=True)} at the longest"
+    if len(episodes) > _MOST_TOLD:
+        whole = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True)
+        return f"degraded for {whole}, {len(episodes)} times, {longest}; {counts}"
+    return f"{', then '.join(_episode(one) for _, one in episodes.iterrows())}; {counts}"
+
+
+def _episode(one: Any) -> str:
+    """Return ``unavailable for 1.3 to 1.7 s from 12:00:12 on``; how much failed, where only a share did."""
+    when = "" if pd.isna(one["last_good"]) else f" from {one['last_good']:%H:%M:%S} on"
+    told = f"{one['kind']} for {span(one['low_ms'], one['high_ms'], seen=True)}{when}"
+    if one["kind"] == UNAVAILABLE:
+        return told
+    longest = span(one["longest_low_ms"], one["longest_high_ms"], seen=True)
+    return f"{told} ({one['failed']} of {one['sent']} failed, no good answer for {longest} at the longest)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +200,16 @@ class Results:
     def loop(self) -> pd.DataFrame:
         """ANSWERS of the article's loop in the middle of each outage."""
         return _joined([trial.loop for trial in self.trials], tables.ANSWERS)
+
+    @property
+    def afterwards(self) -> pd.DataFrame:
+        """ANSWERS to requests of each source once all was restored, of all trials."""
+        return _joined([trial.afterwards for trial in self.trials], tables.ANSWERS)
+
+    @property
+    def episodes(self) -> pd.DataFrame:
+        """TRIAL_EPISODES of all trials."""
+        return _joined([trial.episodes for trial in self.trials], tables.TRIAL_EPISODES)
 
     @property
     def phases(self) -> pd.DataFrame:
@@ -253,19 +283,19 @@ def summary_to_display(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.concat([shown, pd.DataFrame([_cells(row) for _, row in table.iterrows()])], axis=1)
     if (table["n"] > 1).any():
         return shown
-    return shown.drop(columns=["trials", "outage seen", "unavailable: median"], errors="ignore")
+    return shown.drop(columns=["trials", "outage seen", "no good answer: median"], errors="ignore")
 
 
 def _cells(row: Any) -> dict[str, str]:
     n, seen = int(row["n"]), int(row["seen"])
     if not n:
-        return {"trials": "0", "unavailable: range": "not known"}
+        return {"trials": "0", "no good answer: range": "not known"}
     degraded = span(row["degraded_low_ms"], row["degraded_high_ms"], seen=True) if seen else ""
     return {
         "trials": str(n),
         "outage seen": f"in {seen} of {n}",
-        "unavailable: median": span(row["median_low_ms"], row["median_high_ms"], seen=2 * seen > n),
-        "unavailable: range": span(row["low_ms"], row["high_ms"], seen=bool(seen)),
+        "no good answer: median": span(row["median_low_ms"], row["median_high_ms"], seen=2 * seen > n),
+        "no good answer: range": span(row["low_ms"], row["high_ms"], seen=bool(seen)),
         "first to last failure": degraded,
         "failed requests": f"{row['failed']} of {row['sent']}",
         "late answers": f"{row['late']} of {row['sent']}",

@@ -11,31 +11,22 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from meshbook import analysis, mesh, outage, probes
+from meshbook import analysis, mesh, outage, probes, tables
 from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
 from meshbook.experiment.causes import silent_ways
+from meshbook.experiment.checks import UNANSWERED_HINT, intent, looked_up, plans, survivors, unanswered
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
-from meshbook.experiment.plan import (
-    APPLICATION_MODES,
-    UNANSWERED_HINT,
-    LoadProfile,
-    Step,
-    Target,
-    intent,
-    plans,
-    survivors,
-    unanswered,
-)
+from meshbook.experiment.plan import LoadProfile, Step, Target
 from meshbook.experiment.results import NotDone, Results, Trial
 from meshbook.objects import SYSTEM_NAMESPACE
 from meshbook.outage import Outage, Safeguards
 
-REPLACED = "pods-deleted"
-"""The mode whose end nobody requests: it begins at once."""
 _RECENT_S, _RECENT = 5.0, 16
 """Seconds, and requests of each source, before an outage in which each must have been answered by the survivor."""
+_FIRST, _HANGING, _SHARE_TIMEOUT_S = 16, 1, 3.0
+"""Requests of each source about shares, after which no more are sent where more than so many got no answer in time."""
 
 
 def run(
@@ -104,15 +95,15 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         Observer(target.fleet, target.service, target.namespace) as observer,
         probes.watch(target.fleet, target.outside, target.inside, namespace=target.namespace, **asked) as watch,
     ):
-        pause(load.outage_s)
-        _require_survivor(step, target, load, watch.frame)
+        pause(load.around_s)
+        _require_survivor(step, target, load, mesh.answered_by(watch.frame, pods))
         with outage.outage(intent(step, target, safeguards)) as ended:
             ended.hold(load.outage_s / 2)
             # each in its turn: with all the patience of the watch they would make the outage longer
             loop = probes.curl_from_here(target.outside, load.loop_requests, timeout_s=load.slow_after_s)
             balancer = load_balancer(target.fleet, target.gateway_namespace, checked)
             ended.hold(load.outage_s / 2)
-        pause(load.outage_s)
+        pause(load.around_s)
         known = pods, mesh.pods_by_name(target.fleet, target.namespace)
         answers = mesh.answered_by(watch.stop(), *known)
         record = _record(step, number, target, ended, answers, observer)
@@ -122,13 +113,28 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         phases=phases,
         attribution=analysis.attribute(_evidence(target, record, phases, balancer)),
         loop=mesh.answered_by(loop, *known),
+        afterwards=looked_up(target, lambda: _afterwards(target, load.share_requests)),
         versions=target.versions,
+        expected=target.expected,
         down=_known(ended.down, ended),
         ready_again=_known(ended.ready_again, ended),
         bears=load.bears.get(step.context),
         slow_after_s=load.slow_after_s,
         unsteady=ended.unsteady,
     )
+
+
+def _afterwards(target: Target, requests: int) -> pd.DataFrame:
+    """Return ANSWERS to so many requests of each source, one at a time; ways that hang are not asked to the end."""
+
+    def ask(count: int) -> pd.DataFrame:
+        loop = probes.ClosedLoop(requests=count, concurrency=1, timeout_s=_SHARE_TIMEOUT_S, keep_alive=False)
+        return probes.send_many(target.fleet, target.outside, target.inside, loop=loop, namespace=target.namespace)
+
+    first = ask(min(requests, _FIRST))
+    if requests <= _FIRST or int((first["error"] == "timeout").sum()) > _HANGING:
+        return first
+    return tables.joined(first, ask(requests - _FIRST))
 
 
 def _require_survivor(step: Step, target: Target, load: LoadProfile, answers: pd.DataFrame) -> None:
@@ -147,19 +153,18 @@ def _record(
     restore = ChangeRequest(
         asked=_known(ended.restore_requested, ended), accepted=_known(ended.restore_accepted, ended)
     )
-    replaced = step.mode == REPLACED
+    mode = outage.MODES[step.mode]
     return TrialRecord(
         mode=step.mode,
         context=step.context,
         trial=number,
         outage=begin,
-        restore=begin if replaced else restore,
-        ended_at=ended.ready_again if replaced else None,
+        restore=restore if mode.lasts else begin,
+        ended_at=None if mode.lasts else ended.ready_again,
         answers=answers,
         changes=observer.changes,
         contexts=[cluster.name for cluster in target.fleet],
-        version=target.versions[step.context] if step.mode in APPLICATION_MODES else "",
-        margin=target.share_margin,
+        stopped=step.context if mode.stops else "",
     )
 
 

@@ -17,7 +17,7 @@ and ``reachability`` decide, ``causes`` puts their ``findings`` in order. Reques
 """
 
 from meshbook.mesh.causes import between, explained, in_words, why, why_outside
-from meshbook.mesh.findings import Direction, Finding
+from meshbook.mesh.findings import CAUSE, NOT_LOOKED_AT, Direction, Finding
 from meshbook.mesh.ingress import IngressGateway, ingress_gateways
 from meshbook.mesh.places import Place, places
 from meshbook.mesh.routing import Expected
@@ -25,6 +25,7 @@ from meshbook.mesh.shares import by_cluster, expected_share
 from meshbook.mesh.snapshot import answered_by, pods_by_name
 from meshbook.mesh.workloads import certificates, injected_by
 
-__all__ = ["Direction", "Expected", "Finding", "IngressGateway", "Place", "answered_by", "between", "by_cluster"]
-__all__ += ["certificates", "expected_share", "explained", "in_words", "ingress_gateways", "injected_by", "places"]
+__all__ = ["CAUSE", "NOT_LOOKED_AT", "Direction", "Expected", "Finding", "IngressGateway", "Place", "answered_by"]
+__all__ += ["between", "by_cluster", "certificates", "expected_share", "explained", "in_words", "ingress_gateways"]
+__all__ += ["injected_by", "places"]
 __all__ += ["pods_by_name", "why", "why_outside"]

@@ -82,4 +82,4 @@ def _as_configured(one: Expected, clusters: Sequence[str]) -> ExpectedShares:
     if one.shares and gone and not (one.rule or one.failover):
         return ExpectedShares(shares={}, why=f"{' and '.join(gone)} has no ready endpoint")
     shares = {name: one.shares.get(name, 0.0) for name in clusters} if one.shares else {}
-    return ExpectedShares(shares=shares, why=one.because(clusters[-1]))
+    return ExpectedShares(shares=shares, why=one.because(clusters[-1]), fails_over=bool(one.failover))

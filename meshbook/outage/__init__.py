@@ -18,6 +18,7 @@ from meshbook.outage.records import (
     OF,
     REPLICAS,
     RUN,
+    SCALE_TO_ZERO,
     SINCE,
     Check,
     Intent,
@@ -36,6 +37,6 @@ from meshbook.outage.session import (
     sigterm_unwinds,
 )
 
-__all__ = ["MODE", "MODES", "OF", "REPLICAS", "RUN", "SINCE", "Check", "Intent", "Outage", "PendingRollback"]
-__all__ += ["Plan", "Restored", "Safeguards", "clusters_down", "is_lab", "outage", "pending_rollbacks", "plan"]
-__all__ += ["restore", "signals_deferred", "sigterm_unwinds"]
+__all__ = ["MODE", "MODES", "OF", "REPLICAS", "RUN", "SCALE_TO_ZERO", "SINCE", "Check", "Intent", "Outage"]
+__all__ += ["PendingRollback", "Plan", "Restored", "Safeguards", "clusters_down", "is_lab", "outage"]
+__all__ += ["pending_rollbacks", "plan", "restore", "signals_deferred", "sigterm_unwinds"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ from meshbook.errors import ClusterError, OutageError, UsageError, WaitTimeout
 from meshbook.objects import Object, is_active, is_ready
 from meshbook.outage.lab import OWNER, Lab
 from meshbook.outage.lease import BEATS
-from meshbook.outage.records import Check, Intent, Outage
+from meshbook.outage.records import SCALE_TO_ZERO, Check, Intent, Outage
 from meshbook.outage.rollback import Rollback, insist, roll_back
 from meshbook.outage.targets import (
     SELECTOR_KEY,
@@ -42,6 +42,14 @@ class Mode(ABC):
     """One way to take something down. Made for an intent; reads only, until ``begin``."""
 
     about: ClassVar[str]
+    stops: ClassVar[bool] = True
+    """Whether the cluster's application answers nobody; else a way is cut, and each side misses something else."""
+    lasts: ClassVar[bool] = True
+    """Whether it does so until it is restored; else it comes back at once, by itself."""
+    ends_pods: ClassVar[bool] = False
+    """Whether no pod is left that could answer, once it is down."""
+    silences: ClassVar[bool] = False
+    """Whether those who ask from the cluster are down as well."""
     restored_by: str = ""
     """Who restores it, where it is not this process by the records; a watchdog cannot help then."""
 
@@ -114,6 +122,7 @@ class ScaledToZero(Mode):
     """The application's Deployment at 0 replicas: pods end in order and finish what they have begun."""
 
     about = "scale the application to 0: pods end in order (the article's way)"
+    ends_pods = True
 
     def find_targets(self) -> Iterable[DeploymentTarget]:
         one = self.intent
@@ -133,6 +142,7 @@ class EastWestDown(ScaledToZero):
     """The east-west gateways of the cluster at 0 replicas: no mesh request gets in from other clusters."""
 
     about = "scale the cluster's east-west gateway to 0: mesh requests from other clusters find nobody"
+    stops, ends_pods = False, False
 
     def find_targets(self) -> Iterable[DeploymentTarget]:
         cluster = self.intent.cluster
@@ -159,6 +169,7 @@ class PodsDeleted(ScaledToZero):
     """
 
     about = "delete the application's pods without grace, once: they are replaced at once"
+    lasts, ends_pods = False, False
     restored_by = "by their ReplicaSet, at once"
 
     def __init__(self, intent: Intent) -> None:
@@ -265,6 +276,7 @@ class ClusterDown(Mode):
     """
 
     about = "let the whole cluster fall silent, API server and pods (a lab only)"
+    silences = True
 
     def __init__(self, intent: Intent) -> None:
         super().__init__(intent)
@@ -311,8 +323,8 @@ class ClusterDown(Mode):
                 return  # the lab has ended it, or is gone
 
 
-MODES: Mapping[str, Callable[[Intent], Mode]] = {
-    "scale-to-zero": ScaledToZero,
+MODES: Mapping[str, type[Mode]] = {
+    SCALE_TO_ZERO: ScaledToZero,
     "pods-deleted": PodsDeleted,
     "readiness-lost": ReadinessLost,
     "east-west-down": EastWestDown,

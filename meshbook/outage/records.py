@@ -18,6 +18,8 @@ from meshbook.clusters import Cluster, pause
 from meshbook.errors import ClusterError
 from meshbook.objects import Object, annotations_of
 
+SCALE_TO_ZERO = "scale-to-zero"
+"""The mode of the article; names and ways of all of them are ``modes.MODES``."""
 RUN, SINCE, MODE, OF = (f"meshbook.io/outage-{name}" for name in ("run", "since", "mode", "of"))
 """Annotations of every object that an outage changes: whose outage, since when, how, and of which namespace."""
 REPLICAS = "meshbook.io/replicas-before"
@@ -58,7 +60,7 @@ class Intent:
     deployment: str
     """The application: what is taken down, or whose way is cut."""
     namespace: str
-    mode: str = "scale-to-zero"
+    mode: str = SCALE_TO_ZERO
     """A key of ``MODES``."""
     survivors: tuple[Cluster, ...] = ()
     """Clusters that are to carry on; a fleet may be given whole, ``cluster`` itself does not count."""

@@ -24,6 +24,7 @@ def row(source: str, seq: int, sent_s: float, took_s: float, version: str, error
         "path": "vip" if source == "external client" else "mesh",
         "version": "" if error else version,
         "instance": "" if error else f"web-{version}",
+        "cluster": "" if error else f"cluster{version[1:]}",
         "error": error,
         "time_total_ms": 1000 * took_s,
         "time_error_ms": 0.0,

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meshbook import tables
-from meshbook.analysis import ChangeRequest, TrialRecord, phases
+from meshbook.analysis import ChangeRequest, ExpectedShares, TrialRecord, phases
 from meshbook.experiment import Trial
+from meshbook.outage import MODES
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -42,7 +43,26 @@ def answers(source: str, failing: tuple[float, float] = (0, 0), ghost: bool = Fa
     return found
 
 
-def trial(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", number: int = 1) -> Trial:
+EVEN = ExpectedShares(shares={"cluster1": 0.5, "cluster2": 0.5}, why="1 of 2 ready endpoints")
+
+
+def afterwards(source: str, cluster1: int = 40, of: int = 80) -> list[dict[str, Any]]:
+    """Requests once all is restored, of which so many are answered by cluster1."""
+    names = ["cluster1"] * cluster1 + ["cluster2"] * (of - cluster1)
+    return [
+        {"time": at(31), "seq": n, "source": source, "cluster": name, "version": f"v{name[-1]}", "error": ""}
+        for n, name in enumerate(names, start=1)
+    ]
+
+
+def trial(
+    rows: Sequence[dict[str, Any]],
+    mode: str = "scale-to-zero",
+    number: int = 1,
+    after: Sequence[dict[str, Any]] | None = None,
+) -> Trial:
+    sources = dict.fromkeys(row["source"] for row in rows)
+    after = [row for source in sources for row in afterwards(source)] if after is None else after
     record = TrialRecord(
         mode=mode,
         context="cluster1",
@@ -52,14 +72,16 @@ def trial(rows: Sequence[dict[str, Any]], mode: str = "scale-to-zero", number: i
         answers=tables.from_rows(rows, tables.ANSWERS),
         changes=[],
         contexts=["cluster1", "cluster2"],
-        version="v1",
+        stopped="cluster1" if MODES[mode].stops else "",
     )
     return Trial(
         record=record,
         phases=phases(record),
         attribution=tables.empty(tables.ATTRIBUTION),
         loop=tables.empty(tables.ANSWERS),
+        afterwards=tables.from_rows(after, tables.ANSWERS),
         versions={"cluster1": "v1", "cluster2": "v2"},
+        expected=dict.fromkeys(sources, EVEN),
         down=at(10.3),
         ready_again=at(20.6),
     )
