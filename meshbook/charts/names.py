@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
 _MOST = 24
 """Signs of a name that a chart has room for beside its axis."""
 _COLUMNS = ("source", "cluster", "context", "place")
-_FONTS = ("Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "Meiryo")
-"""Fonts with Japanese letters, of which one is taken where it is installed."""
+_JAPANESE = "matplotlib_fontja"
+"""Package that ships the font IPAexGothic. It is found, not imported: its import changes the font of every figure."""
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -67,11 +69,14 @@ def legend_columns(labels: Sequence[str], width: int) -> int:
 
 @functools.cache
 def font_families() -> list[str]:
-    """Return the fonts of every chart: matplotlib's own, and one with Japanese letters where there is one."""
-    from matplotlib.font_manager import fontManager
+    """Return the fonts of every chart: matplotlib's own, and one with Japanese letters."""
+    from matplotlib.font_manager import FontProperties, fontManager
 
-    there = set(fontManager.get_font_names())
-    return ["DejaVu Sans", *[name for name in _FONTS if name in there][:1]]
+    spec = importlib.util.find_spec(_JAPANESE)
+    files = [Path(folder, "fonts", "ipaexg.ttf") for folder in (spec and spec.submodule_search_locations) or ()]
+    for file in files:
+        fontManager.addfont(file)
+    return ["DejaVu Sans", *(FontProperties(fname=file).get_name() for file in files)]
 
 
 @functools.cache
