@@ -114,6 +114,16 @@ def test_a_longer_watch_does_not_make_a_burst_pass() -> None:
         assert "of 45 failed in 5 s from 12:00:30 on" in verdict.reason
 
 
+def test_a_burst_at_one_source_is_left_open_at_least_however_long_the_watch() -> None:
+    for seconds in (300, 3600):
+        told = ["http_503" if 90 <= n < 105 and n % 4 == 0 else "v2" for n in range(3 * seconds)]
+        fine = answers(["v2"] * 3 * seconds, "cluster1", rate=3)
+        frame = pd.concat([answers(told, rate=3), fine])
+        verdict = analysis.few_fail(frame, NOON, NOON + timedelta(seconds=seconds))
+        assert verdict.outcome == "inconclusive", seconds
+        assert "close together, above 5 % for a while: external client: 4 of 15 failed in 5 s" in verdict.reason
+
+
 def test_failures_that_stand_apart_are_no_burst() -> None:
     rows = answers(["http_503" if n % 20 == 0 else "v2" for n in range(300)])
     verdict = few_fail(rows)

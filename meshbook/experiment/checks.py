@@ -88,7 +88,8 @@ def plans(
     ``limits`` adds whether the requests can decide them.
     """
     found = [(step, outage.plan(intent(step, target, safeguards))) for step in some]
-    return [replace(plan, checks=(*plan.checks, *_load_checks(step, target, load, limits))) for step, plan in found]
+    # what the requests showed comes first: it is told with its cause
+    return [replace(plan, checks=(*_load_checks(step, target, load, limits), *plan.checks)) for step, plan in found]
 
 
 def survivors(step: Step, target: Target) -> list[str]:
