@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import jinja2
 import jsonschema
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 from executed_runs import PIXEL, claim, display, executed, record
 
 from meshbook import report, rows
@@ -117,6 +119,22 @@ def test_pages_show_one_language_and_notebooks_keep_both(folder: Path, language:
     assert (folder / "01_connectivity.ipynb").read_text(encoding="utf-8") == kept
 
 
+def test_every_text_of_a_page_is_there_in_japanese_and_no_other() -> None:
+    folder = Path(report.__file__).parent / "templates"
+    words = yaml.safe_load((folder / "ja.yaml").read_text(encoding="utf-8"))
+    templates: Any = jinja2.Environment(extensions=["jinja2.ext.i18n"])
+    templates.policies["ext.i18n.trimmed"] = True
+    templates.newstyle_gettext = True
+    found = [
+        texts if isinstance(texts, str) else [text for text in texts if text][-1]
+        for file in folder.glob("*.j2")
+        for _, _, texts in templates.extract_translations(file.read_text(encoding="utf-8"))
+    ]
+    assert set(found) == set(words)
+    for text, told in words.items():
+        assert sorted(re.findall(r"%\(\w+\)s", text)) == sorted(re.findall(r"%\(\w+\)s", told))
+
+
 def test_who_answered_whom_is_drawn_before_all_verdicts(folder: Path) -> None:
     executed(folder, "01_connectivity", claim())
     report.write(folder)
@@ -176,7 +194,7 @@ def test_only_requests_count_as_requests_and_an_empty_table_has_no_link(folder: 
     kept(folder, answers=answers, phases={"mode": ["a"], "phase": ["b"]}, calibration={"fault": [], "true_ms": []})
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
-    assert "<dd>2 requests in 1\nof 1 notebook, 0 s</dd>" in text
+    assert "<dd>requests: 2, in 1 of 1 notebook, 0 s</dd>" in text
     assert "phases (csv)" in text
     assert "calibration (csv)" not in text
 

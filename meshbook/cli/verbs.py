@@ -71,7 +71,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     folder: Path = arguments.folder
     if folder.is_dir() and not any(folder.glob("*.ipynb")) and any(folder.glob("*/*.ipynb")):
-        print(f"open {reporting.write_history(folder)}")
+        print(f"open {reporting.write_history(folder, arguments.language)}")
         return 0
     found = reporting.write(folder, language=arguments.language)
     summarise(found, str(folder), as_json=arguments.json)

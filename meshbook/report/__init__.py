@@ -41,13 +41,13 @@ def write(folder: Path, *, language: str = LANGUAGES[0], of_many: bool = False) 
         with whole_file(folder / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     if of_many:
-        write_history(folder.parent)
+        write_history(folder.parent, language)
     return report
 
 
-def write_history(folder: Path) -> Path:
+def write_history(folder: Path, language: str = LANGUAGES[0]) -> Path:
     """Write the page over all runs in the folders of ``folder``, and return its path."""
     page = folder / INDEX
     with whole_file(page) as unfinished:
-        unfinished.write_text(history(folder), encoding="utf-8")
+        unfinished.write_text(history(folder, language), encoding="utf-8")
     return page

@@ -17,16 +17,17 @@ from meshbook.report.collect import collect
 from meshbook.report.html import environment
 from meshbook.report.machine import VERDICTS, verdicts
 from meshbook.report.scale import worst_number
+from meshbook.settings import LANGUAGES
 from meshbook.verdict import PASS
 
 
-def history(folder: Path) -> str:
+def history(folder: Path, language: str = LANGUAGES[0]) -> str:
     """Return the page over the runs in the folders of ``folder``, the newest first; UsageError where there are none."""
     rows = [row for path in sorted(folder.iterdir()) if path.is_dir() for row in [_row(path)] if row]
     if not rows:
         raise UsageError(f"{folder} holds neither an executed notebook nor a folder with any")
     rows.sort(key=lambda row: datetime.fromisoformat(row["when"] or "1970-01-01").timestamp(), reverse=True)
-    return environment().get_template("history.html.j2").render(rows=rows)
+    return environment(language).get_template("history.html.j2").render(rows=rows)
 
 
 def _row(folder: Path) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 
 from meshbook.notebook import without_slow_imports
 from meshbook.place import clusters_text, moment_text
@@ -19,6 +20,8 @@ from meshbook.report.collect import Report
 from meshbook.report.scale import scale_of, worst_number
 from meshbook.settings import LANGUAGES
 from meshbook.verdict import measured_text
+
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def pages(report: Report, files: Iterable[str], *, history: bool = False) -> dict[str, str]:
@@ -50,15 +53,23 @@ def pages(report: Report, files: Iterable[str], *, history: bool = False) -> dic
 
 
 def environment(language: str = LANGUAGES[0]) -> jinja2.Environment:
-    """Return what makes every page: the templates, and how numbers, times and clusters are written."""
+    """Return what makes every page: templates, their text in ``language``, and how numbers and times are written."""
     from pygments.formatters import HtmlFormatter
 
     templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+    )
+    templates.policies["ext.i18n.trimmed"] = True
+    words = {} if language == LANGUAGES[0] else yaml.safe_load((_TEMPLATES / f"{language}.yaml").read_text("utf-8"))
+    templates.install_gettext_callables(  # type: ignore[attr-defined]
+        lambda text: words.get(text, text),
+        lambda one, many, count: words.get(many, one if count == 1 else many),
+        newstyle=True,
     )
     templates.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of}
     templates.filters |= {"clusters": clusters_text, "moment": moment_text}
