@@ -28,6 +28,7 @@ def test_what_a_cell_announces_is_told_at_once_and_without_secrets(folder: Path)
     path = write(folder, "01_one.ipynb", "print('plan for projects/secret-1')", "print('quiet')", passing())
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[2].metadata["tags"] = ["announce"]
+    notebook.cells.insert(2, nbformat.v4.new_markdown_cell("# 段階", metadata={"tags": ["ja"]}))
     nbformat.write(notebook, path)
     watcher = Watcher()
     run(folder, watcher=watcher)

@@ -197,7 +197,7 @@ def _add_apiserver(parser: argparse.ArgumentParser, default: str = "emulated") -
 
 
 def _add_language(parser: argparse.ArgumentParser) -> None:
-    text = "what the pages' texts are in: en (default) or ja; notebooks hold both"
+    text = "of the report's pages: en (default) or ja; notebooks hold both"
     parser.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help=text)
 
 
