@@ -61,6 +61,15 @@ def test_a_source_that_the_survivor_does_not_answer_fails_whatever_the_others_ge
     assert verdict.reason.startswith("cluster1 got no answer in 79 requests")
 
 
+def test_a_request_that_waited_until_the_restore_is_no_answer_of_the_outage() -> None:
+    waited = outage((10, BOTH), (10, ["v1"]), (10, BOTH), source="cluster1")
+    late = waited["time"].between(START, END, inclusive="left")
+    verdict = carried(pd.concat([HEALTHY, waited.assign(time_total_ms=waited["time_total_ms"].mask(late, 12_000.0))]))
+    assert (verdict.outcome, "cluster1 got no answer in 79 requests" in verdict.reason) == ("fail", True), (
+        verdict.reason
+    )
+
+
 def test_an_answer_that_may_have_been_asked_for_before_it_had_gone_is_no_ghost() -> None:
     late = outage((12.06, BOTH), (7.94, ["v2"]), (10, BOTH), rate=50, error_ms=50.0)
     assert carried(late).outcome == "pass"

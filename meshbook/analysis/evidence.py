@@ -19,7 +19,8 @@ from meshbook.verdict import Detail, Verdict
 MOST_LOST = 0.1
 """Share of rows without a result above which nothing is concluded."""
 _JUDGED = [
-    "time", "scheduled", "source", "path", "version", "cluster", "error", "detail", "time_error_ms", "clock_error_ms"
+    "time", "scheduled", "source", "path", "version", "cluster", "error", "detail", "time_error_ms", "clock_error_ms",
+    "time_total_ms"
 ]  # fmt: skip
 """Columns that claims look at: what is filtered again and again is slim."""
 

@@ -66,7 +66,9 @@ def carried_by_the_others(
     answers, since = judged(frame), gone_at or outage_start
     inside = sent_between(answers, outage_start, outage_end)
     sources = sorted(answers["source"].unique())
-    answered = tables.good(inside)
+    # a request that waited until the restore was not answered before
+    ended = inside["time"] + pd.to_timedelta(inside["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
+    answered = tables.good(inside[~(ended >= outage_end)])
     counts: dict[Any, int] = answered.groupby(["source", "cluster"]).size().to_dict()
     details: tuple[Detail, ...] = tuple(
         {"source": source, "cluster": cluster, "answers": count} for (source, cluster), count in counts.items()
@@ -75,8 +77,8 @@ def carried_by_the_others(
         return verdict
     error_ms = tables.stamp_errors_ms(inside)[0] + tables.clock_errors_ms(inside)
     later = tables.measured(inside[inside["time"] - pd.to_timedelta(error_ms, unit="ms") > since])
+    good = answered.loc[answered.index.intersection(later.index)]
     outcome, reason = _carried(answered, later, sources, versions, down) or _unwatched(inside, since, outage_end)
-    good = tables.good(later)
     n, k = len(good), int((good["cluster"] != down).sum())
     return Verdict(
         claim=claim,
@@ -93,12 +95,12 @@ def carried_by_the_others(
 def _carried(
     answered: pd.DataFrame, later: pd.DataFrame, sources: Collection[str], versions: Mapping[str, str], down: str
 ) -> tuple[Outcome, str] | None:
-    """Return what is wrong with who answered: at any time of the outage, and ``later``, once it was in force."""
+    """Return what is wrong with who ``answered`` at any time of the outage, and ``later``, once it was in force."""
     if (answered["cluster"] == "").any():
         return INCONCLUSIVE, "Which cluster's pods answered was not looked up."
     if strangers := not_expected(answered, versions):
         return FAIL, strangers.strip()
-    good = tables.good(later)
+    good = answered.loc[answered.index.intersection(later.index)]
     if count := int((good["cluster"] == down).sum()):
         return FAIL, f"It was not down: after it had gone, answers still came ({count} from {down})."
     sent, got = later["source"].value_counts(), good["source"].value_counts()

@@ -92,12 +92,12 @@ def test_a_cluster_that_is_down_is_not_survived_and_that_fails(run: Run, served:
     outcome = run("4", *modes, *second, *SHORT, "--redact", "addresses,contexts", kubeconfig=served.kubeconfig)
     assert outcome.exit_code == 1, outcome.said
     assert "[context 2]" in (index := (outcome.folder / "index.html").read_text())
-    assert not re.search(r"cluster[12]|127\.\d", index)
+    assert not re.search(r"cluster[12]|127\.\d+\.\d", index)
     with (outcome.folder / "04_experiments.downtime.csv").open() as rows:
         down_s = [float(row["high_ms"] or 0) / 1000 for row in csv.DictReader(rows)]
     assert max(down_s) < 20, "nobody's questions to a silent cluster made its outage longer"
     found = outcome.outcomes("04_experiments")
-    assert found["at most 5 % of each source's requests fail, and no burst of 5 s has more"] == "fail"
+    assert found["every source is answered by the survivor alone"] == "fail"
     afterwards = "every source is answered by pods of [context 1] (v1) and [context 2] (v2) after each outage"
     assert found[afterwards] == "pass"
     assert "outages of known length lie in the ranges that are measured" in found
