@@ -234,10 +234,10 @@ def test_no_good_answer_at_all_is_unavailable_and_a_share_of_them_degraded_each_
             lambda send, _: 5 < send < 5.15,
         )
     )
-    assert (whole["kind"], whole["windows"], whole["failed"]) == ("unavailable", 1, 29)
+    assert (whole["kind"], whole["windows"], whole["failed"], whole["sent"]) == ("unavailable", 1, 29, 29)
     assert 2700 <= whole["low_ms"] <= 3000 <= whole["high_ms"] <= 3200
     assert at(4.85) <= whole["last_good"] <= at(5) < at(8) <= whole["first_good"] <= at(8.15)
-    assert (share["kind"], share["windows"], share["failed"]) == ("degraded", 5, 45), "nine in ten failed"
+    assert (share["kind"], share["windows"], share["failed"], share["sent"]) == ("degraded", 5, 45, 49)
     assert 4500 <= share["low_ms"] <= 5000 <= share["high_ms"] <= 5200
     assert share["longest_high_ms"] <= 1100
     assert (one["kind"], one["failed"], one["low_ms"]) == ("degraded", 1, 0)

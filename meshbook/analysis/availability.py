@@ -218,7 +218,7 @@ def _downtime(stream: Stream, start: datetime, end: datetime) -> dict[str, objec
 def _sent(stream: Stream, start: datetime, end: datetime) -> tuple[pd.DataFrame, bool]:
     """Return the rows with a result that were sent between, and whether they are most of those that were to be."""
     sent = stream.rows.loc[stream.rows["time"].fillna(stream.rows["scheduled"]).between(start, end, inclusive="left")]
-    measured = tables.measured(sent[["time", "error"]])
+    measured = tables.measured(sent[["error"]])
     return measured, len(measured) > len(sent) / 2
 
 
@@ -235,7 +235,7 @@ def episodes(frame: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFram
 
 
 def _episodes(stream: Stream, start: datetime, end: datetime) -> Iterator[dict[str, object]]:
-    measured, known = _sent(stream, start, end)
+    _, known = _sent(stream, start, end)
     windows = _telling(stream.estimates(start.timestamp(), end.timestamp()))
     if not known or windows.empty:
         return
@@ -245,7 +245,7 @@ def _episodes(stream: Stream, start: datetime, end: datetime) -> Iterator[dict[s
         low_s = max(0.0, some["down_until"].max() - some["down_by"].min())
         whole = len(some) == 1 and some["low_s"].iloc[0] > 0
         since, until = _moments([some["start"].min() - stream.clock_error, some["end"].max() + stream.clock_error])
-        sent = measured[measured["time"].gt(since).fillna(True) & measured["time"].lt(until).fillna(True)]
+        answered = some["slow"].sum() + between[some.index[1:]].sum()
         yield {
             "source": stream.source,
             "path": stream.path,
@@ -256,7 +256,7 @@ def _episodes(stream: Stream, start: datetime, end: datetime) -> Iterator[dict[s
             "low_ms": _floor_ms(some["low_s"].iloc[0] if whole else low_s),
             "high_ms": _ceil_ms(some["end"].max() - some["start"].min()),
             "failed": int(some["failed"].sum()),
-            "sent": len(sent),
+            "sent": int(some["failed"].sum() + answered),
             "windows": len(some),
             "longest_low_ms": _floor_ms(some["low_s"].max()),
             "longest_high_ms": _ceil_ms(some["high_s"].max()),
