@@ -53,6 +53,7 @@ def test_a_signal_lets_the_cell_clean_up_then_restores_and_starts_nothing_more(
         seen.append(values)
         return ["helloworld-v1 back to 1"]
 
+    before = signal.getsignal(signal.SIGTERM)
     watcher = interrupting(number)
     began = time.monotonic()
     record = run(folder, watcher=watcher, restore=restore)
@@ -62,7 +63,7 @@ def test_a_signal_lets_the_cell_clean_up_then_restores_and_starts_nothing_more(
     assert (record.outcome, record.restored) == ("interrupted", ["helloworld-v1 back to 1"])
     assert seen[0]["namespace"] == "sample"
     assert executed(record, "03_one.ipynb")["metadata"]["meshbook"]["state"] == "interrupted"
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_second_signal_breaks_off_at_once(folder: Path) -> None:
