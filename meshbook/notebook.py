@@ -142,7 +142,9 @@ def keep_table(
     seen = seen.where(seen.notna(), "")
     told = f"{summary or f'{kept.rows} rows in all'}, kept in {kept.file}"
     html, text = (make(index=False, max_rows=max_rows) for make in (partial(seen.to_html, border=0), seen.to_string))
-    _show({"text/html": f"{html}<p>{told}</p>", "text/plain": f"{text}\n{told}", ROWS_TYPE: kept.to_dict()})
+    if seen.empty:
+        html, text, told = "", "", f"{name}: {told}"
+    _show({"text/html": f"{html}<p>{told}</p>", "text/plain": f"{text}\n{told}".strip(), ROWS_TYPE: kept.to_dict()})
 
 
 def _ends(table: pd.DataFrame, most: int) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import importlib.util
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -76,6 +77,7 @@ def font_families() -> list[str]:
     files = [Path(folder, "fonts", "ipaexg.ttf") for folder in (spec and spec.submodule_search_locations) or ()]
     for file in files:
         fontManager.addfont(file)
+        fontManager.ttflist.append(replace(fontManager.ttflist[-1], weight="bold"))  # else each bold text is warned of
     return ["DejaVu Sans", *(FontProperties(fname=file).get_name() for file in files)]
 
 

@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that is broken off it prints the traceback
     with _clusters(plan, arguments, console):
         redactor = runs.Redactor(_secrets(plan, folder), redact)
-        out = runs.new_folder(arguments.out, plan.label, arguments.run_id)
+        label = plan.label or ("lab" if _wants_lab(plan, arguments) else "clusters")
+        out = runs.new_folder(arguments.out, label, arguments.run_id)
         session = runs.Session(plan, out, redactor, console, _afterwards, keep_going=arguments.keep_going)
         record = session.execute(runs.Interrupts(told=console.interrupted))
     written = report.write(out, language=arguments.language, of_many=True)

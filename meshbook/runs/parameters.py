@@ -63,7 +63,7 @@ class PlannedNotebook:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """The notebooks of a run in order. ``label`` names the environment in the run's id."""
+    """The notebooks of a run in order. ``label`` names the environment in the run's id; empty: no file did."""
 
     steps: tuple[PlannedNotebook, ...]
     label: str
@@ -116,7 +116,7 @@ def plan_run(
         PlannedNotebook(notebook=path, declared=known[path], given=_values(known[path], from_file, pairs))
         for path in chosen
     )
-    return RunPlan(steps=tuple(steps), label=file.stem if file else "lab")
+    return RunPlan(steps=tuple(steps), label=file.stem if file else "")
 
 
 def _names(declarations: Any) -> set[str]:
