@@ -54,6 +54,11 @@ def test_an_outage_is_carried_only_where_it_was_watched_and_the_survivor_alone_a
     assert (verdict.outcome, words in verdict.reason) == (outcome, True), verdict.reason
 
 
+def test_a_watch_that_asks_seldom_has_no_holes_for_that() -> None:
+    told = outage((10, BOTH), (10, ["v2"]), (10, BOTH), rate=0.7)
+    assert carried(pd.concat([told, told.assign(source="cluster1")])).outcome == "pass"
+
+
 def test_a_source_that_the_survivor_does_not_answer_fails_whatever_the_others_get() -> None:
     alone = outage((10, BOTH), (10, ["timeout"]), (10, BOTH), source="cluster1")
     verdict = carried(pd.concat([HEALTHY, alone]))

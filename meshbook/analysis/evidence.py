@@ -61,11 +61,17 @@ def no_evidence(
     )
 
 
+def beat_of(answers: pd.DataFrame) -> float:
+    """Return the seconds from one request of a source to its next, as scheduled; 0 where there is no schedule."""
+    due = answers.dropna(subset=["scheduled"]).sort_values("scheduled").groupby(["source", "path"])["scheduled"]
+    beat_s = float(due.diff().dt.total_seconds().median())
+    return beat_s if beat_s > 0 else 0.0
+
+
 def rate_of(answers: pd.DataFrame) -> str:
     """Return how often each source asked, since a service that is asked too often fails without any outage."""
-    due = answers.dropna(subset=["scheduled"]).sort_values("scheduled").groupby(["source", "path"])["scheduled"]
-    beat_s = due.diff().dt.total_seconds().median()
-    return f" at {1 / beat_s:.2g}/s a source" if beat_s > 0 else ""
+    beat_s = beat_of(answers)
+    return f" at {1 / beat_s:.2g}/s a source" if beat_s else ""
 
 
 def explained(answers: pd.DataFrame) -> str:

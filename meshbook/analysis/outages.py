@@ -19,7 +19,7 @@ import pandas as pd
 from meshbook import tables
 from meshbook.analysis.availability import longest_of, streams
 from meshbook.analysis.claims import not_expected
-from meshbook.analysis.evidence import MOST_LOST, explained, judged, no_evidence, rate_of, sent_between
+from meshbook.analysis.evidence import MOST_LOST, beat_of, explained, judged, no_evidence, rate_of, sent_between
 from meshbook.analysis.expected import to_see
 from meshbook.analysis.intervals import (
     CONFIDENCE,
@@ -120,7 +120,8 @@ def _unwatched(inside: pd.DataFrame, since: datetime, end: datetime) -> tuple[Ou
         return INCONCLUSIVE, f"{lost} of {len(inside)} requests in that time came back without a result."
     ends = (pd.Series([edge], dtype=sent.dtype) for edge in (since, end))
     hole_s = pd.concat([next(ends), sent[sent > since].sort_values(), next(ends)]).diff().max().total_seconds()
-    if hole_s > max(_SHORTEST_HOLE_S, _LONGEST_HOLE * (end - since).total_seconds()):
+    # where sources ask seldom, as long as two of their requests are apart is no hole
+    if hole_s > max(_SHORTEST_HOLE_S, _LONGEST_HOLE * (end - since).total_seconds(), 2 * beat_of(inside)):
         return INCONCLUSIVE, f"For {hole_s:.1f} s of it no request is known to have been sent."
     return PASS, "Each source got answers, and from nobody else."
 

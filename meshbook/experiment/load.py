@@ -29,7 +29,7 @@ _UNKNOWN_PER_S, _UNKNOWN_S = 10.0, 1.0
 """What a side is taken to bear at the most of which too few answers came, and how long one takes where none came."""
 _LONGEST_AUTO_S = 120.0
 """Seconds of outage: by itself, and at all, since a watch ends after an hour."""
-_AROUND = 20
+_AROUND = 14
 """Requests of each source before the outage, and after it: by so many every cluster that answers is surely seen."""
 _SURELY = 1.1
 """Times the detection limit than which a gap is surely seen to be no longer: one side alone takes longer to answer."""
@@ -61,7 +61,7 @@ def fit_load(
     """Measure what the service bears and return ``load`` with rate and length that fit: ``auto``, or as they are given.
 
     An outage is so long that the requests of each source decide the limit on failures in spite of two, and at least as
-    ``load`` says; where its length is given, as long is watched before and after it. Afterwards so many are sent as
+    ``load`` says; where its length is given, as long at least is watched before and after it. Afterwards so many are sent as
     decide about shares. Sends some hundred requests, changes nothing. Whether a given rate is too much is for ``plans``
     to say.
     """
@@ -89,8 +89,8 @@ def fit_load(
     measured = replace(measured, rate_per_s=rate or _auto(measured, answer_s), share_requests=enough)
     enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / measured.rate_per_s
     fitted_s = max(load.outage_s, min(_LONGEST_AUTO_S, math.ceil(enough_s)))
-    around_s = max(load.around_s, min(_LONGEST_AUTO_S, math.ceil(_AROUND / measured.rate_per_s)))
-    return replace(measured, outage_s=length_s or fitted_s, around_s=length_s or around_s)
+    around_s = max(length_s or load.around_s, min(_LONGEST_AUTO_S, math.ceil(_AROUND / measured.rate_per_s)))
+    return replace(measured, outage_s=length_s or fitted_s, around_s=around_s)
 
 
 def _to_compare(target: Target, limits: Limits) -> int:
