@@ -60,10 +60,10 @@ def fit_load(
 ) -> LoadProfile:
     """Measure what the service bears and return ``load`` with rate and length that fit: ``auto``, or as they are given.
 
-    An outage is so long that the requests of each source decide the limit on failures in spite of two, and at least as
-    ``load`` says; where its length is given, as long at least is watched before and after it. Afterwards so many are sent as
-    decide about shares. Sends some hundred requests, changes nothing. Whether a given rate is too much is for ``plans``
-    to say.
+    An outage is so long that the requests of each source decide the limit on failures in spite of two, at least as
+    ``load`` says; where its length is given, as long at least is watched before and after it. Afterwards so many are
+    sent as decide about shares. Sends some hundred requests, changes nothing. Whether a given rate is too much is for
+    ``plans`` to say.
     """
     rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
     calm, pods = looked_up(target, lambda: _calm(target)), _ready_pods(target)
