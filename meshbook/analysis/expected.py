@@ -218,7 +218,7 @@ def answers_as_expected(
         meant = "; ".join(f"{source}: {' and '.join(wanted.clusters) or 'none'}" for _, _, source, wanted in parts)
         claim = f"every source gets its answers from where the mesh is configured to send it ({meant})"
     if any(wanted.fails_over for *_, wanted in parts):
-        later = " That the other side takes over is shown in stage 3."
+        later = " That the other side takes over is for the outage of stage 3 to show."
     return Verdict(
         claim=claim,
         outcome=outcome,

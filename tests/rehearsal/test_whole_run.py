@@ -1,4 +1,4 @@
-"""The whole runbook on a lab of its own, as ``make run`` runs it."""
+"""The whole runbook on a lab, as users run it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from meshbook import settings
 from meshbook.lab import launch
 
 Run = Callable[..., Any]
@@ -24,9 +25,10 @@ NOTEBOOKS = ("00_preflight", "01_connectivity", "02_external_access", "03_failov
 EXTERNAL_LOAD = re.compile(r"""(?:src|href)\s*=\s*["'](?:https?:)?//[^"']+\.(?:js|css|woff2?|png|svg)|@import""")
 
 
-def test_all_stages_pass_and_leave_a_whole_record(run: Run) -> None:
+def test_all_stages_pass_and_leave_a_whole_record(run: Run, lab: launch.LabState) -> None:
     split = ("-p", "tolerance=0.35", "-p", "requests=60")  # so that chance fails one run of a thousand, not of thirty
-    outcome = run("-p", "outage_s=8", "-p", "max_outage_failed_share=0.2", *split)  # all else as a user has it
+    failover = ("-p", "rate_per_s=5", "-p", "outage_s=6", "-p", "max_outage_failed_share=0.2")
+    outcome = run(*failover, *split, kubeconfig=lab.kubeconfig)  # all else as a user has it
     assert outcome.exit_code == 0, outcome.said
     assert {name: outcome.state(name) for name in NOTEBOOKS} == dict.fromkeys(NOTEBOOKS, "pass")
     made = {path.name for path in outcome.folder.iterdir()}
@@ -39,6 +41,15 @@ def test_all_stages_pass_and_leave_a_whole_record(run: Run) -> None:
         text = page.read_text()
         _holds_nothing_private(text)
         assert not EXTERNAL_LOAD.search(text), f"{page.name} loads something from outside"
+
+
+def test_where_nothing_names_a_cluster_a_run_has_a_lab_of_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KUBECONFIG", *settings.CONTEXT_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    outcome = run("0")
+    assert outcome.exit_code == 0, outcome.said
+    assert "lab ready after" in outcome.said
+    assert "LAB (emulated clusters on this machine): cluster1, cluster2" in outcome.said
 
 
 def _holds_nothing_private(text: str) -> None:
