@@ -8,6 +8,7 @@ and writes is taken from its source: names, not what happens inside of objects. 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,7 +61,16 @@ class Cells:
     def stale(self) -> str:
         """Return why what the running cell reads must not be judged by; empty where it is all of one execution."""
         found = sorted(self._running.inputs.items()) if self._running else []
-        return next(filter(None, (self._stale(name, run, set()) for name, run in found if run)), "")
+        return next(
+            filter(None, (self._left(name, run) or self._stale(name, run, set()) for name, run in found if run)), ""
+        )
+
+    def _left(self, name: str, run: _Run) -> str:
+        """Return whether the cell of ``run`` has run since, changed so that it writes ``name`` no more."""
+        latest = self._latest[run.cell]
+        if latest in (run, self._running):
+            return ""
+        return f"{name} is left from before: its cell does not write it any more ({latest.title})"
 
     def _stale(self, name: str, run: _Run, seen: set[int]) -> str:
         if id(run) in seen:
@@ -79,9 +89,11 @@ class Cells:
 
 def names_of(source: str) -> tuple[set[str], set[str]]:
     """Return the names that a cell reads from others, and those that it writes."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
     try:
-        nodes = list(_in_order(ast.parse(source)))
-    except SyntaxError:  # a magic, or what the kernel itself will complain about
+        nodes = list(_in_order(ast.parse(TransformerManager().transform_cell(_MAGIC_AROUND.sub(r"\1", source)))))
+    except SyntaxError:  # what the kernel itself will complain about
         return set(), set()
     reads, writes = set[str](), set[str]()
     for name, writing in nodes:
@@ -92,12 +104,20 @@ def names_of(source: str) -> tuple[set[str], set[str]]:
     return reads, writes
 
 
+_MAGIC_AROUND = re.compile(r"^(?:%%(?:time|capture)\b.*\n|([ \t]*)%time[ \t]+)", re.MULTILINE)
+"""A magic that runs Python as the notebook's own; all others are calls without names."""
+_OWN_NAMES = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp | ast.Lambda
+_NAMED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
 def _in_order(tree: ast.AST) -> Iterator[tuple[str, bool]]:
     """Yield each name of a cell and whether it is written, values before what they are assigned to."""
     if isinstance(tree, ast.Name):
         yield tree.id, not isinstance(tree.ctx, ast.Load)
     elif isinstance(tree, ast.alias):
         yield (tree.asname or tree.name).partition(".")[0], True
+    elif (isinstance(tree, ast.ExceptHandler) and tree.name) or isinstance(tree, _NAMED):
+        yield tree.name, True
     if isinstance(tree, ast.AugAssign) and isinstance(tree.target, ast.Name):
         yield tree.target.id, False
     for child in _children(tree):
@@ -105,10 +125,11 @@ def _in_order(tree: ast.AST) -> Iterator[tuple[str, bool]]:
 
 
 def _children(tree: ast.AST) -> Iterable[ast.AST]:
-    if isinstance(tree, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
-        kept = {node.id for one in tree.generators for node in ast.walk(one.target) if isinstance(node, ast.Name)}
-        inner = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id not in kept]
-        return inner  # its own names are not the notebook's
+    if isinstance(tree, _OWN_NAMES | _NAMED):
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        own = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+        own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        return [node for node in names if node.id not in own]  # its own names are not the notebook's
     values = [child for child in ast.iter_child_nodes(tree) if not _is_target(tree, child)]
     return [*values, *(child for child in ast.iter_child_nodes(tree) if _is_target(tree, child))]
 

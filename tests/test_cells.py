@@ -59,6 +59,50 @@ def test_names_inside_of_a_comprehension_and_magics_are_nobodys_inputs() -> None
     assert found.stale() == ""
 
 
+@pytest.mark.parametrize(
+    "judge",
+    [
+        "%%time\nleave(shown)",
+        "%time leave(shown)",
+        "%matplotlib inline\nleave(shown)",
+        "%%capture kept\nfor one in [shown]:\n    %time leave(one)",
+        "files = !ls\nleave(shown)",
+        "def judge(): leave(shown)",
+    ],
+)
+def test_names_beside_magics_and_in_functions_are_inputs(judge: str) -> None:
+    found = Cells()
+    found.begins("%time shown = broken()")
+    found.ended(False)
+    found.begins(judge)
+    assert found.stale().startswith("shown is left from before")
+
+
+def test_names_of_a_function_of_a_lambda_and_of_an_error_are_their_own() -> None:
+    found = Cells()
+    cells = (
+        "shown = sorted(names, key=lambda row: row.name)",
+        "def longest(rows):\n    found = max(rows)\n    return found\nlast = longest(shown)",
+        "try:\n    more = asked(last)\nexcept OSError as error:\n    more = str(error)",
+        "for row in rows:\n    found = error = row",
+    )
+    for source in cells:
+        found.begins(source)
+        found.ended(True)
+    found.begins("leave(more)")
+    assert found.stale() == ""
+
+
+@pytest.mark.parametrize("edited", ["other = curl()", "answers = curl("])
+def test_a_name_whose_cell_has_been_changed_and_writes_it_no_more_is_left_from_before(edited: str) -> None:
+    found = Cells()
+    for source in ("answers = curl()", edited):
+        found.begins(source, "measure")
+        found.ended(True)
+    found.begins("leave(answers)", "verdict")
+    assert found.stale() == f"answers is left from before: its cell does not write it any more ({edited})"
+
+
 def test_a_shell_is_followed_once() -> None:
     hooks: list[tuple[str, Callable[[Any], None]]] = []
     shell = SimpleNamespace(events=SimpleNamespace(register=lambda name, hook: hooks.append((name, hook))))
