@@ -26,7 +26,7 @@ class _Run:
 
     @property
     def title(self) -> str:
-        first = next((line for line in self.source.splitlines() if line.strip()), "")
+        first = next((line for line in self.source.splitlines() if line.strip(" %time\t")), "")
         return first if len(first) <= 60 else f"{first[:59]}…"
 
 
@@ -91,8 +91,9 @@ def names_of(source: str) -> tuple[set[str], set[str]]:
     """Return the names that a cell reads from others, and those that it writes."""
     from IPython.core.inputtransformer2 import TransformerManager
 
+    python = TransformerManager().transform_cell(_MAGIC_AROUND.sub(r"\1", source))  # type: ignore[no-untyped-call]
     try:
-        nodes = list(_in_order(ast.parse(TransformerManager().transform_cell(_MAGIC_AROUND.sub(r"\1", source)))))
+        nodes = list(_in_order(ast.parse(python)))
     except SyntaxError:  # what the kernel itself will complain about
         return set(), set()
     reads, writes = set[str](), set[str]()
@@ -107,7 +108,8 @@ def names_of(source: str) -> tuple[set[str], set[str]]:
 _MAGIC_AROUND = re.compile(r"^(?:%%(?:time|capture)\b.*\n|([ \t]*)%time[ \t]+)", re.MULTILINE)
 """A magic that runs Python as the notebook's own; all others are calls without names."""
 _OWN_NAMES = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp | ast.Lambda
-_NAMED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_NAMED = _DEFINED | ast.ExceptHandler
 
 
 def _in_order(tree: ast.AST) -> Iterator[tuple[str, bool]]:
@@ -116,7 +118,7 @@ def _in_order(tree: ast.AST) -> Iterator[tuple[str, bool]]:
         yield tree.id, not isinstance(tree.ctx, ast.Load)
     elif isinstance(tree, ast.alias):
         yield (tree.asname or tree.name).partition(".")[0], True
-    elif (isinstance(tree, ast.ExceptHandler) and tree.name) or isinstance(tree, _NAMED):
+    elif isinstance(tree, _NAMED) and tree.name:
         yield tree.name, True
     if isinstance(tree, ast.AugAssign) and isinstance(tree.target, ast.Name):
         yield tree.target.id, False
@@ -125,10 +127,12 @@ def _in_order(tree: ast.AST) -> Iterator[tuple[str, bool]]:
 
 
 def _children(tree: ast.AST) -> Iterable[ast.AST]:
-    if isinstance(tree, _OWN_NAMES | _NAMED):
-        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    if isinstance(tree, _OWN_NAMES | _DEFINED):
+        inner = list(ast.walk(tree))
+        names = [node for node in inner if isinstance(node, ast.Name)]
         own = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
-        own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        own |= {node.arg for node in inner if isinstance(node, ast.arg)}
+        own |= {str(node.name) for node in inner if isinstance(node, _NAMED)} - {getattr(tree, "name", "")}
         return [node for node in names if node.id not in own]  # its own names are not the notebook's
     values = [child for child in ast.iter_child_nodes(tree) if not _is_target(tree, child)]
     return [*values, *(child for child in ast.iter_child_nodes(tree) if _is_target(tree, child))]

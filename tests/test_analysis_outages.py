@@ -117,6 +117,14 @@ def test_the_worst_source_decides_and_the_others_do_not_thin_it_out() -> None:
     }
 
 
+def test_a_source_whose_times_are_not_known_is_counted_and_one_failure_alone_refutes_nothing() -> None:
+    unknown = outage((10, BOTH), (10, ["http_503"]), (10, BOTH), source="cluster1").assign(time=pd.NaT)
+    verdict = few_fail(pd.concat([HEALTHY, unknown]))
+    assert (verdict.outcome, verdict.estimate) == ("fail", 100), verdict.reason
+    one = outage((10, BOTH), (0.1, ["http_503"]), source="cluster1").tail(1)
+    assert few_fail(pd.concat([HEALTHY, one])).outcome == "inconclusive"
+
+
 def test_a_longer_watch_does_not_make_a_burst_pass() -> None:
     for seconds in (60, 600, 3600):
         rows = [

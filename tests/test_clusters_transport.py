@@ -17,7 +17,7 @@ from cryptography import x509
 from proxies import Proxy
 
 from meshbook.clusters import Cluster, Kubeconfig
-from meshbook.errors import ClusterError, ExecError, UsageError
+from meshbook.errors import ClusterError, ExecError, MeshbookError, UsageError
 from meshbook.lab.pki import Authority
 from meshbook.settings import Patience
 
@@ -182,6 +182,14 @@ def test_no_proxy_is_about_the_proxy_of_the_environment_alone(
     url = f"http://{proxy().address}"
     ca = base64.b64encode(authority.root_pem.encode()).decode()
     _both_ways(_cluster(kubeconfig(SERVER, {"proxy-url": url, "certificate-authority-data": ca})))
+
+
+@pytest.mark.parametrize("password", ["hid#den", "hid/den", "hid?den", "[hidden", "hid:den@den"])
+def test_a_proxys_password_is_in_no_error(kubeconfig: Write, password: str) -> None:
+    with pytest.raises(MeshbookError) as told:
+        _cluster(kubeconfig(SERVER, {"proxy-url": f"http://ada:{password}@localhost:1"})).version()
+    assert "hid" not in f"{told.value!r} {told.value}"
+    assert "den" not in f"{told.value!r} {told.value}"
 
 
 # TLS

@@ -118,3 +118,16 @@ def test_the_page_over_all_runs_is_made_of_the_notebooks_where_their_verdicts_ar
     assert '<span class="word fail">' in report.write_history(two[0].parent).read_text(encoding="utf-8")
     executed(two[0], "01_connectivity", claim())
     assert '<span class="word pass">' in report.write_history(two[0].parent).read_text(encoding="utf-8")
+
+
+def test_what_is_no_run_is_not_on_the_page_over_all_runs(two: list[Path]) -> None:
+    executed(two[0], "01_connectivity", claim())
+    for foreign in (
+        "1",
+        "[]",
+        '{"notebooks": [{"verdicts": null}]}',
+        '{"notebooks": [], "outcome": "pass", "started": 1}',
+    ):
+        (two[1] / "verdicts.json").write_text(foreign, encoding="utf-8")
+        page = report.write_history(two[0].parent).read_text(encoding="utf-8")
+        assert ("1 run, the newest first" in page, "two/index.html" in page) == (True, False)

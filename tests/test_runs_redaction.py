@@ -64,6 +64,23 @@ def test_the_token_behind_a_token_file_is_a_secret_too(kubeconfig: Path) -> None
     assert found.projects == ("acme-fleet", "acme-prod")
 
 
+def test_a_proxys_password_and_a_token_beside_the_kubeconfig_are_secrets_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("token-beside-it\n")
+    cluster = "{server: 'https://api', proxy-url: 'http://ada:p%40ss%23word@proxy:3128'}"
+    (tmp_path / "kubeconfig").write_text(
+        f"clusters: [{{cluster: {cluster}}}]\nusers: [{{user: {{tokenFile: token}}}}]\n"
+    )
+    monkeypatch.setenv("HTTPS_PROXY", "http://bob:environments@proxy:3128")
+    redactor = Redactor(runs.gather_secrets(str(tmp_path / "kubeconfig"), root=Path("/nowhere")))
+    said = "http://ada:p%40ss%23word@proxy:3128 p@ss#word token-beside-it environments socks5://c:short@proxy"
+    shown = redactor.text(said)
+    assert [word for word in ("p%40", "ss#", "token-b", "environments", "short") if word in shown] == [], shown
+    assert redactor.leaks(said)
+    assert redactor.leaks(shown) == []
+
+
 def test_contexts_go_on_request_and_charts_with_them() -> None:
     redactor = Redactor(Secrets(contexts=("cluster1", "cluster2")), ["contexts"])
     sizes = {"image/png": {"width": 640}}

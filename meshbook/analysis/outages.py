@@ -173,7 +173,7 @@ def few_fail(
     sources = sorted(answers["source"].unique())
     if verdict := no_evidence(answers, inside, claim, sources):
         return verdict
-    measured = tables.measured(inside).dropna(subset=["time"])
+    measured = tables.measured(inside)
     decide = at_most(max_failed_share)
     found = {str(name): _counts(rows) for name, rows in measured.groupby("source")}
     worst = min(found, key=lambda name: (WORST_FIRST.index(decide(*found[name])), -found[name][0] / found[name][1]))
@@ -217,6 +217,7 @@ def _failed_detail(source: str, k: int, n: int, burst: _Burst | None, outcome: O
 
 def _bursts(measured: pd.DataFrame, limit: float) -> Iterator[_Burst]:
     """Yield the most improbable burst of each source, and of all together, where there is any failure."""
+    measured = measured.assign(time=measured["time"].fillna(measured["scheduled"]))
     begins = 2 * len(measured)  # each request is looked at as one of its source, and as one of all
     for name, rows in [*measured.groupby("source"), (_ALL, measured)]:
         rows = rows.sort_values("time", kind="stable")

@@ -217,6 +217,11 @@ def proxy_of(server: str, cluster: Object, environment: Mapping[str, str]) -> st
         names = (f"{url.scheme.upper()}_PROXY", f"{url.scheme}_proxy")
         found = next((environment[name] for name in names if environment.get(name)), "")
         found = found if "://" in found or not found else f"http://{found}"
+    try:
+        _ = urlsplit(found).port
+    except ValueError:  # its words may hold a part of the password
+        hint = "the proxy-url of its cluster or $HTTPS_PROXY; write signs of a password as %23 for #"
+        raise UsageError(f"the URL of the proxy to {server} cannot be read", hint=hint) from None
     if found and (urlsplit(found).scheme not in _PROXIES or not urlsplit(found).hostname):
         scheme, shown = urlsplit(found).scheme, ", ".join(f"{scheme}://" for scheme in _PROXIES)
         raise UsageError(f"a proxy's URL of the scheme {scheme!r} cannot be used for {server}", hint=f"one of {shown}")

@@ -26,21 +26,26 @@ def history(folder: Path, language: str = LANGUAGES[0]) -> str:
     rows = [row for path in sorted(folder.iterdir()) if path.is_dir() for row in [_row(path)] if row]
     if not rows:
         raise UsageError(f"{folder} holds neither an executed notebook nor a folder with any")
-    rows.sort(key=lambda row: datetime.fromisoformat(row["when"] or "1970-01-01").timestamp(), reverse=True)
+    rows.sort(key=lambda row: row["at"], reverse=True)
     return environment(language).get_template("history.html.j2").render(rows=rows)
 
 
 def _row(folder: Path) -> dict[str, Any] | None:
     try:
-        found = _content(folder)
-    except (UsageError, OSError, ValueError):
+        return _told(folder, _content(folder))
+    except (UsageError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # no run, or one that its own report refuses too
+
+
+def _told(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     claims = [claim for notebook in found["notebooks"] for claim in notebook["verdicts"]]
     place: Mapping[str, Any] | None = found.get("place")
+    when = place["time"] if place else found.get("started", "")
     return {
         "folder": folder.name,
         "outcome": found["outcome"],
-        "when": place["time"] if place else found.get("started", ""),
+        "when": when,
+        "at": datetime.fromisoformat(when or "1970-01-01").timestamp(),
         "place": place,
         "passed": sum(claim["outcome"] == PASS for claim in claims),
         "claims": len(claims),

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 import yaml
 
@@ -45,6 +46,8 @@ _PROJECT_OF_NAME = re.compile(
     r"(?:gke|connectgateway)_([a-z0-9.:-]+)_[^_]+_.+|.*projects/([^/]+)/.*|.*@([a-z0-9-]+)\.iam\.gserviceaccount\.com.*"
 )
 """A project in the name of a cluster, context or user, as gcloud and its fleet commands give them."""
+_URL_LOGIN = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s@\"']+(?=@)")
+"""Name and password of a URL, such as a proxy's."""
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b)")
 """What stands before the @ of an address: the domain may be what tells two contexts apart."""
 _OTHER_HOME = re.compile(r"(?<=/home/)[\w.-]+|(?<=/Users/)[\w.-]+")
@@ -70,8 +73,12 @@ def gather_secrets(
     kubeconfig: str, *, root: Path, contexts: Sequence[str] = (), extra_projects: Iterable[str] = ()
 ) -> Secrets:
     """Gather what to take out: from the kubeconfig files of ``kubeconfig``, from this machine, from the names given."""
-    documents = [_document(Path(part).expanduser()) for part in kubeconfig.split(os.pathsep) if part]
-    found = [pair for document in documents for pair in _walk_secrets(document)]
+    files = [Path(part).expanduser().absolute() for part in kubeconfig.split(os.pathsep) if part]
+    documents = [_document(file) for file in files]
+    found = [
+        pair for file, document in zip(files, documents, strict=True) for pair in _walk_secrets(document, file.parent)
+    ]
+    found += [pair for proxy in getproxies().values() for pair in _password_in(proxy)]
     values = {value: f"[{key}]" for key, value in found if len(value) >= _SHORTEST_SECRET}
     projects = {project for document in documents for project in _projects(document)}
     projects |= {project for name in contexts for project in _projects_of(name)}
@@ -94,18 +101,26 @@ def _document(path: Path) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _walk_secrets(node: Any) -> Iterator[tuple[str, str]]:
+def _walk_secrets(node: Any, folder: Path) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         for key, value in node.items():
             if key in _SECRET_KEYS and isinstance(value, str):
                 yield key, value.strip()
             elif key in ("token-file", "tokenFile") and isinstance(value, str):
-                yield from _token_in(Path(value).expanduser())
+                yield from _token_in(folder / Path(value).expanduser())
+            elif key == "proxy-url" and isinstance(value, str):
+                yield from _password_in(value)
             else:
-                yield from _walk_secrets(value)
+                yield from _walk_secrets(value, folder)
     elif isinstance(node, list):
         for item in node:
-            yield from _walk_secrets(item)
+            yield from _walk_secrets(item, folder)
+
+
+def _password_in(url: str) -> Iterator[tuple[str, str]]:
+    """Yield a URL's password as it stands there, and as it is meant."""
+    password = url.rpartition("@")[0].rpartition("://")[2].partition(":")[2]
+    yield from (("password", found) for found in {password, unquote(password)})
 
 
 def _token_in(path: Path) -> Iterator[tuple[str, str]]:
@@ -237,6 +252,7 @@ def _always(secrets: Secrets) -> Iterator[Rule]:
     yield _PEM, "[certificate]"
     for value, shown in sorted(secrets.values.items(), key=lambda item: -len(item[0])):
         yield re.compile(re.escape(value)), shown
+    yield _URL_LOGIN, "[login]"
     yield _MAIL, "[user]"
     for project in secrets.projects:
         yield re.compile(rf"(?<![a-z0-9]){re.escape(project)}(?![a-z0-9])"), "[project]"
