@@ -259,6 +259,20 @@ def test_long_names_and_japanese_ones_are_drawn_short_apart_and_within_the_pictu
     assert drawn.x1 <= figure.get_figwidth()
 
 
+def test_a_project_stands_in_no_picture_however_short_the_name_is() -> None:
+    names = [
+        "gke_acme_us-east1_prod",
+        "gke_acme_us-west1_prod",
+        "connectgateway_acme_global_b",
+        "gke_acme2_us-east1_prod",
+    ]
+    names += ["gke_acme-of-a-long-name_us-east1_prod", "projects/acme/locations/global/memberships/c"]
+    found = charts.short_names(names)
+    assert "acme" not in "".join(found.values())
+    assert len({*found.values()}) == len(names)
+    assert found[names[0]] == "us-east1_prod"
+
+
 def test_a_japanese_name_is_drawn_in_its_own_letters() -> None:
     assert charts.short_names(["ニフクラ", "東京\N{WORLD MAP}"]) == {
         "ニフクラ": "ニフクラ",

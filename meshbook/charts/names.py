@@ -1,6 +1,7 @@
 """Names of contexts as a chart has room for them, and in letters that its font has. Full names stand in the tables.
 
-``gke_my-project_asia-northeast1-a_prod`` and ``arn:aws:eks:…:cluster/prod`` are ``prod`` where no other is.
+``gke_my-project_asia-northeast1-a_prod`` and ``arn:aws:eks:…:cluster/prod`` are ``prod`` where no other is. A project of
+Google Cloud is never shown: a picture is the one place that it could not be taken out of.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 
 _MOST = 24
 """Signs of a name that a chart has room for beside its axis."""
+_PROJECT = re.compile(r"(?:gke|connectgateway)_[^_]+_(?=.)|.*projects/[^/]+/(?=.)")
 _COLUMNS = ("source", "cluster", "context", "place")
 _JAPANESE = "matplotlib_fontja"
 """Package that ships the font IPAexGothic. It is found, not imported: its import changes the font of every figure."""
@@ -25,12 +27,13 @@ _JAPANESE = "matplotlib_fontja"
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Return a short form of each name, none of them twice: its last part, else both of its ends."""
     known = sorted(set(map(str, names)))
-    tails = {name: _tail(name) if len(name) > _MOST else name for name in known}
+    plain = {name: _PROJECT.sub("", name, count=1) for name in known}
+    tails = {name: _tail(plain[name]) if len(name) > _MOST else plain[name] for name in known}
     found: dict[str, str] = {}
     strange = [name for name in known if not _is_drawable(tails[name])]
     for name in known:
         tail = tails[name]
-        short = tail if list(tails.values()).count(tail) == 1 else _cut(name)
+        short = tail if list(tails.values()).count(tail) == 1 else _cut(plain[name])
         short = f"context {strange.index(name) + 1}" if name in strange else short
         found[name] = short if short not in found.values() else f"{short[: _MOST - 4]} #{len(found)}"
     return found
