@@ -270,7 +270,7 @@ def test_a_project_stands_in_no_picture_however_short_the_name_is() -> None:
     found = charts.short_names(names)
     assert "acme" not in "".join(found.values())
     assert len({*found.values()}) == len(names)
-    assert found[names[0]] == "us-east1_prod"
+    assert found[names[1]] == "us-west1_prod"
 
 
 def test_a_japanese_name_is_drawn_in_its_own_letters() -> None:

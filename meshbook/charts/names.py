@@ -1,7 +1,7 @@
 """Names of contexts as a chart has room for them, and in letters that its font has. Full names stand in the tables.
 
-``gke_my-project_asia-northeast1-a_prod`` and ``arn:aws:eks:…:cluster/prod`` are ``prod`` where no other is. A project of
-Google Cloud is never shown: a picture is the one place that it could not be taken out of.
+``gke_my-project_asia-northeast1-a_prod`` and ``arn:aws:eks:…:cluster/prod`` are ``prod`` where no other is. A
+project of Google Cloud is never shown: a picture is the one place that it could not be taken out of.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Call:
             token = str(status.get("token") or "")
             pair = [str(status.get(key) or "").encode() for key in ("clientCertificateData", "clientKeyData")]
             expires = moment_of(status["expirationTimestamp"]) if status.get("expirationTimestamp") else None
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"{self.title} did not print an ExecCredential with a status") from error
         if version != wanted:
             raise UsageError(f"{self.title} answered as {version}, and the kubeconfig says {wanted}")

@@ -46,7 +46,7 @@ _PROJECT_OF_NAME = re.compile(
     r"(?:gke|connectgateway)_([a-z0-9.:-]+)_[^_]+_.+|.*projects/([^/]+)/.*|.*@([a-z0-9-]+)\.iam\.gserviceaccount\.com.*"
 )
 """A project in the name of a cluster, context or user, as gcloud and its fleet commands give them."""
-_URL_LOGIN = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s@\"']+(?=@)")
+_URL_LOGIN = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s/@\"']+(?=@)")
 """Name and password of a URL, such as a proxy's."""
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b)")
 """What stands before the @ of an address: the domain may be what tells two contexts apart."""
