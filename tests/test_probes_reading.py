@@ -61,18 +61,18 @@ def test_without_arrivals_the_time_is_missing_and_not_invented() -> None:
 
 
 def test_output_cut_at_any_byte_never_loses_a_row_and_never_alters_one_that_was_read() -> None:
-    data = (record(1) + record(2, "") + record(3, "Hellö\n", 503) + record(4)).encode()
-    whole = rows(data.decode(), 4)
+    data = (record(1, "") + record(2, "Hellö\n", 503) + record(3)).encode()
+    whole = rows(data.decode(), 3)
     for end in range(len(data)):
-        cut = rows(data[:end].decode("utf-8", "replace"), 4)
-        assert [row["seq"] for row in cut] == [1, 2, 3, 4]
+        cut = rows(data[:end].decode("utf-8", "replace"), 3)
+        assert [row["seq"] for row in cut] == [1, 2, 3]
         assert all(row in whole for row in cut if row["error"] not in tables.NOT_MEASURED)
 
 
 def test_output_with_any_piece_missing_never_loses_a_row_and_never_invents_an_answer() -> None:
     text = "".join(record(seq) for seq in range(1, 5))
     whole = rows(text, 4)
-    for start, length in itertools.product(range(0, len(text), 7), (1, 10, 200)):
+    for start, length in itertools.product(range(0, len(text), 13), (1, 10, 200)):
         cut = rows(text[:start] + text[start + length :], 4)
         assert [row["seq"] for row in cut] == [1, 2, 3, 4]
         answers = {(row["version"], row["instance"]) for row in cut if not row["error"]}
