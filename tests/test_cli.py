@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from meshbook import report, runs
 from meshbook.cli import main
 from meshbook.cli.console import coloured
 from meshbook.cli.run import restore_left_down
@@ -266,6 +268,30 @@ def test_a_run_for_a_lab_uses_the_one_that_is_up(
     told = capsys.readouterr().err
     assert "using the lab that is up (process 7)\nLAB (emulated clusters on this machine): one · " in told
     assert "there is a run r in outputs already" in told
+
+
+def test_a_full_disk_does_not_hide_what_is_down_still(
+    notebooks: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def execute(session: runs.Session, _: object) -> None:
+        session.run.not_restored.append("one: kubectl scale deployment/web --replicas=2")
+        full()
+
+    write(notebooks, "01_one", VERDICT.format(outcome="pass"))
+    monkeypatch.setattr(runs.Session, "execute", execute)
+    monkeypatch.setattr(report, "write", full)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    words: dict[str, Any] = {"pid": 7, "start_ticks": 1, "fleet_url": "", "control_url": "", "ready_s": 1.0}
+    up = launch.LabState(root=tmp_path, kubeconfig=Path(cluster), contexts=("one",), **words)
+    monkeypatch.setattr(launch, "state", lambda root: up)
+    assert main(["run", "--notebooks", "notebooks"]) == 3
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == "NOT RESTORED one: kubectl scale deployment/web --replicas=2"
+    assert "No space left on device" in told[-2]
 
 
 def test_each_fault_is_explained_and_each_stage_listed(meshbook: Meshbook) -> None:

@@ -18,6 +18,7 @@ from stage_runs import Watcher, executed, passing, run, write
 
 from meshbook import report, runs
 from meshbook.errors import NotRestoredError, OutageError
+from meshbook.runs import Redactor, Secrets
 
 
 def interrupting(number: int, times: int = 1, wait_s: float = 0.7) -> Watcher:
@@ -108,14 +109,15 @@ def test_what_is_down_still_is_the_first_claim_of_the_report_with_its_commands(f
     write(folder, "03_one.ipynb", "1 / 0", metadata={"meshbook": {"disrupts": True}})
 
     def restore(values: Mapping[str, Any]) -> list[str]:
-        raise NotRestoredError("web is down", by_hand={"cluster1: Deployment web": "kubectl scale deployment/web"})
+        command = "kubectl --context gke_acme_us_one scale deployment/web"
+        raise NotRestoredError("web is down", by_hand={"cluster1: Deployment web": command})
 
-    record = run(folder, restore=restore)
-    assert record.not_restored == ["cluster1: Deployment web: kubectl scale deployment/web"]
+    record = run(folder, restore=restore, redactor=Redactor(Secrets(projects=("acme",))))
+    assert record.not_restored == ["cluster1: Deployment web: kubectl --context gke_acme_us_one scale deployment/web"]
     found = report.write(record.folder)
     assert (found.claims[0]["outcome"], found.passed) == ("fail", 0)
     for name in ("index.html", "junit.xml", "verdicts.json"):
-        assert "kubectl scale deployment/web" in (record.folder / name).read_text()
+        assert "kubectl --context gke_[project]_us_one scale deployment/web" in (record.folder / name).read_text()
 
 
 def test_signals_do_not_cut_the_restoring(folder: Path) -> None:

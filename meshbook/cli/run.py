@@ -39,12 +39,26 @@ def run(arguments: argparse.Namespace) -> int:
         label = plan.label or ("lab" if _wants_lab(plan, arguments) else "clusters")
         out = runs.new_folder(arguments.out, label, arguments.run_id)
         session = runs.Session(plan, out, redactor, console, _afterwards, keep_going=arguments.keep_going)
-        record = session.execute(runs.Interrupts(told=console.interrupted))
-    written = report.write(out, language=arguments.language, of_many=True)
-    summarise(written, os.path.relpath(out), as_json=arguments.json)
-    if arguments.dry_run and not arguments.json:
-        print(_still_refused(written))
+        with _down_is_told(session.run):
+            session.execute(runs.Interrupts(told=console.interrupted))
+    record = session.run
+    with _down_is_told(record):
+        written = report.write(out, language=arguments.language, of_many=True)
+        summarise(written, os.path.relpath(out), as_json=arguments.json)
+        if arguments.dry_run and not arguments.json:
+            print(_still_refused(written))
     return say_not_restored(record.not_restored) if record.not_restored else _exit_code(record)
+
+
+@contextlib.contextmanager
+def _down_is_told(record: runs.Run) -> Iterator[None]:
+    """Let no error, such as a full disk, take the place of what is down still."""
+    try:
+        yield
+    except (MeshbookError, OSError) as error:
+        if not record.not_restored:
+            raise
+        sys.stderr.write(f"meshbook: {error}\n")
 
 
 def _with_absolute_paths(plan: runs.RunPlan, kubeconfig: str) -> runs.RunPlan:

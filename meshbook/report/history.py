@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from meshbook.errors import UsageError
 from meshbook.report.collect import collect
 from meshbook.report.html import environment
@@ -23,18 +25,21 @@ from meshbook.verdict import PASS
 
 def history(folder: Path, language: str = LANGUAGES[0]) -> str:
     """Return the page over the runs in the folders of ``folder``, the newest first; UsageError where there are none."""
-    rows = [row for path in sorted(folder.iterdir()) if path.is_dir() for row in [_row(path)] if row]
+    page = environment(language).get_template("history.html.j2")
+    rows = [row for path in sorted(folder.iterdir()) if path.is_dir() for row in [_row(path, page)] if row]
     if not rows:
         raise UsageError(f"{folder} holds neither an executed notebook nor a folder with any")
     rows.sort(key=lambda row: row["at"], reverse=True)
-    return environment(language).get_template("history.html.j2").render(rows=rows)
+    return page.render(rows=rows)
 
 
-def _row(folder: Path) -> dict[str, Any] | None:
+def _row(folder: Path, page: jinja2.Template) -> dict[str, Any] | None:
     try:
-        return _told(folder, _content(folder))
-    except (UsageError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        row = _told(folder, _content(folder))
+        page.render(rows=[row])
+    except (UsageError, OSError, ValueError, LookupError, TypeError, AttributeError, jinja2.TemplateError):
         return None  # no run, or one that its own report refuses too
+    return row
 
 
 def _told(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:

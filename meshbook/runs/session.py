@@ -191,7 +191,7 @@ class Session:
         except (MeshbookError, KeyboardInterrupt) as error:
             told = f"could not be restored ({type(error).__name__}: {error})"
             lines = [told if "try: " in told else f"{told}; try: meshbook restore"]
-            self.run.not_restored += [self._redactor.text(line) for line in _commands(error)]
+            self.run.not_restored += _commands(error)  # as they can be called: the files get them redacted
         self.run.restored += [self._redactor.text(line) for line in lines]
         self._watcher.restored(lines)
 
