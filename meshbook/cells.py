@@ -26,7 +26,7 @@ class _Run:
 
     @property
     def title(self) -> str:
-        first = next((line for line in self.source.splitlines() if line.strip(" %time\t")), "")
+        first = next((line for line in self.source.splitlines() if line.strip() and not line.startswith("%%")), "")
         return first if len(first) <= 60 else f"{first[:59]}…"
 
 
