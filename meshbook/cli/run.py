@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
         plan = plan.dry(reading_only=not _wants_lab(plan, arguments))
     plan = _with_absolute_paths(plan, arguments.kubeconfig)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that is broken off it prints the traceback
+    label = plan.label or ("lab" if _wants_lab(plan, arguments) else "clusters")
     with _clusters(plan, arguments, console):
         redactor = runs.Redactor(_secrets(plan, folder), redact)
-        label = plan.label or ("lab" if _wants_lab(plan, arguments) else "clusters")
         out = runs.new_folder(arguments.out, label, arguments.run_id)
         session = runs.Session(plan, out, redactor, console, _afterwards, keep_going=arguments.keep_going)
         with _down_is_told(session.run):
