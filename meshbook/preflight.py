@@ -127,9 +127,9 @@ def awaited(
 
 
 def nothing_between(fleet: Fleet) -> Verdict:
-    """Claim: nothing that was looked at keeps one cluster's requests from another.
+    """Claim: each cluster's requests can reach the others, as far as was looked at.
 
-    That is: east-west gateways, ready and open and on networks of their own; the way there from a pod of the other
+    Looked at are east-west gateways, ready and open and on networks of their own; the way there from a pod of the other
     cluster; and remote secrets. What could not be looked at is told with what it needs, and proves nothing: of each
     direction one look at least must have been possible.
     """
@@ -142,7 +142,7 @@ def nothing_between(fleet: Fleet) -> Verdict:
         needs = "; ".join(f"{one.direction}, {one.look}: {one.mend}" for one in unseen)
         reason += f" Not looked at, for want of: {needs}."
     return Verdict(
-        claim="nothing that was looked at keeps one cluster's requests from another",
+        claim="each cluster's requests can reach the others, as far as was looked at",
         outcome="fail" if wrong else "inconclusive" if blind else "pass",
         reason=reason,
         details=tuple(

@@ -205,6 +205,15 @@ def test_an_outage_that_nobody_watched_stays_open() -> None:
         assert (verdict.outcome, verdict.n) == ("inconclusive", 0)
 
 
+@pytest.mark.parametrize(("max_gap_s", "outcome"), [(1, "pass"), (0.2, "inconclusive")])
+def test_slow_answers_alone_are_told_as_no_time_unavailable(max_gap_s: float, outcome: str) -> None:
+    frame = outage((30, ["v2"])).assign(time_total_ms=20.0)
+    frame.loc[150, "time_total_ms"] = 400.0
+    verdict = analysis.interrupted_at_most(frame, START, END, max_gap_s=max_gap_s)
+    assert verdict.outcome == outcome
+    assert verdict.reason.startswith("None seen: no request failed, 1 was slow; detection limit 0.")
+
+
 def test_a_pause_of_the_probe_itself_is_not_taken_for_health() -> None:
     hole = outage((12, ["v2"]), (4, []), (14, ["v2"]))
     assert analysis.interrupted_at_most(hole, START, END, max_gap_s=1).outcome == "inconclusive"

@@ -337,6 +337,9 @@ def test_failures_that_the_load_explains_are_no_outage(patience_s: float) -> Non
     assert told, open_ones[0].reason
     assert float(told[1]) == pytest.approx(10, abs=2)
     assert float(told[2]) == pytest.approx(20, abs=2)
+    counts = re.search(r"\. (\d+) requests were late and (\d+) failed for that\. ", open_ones[0].reason)
+    assert counts, open_ones[0].reason
+    assert int(counts[1 if patience_s > 1 else 2]) > 0 == int(counts[2 if patience_s > 1 else 1])
 
 
 @pytest.mark.parametrize(

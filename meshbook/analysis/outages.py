@@ -304,15 +304,14 @@ def _outwards(low_s: float, high_s: float) -> tuple[float, float]:
 def _in_words(found: pd.DataFrame, low_s: float, high_s: float) -> str:
     seen = found[found["seen"]]
     failed, slow = int(seen["failed"].sum()), int(seen["slow"].sum())
-    requests = " and ".join(
-        filter(None, [f"{failed} requests failed" * bool(failed), f"{slow} were slow" * bool(slow)])
-    )
+    were_slow = f"{slow} {'was' if slow == 1 else 'were'} slow"
+    requests = " and ".join(filter(None, [f"{failed} requests failed" * bool(failed), were_slow * bool(slow)]))
     if math.isinf(high_s) and requests:
         return f"{requests} over {low_s:g} s, and no good answer came before or after"
     if math.isinf(high_s):
         return "The outage was not watched from before its begin to its end"
-    if not requests:
-        return f"None seen: no request failed; detection limit {high_s:g} s"
+    if not (failed or low_s):  # slow answers prove nothing, unless they waited together
+        return f"None seen: no request failed{f', {were_slow}' if slow else ''}; detection limit {high_s:g} s"
     times = f", the longest of {len(seen)} times" if len(seen) > 1 else ""
     return f"Unavailable for {low_s:g} to {high_s:g} s{times}; {requests} in all"
 

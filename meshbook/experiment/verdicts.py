@@ -160,5 +160,7 @@ def _unless_overloaded(trial: Trial, rows: pd.DataFrame, judged: Callable[[pd.Da
     if judged(rows[~explained]).outcome == FAIL:
         return verdict
     before = f"; before, it bore {trial.bears}" if trial.bears else ""
-    why = f"The survivor was {overload}{before}. {int(explained.sum())} requests went wrong for that. {verdict.reason}"
+    failed = int((rows.loc[explained, "error"] != "").sum())
+    wrong = f"{int(explained.sum()) - failed} requests were late and {failed} failed for that"
+    why = f"The survivor was {overload}{before}. {wrong}. {verdict.reason}"
     return replace(verdict, outcome=INCONCLUSIVE, reason=why)
