@@ -22,6 +22,8 @@ PROXY_CONTAINER = "istio-proxy"
 """The sidecar's container, in every injected pod and every gateway."""
 EAST_WEST_PORT = 15443
 """Where a gateway takes mesh traffic from another cluster's network."""
+EXEC_RIGHTS = "get,create pods/exec"
+"""Both: RBAC takes the WebSocket of an exec, an HTTP GET, for ``get``; newer servers ask for ``create`` besides."""
 LAB_LABEL = "meshbook.io/lab"
 """On every node of a lab: by it anyone can tell, over the API, that a cluster is no service to anybody."""
 REVISION_LABEL = "istio.io/rev"

@@ -26,6 +26,10 @@ T = TypeVar("T")
 OLDEST = (1, 22)
 """First Kubernetes release whose server-side apply is stable."""
 
+RUNBOOK = ("0", "1", "2", "3", "99")
+"""The stages that run by default."""
+_SHOWN = 3
+
 Seen = tuple[bool | None, str]
 """Whether all is well (None: could not be seen), and what was found."""
 
@@ -43,15 +47,20 @@ def clusters_answer(fleet: Fleet) -> Verdict:
 
 
 def user_may(fleet: Fleet, namespace: str, gateway_namespace: str = "nifc-istio-gateway") -> Verdict:
-    """Claim: this user may do in every cluster what the stages need (asked by SelfSubjectAccessReview)."""
-    wanted = rights.needed(namespace=namespace, gateway_namespace=gateway_namespace)
+    """Claim: this user may do in every cluster what the stages of RUNBOOK need (asked by SelfSubjectAccessReview).
+
+    What an experiment needs besides is asked by the safeguards of its outage.
+    """
+    wanted = rights.needed(RUNBOOK, namespace=namespace, gateway_namespace=gateway_namespace)
 
     def look(cluster: Cluster) -> Seen:
         denied = [str(one) for one in wanted if not cluster.can_i(one.verb, one.resource, one.namespace)]
-        return not denied, f"may not {', '.join(denied)}" if denied else f"all {len(wanted)} permissions"
+        some = ", ".join(denied[:_SHOWN]) + (", …" if denied[_SHOWN:] else "")
+        missing = f"{len(denied)} of {len(wanted)} rights are missing: {some}"
+        return not denied, missing if denied else f"all {len(wanted)} rights"
 
-    claim = "this user may do in every cluster what the stages need"
-    hint = "ask for the roles that meshbook rights prints, or name another context"
+    claim = f"this user may do in every cluster what stages {', '.join(RUNBOOK)} need"
+    hint = "ask for the roles that `meshbook rights` prints, or name another context"
     return _judged(claim, _looks(fleet, look), hint)
 
 

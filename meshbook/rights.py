@@ -12,7 +12,7 @@ from pathlib import Path
 
 from meshbook import manifests
 from meshbook.errors import UsageError
-from meshbook.objects import SYSTEM_NAMESPACE, Object
+from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 STAGES = ("0", "1", "2", "3", "4", "99")
@@ -30,17 +30,17 @@ _CLUSTER_WIDE = (
 )
 _LOOKS = "get,list pods,services,deployments.apps,endpointslices.discovery.k8s.io"
 _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "0": {SYSTEM: (_LOOKS, "get,list configmaps", "list secrets", "create pods/exec")},
-    "1": {EVERYWHERE: ("create,patch namespaces",), SAMPLE: (_LOOKS, "create pods/exec", "list configmaps")},
+    "0": {SYSTEM: (_LOOKS, "get,list configmaps", "list secrets", EXEC_RIGHTS)},
+    "1": {EVERYWHERE: ("create,patch namespaces",), SAMPLE: (_LOOKS, EXEC_RIGHTS, "list configmaps")},
     "2": {
         EVERYWHERE: ("create,patch namespaces",),
         GATEWAY: (_LOOKS, "list configmaps"),
-        SAMPLE: (_LOOKS, "create pods/exec"),
+        SAMPLE: (_LOOKS, EXEC_RIGHTS),
     },
     "3": {
         SAMPLE: (
             _LOOKS,
-            "create pods/exec",
+            EXEC_RIGHTS,
             "get pods/log",
             "patch deployments.apps,services",
             "get,patch deployments.apps/scale",

@@ -340,6 +340,15 @@ def test_a_pod_that_is_not_there_is_told_in_the_servers_words(scripted: Any, clu
     assert caught.value.code == 404
 
 
+def test_a_command_that_the_user_may_not_run_is_told_with_the_roles_and_without_its_text(
+    scripted: Any, cluster: Cluster
+) -> None:
+    scripted.script[EXEC] = [(403, _status('User "ada" cannot get resource "pods/exec"', "Forbidden"))]
+    with pytest.raises(ExecError, match=r'cannot get resource "pods/exec"[\s\S]*`meshbook rights`') as caught:
+        cluster.exec("p", ["curl", "--no-such-word"], namespace="sample")
+    assert "--no-such-word" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("then", "message"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from meshes import FakeCluster, FakeFleet, cluster_objects, named
 
-from meshbook import gkehub, mesh, preflight
+from meshbook import gkehub, mesh, preflight, rights
 from meshbook.clusters import DeploymentState, ExecResult, Fleet
 from meshbook.errors import FleetError, UsageError, WaitTimeout
 from meshbook.mesh import Direction, Finding
@@ -52,7 +52,10 @@ def _curl_ends_with(code: int) -> Callable[[FakeCluster], Any]:
     [
         pytest.param("clusters", lambda c: setattr(c, "server", "v1.21.14-gke.1"), "v1.21.14", id="old server"),
         pytest.param(
-            "user", lambda c: c.denied.add("deployments.apps/scale"), "patch deployments.apps/scale", id="right"
+            "user",
+            lambda c: c.denied.add("deployments.apps/scale"),
+            "rights are missing: get deployments.apps/scale in sample, patch",
+            id="right",
         ),
         pytest.param(
             "revision",
@@ -82,6 +85,23 @@ def test_it_fails_on_a_planted_fault_and_says_what_to_try(
     assert verdict.outcome == "fail"
     assert seen in verdict.reason
     assert "Try: " in verdict.reason
+
+
+def test_a_user_who_may_run_the_runbook_needs_no_right_of_the_experiments(fleet: Any) -> None:
+    named = CLAIMS["user"](fleet).claim.partition("stages ")[2].removesuffix(" need").split(", ")
+    asked: set[tuple[str, str, str]] = set()
+    for cluster in fleet:
+        cluster.can_i = lambda *right: asked.add(right) or True
+    assert CLAIMS["user"](fleet).outcome == "pass"
+    assert {(one.verb, one.resource, one.namespace) for one in rights.needed(named)} == asked
+    assert ("patch", "deployments.apps", "istio-system") not in asked
+
+
+def test_a_user_who_may_nothing_is_told_so_in_a_few_words(fleet: Any) -> None:
+    fleet.clusters[1].can_i = lambda *_: False
+    reason = CLAIMS["user"](fleet).reason
+    assert len(reason) < 300
+    assert "`meshbook rights`" in reason
 
 
 @pytest.mark.parametrize(

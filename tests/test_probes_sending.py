@@ -182,6 +182,16 @@ def test_an_exec_that_breaks_leaves_the_rows_received_and_rows_marked_lost() -> 
     assert frame["detail"].tolist()[-1] == "lost the connection to sleep-1 while the command ran"
 
 
+def test_a_user_who_may_not_exec_is_told_so_instead_of_requests_that_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> Any:
+        raise ExecError('User "ada" cannot get resource "pods/exec"', code=403)
+
+    cluster = FakeCluster("cluster1")
+    monkeypatch.setattr(cluster, "exec", refused)
+    with pytest.raises(ClusterError, match="pods/exec"):
+        probes.curl_from_pods(fleet(cluster), "http://a.test/", requests=5)
+
+
 def test_where_no_cluster_has_a_pod_to_send_from_that_is_an_error_and_one_that_has_sends_alone() -> None:
     clusters = FakeCluster("cluster1"), FakeCluster("cluster2", is_ready=False)
     with pytest.raises(ClusterError, match="cluster1: no pod app=nap"):

@@ -29,6 +29,8 @@ DONE = [
     ("1", "patch", "serviceaccounts", "sample"),
     ("1", "create", "deployments.apps", "sample"),
     ("1", "create", "pods/exec", "sample"),
+    ("1", "get", "pods/exec", "sample"),
+    ("0", "get", "pods/exec", "istio-system"),
     ("1", "create", "namespaces", ""),
     ("2", "create", "roles.rbac.authorization.k8s.io", "gw"),
     ("2", "watch", "secrets", "gw"),

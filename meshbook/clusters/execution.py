@@ -19,6 +19,7 @@ from websocket import ABNF
 from meshbook.clusters.api import Api, Resource
 from meshbook.clusters.concurrency import pause
 from meshbook.clusters.connection import hint_of, status_message
+from meshbook.clusters.hints import refusal_hint
 from meshbook.errors import ExecError
 
 OnLine = Callable[[str, datetime], None]
@@ -93,8 +94,9 @@ class Execution:
         try:
             return self.api.connection.open_websocket(PODS.path(self.namespace, self.pod, "exec"), query)
         except websocket.WebSocketBadStatusException as error:
-            message = self.api.connection.clean(status_message(error.resp_body or b"")[0])
-            raise self._failed(f"cannot run a command in {self.pod}: {message}", code=error.status_code) from error
+            code, message = error.status_code, self.api.connection.clean(status_message(error.resp_body or b"")[0])
+            hint = refusal_hint(code, message)
+            raise self._failed(f"cannot run a command in {self.pod}: {message}", code=code, hint=hint) from error
         except (websocket.WebSocketException, HTTPError, OSError) as error:
             hint = hint_of(error)
             raise self._failed(f"cannot reach {self.pod} to run a command", error=error, hint=hint) from error
@@ -168,6 +170,6 @@ class Execution:
             stderr=self._text(STDERR),
             code=code or 0,
             hint=hint,
-            command=" ".join(self.argv)[:300],
+            command="" if code else " ".join(self.argv)[:300],  # a refusal is none of the command's
             saw=error,
         )

@@ -19,7 +19,7 @@ _SAID = {
 }
 _CODES = {
     401: "the login has expired or the token is wrong; log in to this cluster again",
-    403: "this context's user lacks a role; kubectl auth can-i says which",
+    403: "this context's user lacks a role: `meshbook rights` prints those that suffice; kubectl auth can-i asks",
     407: "the proxy wants a login: in the kubeconfig's proxy-url, or in $HTTPS_PROXY",
     429: "the server is busy, or limits how much this user may ask for: try again later",
 }

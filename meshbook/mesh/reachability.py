@@ -21,7 +21,7 @@ from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.gateways import EAST_WEST, addresses, services
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.snapshot import NotSeen, Snapshot
-from meshbook.objects import EAST_WEST_PORT, PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_ready, labels_of
+from meshbook.objects import EAST_WEST_PORT, EXEC_RIGHTS, PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_ready, labels_of
 
 FLAGS = {
     "DC": "the client gave up",
@@ -97,7 +97,7 @@ def _knocked(cluster: Cluster, source: Snapshot, address: str, asked: Asked | No
     pods = source.list("Pod", asked.client_namespace) if asked else []
     pods = [pod for pod in pods if asked and asked.client_labels.items() <= labels_of(pod).items()]
     pods += source.list("Pod", SYSTEM_NAMESPACE, labels=EAST_WEST)
-    need = f"a ready proxy in {source.cluster} to ask from (create pods/exec)"
+    need = f"a ready proxy in {source.cluster} to ask from ({EXEC_RIGHTS})"
     limits = ["--connect-timeout", f"{WAIT_S:g}", "--max-time", f"{WAIT_S + 2:g}", "--noproxy", "*"]
     to = ["--connect-to", f"::{address}:{EAST_WEST_PORT}", f"https://{_NOBODY}/"]
     for pod in filter(is_ready, pods):
@@ -106,7 +106,7 @@ def _knocked(cluster: Cluster, source: Snapshot, address: str, asked: Asked | No
         try:
             done = cluster.exec(name, argv, namespace=home, container=PROXY_CONTAINER, timeout_s=_EXEC_S)
         except ClusterError as error:
-            need = f"create pods/exec in {home}" if error.code == 403 else f"curl in {name} ({error.message})"
+            need = f"{EXEC_RIGHTS} in {home}" if error.code == 403 else f"curl in {name} ({error.message})"
             continue
         if done.exit_code == 28 and "SSL" in done.stdout:
             return "silent", name, ""
@@ -183,7 +183,7 @@ def proxy_clusters(cluster: Cluster, source: Snapshot, asked: Asked) -> list[Obj
             done = cluster.exec(name, argv, namespace=home, container=PROXY_CONTAINER, timeout_s=_EXEC_S)
             found: list[Object] = json.loads(done.stdout)["cluster_statuses"]
         except ClusterError as error:
-            need = f"create pods/exec in {home}" if error.code == 403 else f"pilot-agent in {name}'s sidecar"
+            need = f"{EXEC_RIGHTS} in {home}" if error.code == 403 else f"pilot-agent in {name}'s sidecar"
         except (ValueError, LookupError):
             need = f"pilot-agent in {name}'s sidecar"
         else:

@@ -22,7 +22,7 @@ from meshbook.clusters import Cluster, Kubeconfig, gather
 from meshbook.errors import ClusterError, MeshbookError
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.snapshot import REMOTE_SECRETS, Snapshot
-from meshbook.objects import SYSTEM_NAMESPACE, Object, is_ready, labels_of, timestamp
+from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object, is_ready, labels_of, timestamp
 from meshbook.settings import Patience
 
 _PATIENCE = Patience(connect_s=3.0, read_s=5.0, attempts=1)
@@ -184,7 +184,7 @@ def judge(
     elif mine.unused and status in ("timeout", "closed"):
         yield look.cause(f"{source.cluster}'s istiod cannot read by {which.partition(' ')[2]} ({status}).", mend)
     elif mine.unused:
-        yield look.not_looked_at(f"{mine.unused}, or istiod's own word (create pods/exec in {SYSTEM_NAMESPACE})")
+        yield look.not_looked_at(f"{mine.unused}, or istiod's own word ({EXEC_RIGHTS} in {SYSTEM_NAMESPACE})")
     elif uid and mine.uid and mine.uid != uid:
         yield look.cause(f"{which} leads to another cluster ({mine.server}).", f"{mend}, with --server where needed")
     else:

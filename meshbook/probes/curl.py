@@ -47,8 +47,9 @@ def curl_from_pods(
 
     All clusters at once; in each one request after the other, and once one has taken all of its ``timeout_s``, the rest
     side by side: a way that hangs is not waited for again and again. They are sent in the pod's first container that is
-    no sidecar. An exec that breaks leaves the rows received so far and rows marked ``lost``. A cluster without such a
-    pod has no rows, and where none has one that is an error. No requests are no rows.
+    no sidecar. An exec that breaks leaves the rows received so far and rows marked ``lost``; one that this user may
+    not start is an error. A cluster without such a pod has no rows, and where none has one that is an error. No
+    requests are no rows.
     """
     if not requests:
         return tables.empty(tables.ANSWERS)
@@ -110,6 +111,8 @@ def _from_pod(cluster: Cluster, ask: Ask, pod: str | ClusterError, namespace: st
         try:
             result = cluster.exec(pod, shell, **where, timeout_s=ask.longest_s, on_line=on_line)
         except ExecError as error:
+            if error.code == 403:
+                raise
             return error.message
         return result.stderr or (f"the command ended with exit code {result.exit_code}" if result.exit_code else "")
 
