@@ -94,6 +94,27 @@ def test_a_namespace_and_what_is_in_it_can_come_from_one_manifest(cluster: Clust
     assert _outcomes(cluster.apply(path, "fresh")) == ["fresh created", "a created"]
 
 
+def test_a_binding_comes_with_its_role_though_a_dry_run_finds_none(
+    cluster: Cluster, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a real API server does for a user who has no right to bind, but all that the role gives."""
+    request, group = cluster.connection.request, "rbac.authorization.k8s.io"
+
+    def checked(verb: str, path: str, **asked: Any) -> Any:
+        if "rolebindings/" in path and verb == "PATCH" and cluster.find(f"{group}/v1/Role", "reader", "sample") is None:
+            raise ClusterError('rolebindings "reader" not found', code=404)
+        return request(verb, path, **asked)
+
+    monkeypatch.setattr(cluster.connection, "request", checked)
+    role = f"{{apiVersion: {group}/v1, kind: Role, metadata: {{name: reader}}, rules: []}}"
+    to = f"roleRef: {{apiGroup: {group}, kind: Role, name: reader}}, subjects: []"
+    binding = f"{{apiVersion: {group}/v1, kind: RoleBinding, metadata: {{name: reader}}, {to}}}"
+    with pytest.raises(ClusterError, match="nothing was changed"):
+        cluster.apply(write(_config("a"), binding), "sample")
+    assert cluster.find("ConfigMap", "a", "sample") is None
+    assert _outcomes(cluster.apply(write(role, binding), "sample")) == ["reader created", "reader created"]
+
+
 def test_a_field_that_another_owner_set_is_a_conflict_until_forced(cluster: Cluster, write: Write) -> None:
     path = write(_config("a"))
     cluster.apply(path, "sample")

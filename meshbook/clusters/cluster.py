@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -120,12 +120,8 @@ class Cluster(Api):
         objects = [self._placed(found, namespace) for found in manifests.load(path, selector)]
         if replicas is not None:
             objects = [manifests.scaled(found, replicas) for found in objects]
-        made = {found["metadata"]["name"] for found in objects if found["kind"] == "Namespace"}
-        tried = [
-            # a dry run makes no namespace to try the others in
-            (found, list[str]()) if found["metadata"].get("namespace") in made else self._tried(found, force=force)
-            for found in objects
-        ]
+        made = {(found["kind"], found["metadata"]["name"]) for found in objects}
+        tried = [self._tried(found, made, force=force) for found in objects]
         records = []
         for found, left in tried:
             before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
@@ -142,11 +138,19 @@ class Cluster(Api):
             records.append(replace(self._record(found, outcome), left=", ".join(kept)))
         return records
 
-    def _tried(self, found: Object, *, force: bool) -> tuple[Object, list[str]]:
-        """Apply an object in a dry run; return what of it can be applied, and the fields that stay as they are."""
+    def _tried(self, found: Object, made: Container[tuple[str, str]], *, force: bool) -> tuple[Object, list[str]]:
+        """Apply an object in a dry run; return what of it can be applied, and the fields that stay as they are.
+
+        A dry run makes neither a Namespace to try the others in, nor a Role of which a server sees that it gives this
+        user's own rights only: what needs one of those that are ``made`` with it is not tried.
+        """
+        if ("Namespace", found["metadata"].get("namespace")) in made:
+            return found, []
         try:
             self._apply(found, force=force, dry_run=True)
         except ClusterError as error:
+            if error.code == 404 and ("Role", (found.get("roleRef") or {}).get("name")) in made:
+                return found, []
             rest, left = conflicts.without(found, error.fields if error.code == 409 else ())
             if not left:
                 raise
