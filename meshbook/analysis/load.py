@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,7 +32,8 @@ Places = np.ndarray[Any, np.dtype[np.intp]]
 
 _BATCHES = 8
 """Parts of a step whose rates are compared with each other: more than a machine that stands still once in it."""
-_LEAST_ANSWERS = 2 * _BATCHES
+_LEAST_GAPS = 2 * _BATCHES - 1
+"""Times between two answers of a pod, one after the other in a step."""
 _QUEUED = 1.5
 """Answers that take this many times as long as calm ones have waited for others."""
 _PROMPT_TIMES, _PROMPT_FLOOR_S = 3.0, 0.06
@@ -56,7 +58,7 @@ class Capacity:
     high_per_s: float
     """Infinite where the step was too small to find the most that they bear."""
     n: int
-    """Answers of theirs during the step."""
+    """Answers of theirs during the steps."""
     pods: int
     calm_ms: float
     """Median time of their answers to one request at a time."""
@@ -75,19 +77,26 @@ class Capacity:
         return f"about {self.per_s:.3g}/s ({self.low_per_s:.3g} to {self.high_per_s:.3g}; {pods}, {times})"
 
 
-def capacity(calm: pd.DataFrame, busy: pd.DataFrame, clusters: Collection[str], pods: int) -> Capacity | None:
+def capacity(
+    calm: pd.DataFrame, steps: Sequence[pd.DataFrame], clusters: Collection[str], pods: int
+) -> Capacity | None:
     """Return what ``pods`` ready pods of some ``clusters`` bear; None where too few of their answers are known.
 
-    ``calm`` and ``busy`` are ANSWERS: to one request at a time, and to a step of concurrent ones. Pods that answered
-    nothing in the step are taken to be like the others.
+    ``calm`` and ``steps`` are ANSWERS: to one request at a time, and to concurrent ones, in one step or several: the
+    time between two steps counts for nothing. Pods that answered nothing in them are taken to be like the others.
     """
-    calm_ms, answers = _usual_ms(calm, clusters), _full_step(tables.measured(busy))
-    theirs = answers[(answers["error"] == "") & answers["cluster"].isin(clusters)]
-    parts = [ends for _, ends in theirs.groupby("instance")["ended"] if len(ends) >= _LEAST_ANSWERS]
-    if not parts or math.isnan(calm_ms):
+    calm_ms, count = _usual_ms(calm, clusters), 0
+    gaps: dict[Any, list[Floats]] = defaultdict(list)
+    for answers in (_full_step(tables.measured(step)) for step in steps):
+        theirs = answers[(answers["error"] == "") & answers["cluster"].isin(clusters)]
+        count += len(theirs)
+        for pod, ended in theirs.groupby("instance")["ended"]:
+            gaps[pod].append(np.diff(np.sort(ended.to_numpy(dtype="float64"))))
+    pods_gaps = [found for some in gaps.values() if len(found := np.concatenate(some)) >= _LEAST_GAPS]
+    if not pods_gaps or math.isnan(calm_ms):
         return None
-    busy_ms, scale = _usual_ms(busy, clusters), max(1.0, pods / len(parts))
-    per_s, low_per_s, high_per_s = (scale * sum(ends) for ends in zip(*map(_rate, parts), strict=True))
+    busy_ms, scale = _usual_ms(pd.concat(steps), clusters), max(1.0, pods / len(pods_gaps))
+    per_s, low_per_s, high_per_s = (scale * sum(ends) for ends in zip(*map(_rate, pods_gaps), strict=True))
     if busy_ms < _QUEUED * calm_ms:
         least = max(low_per_s, 1000 * pods / calm_ms)
         per_s, low_per_s, high_per_s = max(per_s, least), least, math.inf
@@ -95,7 +104,7 @@ def capacity(calm: pd.DataFrame, busy: pd.DataFrame, clusters: Collection[str], 
         per_s=per_s,
         low_per_s=low_per_s,
         high_per_s=high_per_s,
-        n=len(theirs),
+        n=count,
         pods=pods,
         calm_ms=calm_ms,
         busy_ms=busy_ms,
@@ -120,9 +129,8 @@ def _full_step(answers: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _rate(ends: pd.Series[float]) -> tuple[float, float, float]:
-    """Return how many of these moments there are in a second, and its interval by the means of batches."""
-    gaps = np.diff(np.sort(ends.to_numpy(dtype="float64")))
+def _rate(gaps: Floats) -> tuple[float, float, float]:
+    """Return how many answers so far apart there are in a second, and its interval by the means of batches."""
     means = np.array([batch.mean() for batch in np.array_split(gaps, _BATCHES)])
     mean = float(gaps.mean())
     from scipy.special import stdtrit  # slow to import, and not needed before this

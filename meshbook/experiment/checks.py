@@ -13,7 +13,7 @@ import pandas as pd
 
 from meshbook import analysis, mesh, outage, probes, tables
 from meshbook.errors import MeshbookError
-from meshbook.experiment.plan import Limits, LoadProfile, Step, Target
+from meshbook.experiment.plan import NOT_KNOWN, Limits, LoadProfile, Step, Target
 from meshbook.outage import Check, Safeguards
 
 ANSWERED = "each source is answered by the survivor"
@@ -158,7 +158,8 @@ def _load_checks(step: Step, target: Target, load: LoadProfile, limits: Limits |
     capacity = load.bears.get(step.context)
     name, offered = "the survivor bears the load", f"{load.offered_per_s:.3g}/s from {load.sources} sources"
     if capacity is None:
-        yield Check(name=name, ok=None, saw=f"{offered}; what it bears was not measured")
+        why = NOT_KNOWN if step.context in load.bears else "what it bears was not measured"
+        yield Check(name=name, ok=None, saw=f"{offered}; {why}")
     else:
         most = MOST_OFFERED * capacity.per_s
         ok = True if load.offered_per_s <= most else None if capacity.is_least else False

@@ -7,6 +7,7 @@ always on their way, so that pods are busy and none is flooded. What that says o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -41,8 +42,10 @@ _MOST_PER_POD, _FEWEST_PER_POD, _MOST_WAIT_S = 4, 2, 0.25
 
 A pod's readiness is asked in the same queue, and is lost after a second."""
 _FIRST_ROUNDS, _TOO_LONG_S = 3, 0.5
-"""So many answers for each request on its way come first, and nothing more where one of them takes half as long as a
+"""So many answers for each request on its way come first, and no longer step where one of them takes half as long as a
 pod's readiness is waited for: on a busy machine the step itself would be the outage."""
+_MOST_SHORT = 6
+"""Such short steps at the most: a pod that two requests wait for has enough answers after four."""
 _MOST_IN_FLIGHT = 12
 """In each cluster."""
 _FEWEST, _MOST = 22, 150
@@ -67,21 +70,23 @@ def fit_load(
     """
     rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
     calm, pods = looked_up(target, lambda: _calm(target)), _ready_pods(target)
-    answer_s = float(tables.good(calm)["time_total_ms"].astype("float64").median()) / 1000
-    answer_s = answer_s if answer_s > 0 else _UNKNOWN_S
-    busy = calm.iloc[:0]
+
+    def capacities(steps: Sequence[pd.DataFrame]) -> dict[str, analysis.Capacity | None]:
+        return {
+            down: analysis.capacity(
+                calm,
+                steps,
+                [context for context in target.versions if context != down],
+                sum(count for context, count in pods.items() if context != down),
+            )
+            for down in target.versions
+        }
+
+    answer_s, steps = _usual_s(calm), []
     if not _hangs(calm):
-        busy = looked_up(target, lambda: _step(target, max(1, sum(pods.values())), answer_s))
-    bears = {
-        down: analysis.capacity(
-            calm,
-            busy,
-            [context for context in target.versions if context != down],
-            sum(count for context, count in pods.items() if context != down),
-        )
-        for down in target.versions
-    }
-    answers = pd.concat([calm, busy], ignore_index=True)
+        steps = _steps(target, max(1, sum(pods.values())), answer_s, lambda some: all(capacities(some).values()))
+        answer_s = max(answer_s, _slowest_s(pd.concat(steps)))
+    bears, answers = capacities(steps), pd.concat([calm, *steps], ignore_index=True)
     silent = any(unanswered(answers, target, [cluster]) for cluster in target.versions)
     why = mesh.in_words(silent_ways(target, answers)) if silent else ""
     measured = replace(load, sources=len(target.sources), bears=bears, answers=answers, causes=why)
@@ -129,7 +134,7 @@ def _given(value: str | float, name: str) -> float | None:
 
 
 def _auto(load: LoadProfile, answer_s: float) -> float:
-    """Return the rate that fits; where a side is not known, for one that answers one at a time, as long as usual."""
+    """Return the rate that fits; a side that is not known is taken to answer one at a time, each in ``answer_s``."""
     unknown_per_s = min(_UNKNOWN_PER_S, 1 / answer_s)
     least_per_s = min(found.low_per_s if found else unknown_per_s for found in load.bears.values())
     return min(HIGHEST_AUTO_PER_S, max(0.01, math.floor(100 * OFFERED * least_per_s / load.sources) / 100))
@@ -148,6 +153,17 @@ def _calm(target: Target) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def _usual_s(answers: pd.DataFrame) -> float:
+    """Return how long good answers take as a rule."""
+    answer_s = float(tables.good(answers)["time_total_ms"].astype("float64").median()) / 1000
+    return answer_s if answer_s > 0 else _UNKNOWN_S
+
+
+def _slowest_s(answers: pd.DataFrame) -> float:
+    """Return the same of the cluster where they take longest."""
+    return max((_usual_s(rows) for _, rows in tables.good(answers).groupby("cluster")), default=_UNKNOWN_S)
+
+
 def _hangs(answers: pd.DataFrame) -> bool:
     """Tell whether more than one request got no answer at all."""
     return int((answers["error"] == "timeout").sum()) > 1
@@ -158,11 +174,19 @@ def _ready_pods(target: Target) -> dict[str, int]:
     return {state.context: state.ready for state in target.states()}
 
 
-def _step(target: Target, pods: int, answer_s: float) -> pd.DataFrame:
+def _steps(
+    target: Target, pods: int, answer_s: float, known: Callable[[Sequence[pd.DataFrame]], bool]
+) -> list[pd.DataFrame]:
     """Return ANSWERS to a closed loop from each cluster that keeps ``pods`` busy, together with the others.
 
-    A short one goes first, and is all where it is too much already.
+    A short one goes first. Where it is too much already, no longer one follows, but more short ones until enough is
+    ``known``, unless requests hang.
     """
+
+    def ask(loop: probes.ClosedLoop) -> pd.DataFrame:
+        inside, namespace = target.inside, target.namespace
+        return looked_up(target, lambda: probes.send_many(target.fleet, inside=inside, loop=loop, namespace=namespace))
+
     answer_s = max(0.001, answer_s)
     per_pod = min(_MOST_PER_POD, max(_FEWEST_PER_POD, round(_MOST_WAIT_S / answer_s)))
     in_flight = min(_MOST_IN_FLIGHT, math.ceil(per_pod * pods / len(target.fleet)))
@@ -170,8 +194,9 @@ def _step(target: Target, pods: int, answer_s: float) -> pd.DataFrame:
     loop = probes.ClosedLoop(requests=requests, concurrency=in_flight, timeout_s=_STEP_TIMEOUT_S, keep_alive=False)
     first = replace(loop, requests=min(requests, _FIRST_ROUNDS * in_flight))
     too_long_s = max(_TOO_LONG_S, 2 * per_pod * answer_s)
-    for part in dict.fromkeys((first, loop)):
-        answers = probes.send_many(target.fleet, inside=target.inside, loop=part, namespace=target.namespace)
-        if (answers["time_total_ms"] > 1000 * too_long_s).any():
-            break
-    return answers
+    steps = [ask(first)]
+    if not (steps[0]["time_total_ms"] > 1000 * too_long_s).any():
+        return [ask(loop)]
+    while len(steps) < _MOST_SHORT and not _hangs(steps[-1]) and not known(steps):
+        steps.append(ask(first))
+    return steps

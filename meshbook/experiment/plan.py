@@ -19,6 +19,8 @@ from meshbook.errors import ClusterError, UsageError
 from meshbook.outage import SCALE_TO_ZERO
 from meshbook.settings import require_in_range
 
+NOT_KNOWN = "what the survivor bears is not known: too few of its answers came"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadProfile:
@@ -67,8 +69,9 @@ class LoadProfile:
         rate = f"{self.rate_per_s:.3g} requests per second from each of {self.sources} sources"
         length = f"{self.outage_s:g} s of outage, detection limit {self.detection_limit_s:.2g} s"
         lines = [f"load      {rate}, {self.offered_per_s:.3g}/s in all; {length}"]
-        told = ((name, found or "not known: too few of its answers came") for name, found in self.bears.items())
-        return "\n".join([*lines, *(f"bears     without {name} the others {found}" for name, found in told)])
+        for name, found in self.bears.items():
+            lines.append(f"bears     without {name}{f' the others {found}' if found else f': {NOT_KNOWN}'}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True)
