@@ -32,7 +32,7 @@ from meshbook.errors import RunError, UsageError
 from meshbook.place import place_of, place_text
 from meshbook.rows import KeptRows
 from meshbook.settings import LANGUAGES
-from meshbook.verdict import PASS, WORST_FIRST, overall, worst
+from meshbook.verdict import PASS, WORST_FIRST, counted, overall, worst
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +140,7 @@ def keep_table(
     kept = row_files.write(table, *_place(), name)
     seen = _ends(table if shown is None else shown, max_rows).astype(object)
     seen = seen.where(seen.notna(), "")
-    told = f"{summary or f'{kept.rows} rows in all'}, kept in {kept.file}"
+    told = f"{summary or counted(kept.rows, 'row') + ' in all'}, kept in {kept.file}"
     html, text = (make(index=False, max_rows=max_rows) for make in (partial(seen.to_html, border=0), seen.to_string))
     if seen.empty:
         html, text, told = "", "", f"{name}: {told}"
@@ -158,9 +158,9 @@ def _ends(table: pd.DataFrame, most: int) -> pd.DataFrame:
 def _summary(answers: pd.DataFrame) -> str:
     sent, errors = answers["time"], Counter(answers["error"].tolist())
     bad = (f"{n} {error}" for error, n in errors.most_common() if error)
-    found = ", ".join([f"{errors['']} good answers", *bad])
+    found = ", ".join([counted(errors[""], "good answer"), *bad])
     when = f" from {sent.min():%H:%M:%S} to {sent.max():%H:%M:%S} UTC" if sent.notna().any() else ""
-    return f"{len(answers)} requests of {answers['source'].nunique()} sources{when}: {found}"
+    return f"{counted(len(answers), 'request')} of {counted(answers['source'].nunique(), 'source')}{when}: {found}"
 
 
 def _place() -> tuple[Path, str]:

@@ -19,7 +19,7 @@ from meshbook import gkehub, mesh, rights
 from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, MeshbookError, UsageError, WaitTimeout
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
-from meshbook.verdict import Outcome, Verdict
+from meshbook.verdict import Outcome, Verdict, counted
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
         wanted = revisions(cluster.list("MutatingWebhookConfiguration")).get(revision, revision)
         found = {str(pod["metadata"]["name"]): mesh.injected_by(pod) for pod in pods}
         others = [f"{name} has {injector or 'none'}" for name, injector in found.items() if injector != wanted]
-        return bool(pods) and not others, "; ".join(others) or f"{len(pods)} pods"
+        return bool(pods) and not others, "; ".join(others) or counted(len(pods), "pod")
 
     claim = f"every pod in {namespace} has a sidecar of revision {revision}"
     hint = f"kubectl -n {namespace} rollout restart deployment, once the namespace has the right label"

@@ -29,8 +29,16 @@ Detail = Mapping[str, str | int | float | None]
 REFUSED: Final = "would be refused"
 """Name, in a claim's details, of what stands against that which a dry run has planned."""
 
-_COLOURS: Mapping[Outcome, str] = {"pass": "#0072b2", "fail": "#b3470e", "inconclusive": "#6b6b6b"}
+DRY_RUN: Final = "dry run"
+"""What is shown in the place of a pass where nothing was measured and a plan was drawn."""
+
+_COLOURS: Mapping[str, str] = {PASS: "#0072b2", FAIL: "#b3470e", INCONCLUSIVE: "#6b6b6b", DRY_RUN: "#6b6b6b"}
 _STYLE = "border-left:6px solid {colour};padding:4px 12px;margin:6px 0;max-width:60em"
+
+
+def counted(count: int, thing: str) -> str:
+    """Return ``1 pod``, or ``2 pods``."""
+    return f"{count} {thing}{'s' if count != 1 else ''}"
 
 
 def worst(outcomes: Iterable[str], otherwise: State = INCONCLUSIVE) -> State:
@@ -59,12 +67,31 @@ def worst_first(claims: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def overall(outcome: str, claims: Iterable[Mapping[str, Any]]) -> str:
-    """Return one line for all claims: ``PASS, 7 of 7``, or ``FAIL, 5 of 7 claims passed (1 fail, 1 inconclusive)``."""
-    found = Counter(claim["outcome"] for claim in claims)
+    """Return one line for all claims: ``PASS, 7 of 7``, or ``FAIL, 5 of 7 claims passed (1 fail, 1 inconclusive)``.
+
+    The plans of a dry run are told before them, and are none of them.
+    """
+    claims = list(claims)
+    plans = sum(is_plan(claim) for claim in claims)
+    found = Counter(claim["outcome"] for claim in claims if not is_plan(claim))
     others = ", ".join(f"{found[one]} {one}" for one in WORST_FIRST if one != PASS and found[one])
     total = found.total()
-    counts = f"{found[PASS]} of {total} claim{'s' if total != 1 else ''} passed" if total else "no claim was reached"
-    return f"{outcome.upper()}, {counts}" + (f" ({others})" if others else "")
+    counts = f"{found[PASS]} of {counted(total, 'claim')} passed" if total else "no claim was reached"
+    told = f"{outcome.upper()}, {counts}" + (f" ({others})" if others else "")
+    if not plans:
+        return told
+    drawn = f"{DRY_RUN.upper()}: nothing was taken down, {counted(plans, 'plan')} drawn"
+    return f"{drawn}; {told}" if total or outcome != PASS else drawn
+
+
+def is_plan(claim: Mapping[str, Any]) -> bool:
+    """Say whether a claim is only what a dry run has planned; one of an older meshbook does not tell."""
+    return bool(claim.get("planned"))
+
+
+def shown(state: str, claims: Iterable[Mapping[str, Any]]) -> str:
+    """Return the word that is shown for ``state``: no pass where a plan was drawn and nothing done."""
+    return DRY_RUN if state == PASS and any(map(is_plan, claims)) else state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +112,24 @@ class Verdict:
     unit: str = ""
     details: tuple[Detail, ...] = ()
     """The parts of the evidence, one row each (per source, say)."""
+    planned: bool = False
+    """Whether it is only a dry run's plan, of which nothing was done."""
 
     @property
     def numbers(self) -> str:
         """Estimate, interval, limit and n in one line, as far as there are any."""
         return numbers_text(vars(self))
 
+    @property
+    def shown(self) -> str:
+        return shown(self.outcome, [vars(self)])
+
     def __str__(self) -> str:
-        return "\n  ".join(filter(None, (f"{self.outcome.upper()}: {self.claim}", self.reason, self.numbers)))
+        return "\n  ".join(filter(None, (f"{self.shown.upper()}: {self.claim}", self.reason, self.numbers)))
 
     def _repr_html_(self) -> str:
-        colour = _COLOURS[self.outcome]
-        word = f'<b style="color:{colour}">{self.outcome.upper()}</b>'
+        colour = _COLOURS[self.shown]
+        word = f'<b style="color:{colour}">{self.shown.upper()}</b>'
         table = ""
         if self.details:
             import pandas as pd

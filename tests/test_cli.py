@@ -126,7 +126,7 @@ def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
 ) -> None:
     write(notebooks, "01_change", VERDICT.format(outcome="pass"))
     refused = VERDICT.format(outcome="pass").replace(
-        ", n=3", ", details=({verdict.REFUSED: 'web: it is allowed? no'},)"
+        ", n=3", ", planned=True, details=({verdict.REFUSED: 'web: it is allowed? no'},)"
     )
     write(notebooks, "02_outage", "print('the plan' if dry_run else 'bang')", refused)
     notebook = nbformat.read(notebooks / "02_outage.ipynb", as_version=4)
@@ -137,6 +137,8 @@ def test_a_dry_run_prints_the_plan_and_takes_no_notebook_that_changes_something(
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("the plan\n")
     assert found.stdout.endswith("\na dry run: nothing was done; still refused: web: it is allowed? no\n")
+    assert "\nDRY RUN: nothing was taken down, 1 plan drawn; open outputs/" in found.stdout
+    assert "PASS" not in found.stdout
     assert "01_change" not in found.stdout + found.stderr
 
 

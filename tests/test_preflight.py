@@ -178,11 +178,11 @@ def _pod(name: str, note: str | None, **metadata: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("pods", "outcome", "said"),
     [
-        ([_pod("a", '{"revision": "asm-1"}')], "pass", "1 pods"),
+        ([_pod("a", '{"revision": "asm-1"}')], "pass", "1 pod"),
         ([_pod("a", '{"revision": "asm-0"}')], "fail", "a has asm-0"),
         ([_pod("a", None)], "fail", "a has none"),
         ([_pod("a", "not JSON")], "fail", "a has none"),
-        ([_pod("a", '{"revision": "asm-1"}'), _pod("old", None, deletionTimestamp="now")], "pass", "1 pods"),
+        ([_pod("a", '{"revision": "asm-1"}'), _pod("old", None, deletionTimestamp="now")], "pass", "1 pod"),
         ([], "fail", "0 pods"),
     ],
     ids=["right", "another revision", "not injected", "garbled note", "a pod that goes does not count", "no pod"],

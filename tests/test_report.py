@@ -310,3 +310,45 @@ def test_a_record_that_is_none_is_refused_in_one_line(tmp_path: Path, told: str)
     (tmp_path / "run.json").write_text(told)
     with pytest.raises(UsageError, match=r"^run\.json is not the record of a run: [^\n]*$"):
         report.write(tmp_path)
+
+
+def test_a_plan_that_was_only_drawn_is_no_pass_on_any_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    executed(folder, "00_preflight", claim())
+    executed(folder, "03_failover", claim(planned=True, n=0, claim="an outage is planned"))
+    summarise(report.write(folder, of_many=True), "outputs/r1")
+    told = capsys.readouterr().out
+    assert "\ndry run       03_failover         an outage is planned" in told
+    assert told.endswith(
+        "DRY RUN: nothing was taken down, 1 plan drawn; PASS, 1 of 1 claim passed; open outputs/r1/index.html\n"
+    )
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert '<h1><span class="word dry run">dry run</span>' in text
+    assert '<a href="#03_failover"><span class="word dry run">' in text
+    assert '<a href="#00_preflight"><span class="word pass">' in text
+    many = (folder.parent / "index.html").read_text(encoding="utf-8")
+    assert '<span class="word dry run">' in many
+    assert "1 / 1" in many
+    suites = ElementTree.parse(folder / "junit.xml").getroot()
+    assert [suites.get(name) for name in ("tests", "failures", "skipped")] == ["2", "0", "1"]
+
+
+@pytest.mark.parametrize("planned", [{}, {"planned": ["01_connectivity", "03_failover"]}])
+def test_a_run_whose_process_was_killed_between_two_stages_has_not_passed(
+    folder: Path, planned: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    executed(folder, "01_connectivity", claim())
+    record(folder, **{"01_connectivity": "pass"})
+    told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps({**told, **planned, "finished": None}), encoding="utf-8")
+    assert main(["report", str(folder)]) == 1
+    assert "INTERRUPTED, 1 of 1 claim passed" in (said := capsys.readouterr().out)
+    assert ("interrupted   03_failover         Not started: the run ended early" in said) is bool(planned)
+
+
+def test_a_stage_that_was_skipped_has_its_title_in_japanese(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim("fail"), error="RunError")
+    record(folder, **{"01_connectivity": "fail", "99_cleanup": "skipped"})
+    report.write(folder, language="ja")
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert "<h3>後片付け</h3>" in text
+    assert "Cleanup" not in text

@@ -57,8 +57,8 @@ def test_what_got_worse_comes_first_and_exits_with_1(two: list[Path], capsys: py
 @pytest.mark.parametrize(
     ("one", "other", "numbers"),
     [
-        (gap(0, 0.11), gap(0, 0.112), "detection limit 0.11 → 0.112 s, unchanged"),
-        (claim(), claim(estimate=55, low=34, high=74), "50 % (29 to 71) → 55 % (34 to 74), unchanged"),
+        (gap(0, 0.11), gap(0, 0.112), "detection limit 0.11 → 0.112 s, not told apart"),
+        (claim(), claim(estimate=55, low=34, high=74), "50 % (29 to 71) → 55 % (34 to 74), not told apart"),
         (claim(), claim(estimate=90, low=80, high=96), "50 % (29 to 71) → 90 % (80 to 96), changed"),
     ],
 )
@@ -131,3 +131,22 @@ def test_what_is_no_run_is_not_on_the_page_over_all_runs(two: list[Path]) -> Non
         (two[1] / "verdicts.json").write_text(foreign, encoding="utf-8")
         page = report.write_history(two[0].parent).read_text(encoding="utf-8")
         assert ("1 run, the newest first" in page, "two/index.html" in page) == (True, False)
+
+
+def test_the_page_over_all_runs_says_why_a_run_is_no_pass_and_once(two: list[Path]) -> None:
+    missed = gap(2.1, 3.0, outcome="fail")
+    executed(two[0], "03_failover", missed, claim(low=20, high=80, limit="15 to 85 %"), error="RunError")
+    executed(two[1], "01_connectivity", error="ClusterError")
+    page = report.write_history(two[0].parent).read_text(encoding="utf-8")
+    assert page.count(missed["claim"]) == 1
+    assert "2.1 to 3 s, limit at most 2 s" in page
+    assert "v1 and v2 answer cluster1" not in page
+    assert "0 / 0" not in page
+    assert "ClusterError: it broke" in page
+
+
+def test_a_dry_run_is_no_better_and_no_worse_than_an_outage_that_was_done(two: list[Path]) -> None:
+    executed(two[0], "03_failover", claim())
+    executed(two[1], "03_failover", claim(planned=True))
+    found = changes(two)
+    assert [(one.before, one.after, one.is_worse) for one in found] == [("pass", "dry run", False)] * 2

@@ -100,7 +100,7 @@ def test_a_run_leaves_redacted_rows_beside_the_notebook_and_only_both_ends_in_it
     assert (len(found), set(found["detail"])) == (n, {"token [token], [address 1]"})
     assert found["seq"].tolist() == list(range(n))
     text = json.dumps(executed(record, "01_one.ipynb"))
-    assert f"{n} requests of 1 sources: {n} good answers, kept in 01_one.answers." in text
+    assert f"{n} requests of 1 source: {n} good answers, kept in 01_one.answers." in text
     assert len(text) < 40_000
     made = {path.name for path in record.folder.iterdir()}
     assert made == {"run.json", "01_one.ipynb", f"01_one.answers.{'csv' if n == 30 else 'parquet'}"}

@@ -23,6 +23,7 @@ import pandas as pd
 
 from meshbook import tables
 from meshbook.objects import EAST_WEST_PORT
+from meshbook.verdict import counted
 
 _ATTEMPTS = "upstream_request_attempt_count"
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
@@ -214,7 +215,7 @@ def _passed(lines: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Tell of east-west gateways, which see connections and no requests."""
     for context, some in lines[lines["hop"] == "passthrough"].groupby("context", sort=True):
         broken = some[some["flags"] != ""]
-        words = f"{len(some)} connection{'s' if len(some) != 1 else ''} ended in that time"
+        words = f"{counted(len(some), 'connection')} ended in that time"
         words += f", {len(broken)} of them broken ({_flag_words(broken['flags'].tolist())})" if len(broken) else ""
         known_by = "its access log; it passes TLS on and sees no requests"
         yield {"layer": "east-west gateway", "context": context, "did": words, "known_by": known_by}

@@ -24,7 +24,7 @@ import pandas as pd
 from meshbook import tables
 from meshbook.analysis.intervals import CONFIDENCE, at_most, percent, percent_range, share_bounds, to_decide
 from meshbook.errors import UsageError
-from meshbook.verdict import INCONCLUSIVE, PASS, Verdict
+from meshbook.verdict import INCONCLUSIVE, PASS, Verdict, counted
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -70,7 +70,7 @@ class Capacity:
         return math.isinf(self.high_per_s)
 
     def __str__(self) -> str:
-        pods = f"{self.pods} pod{'s' if self.pods != 1 else ''}"
+        pods = counted(self.pods, "pod")
         times = f"n = {self.n}, {self.calm_ms:.0f} ms an answer when calm, {self.busy_ms:.0f} ms in the step"
         if self.is_least:
             return f"at least {self.low_per_s:.3g}/s ({pods}, {times})"

@@ -13,12 +13,13 @@ from typing import TextIO
 
 from meshbook import report, runs
 from meshbook.place import clusters_text
-from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, numbers_text, overall, worst_first
+from meshbook.verdict import DRY_RUN, FAIL, INCONCLUSIVE, PASS, numbers_text, overall, shown, worst_first
 
 _WIDTH = 78
 _BROKEN = ("error", "interrupted")
 _INTERRUPTED = b"\ninterrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off\n"
-_COLOURS = {PASS: "32", FAIL: "31", INCONCLUSIVE: "33", "error": "31", "interrupted": "33", "skipped": "2"}
+_COLOURS = {PASS: "32", FAIL: "31", INCONCLUSIVE: "33", DRY_RUN: "36"}
+_COLOURS |= {"error": "31", "interrupted": "33", "skipped": "2"}
 
 
 def coloured(state: str, text: str, stream: TextIO) -> str:
@@ -81,10 +82,10 @@ def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None
         print(place)
     claims = [{**claim, "stage": stage.name} for stage in run.stages for claim in stage.claims]
     for claim in [*({**claim, "stage": "restore"} for claim in run.down), *worst_first(claims)]:
-        outcome = claim["outcome"]
+        outcome, word = claim["outcome"], shown(claim["outcome"], [claim])
         numbers = numbers_text({**claim, "limit": ""})
-        word = coloured(outcome, f"{outcome:12}", sys.stdout)
-        print(f"{word}  {claim['stage']:18}  {claim['claim']}" + (f": {numbers}" if numbers else ""))
+        about = f"{claim['stage']:18}  {claim['claim']}" + (f": {numbers}" if numbers else "")
+        print(f"{coloured(word, f'{word:12}', sys.stdout)}  {about}")
         if outcome != PASS:
             print(_indented(claim["reason"]))
     for stage in run.stages:
@@ -95,7 +96,7 @@ def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None
     found = overall(run.outcome, run.claims)
     broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)
     found += f", {broken} did not reach its verdict" if broken and run.claims else ""
-    print(f"\n{coloured(run.outcome, found, sys.stdout)}; open {folder}/{report.INDEX}")
+    print(f"\n{coloured(run.shown, found, sys.stdout)}; open {folder}/{report.INDEX}")
 
 
 def _indented(text: str) -> str:

@@ -15,6 +15,7 @@ from meshbook import analysis, mesh, outage, probes, tables
 from meshbook.errors import MeshbookError
 from meshbook.experiment.plan import NOT_KNOWN, Limits, LoadProfile, Step, Target
 from meshbook.outage import Check, Safeguards
+from meshbook.verdict import counted
 
 ANSWERED = "each source is answered by the survivor"
 UNANSWERED_HINT = "stage 1 says who reaches whom; a source without a survivor would have an outage of its own"
@@ -156,7 +157,7 @@ def _load_checks(step: Step, target: Target, load: LoadProfile, limits: Limits |
         yield Check(name=ANSWERED, ok=not missing, saw=saw, hint=UNANSWERED_HINT)
         yield from _way_is_open(step, target)
     capacity = load.bears.get(step.context)
-    name, offered = "the survivor bears the load", f"{load.offered_per_s:.3g}/s from {load.sources} sources"
+    name, offered = "the survivor bears the load", f"{load.offered_per_s:.3g}/s from {counted(load.sources, 'source')}"
     if capacity is None:
         why = NOT_KNOWN if step.context in load.bears else "what it bears was not measured"
         yield Check(name=name, ok=None, saw=f"{offered}; {why}")

@@ -18,6 +18,7 @@ from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, UsageError
 from meshbook.outage import SCALE_TO_ZERO
 from meshbook.settings import require_in_range
+from meshbook.verdict import counted
 
 NOT_KNOWN = "what the survivor bears is not known: too few of its answers came"
 
@@ -66,7 +67,7 @@ class LoadProfile:
         return 2 / self.rate_per_s + answer_ms / 1000
 
     def __str__(self) -> str:
-        rate = f"{self.rate_per_s:.3g} requests per second from each of {self.sources} sources"
+        rate = f"{self.rate_per_s:.3g} requests per second from each of {counted(self.sources, 'source')}"
         length = f"{self.outage_s:g} s of outage, detection limit {self.detection_limit_s:.2g} s"
         lines = [f"load      {rate}, {self.offered_per_s:.3g}/s in all; {length}"]
         for name, found in self.bears.items():

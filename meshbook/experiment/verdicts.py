@@ -92,6 +92,7 @@ def _planned(plan: Plan) -> Verdict:
         outcome=PASS,
         reason=f"It would be refused. {'; '.join(wrong)}" if wrong else f"{len(plan.checks)} checks, none against it.",
         details=tuple({REFUSED: f"{plan.mode} at {plan.context}: {one}"} for one in wrong),
+        planned=True,
     )
 
 

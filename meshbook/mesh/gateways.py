@@ -21,6 +21,7 @@ from meshbook.objects import (
     labels_of,
     selects,
 )
+from meshbook.verdict import counted
 
 EAST_WEST = "istio=eastwestgateway"
 PASSTHROUGH = "AUTO_PASSTHROUGH"
@@ -101,7 +102,9 @@ def _none_ready(service: Object, pods: list[Object], view: Snapshot) -> tuple[st
     for found in view.list("Deployment", SYSTEM_NAMESPACE):
         if selects(selector, labels_of(found["spec"].get("template") or {"metadata": {}})):
             owner, replicas = found["metadata"]["name"], found["spec"].get("replicas", 1)
-            seen = f"{view.cluster}'s east-west gateway has no pod: Deployment {owner} has {replicas} replicas."
+            seen = (
+                f"{view.cluster}'s east-west gateway has no pod: Deployment {owner} has {counted(replicas, 'replica')}."
+            )
             mend = f"scale deployment {owner} --replicas=1" if not replicas else f"describe deployment {owner}"
             return seen, f"{kubectl} {mend}"
     return f"No pod has the labels that {view.cluster}'s Service {name} selects.", f"{kubectl} describe service {name}"

@@ -28,6 +28,7 @@ from meshbook.outage.targets import (
     leads_to,
     replicas_of,
 )
+from meshbook.verdict import counted
 
 GATEWAY_LABELS = "istio=eastwestgateway"
 ENDPOINTS_S = 3.0
@@ -133,7 +134,7 @@ class ScaledToZero(Mode):
 
     def checks(self) -> list[Check]:
         counts = {str(target): replicas_of(target.read()) for target in self.targets}
-        told = ", ".join(f"{name} has {count} replicas" for name, count in counts.items())
+        told = ", ".join(f"{name} has {counted(count, 'replica')}" for name, count in counts.items())
         empty = [f"{name} has 0 replicas already" for name, count in counts.items() if not count]
         return [Check(name="there is something to take down", ok=not empty, saw=", ".join(empty) or told)]
 

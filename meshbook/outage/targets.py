@@ -28,6 +28,7 @@ from meshbook.objects import (
     timestamp,
 )
 from meshbook.outage.records import MODE, OF, RECORD, REPLICAS, RUN, SINCE, Intent, is_recorded
+from meshbook.verdict import counted
 
 TRIES = 10
 """Times that a record is written or taken off again when the object has changed meanwhile, as by its controller."""
@@ -207,7 +208,7 @@ class DeploymentTarget(OutageTarget):
         return self._replicas_before(found) > 0 and replicas_of(found) == 0
 
     def state(self, found: Object) -> str:
-        return f"{self._replicas_before(found) if self.is_down(found) else replicas_of(found)} replicas"
+        return counted(self._replicas_before(found) if self.is_down(found) else replicas_of(found), "replica")
 
     def request_restore(self, found: Object) -> None:
         self.cluster.scale(self.name, self._replicas_before(found), self.namespace)

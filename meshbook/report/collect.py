@@ -12,10 +12,16 @@ from meshbook.errors import UsageError
 from meshbook.notebook import Claim, Marks, is_read_in, marks_of
 from meshbook.rows import KeptRows
 from meshbook.settings import LANGUAGES, RUN_FILE
-from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, numbers_text, worst, worst_first
+from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, is_plan, numbers_text, shown, worst, worst_first
 
 _OF_ANSWERS = {"seq", "source", "code"}
 """Columns by which a table of answers is known: one row is one request."""
+
+_NOT_REACHED = {
+    "state": "interrupted",
+    "message": "Not started: the run ended early, with its process, or is going on still.",
+}
+"""What is told of a notebook that the record names among the planned ones, and says no more of."""
 
 _COVERAGE = "coverage"
 """Id of the cells that draw who was asked by whom."""
@@ -57,6 +63,11 @@ class Stage:
         return self.title.partition(":")[0]
 
     @property
+    def shown(self) -> str:
+        """The word for its state: a plan that was drawn is no pass."""
+        return shown(self.state, self.claims)
+
+    @property
     def severity(self) -> int:
         """Its place where what did not pass is read first."""
         return WORST_FIRST.index(self.state) if self.state in WORST_FIRST else len(WORST_FIRST)
@@ -88,8 +99,22 @@ class Report:
         return [Verdict(claim=claim, outcome=FAIL, reason=f"Down still, by hand: {'; '.join(left)}").to_dict()]
 
     @property
+    def shown(self) -> str:
+        """The word for its outcome: with a plan that was drawn it is no pass."""
+        return shown(self.outcome, self.claims)
+
+    @property
+    def plans(self) -> int:
+        """How many of the claims are only what a dry run has planned."""
+        return sum(map(is_plan, self.claims))
+
+    @property
+    def judged(self) -> int:
+        return len(self.claims) - self.plans
+
+    @property
     def passed(self) -> int:
-        return sum(claim["outcome"] == PASS for claim in self.claims)
+        return sum(claim["outcome"] == PASS and not is_plan(claim) for claim in self.claims)
 
     @property
     def place(self) -> Mapping[str, Any] | None:
@@ -132,11 +157,15 @@ def collect(folder: Path, language: str = LANGUAGES[0]) -> Report:
     found = [folder] if alone else sorted(folder.glob("*.ipynb"))
     notebooks = {path.stem: _json(path) for path in found}
     told = _told(run)
-    names = list(told) + [name for name in notebooks if name not in told]
+    planned = run.get("planned") if isinstance(run.get("planned"), list) else []
+    names = list(dict.fromkeys([*map(str, planned or []), *told, *notebooks]))
     if not names:
         raise UsageError(f"{folder} holds no executed notebook", hint="meshbook run, or papermill, fills such a folder")
+    missing = {name: _NOT_REACHED for name in names if name not in notebooks}
+    told = {**missing, **told}
     stages = tuple(_stage(name, notebooks.get(name), told.get(name, {}), language) for name in names)
-    outcome = worst((stage.state for stage in stages), "error")
+    unknown = ["interrupted"] if "planned" not in run and run.get("finished", "") is None else []
+    outcome = worst((*(stage.state for stage in stages), *unknown), "error")
     run_id = str(run.get("run_id") or folder.resolve().name)
     return Report(run_id=run_id, outcome=outcome, stages=stages, run=run, language=language)
 

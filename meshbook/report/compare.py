@@ -1,6 +1,6 @@
 """Two runs side by side: verdicts that changed, numbers with their intervals, parameters and versions that differ.
 
-From executed notebooks alone. Numbers differ where their intervals do not overlap, else they are unchanged.
+From executed notebooks alone. Numbers have changed where their intervals do not overlap, else they are not told apart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshbook.report.collect import Report
-from meshbook.verdict import PASS, WORST_FIRST, measured_text
+from meshbook.verdict import DRY_RUN, PASS, WORST_FIRST, measured_text, shown
 
 _LONE_NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w.])")
 """A limit that is written in a claim, which parameters change; not the number of a cluster or a version."""
@@ -31,8 +31,10 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        """Whether what passed, or did better, does not any more; a claim that is asked in one run only is neither."""
-        return _NOT_ASKED not in (self.before, self.after) and _severity(self.after) < _severity(self.before)
+        """Whether what passed, or did better, does not any more; what one run only asked, or planned, is neither."""
+        return {_NOT_ASKED, DRY_RUN}.isdisjoint((self.before, self.after)) and _severity(self.after) < _severity(
+            self.before
+        )
 
     @property
     def is_changed(self) -> bool:
@@ -74,7 +76,7 @@ def _circumstances(report: Report, stages: Collection[str]) -> dict[str, Any]:
 
 
 def _stages(before: Report, after: Report) -> Iterator[Change]:
-    states = [{stage.name: stage.state for stage in report.stages} for report in (before, after)]
+    states = [{stage.name: stage.shown for stage in report.stages} for report in (before, after)]
     for name in dict.fromkeys([*states[0], *states[1]]):
         yield Change(
             stage=name, claim="", before=states[0].get(name, _NOT_ASKED), after=states[1].get(name, _NOT_ASKED)
@@ -85,13 +87,13 @@ def _claims(before: Report, after: Report) -> Iterator[Change]:
     known = [_by_key(report) for report in (before, after)]
     for key in dict.fromkeys([*known[0], *known[1]]):
         one, other = (found.get(key) for found in known)
-        shown = other or one or {}
+        known_of = other or one or {}
         yield Change(
             stage=key[0],
-            claim=str(shown["claim"]),
-            before=str(one["outcome"]) if one else _NOT_ASKED,
-            after=str(other["outcome"]) if other else _NOT_ASKED,
-            numbers=_numbers(one, other) if one and other else measured_text(shown),
+            claim=str(known_of["claim"]),
+            before=shown(str(one["outcome"]), [one]) if one else _NOT_ASKED,
+            after=shown(str(other["outcome"]), [other]) if other else _NOT_ASKED,
+            numbers=_numbers(one, other) if one and other else measured_text(known_of),
         )
 
 
@@ -112,8 +114,8 @@ def _numbers(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         return " → ".join(dict.fromkeys(texts))
     apart = one["low"] > other["high"] or other["low"] > one["high"]
     if _is_detection_limit(one) and _is_detection_limit(other):
-        return f"detection limit {one['high']:g} → {other['high']:g} {other['unit']}, unchanged"
-    return f"{measured_text(one)} → {measured_text(other)}, {'changed' if apart else 'unchanged'}"
+        return f"detection limit {one['high']:g} → {other['high']:g} {other['unit']}, not told apart"
+    return f"{measured_text(one)} → {measured_text(other)}, {'changed' if apart else 'not told apart'}"
 
 
 def _is_detection_limit(claim: Mapping[str, Any]) -> bool:

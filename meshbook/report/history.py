@@ -20,7 +20,7 @@ from meshbook.report.html import environment
 from meshbook.report.machine import VERDICTS, verdicts
 from meshbook.report.scale import worst_number
 from meshbook.settings import LANGUAGES
-from meshbook.verdict import PASS
+from meshbook.verdict import PASS, is_plan, shown, worst_first
 
 
 def history(folder: Path, language: str = LANGUAGES[0]) -> str:
@@ -44,19 +44,22 @@ def _row(folder: Path, page: jinja2.Template) -> dict[str, Any] | None:
 
 def _told(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     claims = [claim for notebook in found["notebooks"] for claim in notebook["verdicts"]]
+    judged = [claim for claim in worst_first(claims) if not is_plan(claim)]
     place: Mapping[str, Any] | None = found.get("place")
     when = place["time"] if place else found.get("started", "")
     return {
         "folder": folder.name,
-        "outcome": found["outcome"],
+        "outcome": shown(found["outcome"], claims),
         "when": when,
         "at": datetime.fromisoformat(when or "1970-01-01").timestamp(),
         "place": place,
-        "passed": sum(claim["outcome"] == PASS for claim in claims),
-        "claims": len(claims),
-        "missed": next((claim for claim in claims if claim["outcome"] != PASS), None),
-        "worst": worst_number(claims),
-        "stages": [(one["notebook"], one["state"]) for one in found["notebooks"]],
+        "passed": sum(claim["outcome"] == PASS for claim in judged),
+        "claims": len(judged),
+        "missed": next((claim for claim in judged if claim["outcome"] != PASS), None),
+        "broken": next((one for one in found["notebooks"] if one["state"] in ("error", "interrupted")), None),
+        "plans": len(claims) - len(judged),
+        "worst": worst_number(judged),
+        "stages": [(one["notebook"], shown(one["state"], one["verdicts"])) for one in found["notebooks"]],
     }
 
 

@@ -19,7 +19,7 @@ from meshbook.place import clusters_text, moment_text
 from meshbook.report.collect import Report
 from meshbook.report.scale import scale_of, worst_number
 from meshbook.settings import LANGUAGES
-from meshbook.verdict import measured_text
+from meshbook.verdict import measured_text, shown
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -71,7 +71,7 @@ def environment(language: str = LANGUAGES[0]) -> jinja2.Environment:
         lambda one, many, count: words.get(many, one if count == 1 else many),
         newstyle=True,
     )
-    templates.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of}
+    templates.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of, "shown": shown}
     templates.filters |= {"clusters": clusters_text, "moment": moment_text}
     templates.globals["language"] = language
     for name, style in (("highlighting", "default"), ("highlighting_dark", "github-dark")):

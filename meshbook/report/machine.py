@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from meshbook.report.collect import Report, Stage
-from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, numbers_text
+from meshbook.verdict import DRY_RUN, FAIL, INCONCLUSIVE, PASS, is_plan, numbers_text
 
 VERDICTS = "verdicts.json"
 
@@ -67,6 +67,8 @@ def _cases(stage: Stage) -> Iterator[ElementTree.Element]:
         if claim["outcome"] != PASS:
             failure = ElementTree.SubElement(case, "failure", type=claim["outcome"], message=_clean(claim["reason"]))
             failure.text = _clean(found)
+        elif is_plan(claim):
+            ElementTree.SubElement(case, "skipped", type=DRY_RUN, message="nothing was taken down")
         said = f"{claim['reason']} ({found})" if found else claim["reason"]
         ElementTree.SubElement(case, "system-out").text = _clean(said)
         yield case

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from meshbook.verdict import PASS
+
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _AT_MOST, _BETWEEN = re.compile(rf"at most {_NUMBER}"), re.compile(rf"{_NUMBER} to {_NUMBER}")
 
@@ -56,6 +58,11 @@ def used(claim: Mapping[str, Any]) -> float | None:
 
 
 def worst_number(claims: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the claim whose interval comes nearest to its limit, or goes furthest beyond it."""
+    """Return the claim whose interval comes nearest to its limit, or goes furthest beyond it.
+
+    Of those that did not pass, where there are any: what passed explains nothing then.
+    """
+    claims = list(claims)
+    claims = [claim for claim in claims if claim["outcome"] != PASS] or claims
     found = [(share, claim) for claim in claims if (share := used(claim)) is not None]
     return max(found, key=lambda one: one[0])[1] if found else None

@@ -205,6 +205,7 @@ class Session:
             "meshbook": version("meshbook"),
             "python": platform.python_version(),
             "parameters": run.parameters,
+            "planned": [step.name for step in self._plan.steps],
             "notebooks": [asdict(ended) for ended in run.notebooks],
             "restored": run.restored,
             **({"not_restored": run.not_restored} if run.not_restored else {}),
