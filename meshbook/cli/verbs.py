@@ -46,7 +46,9 @@ def _pending_rollbacks(given: Mapping[str, Any]) -> list[str]:
     where = given["contexts"], given["kubeconfig"]
     if down := outage.clusters_down(*where):
         return [*map(str, down), "whatever else is to be restored there is seen when it answers again"]
-    return [str(one) for one in outage.pending_rollbacks(Fleet.connect(*where), given["namespace"])]
+    return [
+        str(one) for one in outage.pending_rollbacks(Fleet.connect(*where), given["namespace"], force=given["force"])
+    ]
 
 
 def rights(arguments: argparse.Namespace) -> int:

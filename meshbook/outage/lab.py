@@ -90,7 +90,7 @@ class Lab:
                 mode=one["kind"],
                 run="",
                 since=str(one["began"]["not_after"]["wall"]),
-                restore="to be restored",
+                restore="to be restored, unless its run is alive",
             )
             for one in self._down()
         ]

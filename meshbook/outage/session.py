@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -134,10 +134,15 @@ def restore(
         raise merged(left, others=[one for one in error.errors.values() if one not in left]) from error
 
 
-def pending_rollbacks(fleet: Fleet, namespace: str = "") -> list[PendingRollback]:
-    """Return what ``restore`` would restore; nothing is changed."""
-    found = fleet.each(lambda cluster: [_pending(*one) for one in _recorded(cluster, namespace)])
-    return [one for pending in found.values() for one in pending]
+def pending_rollbacks(fleet: Fleet, namespace: str = "", *, force: bool = False) -> list[PendingRollback]:
+    """Return what is down, and whether ``restore`` would restore it or leave it to its run; nothing is changed."""
+
+    def look(cluster: Cluster) -> list[PendingRollback]:
+        recorded = list(_recorded(cluster, namespace))
+        alive = {} if force else lease.living(cluster, {_run_of(found) for _, found in recorded})
+        return [_pending(target, found, alive) for target, found in recorded]
+
+    return [one for pending in fleet.each(look).values() for one in pending]
 
 
 def clusters_down(contexts: Sequence[str] = (), kubeconfig: str | Path = "") -> list[PendingRollback]:
@@ -185,14 +190,18 @@ def _run_of(found: Object) -> lease.RunLease:
     return notes.get(OF) or found["metadata"]["namespace"], notes.get(RUN, "")
 
 
-def _pending(target: OutageTarget, found: Object) -> PendingRollback:
-    notes, what = annotations_of(found), "to be restored" if target.is_down(found) else "only the record is left"
+def _pending(target: OutageTarget, found: Object, alive: Mapping[lease.RunLease, str]) -> PendingRollback:
+    notes, run = annotations_of(found), _run_of(found)
+    what = "to be restored" if target.is_down(found) else "only the record is left"
+    if run in alive:
+        who = f" ({alive[run]})" if alive[run] else ""
+        what = f"left to its run, which is alive{who}, unless with --force"
     return PendingRollback(
         **target.where,
         mode=notes.get(MODE, ""),
         run=notes.get(RUN, ""),
         since=notes.get(SINCE, ""),
-        lease_renewed=lease.last_renewal(target.cluster, _run_of(found)),
+        lease_renewed=lease.last_renewal(target.cluster, run),
         restore=", ".join(filter(None, [what, target.state(found)])),
     )
 

@@ -93,6 +93,9 @@ def test_a_run_renews_a_lease_of_its_application_for_as_long_as_its_outage(fleet
         assert owner["uid"] == target.get("Deployment", "web", NAMESPACE)["metadata"]["uid"]
         (pending,) = outage.pending_rollbacks(fleet, NAMESPACE)
         assert pending.lease_renewed
+        assert "; left to its run, which is alive (process " in str(pending)
+        (forced,) = outage.pending_rollbacks(fleet, NAMESPACE, force=True)
+        assert forced.restore == "to be restored, 2 replicas"
     assert leases(target) == []
 
 
