@@ -44,17 +44,20 @@ def outage(intent: Intent) -> Iterator[Outage]:
     plan(intent, mode).require()
     deployment = intent.cluster.get("Deployment", intent.deployment, intent.namespace)
     going_on = Outage(intent=intent, replicas=replicas_of(deployment), require_down=mode.require_down)
-    own = lease.Lease(intent, deployment)
+    own, broken_off = lease.Lease(intent, deployment), True
     with sigterm_unwinds():
         try:
             own.acquire()
             watchdog.start(intent, mode)
             mode.begin(going_on)
             yield going_on
+            broken_off = False
         finally:
             with signals_deferred():
                 try:
                     _restore(intent, mode, going_on)
+                    if broken_off and going_on.restore_requested:
+                        say(f"{intent}: {intent.mode} was broken off, and all is restored as it was")
                 finally:
                     own.release()
     after_s = intent.safeguards.watchdog_s

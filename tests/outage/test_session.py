@@ -68,11 +68,17 @@ def test_what_a_mode_changes_is_recorded_before_and_as_before_after(fleet: Fleet
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_however_the_block_ends_all_is_restored(fleet: Fleet, target: Cluster, error: type[BaseException]) -> None:
-    before = shape(target)
+def test_however_the_block_ends_all_is_restored_and_one_that_broke_off_says_so(
+    fleet: Fleet, target: Cluster, error: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, told = shape(target), "scale-to-zero was broken off, and all is restored as it was\n"
+    with outage.outage(intent(fleet)):
+        pass
+    assert told not in capfd.readouterr().err
     with pytest.raises(error), outage.outage(intent(fleet)):
         raise error
     assert shape(target) == before
+    assert told in capfd.readouterr().err
 
 
 def test_a_second_ctrl_c_does_not_stop_the_restoring(
