@@ -57,7 +57,7 @@ def outage(intent: Intent) -> Iterator[Outage]:
                 try:
                     _restore(intent, mode, going_on)
                     if broken_off and going_on.restore_requested:
-                        say(f"{intent}: {intent.mode} was broken off, and all is restored as it was")
+                        say(f"{intent}: {intent.mode} was broken off, and what was down is restored")
                 finally:
                     own.release()
     after_s = intent.safeguards.watchdog_s
