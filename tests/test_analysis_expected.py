@@ -131,7 +131,7 @@ def test_requests_that_were_sent_count_and_a_way_that_hangs_is_not_asked_on() ->
 @pytest.mark.parametrize(
     ("counts", "expected", "outcome", "said"),
     [
-        ({"a": (20, 0), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "pass", "is shown in stage 3"),
+        ({"a": (20, 0), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "pass", "is for the outage of stage 3"),
         ({"a": (20, 1), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "fail", "a got 1 from b, which it is not configured for"),
         ({"a": (20, 0), "b": (0, 0)}, {"a": 0.0, "b": 1.0}, "fail", "b got nothing from b"),
         ({"a": (20, 0), "b": (9, 9)}, {"a": 0.0, "b": None}, "inconclusive", "b: rule of b"),

@@ -119,6 +119,7 @@ class RemoteClusters:
             for name in [name for name, (text, _, _) in self._followed.items() if named.get(name) != text]:
                 _, source, task = self._followed.pop(name)
                 task.cancel()
+                await asyncio.wait([task])  # a watch whose connection is closed under it fails, and all with it
                 await source.client.close()
                 self._notify()
             for name in sorted(named.keys() - self._followed.keys()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class ControlPlanes:
 
     authority: Authority
     told: Mapping[str, Mapping[str, Any]]
+    running: asyncio.Task[None]
 
     def __init__(self, topology: LabTopology) -> None:
         self.topology = topology
@@ -50,8 +52,8 @@ class ControlPlanes:
                 await client.create(api.NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         await self.follow("sleep", stack)
         istiod = Istiod(self.topology, self.topology.clusters[0], self.clients["cluster1"], self.authority)
-        running = asyncio.create_task(istiod.run())
-        stack.push_async_callback(_cancel, running)
+        self.running = asyncio.create_task(istiod.run())
+        stack.push_async_callback(_cancel, self.running)
 
     async def add_remote_secret(self) -> None:
         tokens = {name: f"token-of-{name}" for name in self.clients}
@@ -238,3 +240,21 @@ async def test_changes_without_end_are_pushed_nevertheless() -> None:
     async with asyncio.timeout(2):
         await debounce.settled()
     await _cancel(task)
+
+
+async def test_a_cluster_that_is_followed_no_more_while_it_changes_takes_nothing_with_it(planes: ControlPlanes) -> None:
+    async def change() -> None:
+        for number in itertools.count():
+            labels = {"metadata": {"labels": {"turn": str(number)}}}
+            await planes.clients["cluster2"].merge_patch(api.NAMESPACES, "sample", labels)
+
+    secret = "istio-remote-secret-cluster2"
+    changing = [asyncio.create_task(change()) for _ in range(4)]
+    for _ in range(20):
+        await planes.add_remote_secret()
+        await asyncio.sleep(0.05)
+        await planes.clients["cluster1"].delete(api.SECRETS, secret, namespace="istio-system")
+    await asyncio.sleep(0.05)
+    for task in changing:
+        await _cancel(task)
+    assert not planes.running.done()
