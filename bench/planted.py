@@ -25,7 +25,7 @@ from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import UsageError
 from meshbook.lab import pki
 from meshbook.lab.faults import FaultClient, FaultSpec
-from meshbook.objects import PROXY_CONTAINER, REVISION_LABEL, SYSTEM_NAMESPACE
+from meshbook.objects import PROXY_CONTAINER, REVISION_LABEL, SYSTEM_NAMESPACE, timestamp
 
 CONNECTIVITY = Path(__file__).parents[1] / "manifests" / "connectivity"
 HOST = "helloworld.sample.svc.cluster.local"
@@ -211,19 +211,43 @@ def unready(ground: Ground) -> Planted:
 @contextmanager
 def another_root(ground: Ground) -> Iterator[None]:
     """The second cluster's mesh has a root of its own, and its server a certificate by it."""
-    if ground.lab is None:
-        raise UsageError("a real istiod takes another root only when it is restarted, and so are all proxies")
+    cluster, kept = ground.second, ground.second.find("Secret", "cacerts", SYSTEM_NAMESPACE)
     with tempfile.TemporaryDirectory(prefix="meshbook-bench-") as folder:
         root = pki.Authority(Path(folder), "another root")
-    texts = {"ca-cert.pem": root.root_pem, "ca-key.pem": root.key_pem, "root-cert.pem": root.root_pem}
-    data = {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
-    metadata = {"name": "cacerts", "namespace": SYSTEM_NAMESPACE}
+    pem = {name: root.root_pem for name in ("ca-cert.pem", "cert-chain.pem", "root-cert.pem")}
+    pem["ca-key.pem"] = root.key_pem
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in pem.items()}
+    istiods = [one["metadata"]["name"] for one in cluster.list("Deployment", SYSTEM_NAMESPACE, labels="app=istiod")]
+
+    def renewed(*, planted: bool) -> None:
+        """Have the control plane, where it runs in a pod, read its root, and the server get a certificate by it."""
+
+        def look() -> tuple[bool | None, str]:
+            trusted = cluster.get("ConfigMap", "istio-ca-root-cert", ground.namespace)["data"]["root-cert.pem"]
+            return (trusted.strip() == root.root_pem.strip()) is planted or None, trusted[-80:]
+
+        for name in istiods:
+            _restart(ground, name, SYSTEM_NAMESPACE)
+        cluster.wait_until("the root is trusted", look, ground.rollout_s)
+        _restart(ground, SERVER, ground.namespace)
+
     with contextlib.ExitStack() as stack:
-        ground.second.create("Secret", {"metadata": metadata, "data": data})
-        stack.enter_context(template(ground.second, SERVER, ground.namespace, {"planted": "root"}))
-        stack.callback(ground.second.delete_object, "Secret", "cacerts", SYSTEM_NAMESPACE)  # before the pod is anew
-        ground.second.wait_for_rollout(ground.namespace, [SERVER], timeout_s=ground.rollout_s)
+        stack.callback(renewed, planted=False)
+        if kept:
+            values = ({"data": some} for some in (data, kept["data"]))
+            stack.enter_context(patched(cluster, "Secret", "cacerts", SYSTEM_NAMESPACE, *values))
+        else:
+            cluster.create("Secret", {"metadata": {"name": "cacerts", "namespace": SYSTEM_NAMESPACE}, "data": data})
+            stack.callback(cluster.delete_object, "Secret", "cacerts", SYSTEM_NAMESPACE)
+        renewed(planted=True)
         yield
+
+
+def _restart(ground: Ground, name: str, namespace: str) -> None:
+    note = {"kubectl.kubernetes.io/restartedAt": timestamp()}
+    change = {"spec": {"template": {"metadata": {"annotations": note}}}}
+    ground.second.patch("Deployment", name, change, namespace=namespace)
+    ground.second.wait_for_rollout(namespace, [name], timeout_s=ground.rollout_s)
 
 
 @contextmanager

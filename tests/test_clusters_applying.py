@@ -115,17 +115,17 @@ def test_a_binding_comes_with_its_role_though_a_dry_run_finds_none(
     assert _outcomes(cluster.apply(write(role, binding), "sample")) == ["reader created", "reader created"]
 
 
-def test_a_field_that_another_owner_set_is_a_conflict_until_forced(cluster: Cluster, write: Write) -> None:
+def test_a_field_that_another_owner_set_is_a_conflict_until_it_is_taken_over(cluster: Cluster, write: Write) -> None:
     path = write(_config("a"))
     cluster.apply(path, "sample")
     resource = cluster.resource("ConfigMap").path("sample", "a")
     change = {"data": {"key": "theirs"}}
     query = {"fieldManager": "kubectl-edit"}
     cluster.connection.request("PATCH", resource, query=query, body=change, content_type="application/merge-patch+json")
-    with pytest.raises(ClusterError, match=r"kubectl-edit[\s\S]*--force-conflicts --field-manager=meshbook") as caught:
+    with pytest.raises(ClusterError, match=r"kubectl-edit[\s\S]*take_over=true") as caught:
         cluster.apply(path, "sample")
     assert caught.value.code == 409
-    assert _outcomes(cluster.apply(path, "sample", force=True)) == ["a configured"]
+    assert _outcomes(cluster.apply(path, "sample", take_over=True)) == ["a configured"]
 
 
 def test_what_a_deployments_owner_may_choose_stays_as_it_is_and_is_said(cluster: Cluster, write: Write) -> None:
@@ -174,6 +174,12 @@ def test_only_what_is_found_by_its_path_is_left(field: str, left: bool) -> None:
     rest, fields = conflicts.without(found, [field])
     assert (fields, rest != found) == ([field.removeprefix(".spec.template.spec.")] if left else [], left)
     assert "requests" not in str(rest) or field.split(".")[-2] != "requests"
+
+
+def test_how_many_an_autoscaler_may_make_is_its_owners_choice_and_of_what_is_not() -> None:
+    found = {"kind": "HorizontalPodAutoscaler", "spec": {"minReplicas": 2, "scaleTargetRef": {"name": "web"}}}
+    rest, left = conflicts.without(found, [".spec.minReplicas", ".spec.scaleTargetRef.name"])
+    assert (rest["spec"], left) == ({"scaleTargetRef": {"name": "web"}}, ["minReplicas"])
 
 
 def test_a_missing_namespace_is_told_once_per_cluster(bare_fleet: Fleet, write: Write) -> None:

@@ -109,23 +109,23 @@ class Cluster(Api):
         selector: str = "",
         *,
         replicas: int | None = None,
-        force: bool = False,
+        take_over: bool = False,
     ) -> list[Applied]:
         """Apply a manifest file or folder server-side; ``selector`` picks objects as ``kubectl -l`` does.
 
         ``replicas`` is put in the place of what Deployments say in the file, whoever has set their count before.
-        ``force`` takes over fields that another manager owns; without it, what its owner may choose stays as it is (see
-        ``conflicts``). All is validated by the server before the first change.
+        ``take_over`` sets fields that another manager owns; without it, what its owner may choose stays as it is (see
+        ``conflicts``), and others are refused. All is validated by the server before the first change.
         """
         objects = [self._placed(found, namespace) for found in manifests.load(path, selector)]
         if replicas is not None:
             objects = [manifests.scaled(found, replicas) for found in objects]
         made = {(found["kind"], found["metadata"]["name"]) for found in objects}
-        tried = [self._tried(found, made, force=force) for found in objects]
+        tried = [self._tried(found, made, take_over=take_over) for found in objects]
         records = []
         for found, left in tried:
             before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
-            code, after = self._apply(found, force=force, dry_run=False)
+            code, after = self._apply(found, take_over=take_over, dry_run=False)
             outcome: ApplyOutcome = "configured"
             if code == 201 or before is None:
                 outcome = "created"
@@ -138,7 +138,7 @@ class Cluster(Api):
             records.append(replace(self._record(found, outcome), left=", ".join(kept)))
         return records
 
-    def _tried(self, found: Object, made: Container[tuple[str, str]], *, force: bool) -> tuple[Object, list[str]]:
+    def _tried(self, found: Object, made: Container[tuple[str, str]], *, take_over: bool) -> tuple[Object, list[str]]:
         """Apply an object in a dry run; return what of it can be applied, and the fields that stay as they are.
 
         A dry run makes neither a Namespace to try the others in, nor a Role of which a server sees that it gives this
@@ -147,7 +147,7 @@ class Cluster(Api):
         if ("Namespace", found["metadata"].get("namespace")) in made:
             return found, []
         try:
-            self._apply(found, force=force, dry_run=True)
+            self._apply(found, take_over=take_over, dry_run=True)
         except ClusterError as error:
             if error.code == 404 and ("Role", (found.get("roleRef") or {}).get("name")) in made:
                 return found, []
@@ -156,28 +156,24 @@ class Cluster(Api):
                 raise
         else:
             return found, []
-        self._apply(rest, force=force, dry_run=True)
+        self._apply(rest, take_over=take_over, dry_run=True)
         return rest, left
 
     def _placed(self, found: Object, namespace: str) -> Object:
         return manifests.placed(found, namespace, namespaced=self.resource(kind_of(found)).namespaced)
 
-    def _apply(self, found: Object, *, force: bool, dry_run: bool) -> tuple[int, Object]:
+    def _apply(self, found: Object, *, take_over: bool, dry_run: bool) -> tuple[int, Object]:
         """Apply one object server-side; return (201 or 200, the object afterwards)."""
         metadata = found["metadata"]
         path = self.resource(kind_of(found)).path(metadata.get("namespace", ""), metadata["name"])
-        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": str(force).lower()}
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": str(take_over).lower()}
         query |= {"dryRun": "All"} if dry_run else {}
         try:
             return self.connection.request("PATCH", path, query=query, body=found, content_type=APPLY)
         except ClusterError as error:
             hint = error.hint
             if error.code == 409:
-                where = f"--context {self.name} -n {metadata.get('namespace', '')}"
-                hint = (
-                    "another owner set these fields: take them out of the manifest, or take them over:"
-                    f" kubectl {where} apply --server-side --force-conflicts --field-manager={FIELD_MANAGER} -f …"
-                )
+                hint = "another owner set these fields: take_over=true sets them as the manifest says"
             refused = ClusterError(
                 f"{self.name}: cannot apply {manifests.title(found)}: {error.message.removeprefix(f'{self.name}: ')}",
                 code=error.code,

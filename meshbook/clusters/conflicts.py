@@ -1,7 +1,8 @@
 """Conflicts of server-side apply: which fields may stay as another owner has set them. Pure.
 
 Of a Deployment it matters that it is there, with pods of these labels: how many, of which image and with which
-resources, its owner may choose. All else in a manifest is meant as it stands, and a conflict on it is an error.
+resources, its owner may choose; so too how many an autoscaler or a disruption budget allows. All else in a manifest is
+meant as it stands, and a conflict on it is an error.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import Any
 
 from meshbook.objects import Object
 
-_OWNERS_CHOICE = {"Deployment": (".spec.replicas", ".spec.strategy", ".spec.template.spec.")}
+_OWNERS_CHOICE = {
+    "Deployment": (".spec.replicas", ".spec.strategy", ".spec.template.spec."),
+    "HorizontalPodAutoscaler": (".spec.minReplicas", ".spec.maxReplicas", ".spec.metrics"),
+    "PodDisruptionBudget": (".spec.maxUnavailable",),
+}
 _STEP = re.compile(r"\.([\w-]+)|\[([^\]]*)\]")
 
 

@@ -92,9 +92,11 @@ class Fleet:
         """Delete a namespace everywhere and wait until it is gone; without ``force`` only meshbook's own."""
         return self._all(lambda cluster: [cluster.delete_namespace(name, force=force, timeout_s=timeout_s)])
 
-    def apply(self, path: str | Path, namespace: str = "", selector: str = "", *, force: bool = False) -> list[Applied]:
+    def apply(
+        self, path: str | Path, namespace: str = "", selector: str = "", *, take_over: bool = False
+    ) -> list[Applied]:
         """Apply a manifest file or folder on every cluster; see ``Cluster.apply``."""
-        return self._all(lambda cluster: cluster.apply(path, namespace, selector, force=force))
+        return self._all(lambda cluster: cluster.apply(path, namespace, selector, take_over=take_over))
 
     def delete(
         self, path: str | Path, namespace: str = "", selector: str = "", *, timeout_s: float = 120
