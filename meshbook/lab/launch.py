@@ -29,6 +29,7 @@ STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.02
 LOGGER = "meshbook.lab"
 """Who says in the log why a lab ended."""
+LOG_LINES = 15
 LEAST_FREE = 16 << 20
 """Bytes of disk: what a runbook's lab writes, thrice."""
 
@@ -99,21 +100,17 @@ def state(root: Path) -> LabState | None:
     return lab if lab.alive else None
 
 
-def start(
-    root: Path, *, apiserver: str = APISERVERS[0], choice: Choice | None = None, timeout_s: float = _START_TIMEOUT_S
-) -> LabState:
+def start(root: Path, *, apiserver: str = APISERVERS[0], choice: Choice | None = None) -> LabState:
     """Start a lab that stays up until ``stop``; return when both clusters are ready.
 
-    ``apiserver`` is one of ``APISERVERS``.
-
-    Raises ``LabError`` when one is up there already, or when it does not get ready within ``timeout_s``.
+    Raises ``LabError`` when one is up there already, or when it does not get ready in time.
     """
     running = state(root)
     if running is not None:
         raise LabError(f"a lab is up already (process {running.pid})", hint="meshbook lab status, meshbook lab down")
     process = _spawn(root, apiserver, choice or Choice(), lifeline=False)
     try:
-        ready = _await_ready(root, process, timeout_s)
+        ready = _await_ready(root, process)
     except BaseException:
         remove_files(root)
         raise
@@ -121,24 +118,22 @@ def start(
     return ready
 
 
-def stop(root: Path, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+def stop(root: Path) -> bool:
     """Take the lab in ``root`` down and remove what it made there; return whether one was up."""
     running = state(root)
     if running is not None:
-        _end(running, timeout_s)
+        _end(running)
     remove_files(root)
     return running is not None
 
 
 @contextlib.contextmanager
-def running_lab(
-    *, apiserver: str = APISERVERS[0], choice: Choice | None = None, timeout_s: float = _START_TIMEOUT_S
-) -> Iterator[LabState]:
+def running_lab(*, apiserver: str = APISERVERS[0], choice: Choice | None = None) -> Iterator[LabState]:
     """Give a lab of its own, in a temporary folder, for the length of a ``with`` block."""
     root = Path(tempfile.mkdtemp(prefix="meshbook-lab-"))
     process = _spawn(root, apiserver, choice or Choice(), lifeline=True)
     try:
-        yield _await_ready(root, process, timeout_s)
+        yield _await_ready(root, process)
     finally:
         _release(process)
         remove_files(root)
@@ -203,8 +198,8 @@ def _make_folder(root: Path) -> None:
         )
 
 
-def _await_ready(root: Path, process: subprocess.Popen[bytes], timeout_s: float) -> LabState:
-    deadline = time.monotonic() + timeout_s
+def _await_ready(root: Path, process: subprocess.Popen[bytes]) -> LabState:
+    deadline = time.monotonic() + _START_TIMEOUT_S
     try:
         while time.monotonic() < deadline:
             ready = state(root)
@@ -213,7 +208,7 @@ def _await_ready(root: Path, process: subprocess.Popen[bytes], timeout_s: float)
             if process.poll() is not None:
                 raise _ended(process.returncode, _log_tail(root))
             time.sleep(_POLL_S)
-        raise LabError(f"the lab was not ready after {timeout_s:g} s", log=_log_tail(root))
+        raise LabError(f"the lab was not ready after {_START_TIMEOUT_S:g} s", log=_log_tail(root))
     except BaseException:
         _release(process)
         raise
@@ -231,13 +226,13 @@ def _release(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _end(lab: LabState, timeout_s: float) -> None:
+def _end(lab: LabState) -> None:
     os.kill(lab.pid, signal.SIGTERM)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + STOP_TIMEOUT_S
     while lab.alive:
         if time.monotonic() > deadline:
             os.kill(lab.pid, signal.SIGKILL)
-            deadline += timeout_s
+            deadline += STOP_TIMEOUT_S
         time.sleep(_POLL_S)
 
 
@@ -251,8 +246,8 @@ def _ended(code: int, log: str) -> LabError:
     return LabError(message, hint=hint, **({name: seen} if name else {}))
 
 
-def _log_tail(root: Path, lines: int = 15) -> str:
+def _log_tail(root: Path) -> str:
     try:
-        return "\n".join(LabFolder(root=root).log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(LabFolder(root=root).log.read_text(errors="replace").splitlines()[-LOG_LINES:])
     except OSError:
         return ""

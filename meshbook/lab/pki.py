@@ -62,6 +62,7 @@ class Authority:
             self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
             self._certificate = self._self_signed()
         self._secret = secrets.token_bytes(32)
+        self.key_pem = _key_pem(self._key)
         self.root_pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
         self.root_file = folder / "root.pem"
         self.root_file.write_text(self.root_pem)
@@ -115,11 +116,6 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(list(names)), critical=not common_name)
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
         return certificate, _key_pem(key)
-
-    @property
-    def key_pem(self) -> str:
-        """Return the private key, for who is to issue certificates by the same root."""
-        return _key_pem(self._key)
 
     def issue_workload(self, spiffe_id: str) -> tuple[str, str]:
         """Return (certificate PEM, key PEM) whose only identity is the URI ``spiffe_id``, as a SPIFFE X.509-SVID."""

@@ -90,29 +90,19 @@ class Change:
 class _Log:
     """The changes of one kind, oldest first."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self) -> None:
         self.changes: deque[Change] = deque()
         self.forgotten = FIRST_REVISION
         self.wakes: set[Wake] = set()
-        self._length = length
         self._size = 0
 
     def append(self, change: Change) -> None:
         self.changes.append(change)
         self._size += change.now.size
-        while len(self.changes) > self._length or (self._size > HISTORY_BYTES and len(self.changes) > 1):
+        while len(self.changes) > HISTORY or (self._size > HISTORY_BYTES and len(self.changes) > 1):
             first = self.changes.popleft()
             self.forgotten = first.revision
             self._size -= first.now.size
-        self._tell()
-
-    def forget(self, revision: int) -> None:
-        """Forget all changes up to ``revision``."""
-        self.changes.clear()
-        self._size, self.forgotten = 0, revision
-        self._tell()
-
-    def _tell(self) -> None:
         for wake in list(self.wakes):
             wake()
 
@@ -120,12 +110,12 @@ class _Log:
 class Store:
     """All objects of one cluster."""
 
-    def __init__(self, history: int = HISTORY) -> None:
+    def __init__(self) -> None:
         self.revision = FIRST_REVISION
         self.size = 0
         """Bytes of the current objects, as JSON."""
         self._objects: dict[str, dict[Key, Stored]] = defaultdict(dict)
-        self._logs: dict[str, _Log] = defaultdict(lambda: _Log(history))
+        self._logs: dict[str, _Log] = defaultdict(_Log)
 
     def get(self, bucket: str, namespace: str, name: str) -> Stored | None:
         return self._objects[bucket].get((namespace, name))
@@ -162,12 +152,6 @@ class Store:
         wakes = self._logs[bucket].wakes
         wakes.add(wake)
         return lambda: wakes.discard(wake)
-
-    def forget_history(self) -> None:
-        """Forget all changes, as a compaction does: watches from older revisions end with 410."""
-        self.revision += 1
-        for log in self._logs.values():
-            log.forget(self.revision)
 
     @staticmethod
     def _key(obj: Object) -> Key:

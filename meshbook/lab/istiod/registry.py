@@ -16,7 +16,7 @@ from meshbook.lab.envoy.clusters import Locality
 from meshbook.lab.envoy.elements import identity
 from meshbook.lab.istiod.meshconfig import MeshConfig
 from meshbook.lab.topology import EAST_WEST_PORT, reachable
-from meshbook.objects import PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_deleting, labels_of
+from meshbook.objects import PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, labels_of
 
 Objects = Mapping[tuple[str, str], Object]
 
@@ -101,7 +101,6 @@ class Proxy:
     identity: str
     router: bool
     """A gateway, not a sidecar."""
-    terminating: bool
     labels: Mapping[str, str]
     port_names: Mapping[str, int]
     """Named container ports of the pod."""
@@ -273,7 +272,6 @@ def _proxy(cluster: ClusterView, pod: Object) -> Proxy | None:
         locality=cluster.locality(pod),
         identity=identity(metadata["namespace"], spec.get("serviceAccountName") or "default"),
         router="router" in arguments,
-        terminating=is_deleting(pod),
         labels=labels_of(pod),
         port_names={port["name"]: port["containerPort"] for port in ports if port.get("name")},
     )

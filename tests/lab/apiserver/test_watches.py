@@ -8,11 +8,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+HISTORY = 1001
+"""More changes of a kind than a server keeps."""
+
 
 async def test_forgotten_history_ends_a_watch_with_410(api: Any) -> None:
     version = (await api.made(api.CONFIG_MAPS, api.config_map()))["metadata"]["resourceVersion"]
     async with api.watching(api.CONFIG_MAPS, resourceVersion=version) as running:
-        api.server.store.forget_history()
+        for number in range(HISTORY):
+            api.server.store.create("/configmaps", api.config_map(f"more-{number}"))
         async with api.watching(api.CONFIG_MAPS, resourceVersion=version) as late:
             for watcher in (running, late):
                 event = await watcher.next()
