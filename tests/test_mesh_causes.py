@@ -336,6 +336,34 @@ def test_a_cluster_whose_answers_are_late_is_named(fleet: FakeFleet) -> None:
     assert "half take 3.0 s or more, the others' 0.01 s" in found[0].seen
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said", "found"),
+    [
+        (
+            "timeout",
+            0,
+            "3.041",
+            ("cause", "b's pods answer a late: helloworld-v2-b0, asked from within itself, takes 3.0 s"),
+        ),
+        ("timeout", 28, "10.0", ("cause", "asked from within itself, says nothing within 10 s")),
+        ("timeout", 0, "0.051", ("fine", "asked from within itself, takes 0.05 s")),
+        ("timeout", 127, "", ("not looked at", "not looked at")),
+        ("http_503", 0, "3.041", None),
+    ],
+    ids=["late", "hangs", "in time", "no curl there", "no time-out"],
+)
+def test_where_nothing_came_in_time_a_pod_is_asked_from_within_itself(
+    fleet: FakeFleet, error: str, code: int, said: str, found: tuple[str, str] | None
+) -> None:
+    fleet["b"].run = lambda pod, argv: ExecResult(exit_code=code if "helloworld" in pod else 35, stdout=said, stderr="")
+    asked = pd.concat([answers(("a", "helloworld-v1-a0")), answers(("a", ""), error=error)], ignore_index=True)
+    there = [one for one in look(fleet, asked) if (one.direction, one.look) == (THERE, "answers")]
+    assert f"a got 5 {error}." in [one.seen for one in there]
+    last = [(one.state, one.seen) for one in there if one.state != "noted"]
+    assert [state for state, _ in last] == ([found[0]] if found else [])
+    assert not found or found[1] in last[0][1]
+
+
 def test_slow_everywhere_is_no_cause(fleet: FakeFleet) -> None:
     heard = [("a", "helloworld-v2-b0"), ("a", "helloworld-v1-a0")]
     assert causes(fleet, answers(*heard, ms=3000.0)) == []

@@ -6,9 +6,8 @@ decide stands in ``routing``, ``workloads``, ``remote_secrets``, ``gateways``, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 
 import pandas as pd
@@ -20,12 +19,10 @@ from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NO
 from meshbook.mesh.ingress import ingress
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.shares import at_gateway
-from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
+from meshbook.mesh.snapshot import Snapshot, pods_by_name, take
 from meshbook.verdict import PASS, Verdict
 
 _ORDER = (CAUSE, AS_CONFIGURED, NOTED, NOT_LOOKED_AT, FINE)
-_LATE_MS = 1000.0
-"""Good answers of a cluster whose median is above this are late, where another's is a tenth of it or less."""
 
 
 def why(
@@ -52,24 +49,23 @@ def why_outside(
     of each gateway asked by its own address as well: a request that failed has all of them looked at.
     """
     mesh = _Mesh(fleet=fleet, views=take(fleet, {namespace, gateway_namespace}))
-    failed = bool((answers["error"] != "").any())
-    found: list[Finding] = []
-    for name, view in mesh.views.items():
-        look = Look(direction=Direction(source=name, destination=name), name="ingress")
-        found += look.guarded(
-            partial(ingress, view=view, namespace=gateway_namespace, cluster=fleet[name], failed=failed)
-        )
-    try:
+    failed, through = bool((answers["error"] != "").any()), answers[~tables.of_gateways(answers)].assign(source=cluster)
+
+    def from_gateways(look: Look) -> list[Finding]:
         asked = at_gateway(mesh.views[cluster], url, gateway_namespace)
-        legs = routing.route(asked, mesh.views[cluster]).legs
-    except NotSeen as error:
-        way = Direction(source=cluster, destination=cluster)
-        return [*found, Look(direction=way, name="routes").not_looked_at(error.need)]
-    if legs:
-        asked = replace(asked, service=legs[0].service, namespace=legs[0].namespace, port=legs[0].port or asked.port)
-    through = answers[~tables.of_gateways(answers)].assign(source=cluster)
-    found += _why(mesh, asked, through, pods_by_name(fleet, namespace), {cluster})
-    return sorted(found, key=lambda finding: _ORDER.index(finding.state))
+        leg = next(iter(routing.route(asked, mesh.views[cluster]).legs), None)
+        if leg:
+            asked = replace(asked, service=leg.service, namespace=leg.namespace, port=leg.port or asked.port)
+        return _why(mesh, asked, through, pods_by_name(fleet, namespace), {cluster})
+
+    looks: dict[Look, Callable[[Look], Iterable[Finding]]] = {
+        Look(direction=Direction(source=name, destination=name), name="ingress"): partial(
+            ingress, view=view, namespace=gateway_namespace, cluster=fleet[name], failed=failed
+        )
+        for name, view in mesh.views.items()
+    }
+    looks[Look(direction=Direction(source=cluster, destination=cluster), name="routes")] = from_gateways
+    return _found({f"{look.direction} {look.name}": partial(look.guarded, how) for look, how in looks.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,45 +79,39 @@ class _Mesh:
 def _why(
     mesh: _Mesh, asked: Asked, answers: pd.DataFrame, known: Mapping[str, str], asking: Collection[str]
 ) -> list[Finding]:
-    good = tables.good(answers)
     ways = [Direction(source=a, destination=b) for a in mesh.views for b in mesh.views if a in asking]
-    heard = {f"{source} → {known.get(pod, '')}" for source, pod in zip(good["source"], good["instance"], strict=True)}
-    since = answers["time"].min()
-    work: dict[str, Callable[[], list[Finding]]] = {
-        str(way): partial(_looked_at, mesh, asked, way, None if since is pd.NaT else since.to_pydatetime())
-        for way in ways
-        if str(way) not in heard
-    }
+    came = answers.assign(cluster=answers["instance"].map(known))
+    return _found({str(way): partial(_looked_at, mesh, asked, way, came[came["source"] == way.source]) for way in ways})
+
+
+def _found(work: Mapping[str, Callable[[], list[Finding]]]) -> list[Finding]:
+    """Do all of the work at once, and return what it found, causes first."""
     found = [finding for findings in gather(work).values() for finding in findings]
-    for way in ways:
-        if str(way) not in work:
-            found += Look(direction=way, name="routes").guarded(lambda look: _shares(look, asked, mesh.views))
-        found += Look(direction=way, name="answers").guarded(lambda look: _answers(look, answers, known))
     return sorted(found, key=lambda finding: _ORDER.index(finding.state))
 
 
-def _looked_at(mesh: _Mesh, asked: Asked, way: Direction, since: datetime | None) -> list[Finding]:
-    """Look at one direction in full; requests were sent ``since`` then."""
-    views = mesh.views
-    source, destination = views[way.source], views[way.destination]
-    looks: list[tuple[str, Callable[[Look], Iterator[Finding]]]] = [
-        ("servers", lambda look: workloads.servers(look, asked, source, destination)),
-        ("clients", lambda look: workloads.clients(look, asked, source)),
-        ("routes", lambda look: _routes(look, asked, views)),
-    ]
+def _looked_at(mesh: _Mesh, asked: Asked, way: Direction, came: pd.DataFrame) -> list[Finding]:
+    """Look at one direction, in full where nothing good ``came`` from its destination to its source."""
+    source, destination = mesh.views[way.source], mesh.views[way.destination]
+    looks: dict[str, Callable[[Look], Iterable[Finding]]] = {
+        "servers": lambda look: workloads.servers(look, asked, source, destination),
+        "clients": lambda look: workloads.clients(look, asked, source),
+        "routes": lambda look: _routes(look, asked, mesh.views),
+    }
     if way.source != way.destination:
-        looks += [
-            ("roots", lambda look: workloads.roots(look, asked, source, destination)),
-            ("mutual TLS", lambda look: workloads.mutual_tls(look, asked, source, destination)),
-            ("remote secret", lambda look: _remote_secret(look, mesh)),
-            ("gateway", lambda look: gateways.gateway(look, source, destination, asked.host)),
-            ("way", lambda look: _way(look, mesh, asked)),
-            ("proxy", lambda look: _proxy(look, mesh, asked)),
-        ]
-    if way.source != way.destination and since:
-        client = mesh.fleet[way.source]
-        looks.append(("flags", lambda look: reachability.response_flags(look, client, source, asked, since)))
-    return [finding for name, look in looks for finding in Look(direction=way, name=name).guarded(look)]
+        looks |= {
+            "roots": lambda look: workloads.roots(look, asked, source, destination),
+            "mutual TLS": lambda look: workloads.mutual_tls(look, asked, source, destination),
+            "remote secret": lambda look: _remote_secret(look, mesh),
+            "gateway": lambda look: gateways.gateway(look, source, destination, asked.host),
+            "way": lambda look: _way(look, mesh, asked),
+            "proxy": lambda look: _proxy(look, mesh, asked),
+            "flags": lambda look: _flags(look, mesh, asked, came),
+        }
+    looks["answers"] = lambda look: _silence(look, mesh, asked, came)
+    if (tables.good(came)["cluster"] == way.destination).any():
+        looks = {"routes": lambda look: _shares(look, asked, mesh.views), "answers": lambda look: _late(look, came)}
+    return [finding for name, look in looks.items() for finding in Look(direction=way, name=name).guarded(look)]
 
 
 def _routes(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator[Finding]:
@@ -130,7 +120,7 @@ def _routes(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator
     way = routing.route(asked, source)
     kind, _, name = way.rule.partition(" ")
     home, _, bare = name.partition("/")
-    edit = f"kubectl --context {source.cluster} -n {home} edit {kind.lower()} {bare}"
+    edit = f"{source.kubectl(home)} edit {kind.lower()} {bare}"
     if way.trouble:
         yield look.cause(f"{source.cluster}'s {way.rule} applies, and {way.trouble}.", edit)
         return
@@ -178,22 +168,31 @@ def _proxy(look: Look, mesh: _Mesh, asked: Asked) -> Iterator[Finding]:
     yield from reachability.known(look, statuses, asked, mesh.views[look.direction.destination])
 
 
-def _answers(look: Look, answers: pd.DataFrame, known: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at the answers themselves: what went wrong where a direction is silent, and who is late."""
+def _flags(look: Look, mesh: _Mesh, asked: Asked, came: pd.DataFrame) -> Iterator[Finding]:
+    if pd.notna(since := came["time"].min()):
+        source = mesh.views[look.direction.source]
+        cluster = mesh.fleet[source.cluster]
+        yield from reachability.response_flags(look, cluster, source, asked, since.to_pydatetime())
+
+
+def _silence(look: Look, mesh: _Mesh, asked: Asked, came: pd.DataFrame) -> Iterator[Finding]:
+    """Say how the requests failed; where they took all their time, ask a pod that should have answered itself."""
     source, destination = look.direction.source, look.direction.destination
-    rows = answers[answers["source"] == source]
-    cluster = rows["instance"].map(known)
-    times = rows["time_total_ms"].where(rows["error"] == "").groupby(cluster).median().to_dict()
-    mine, others = times.get(destination, 0.0), [ms for name, ms in times.items() if name != destination]
-    if mine > _LATE_MS and others and mine > 10 * min(others):
-        seen = f"{destination}'s pods answer {source} late: half take {mine / 1000:.1f} s or more"
-        yield look.cause(
-            f"{seen}, the others' {min(others) / 1000:.2f} s.", f"kubectl --context {destination} top pods"
-        )
-    if destination != source and not (cluster == destination).any():
-        kinds = rows["error"][rows["error"] != ""].value_counts()
-        if len(kinds):
-            yield look.noted(f"{source} got {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
+    kinds = came["error"][came["error"] != ""].value_counts()
+    if len(kinds) and source != destination:
+        yield look.noted(f"{source} got {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
+    if tables.TIMEOUT in kinds:
+        yield from reachability.within(look, mesh.fleet[destination], mesh.views[destination], asked)
+
+
+def _late(look: Look, came: pd.DataFrame) -> Iterator[Finding]:
+    """Say where one cluster's answers are late, and another's are not."""
+    source, destination = look.direction.source, look.direction.destination
+    half = (tables.good(came).groupby("cluster")["time_total_ms"].median() / 1000).to_dict()
+    mine, others = half.pop(destination), list(half.values())
+    if mine > reachability.LATE_S and others and mine > 10 * min(others):
+        seen = f"{destination}'s pods answer {source} late: half take {mine:.1f} s or more"
+        yield look.cause(f"{seen}, the others' {min(others):.2f} s.", f"kubectl --context {destination} top pods")
 
 
 def between(fleet: Fleet) -> list[Finding]:
@@ -206,12 +205,8 @@ def between(fleet: Fleet) -> list[Finding]:
         "remote secret": lambda look: _remote_secret(look, mesh),
     }
     ways = [Direction(source=a, destination=b) for a in views for b in views if a != b]
-    work: dict[str, Callable[[], list[Finding]]] = {
-        f"{way} {name}": partial(Look(direction=way, name=name).guarded, look)
-        for way in ways
-        for name, look in looks.items()
-    }
-    return [finding for findings in gather(work).values() for finding in findings]
+    at_once = [(Look(direction=way, name=name), look) for way in ways for name, look in looks.items()]
+    return _found({f"{look.direction} {look.name}": partial(look.guarded, how) for look, how in at_once})
 
 
 def explained(findings: Sequence[Finding], *verdicts: Verdict) -> list[Verdict]:

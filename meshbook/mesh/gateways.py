@@ -6,7 +6,7 @@ that opens the port for mutual TLS to pass through.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.routing import covers, title
@@ -16,7 +16,6 @@ from meshbook.objects import (
     SYSTEM_NAMESPACE,
     Object,
     describe_pod,
-    is_deleting,
     is_ready,
     labels_of,
     selects,
@@ -50,7 +49,7 @@ def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "")
             f" {NETWORK_LABEL}=ANOTHER",
         )
         return
-    kubectl = f"kubectl --context {destination.cluster} -n {SYSTEM_NAMESPACE}"
+    kubectl = destination.kubectl()
     found = services(destination)
     if not found:
         seen = f"{destination.cluster} has no east-west gateway: no Service {EAST_WEST} in {SYSTEM_NAMESPACE}."
@@ -62,7 +61,7 @@ def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "")
         seen = f"{destination.cluster}'s Service {name} lacks {', '.join(lacking)}."
         yield look.cause(seen, f"{kubectl} describe service {name}")
         return
-    pods = _behind(service, destination)
+    pods = destination.behind(service)
     ready = [pod for pod in pods if is_ready(pod)]
     if not ready:
         yield look.cause(*_none_ready(service, pods, destination))
@@ -86,14 +85,8 @@ def _lacking(service: Object) -> list[str]:
     return [what for what, there in lacks.items() if not there]
 
 
-def _behind(service: Object, view: Snapshot) -> list[Object]:
-    selector = {"matchLabels": service["spec"].get("selector") or {}}
-    pods = view.list("Pod", SYSTEM_NAMESPACE)
-    return [pod for pod in pods if selects(selector, labels_of(pod)) and not is_deleting(pod)]
-
-
-def _none_ready(service: Object, pods: list[Object], view: Snapshot) -> tuple[str, str]:
-    kubectl = f"kubectl --context {view.cluster} -n {SYSTEM_NAMESPACE}"
+def _none_ready(service: Object, pods: Sequence[Object], view: Snapshot) -> tuple[str, str]:
+    kubectl = view.kubectl()
     name = service["metadata"]["name"]
     if pods:
         seen = f"None of the {len(pods)} pods of {view.cluster}'s {name} is ready ({describe_pod(pods[0])})."
@@ -112,7 +105,7 @@ def _none_ready(service: Object, pods: list[Object], view: Snapshot) -> tuple[st
 
 def _unopened(ready: list[Object], view: Snapshot, host: str) -> tuple[str, str] | None:
     """Return why no Gateway opens the port for these pods, and the command that mends it."""
-    kubectl = f"kubectl --context {view.cluster} -n {SYSTEM_NAMESPACE}"
+    kubectl = view.kubectl()
     apply = f"{kubectl} apply -f samples/multicluster/expose-services.yaml (of Istio's release)"
     passing = [(one, server) for one in view.list("Gateway") for server in _servers(one)]
     if not passing:
@@ -128,7 +121,7 @@ def _unopened(ready: list[Object], view: Snapshot, host: str) -> tuple[str, str]
         chosen = ", ".join(f"{key}={value}" for key, value in (one["spec"].get("selector") or {}).items())
         home, name = one["metadata"].get("namespace", ""), one["metadata"]["name"]
         seen = f"{view.cluster}'s Gateway {title(one)} selects {chosen}, which no east-west gateway pod has."
-        return seen, f"kubectl --context {view.cluster} -n {home} edit gateway {name}"
+        return seen, f"{view.kubectl(home)} edit gateway {name}"
     hosts = [pattern.rpartition("/")[2] for _, server in fitting for pattern in server.get("hosts") or ["*"]]
     if host and not any(covers(pattern, host) for pattern in hosts):
         seen = f"{view.cluster}'s Gateway {title(fitting[0][0])} lets {', '.join(hosts)} through, not {host}."

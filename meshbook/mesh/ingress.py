@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from meshbook import tables
-from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import ClusterError
+from meshbook.clusters import Cluster, Fleet, gather
 from meshbook.mesh.findings import Finding, Look
+from meshbook.mesh.reachability import TIMED_OUT, WAIT_S, curl, run_in
 from meshbook.mesh.snapshot import NotSeen, Snapshot, take
-from meshbook.objects import PROXY_CONTAINER, Object, describe_pod, is_deleting, is_ready, labels_of, selects
+from meshbook.mesh.workloads import url_at
+from meshbook.objects import PROXY_CONTAINER, Object, describe_pod, is_deleting, is_ready, labels_of
 
 _HEALTH_PORT = 15021
-_WAIT_S = 4
-_EXEC_S = 10.0
-_TIMED_OUT = 28
-"""curl's exit code for an answer that did not come in time."""
 _PLAIN, _HTTP = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB"), 80
 """Protocols of a Gateway's port without TLS, and the port of a URL that names none."""
 
@@ -50,11 +48,12 @@ def ingress_gateways(fleet: Fleet, url: str, namespace: str) -> list[IngressGate
     One that is still to come, or has ended, is no gateway.
     """
     found: list[IngressGateway] = []
+    number, path = urlsplit(url).port or _HTTP, urlsplit(url).path or "/"
     for cluster, view in take(fleet, {namespace}).items():
         try:
             pods = [pod for pod in _gateways(view, namespace) if (pod.get("status") or {}).get("phase") == "Running"]
             found += [
-                IngressGateway(cluster=cluster, pod=str(pod["metadata"]["name"]), url=_at(pod, url, view))
+                IngressGateway(cluster=cluster, pod=str(pod["metadata"]["name"]), url=url_at(pod, number, path, view))
                 for pod in pods
             ]
         except NotSeen as error:
@@ -66,13 +65,15 @@ def ingress(look: Look, view: Snapshot, namespace: str, cluster: Cluster, *, fai
     """Look at the ingress gateways of one cluster; ``failed``: some requests from outside got no good answer."""
     pods = _gateways(view, namespace)
     ready = [pod for pod in pods if is_ready(pod)]
-    kubectl = f"kubectl --context {view.cluster} -n {namespace}"
+    kubectl = view.kubectl(namespace)
     if not ready:
         owners = [one for one in view.list("Deployment", namespace) if not one["spec"].get("replicas", 1)]
         why = f": Deployment {owners[0]['metadata']['name']} has 0 replicas" if owners else ""
         yield look.cause(f"{view.cluster} has no ready ingress gateway{why}.", f"{kubectl} get deployments,pods")
         return
-    silent = [pod for pod in ready if failed and _hangs(pod, namespace, cluster)]
+    asked = {str(pod["metadata"]["name"]): partial(_hangs, pod, cluster) for pod in ready if failed}
+    hangs = gather(asked)
+    silent = [pod for pod in ready if hangs.get(pod["metadata"]["name"])]
     unready = [pod for pod in pods if pod not in ready] if failed else []
     for pod, how in [*((one, "its proxy hangs") for one in silent), *((one, describe_pod(one)) for one in unready)]:
         name = pod["metadata"]["name"]
@@ -99,37 +100,10 @@ def _has_proxy(pod: Object) -> bool:
     return any(one["name"] == PROXY_CONTAINER for one in pod["spec"].get("containers", []))
 
 
-def _at(pod: Object, url: str, view: Snapshot) -> str:
-    """Return ``url`` at the pod itself: at the port that a Service in front of it sends the same port to."""
-    parts, address = urlsplit(url), str(pod["status"].get("podIP", ""))
-    number = parts.port or _HTTP
-    services = [
-        one
-        for one in view.list("Service", pod["metadata"]["namespace"])
-        if selects({"matchLabels": one["spec"].get("selector") or {"": ""}}, labels_of(pod))
-    ]
-    ports = [port for one in services for port in one["spec"].get("ports") or [] if port["port"] == number]
-    target = next(filter(None, (_number(port.get("targetPort", number), pod) for port in ports)), number)
-    return f"http://{f'[{address}]' if ':' in address else address}:{target}{parts.path or '/'}"
-
-
-def _number(port: int | str, pod: Object) -> int:
-    """Return the number of a Service port's target on a pod; 0 where the pod names no such port."""
-    if isinstance(port, int):
-        return port
-    named = [one for container in pod["spec"]["containers"] for one in container.get("ports") or []]
-    return next((int(one["containerPort"]) for one in named if one.get("name") == port), 0)
-
-
-def _hangs(pod: Object, namespace: str, cluster: Cluster) -> bool:
+def _hangs(pod: Object, cluster: Cluster) -> bool:
     """Tell whether a proxy takes a connection and says nothing; False where it cannot be asked."""
-    address = (pod.get("status") or {}).get("podIP", "")
-    argv = ["curl", "-q", "-s", "-m", str(_WAIT_S), "--noproxy", "*"]
-    argv += ["-o", "/dev/null", f"http://{address}:{_HEALTH_PORT}/healthz/ready"]
+    argv = curl(f"http://{pod['status'].get('podIP', '')}:{_HEALTH_PORT}/healthz/ready", wait_s=WAIT_S)
     try:
-        done = cluster.exec(
-            pod["metadata"]["name"], argv, namespace=namespace, container=PROXY_CONTAINER, timeout_s=_EXEC_S
-        )
-    except ClusterError:
+        return run_in(cluster, [pod], argv, lambda done: done.exit_code == TIMED_OUT)[1]
+    except NotSeen:
         return False
-    return done.exit_code == _TIMED_OUT

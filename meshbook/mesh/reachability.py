@@ -1,27 +1,32 @@
 """The way itself: from a pod of one cluster to the other's east-west gateway, and what the asking proxy knows.
 
-Two looks, by exec. One is a curl from where no sidecar is in between (a proxy's own container): does anybody listen at
-the gateway's port? The other is a few lines of Python in the prober pod, which speak TLS with the server name that a
-sidecar would use: does a pod of the service show a certificate of the trusted root? ``judge`` and ``known`` decide.
+By exec. A curl from where no sidecar is in between (a proxy's own container): does anybody listen at the gateway's
+port, and how long does a pod take that is asked from within itself? A few lines of Python in the prober pod speak TLS
+with the server name that a sidecar would use: does a pod of the service show a certificate of the trusted root?
+``judge`` and ``known`` decide.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from meshbook.analysis import parse_access_log
-from meshbook.clusters import Cluster
+from meshbook.clusters import Cluster, ExecResult
 from meshbook.errors import ClusterError
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.gateways import EAST_WEST, addresses, services
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.snapshot import NotSeen, Snapshot
-from meshbook.objects import EAST_WEST_PORT, EXEC_RIGHTS, PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_ready, labels_of
+from meshbook.mesh.workloads import url_at
+from meshbook.objects import EAST_WEST_PORT, EXEC_RIGHTS, PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_ready
+
+T = TypeVar("T")
 
 FLAGS = {
     "DC": "the client gave up",
@@ -35,12 +40,18 @@ FLAGS = {
 """What Envoy means by the response flags that a silent direction may have."""
 WAIT_S = 4.0
 """Longest wait for a connection, and for its handshake; two clouds and a VPN take well under one second."""
+LATE_S = 1.0
+"""An answer that takes longer is late."""
+_OWN_S = 10.0
+"""Longest wait for a pod that is asked from within itself."""
 _EXEC_S = 15.0
 _NOBODY = "meshbook.invalid"
 """A server name that no gateway passes on: it ends such a connection itself, and so shows that it lives."""
+TIMED_OUT = 28
+"""curl's exit code for what did not come in time."""
 _OPEN = (0, 35, 52, 56, 60)
 """curl's exit codes after a connection stood: what comes then says nothing, since nobody has this name."""
-_WORDS = {6: "name not resolved", 7: "refused", 28: "time-out"}
+_WORDS = {6: "name not resolved", 7: "refused", TIMED_OUT: "time-out"}
 _HANDSHAKE = """
 import socket, ssl, sys
 host, port, name, wait, pem = sys.argv[1:]
@@ -78,6 +89,37 @@ class Reached:
     """What would be needed to knock."""
 
 
+def run_in(
+    cluster: Cluster,
+    pods: Iterable[Object],
+    argv: Sequence[str],
+    read: Callable[[ExecResult], T],
+    *,
+    container: str = PROXY_CONTAINER,
+    need: str = "",
+) -> tuple[str, T]:
+    """Run a command in the first of ``pods`` where it can be; return that pod's name and what ``read`` makes of it.
+
+    A ValueError or LookupError of ``read`` goes on to the next pod; NotSeen tells what would be ``need``ed.
+    """
+    for pod in filter(is_ready, pods):
+        name, home = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
+        try:
+            done = cluster.exec(name, argv, namespace=home, container=container, timeout_s=_EXEC_S)
+            return name, read(done)
+        except ClusterError as error:
+            need = f"{EXEC_RIGHTS} in {home}" if error.code == 403 else f"{argv[0]} in {name} ({error.message})"
+        except (ValueError, LookupError, TypeError):
+            need = f"{argv[0]} in {name}"
+    raise NotSeen(need)
+
+
+def curl(*argv: str, wait_s: float) -> list[str]:
+    """Return the argv of a curl that tells nothing of what it gets, and waits no longer."""
+    limits = ["--connect-timeout", f"{WAIT_S:g}", "--max-time", f"{wait_s:g}", "--noproxy", "*"]
+    return ["curl", "-q", "-ks", "-o", "/dev/null", *limits, *argv]
+
+
 def reach(cluster: Cluster, source: Snapshot, destination: Snapshot, asked: Asked | None, root: str = "") -> Reached:
     """Look from pods of ``source`` at the gateway of ``destination``; NotSeen where it has no address.
 
@@ -86,49 +128,39 @@ def reach(cluster: Cluster, source: Snapshot, destination: Snapshot, asked: Aske
     given = [address for service in services(destination) for address in addresses(service)]
     if not given:
         raise NotSeen(f"an address of {destination.cluster}'s east-west gateway")
-    found = _knocked(cluster, source, given[0], asked)
-    worth = asked and root and found[0] in ("", "open")
-    tls = _shaken(cluster, source, given[0], asked, root) if asked and worth else ""
-    return Reached(address=given[0], knock=found[0], by=found[1], need=found[2], tls=tls)
+    pods = [*(asked.clients(source) if asked else []), *source.list("Pod", SYSTEM_NAMESPACE, labels=EAST_WEST)]
+    to = ["--connect-to", f"::{given[0]}:{EAST_WEST_PORT}", "-w", "%{errormsg}", f"https://{_NOBODY}/"]
+    found = Reached(address=given[0])
+    try:
+        need = f"a ready proxy in {source.cluster} to ask from ({EXEC_RIGHTS})"
+        by, knock = run_in(cluster, pods, curl(*to, wait_s=WAIT_S + 2), _knock, need=need)
+        found = replace(found, by=by, knock=knock)
+    except NotSeen as error:
+        found = replace(found, need=error.need)
+    if asked and root and found.knock in ("", "open"):
+        with contextlib.suppress(NotSeen):
+            found = replace(found, tls=_shaken(cluster, source, given[0], asked, root))
+    return found
 
 
-def _knocked(cluster: Cluster, source: Snapshot, address: str, asked: Asked | None) -> tuple[str, str, str]:
-    """Return what a curl from a proxy's container met, the pod, and what would be needed where none could be run."""
-    pods = source.list("Pod", asked.client_namespace) if asked else []
-    pods = [pod for pod in pods if asked and asked.client_labels.items() <= labels_of(pod).items()]
-    pods += source.list("Pod", SYSTEM_NAMESPACE, labels=EAST_WEST)
-    need = f"a ready proxy in {source.cluster} to ask from ({EXEC_RIGHTS})"
-    limits = ["--connect-timeout", f"{WAIT_S:g}", "--max-time", f"{WAIT_S + 2:g}", "--noproxy", "*"]
-    to = ["--connect-to", f"::{address}:{EAST_WEST_PORT}", f"https://{_NOBODY}/"]
-    for pod in filter(is_ready, pods):
-        name, home = pod["metadata"]["name"], pod["metadata"]["namespace"]
-        argv = ["curl", "-q", "-ks", "-o", "/dev/null", "-w", "%{errormsg}", *limits, *to]
-        try:
-            done = cluster.exec(name, argv, namespace=home, container=PROXY_CONTAINER, timeout_s=_EXEC_S)
-        except ClusterError as error:
-            need = f"{EXEC_RIGHTS} in {home}" if error.code == 403 else f"curl in {name} ({error.message})"
-            continue
-        if done.exit_code == 28 and "SSL" in done.stdout:
-            return "silent", name, ""
-        if word := "open" if done.exit_code in _OPEN else _WORDS.get(done.exit_code, ""):
-            return word, name, ""
-        need = f"curl in {name} (it ended with exit code {done.exit_code})"
-    return "", "", need
+def _knock(done: ExecResult) -> str:
+    if done.exit_code == TIMED_OUT and "SSL" in done.stdout:
+        return "silent"
+    return "open" if done.exit_code in _OPEN else _WORDS[done.exit_code]
 
 
 def _shaken(cluster: Cluster, source: Snapshot, address: str, asked: Asked, root: str) -> str:
+    pods = source.list("Pod", asked.client_namespace, labels="app=prober")
+    names = [one["name"] for pod in pods for one in pod["spec"]["containers"] if one["name"] != PROXY_CONTAINER]
     server_name = f"outbound_.{asked.port}_._.{asked.host}"
-    for pod in filter(is_ready, source.list("Pod", asked.client_namespace, labels="app=prober")):
-        name = pod["metadata"]["name"]
-        container = next(one["name"] for one in pod["spec"]["containers"] if one["name"] != PROXY_CONTAINER)
-        argv = ["python3", "-I", "-S", "-c", _HANDSHAKE, address, str(EAST_WEST_PORT), server_name, f"{WAIT_S:g}", root]
-        try:
-            done = cluster.exec(name, argv, namespace=asked.client_namespace, container=container, timeout_s=_EXEC_S)
-        except ClusterError:
-            continue
-        if done.exit_code == 0:
-            return done.stdout.strip()
-    return ""
+    argv = ["python3", "-I", "-S", "-c", _HANDSHAKE, address, str(EAST_WEST_PORT), server_name, f"{WAIT_S:g}", root]
+    return run_in(cluster, pods, argv, _told, container=next(iter(names), ""))[1]
+
+
+def _told(done: ExecResult) -> str:
+    if done.exit_code:
+        raise ValueError(done.stderr)
+    return done.stdout.strip()
 
 
 def judge(look: Look, reached: Reached) -> Iterator[Finding]:
@@ -136,7 +168,6 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
     source, destination = look.direction.source, look.direction.destination
     where = f"{destination}'s east-west gateway, {reached.address}:{EAST_WEST_PORT}"
     said, word = f"from pod {reached.by or 'prober'} of {source} at {where}", reached.knock
-    service = f"kubectl --context {destination} -n {SYSTEM_NAMESPACE} describe service -l {EAST_WEST}"
     kubectl = f"kubectl --context {destination} -n {SYSTEM_NAMESPACE}"
     if not word and reached.tls != "trusted" and not reached.tls.startswith("untrusted"):
         yield look.not_looked_at(reached.need)  # a sidecar in between takes every connection, and may cut it itself
@@ -146,7 +177,7 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
     elif word == "refused":
         yield look.cause(f"Refused {said}: nobody listens there.", f"{kubectl} get gateways,pods -o wide")
     elif word == "name not resolved":
-        yield look.cause(f"The name is not resolved {said}.", service)
+        yield look.cause(f"The name is not resolved {said}.", f"{kubectl} describe service -l {EAST_WEST}")
     elif word == "silent":
         seen = f"A connection stands, but nothing comes over it within {WAIT_S:g} s {said}: the gateway hangs."
         yield look.cause(seen, f"{kubectl} rollout restart deployment -l {EAST_WEST}")
@@ -168,27 +199,36 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
         yield look.fine(f"Open {said}{more}.")
 
 
+def within(look: Look, cluster: Cluster, view: Snapshot, asked: Asked) -> Iterator[Finding]:
+    """Ask a pod that should answer from within itself, where requests to it came to no end in time: is it that late?"""
+    pod = next(filter(is_ready, view.behind(view.find("Service", asked.service, asked.namespace))), None)
+    if pod is None:
+        return
+    argv = curl("-w", "%{time_total}", url_at(pod, asked.port, asked.path, view), wait_s=_OWN_S)
+    name, took_s = run_in(cluster, [pod], argv, _seconds)
+    if took_s > LATE_S:
+        took = f"takes {took_s:.1f} s" if took_s < _OWN_S else f"says nothing within {_OWN_S:g} s"
+        seen = f"{view.cluster}'s pods answer {look.direction.source} late: {name}, asked from within itself, {took}."
+        yield look.cause(seen, f"{view.kubectl(asked.namespace)} top pods")
+    else:
+        yield look.fine(f"{view.cluster}'s pod {name}, asked from within itself, takes {took_s:.2f} s.")
+
+
+def _seconds(done: ExecResult) -> float:
+    return _OWN_S if done.exit_code == TIMED_OUT else float(_told(done))
+
+
 # ---- what the asking proxy knows, and says
 
 
 def proxy_clusters(cluster: Cluster, source: Snapshot, asked: Asked) -> list[Object]:
     """Return what Envoy's ``/clusters`` says in a client's sidecar; NotSeen where it cannot be asked."""
-    pods = [pod for pod in source.list("Pod", asked.client_namespace) if is_ready(pod)]
-    mine = [pod for pod in pods if asked.client_labels.items() <= labels_of(pod).items()]
+    argv = ["pilot-agent", "request", "GET", "clusters?format=json"]
     need = f"a ready client with a sidecar ({source.cluster})"
-    for pod in mine:
-        name, home = pod["metadata"]["name"], pod["metadata"]["namespace"]
-        argv = ["pilot-agent", "request", "GET", "clusters?format=json"]
-        try:
-            done = cluster.exec(name, argv, namespace=home, container=PROXY_CONTAINER, timeout_s=_EXEC_S)
-            found: list[Object] = json.loads(done.stdout)["cluster_statuses"]
-        except ClusterError as error:
-            need = f"{EXEC_RIGHTS} in {home}" if error.code == 403 else f"pilot-agent in {name}'s sidecar"
-        except (ValueError, LookupError):
-            need = f"pilot-agent in {name}'s sidecar"
-        else:
-            return found
-    raise NotSeen(need)
+    found: list[Object] = run_in(
+        cluster, asked.clients(source), argv, lambda done: json.loads(done.stdout)["cluster_statuses"], need=need
+    )[1]
+    return found
 
 
 def known(look: Look, statuses: Sequence[Object], asked: Asked, destination: Snapshot) -> Iterator[Finding]:
@@ -219,8 +259,7 @@ def known(look: Look, statuses: Sequence[Object], asked: Asked, destination: Sna
 
 def response_flags(look: Look, cluster: Cluster, source: Snapshot, asked: Asked, since: datetime) -> Iterator[Finding]:
     """Say which of Envoy's response flags the clients' sidecars have logged for the service ``since`` then."""
-    pods = [pod for pod in source.list("Pod", asked.client_namespace) if is_ready(pod)]
-    names = [pod["metadata"]["name"] for pod in pods if asked.client_labels.items() <= labels_of(pod).items()]
+    names = [pod["metadata"]["name"] for pod in asked.clients(source)]
     logs = [cluster.logs(name, asked.client_namespace, container=PROXY_CONTAINER, since=since) for name in names]
     rows = [row for text in logs for line in text.splitlines() if (row := parse_access_log(line))]
     ours = [row for row in rows if row["hop"] == "outbound" and row["service"] == asked.host]

@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from meshbook.clusters import Cluster, Kubeconfig, gather
+from meshbook.clusters import Cluster, ExecResult, Kubeconfig, gather
 from meshbook.errors import ClusterError, MeshbookError
 from meshbook.mesh.findings import Finding, Look
-from meshbook.mesh.snapshot import REMOTE_SECRETS, Snapshot
-from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object, is_ready, labels_of, timestamp
+from meshbook.mesh.reachability import run_in
+from meshbook.mesh.snapshot import REMOTE_SECRETS, NotSeen, Snapshot
+from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object, labels_of, timestamp
 from meshbook.settings import Patience
 
 _PATIENCE = Patience(connect_s=3.0, read_s=5.0, attempts=1)
-_EXEC_S = 10.0
 _CLUSTER_FIELDS = ("server", "certificate-authority-data", "insecure-skip-tls-verify", "tls-server-name", "proxy-url")
 _USER_FIELDS = ("token", "client-certificate-data", "client-key-data")
 _MANAGED = "googleapis.com"
@@ -133,13 +133,15 @@ def _expiry(config: Mapping[str, Any]) -> datetime | None:
 def synced(cluster: Cluster, source: Snapshot) -> dict[str, str]:
     """Return what an istiod says of each cluster that it reads, by name; empty where none is there to ask."""
     argv = ["pilot-discovery", "request", "GET", "/debug/clusterz"]
-    for pod in filter(is_ready, source.list("Pod", SYSTEM_NAMESPACE, labels="app=istiod")):
-        try:
-            done = cluster.exec(pod["metadata"]["name"], argv, namespace=SYSTEM_NAMESPACE, timeout_s=_EXEC_S)
-            return {str(one["id"]): str(one["syncStatus"]) for one in json.loads(done.stdout)}
-        except (ClusterError, ValueError, LookupError, TypeError):
-            continue
-    return {}
+    istiods = source.list("Pod", SYSTEM_NAMESPACE, labels="app=istiod")
+    try:
+        return run_in(cluster, istiods, argv, _statuses, container="")[1]
+    except NotSeen:
+        return {}
+
+
+def _statuses(done: ExecResult) -> dict[str, str]:
+    return {str(one["id"]): str(one["syncStatus"]) for one in json.loads(done.stdout)}
 
 
 # ---- what it means

@@ -56,6 +56,11 @@ class Asked:
     def host(self) -> str:
         return f"{self.service}.{self.namespace}.{_DOMAIN}"
 
+    def clients(self, source: Snapshot) -> list[Object]:
+        """Return the ready pods that ask."""
+        pods = source.list("Pod", self.client_namespace)
+        return [pod for pod in pods if self.client_labels.items() <= labels_of(pod).items() and is_ready(pod)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leg:
@@ -344,8 +349,7 @@ def _fits(one: Endpoint, labels: Mapping[str, str] | None, source: str) -> bool:
 
 
 def _client_locality(asked: Asked, source: Snapshot) -> tuple[str, str, str]:
-    pods = source.list("Pod", asked.client_namespace)
-    clients = [pod for pod in pods if asked.client_labels.items() <= labels_of(pod).items() and is_ready(pod)]
+    clients = asked.clients(source)
     return locality(clients[0], source) if clients else ("", "", "")
 
 

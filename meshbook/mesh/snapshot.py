@@ -17,7 +17,7 @@ import pandas as pd
 from meshbook import tables
 from meshbook.clusters import Cluster, Fleet, gather
 from meshbook.errors import ClusterError, MeshbookError
-from meshbook.objects import SYSTEM_NAMESPACE, Object, label_selector, labels_of
+from meshbook.objects import SYSTEM_NAMESPACE, Object, is_deleting, label_selector, labels_of, selects
 
 NETWORK_LABEL = "topology.istio.io/network"
 PEER_AUTHENTICATION = "security.istio.io/v1beta1/PeerAuthentication"
@@ -67,6 +67,18 @@ class Snapshot:
     def find(self, kind: str, name: str, namespace: str = "") -> Object | None:
         """Return one object, or None where it is not there; NotSeen where that cannot be known."""
         return next((one for one in self.list(kind, namespace) if one["metadata"]["name"] == name), None)
+
+    def behind(self, service: Object | None) -> Sequence[Object]:
+        """Return the pods that a Service selects, but for those that are going; none where there is no Service."""
+        selector = ((service or {}).get("spec") or {}).get("selector")
+        if not service or not selector:
+            return []
+        pods = self.list("Pod", service["metadata"]["namespace"])
+        return [pod for pod in pods if selects({"matchLabels": selector}, labels_of(pod)) and not is_deleting(pod)]
+
+    def kubectl(self, namespace: str = SYSTEM_NAMESPACE) -> str:
+        """Return how a command for people begins."""
+        return f"kubectl --context {self.cluster} -n {namespace}"
 
     @property
     def network(self) -> str:

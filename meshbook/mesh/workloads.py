@@ -21,7 +21,6 @@ from meshbook.objects import (
     annotations_of,
     describe_pod,
     injecting_revision,
-    is_deleting,
     is_ready,
     labels_of,
     revisions,
@@ -48,19 +47,18 @@ def injected_by(pod: Object) -> str:
 
 def servers(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -> Iterator[Finding]:
     """Look at the pods that should answer: the Service, its pods, their readiness, endpoints and sidecars."""
-    where = f"kubectl --context {destination.cluster} -n {asked.namespace}"
+    where = destination.kubectl(asked.namespace)
     for view in (source, destination):
-        if view.find("Service", asked.service, asked.namespace) is None:
-            there = f"kubectl --context {view.cluster} -n {asked.namespace} create service clusterip"
+        service = view.find("Service", asked.service, asked.namespace)
+        if service is None:
+            there = f"{view.kubectl(asked.namespace)} create service clusterip"
             seen = f"{view.cluster} has no Service {asked.service} in {asked.namespace}."
             yield look.cause(seen, f"{there} {asked.service} --tcp={asked.port}")
             return
-    service = destination.find("Service", asked.service, asked.namespace) or {}
-    selector = {"matchLabels": (service.get("spec") or {}).get("selector") or {}}
-    pods = [pod for pod in destination.list("Pod", asked.namespace) if selects(selector, labels_of(pod))]
-    pods = [pod for pod in pods if not is_deleting(pod)]
+    pods = destination.behind(service)
     ready = [pod for pod in pods if is_ready(pod)]
     if not pods:
+        selector = {"matchLabels": (service or {})["spec"].get("selector") or {}}
         yield look.cause(*_no_pods(asked, destination, selector, where))
     elif not ready:
         name = pods[0]["metadata"]["name"]
@@ -78,9 +76,7 @@ def servers(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -
 
 def clients(look: Look, asked: Asked, source: Snapshot) -> Iterator[Finding]:
     """Look at the pods that ask: without a sidecar they are no part of the mesh."""
-    pods = [pod for pod in source.list("Pod", asked.client_namespace) if is_ready(pod)]
-    mine = [pod for pod in pods if asked.client_labels.items() <= labels_of(pod).items()]
-    yield from _sidecars(look, mine, source, "that ask")
+    yield from _sidecars(look, asked.clients(source), source, "that ask")
 
 
 def _no_pods(asked: Asked, view: Snapshot, selector: Mapping[str, Mapping[str, str]], where: str) -> tuple[str, str]:
@@ -140,6 +136,23 @@ def _deployment_of(pod: Object) -> str:
     return str(owners[0]["name"]).removesuffix(f"-{labels_of(pod).get('pod-template-hash', '')}")
 
 
+def url_at(pod: Object, port: int, path: str, view: Snapshot) -> str:
+    """Return the URL of a pod itself: at the port that a Service in front of it sends ``port`` to."""
+    services = [one for one in view.list("Service", pod["metadata"]["namespace"]) if pod in view.behind(one)]
+    ports = [one for service in services for one in service["spec"].get("ports") or [] if one["port"] == port]
+    target = next(filter(None, (_number(one.get("targetPort", port), pod) for one in ports)), port)
+    address = str(pod["status"].get("podIP", ""))
+    return f"http://{f'[{address}]' if ':' in address else address}:{target}{path}"
+
+
+def _number(port: int | str, pod: Object) -> int:
+    """Return the number of a Service port's target on a pod; 0 where the pod names no such port."""
+    if isinstance(port, int):
+        return port
+    named = [one for container in pod["spec"]["containers"] for one in container.get("ports") or []]
+    return next((int(one["containerPort"]) for one in named if one.get("name") == port), 0)
+
+
 # ---- trust
 
 
@@ -186,7 +199,7 @@ def mutual_tls(look: Look, asked: Asked, source: Snapshot, destination: Snapshot
             home, name = rule["metadata"]["namespace"], rule["metadata"]["name"]
             yield look.cause(
                 f"{source.cluster}'s DestinationRule {home}/{name} sets TLS mode {mode}: no gateway passes that on.",
-                f"kubectl --context {source.cluster} -n {home} patch destinationrule {name} --type merge"
+                f"{source.kubectl(home)} patch destinationrule {name} --type merge"
                 ' -p \'{"spec":{"trafficPolicy":{"tls":{"mode":"ISTIO_MUTUAL"}}}}\'',
             )
     modes = {view.cluster: peer_mode(asked, view) for view in (source, destination)}
@@ -209,10 +222,8 @@ def peer_mode(asked: Asked, view: Snapshot) -> tuple[str, str]:
 
     One for the pods' labels counts before their namespace's, that before the mesh's; UNSET passes on.
     """
-    pods = [pod for pod in view.list("Pod", asked.namespace) if is_ready(pod)]
-    service = view.find("Service", asked.service, asked.namespace) or {}
-    selector = {"matchLabels": (service.get("spec") or {}).get("selector") or {}}
-    labels = next((labels_of(pod) for pod in pods if selects(selector, labels_of(pod))), {})
+    pods = view.behind(view.find("Service", asked.service, asked.namespace))
+    labels = next((labels_of(pod) for pod in pods if is_ready(pod)), {})
     ranked = []
     for rule in view.list(PEER_AUTHENTICATION):
         home, spec = rule["metadata"].get("namespace", ""), rule.get("spec") or {}

@@ -39,9 +39,7 @@ Records = npt.NDArray[np.void]
 """An array of RECORD."""
 
 _ANSWER = re.compile(r"Hello version: (\S+), instance: (\S+)")
-TIMEOUT = "timeout"
-"""Error of a request that took all its time: it may hang, where others have failed at once."""
-_NAMES = {5: "dns", 6: "dns", 7: "refused", 18: "cut", 28: TIMEOUT, 35: "tls", 52: "no_answer", 55: "reset"}
+_NAMES = {5: "dns", 6: "dns", 7: "refused", 18: "cut", 28: tables.TIMEOUT, 35: "tls", 52: "no_answer", 55: "reset"}
 _NAMES |= {56: "reset", 60: "tls"}
 _DETAIL_LENGTH = 200
 

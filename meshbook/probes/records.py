@@ -24,7 +24,6 @@ from meshbook import tables
 from meshbook.errors import UsageError
 from meshbook.probes.outcomes import (
     NOT_REACHED,
-    TIMEOUT,
     Outcome,
     Records,
     is_answer,
@@ -140,7 +139,7 @@ def parse_records(
     garbled = np.array([kind.error == tables.GARBLED for kind in kinds], dtype=bool)[found["outcome"]]
     for known in (found[garbled], found[~garbled][::-1]):  # the first good record of a number counts, else its last
         records[known["number"] - 1] = known
-    hung = np.isin(records["outcome"], [at for at, kind in enumerate(kinds) if kind.error == TIMEOUT])
+    hung = np.isin(records["outcome"], [at for at, kind in enumerate(kinds) if kind.error == tables.TIMEOUT])
     alone = slice(0, 2 + int(np.argmax(hung)) if hung.any() else None)
     records["sent"][alone] = _in_order(records["sent"][alone], records["total_us"][alone] / 1e6)
     lost = records["outcome"] < 0

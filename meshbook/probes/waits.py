@@ -18,7 +18,6 @@ from meshbook import tables
 from meshbook.clusters import Fleet
 from meshbook.errors import WaitTimeout
 from meshbook.probes.curl import curl_from_here, curl_from_pods
-from meshbook.probes.outcomes import TIMEOUT
 from meshbook.settings import REQUEST_S
 
 _BATCH = 6
@@ -140,7 +139,7 @@ def wait_for_versions(
     while True:
         frame = curl_from_pods(fleet, url, requests=_BATCH, namespace=namespace, timeout_s=_HANGS_S)
         sent += len(frame)
-        hung.update(frame.loc[frame["error"] == TIMEOUT, "source"])
+        hung.update(frame.loc[frame["error"] == tables.TIMEOUT, "source"])
         good = tables.good(frame)
         wanted -= set(zip(good["source"], good["version"], strict=True))
         waited = round(time.monotonic() - started, 1)

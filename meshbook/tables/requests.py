@@ -16,6 +16,8 @@ WAY: tuple[tuple[str, Dtype, str], ...] = (
     ("path", "string", "which way: 'mesh' (service name inside the mesh), 'vip' (from outside), or 'gateway POD'"),
 )
 
+TIMEOUT = "timeout"
+"""Error of a request that took all its time: it may hang, where others have failed at once."""
 LOST, GARBLED, DROPPED = "lost", "garbled", "dropped"
 NOT_MEASURED = frozenset({LOST, GARBLED, DROPPED})
 """Errors of the probe itself: such a row says nothing about the service, for good or ill."""
