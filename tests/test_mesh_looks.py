@@ -185,8 +185,8 @@ LINE = (
 @pytest.mark.parametrize(
     ("lines", "state", "said"),
     [
-        ([("503", "URX,UF"), ("200", "-")], "noted", "Of 2 requests a's sidecars logged 1 × 503 URX,UF (URX: retried"),
-        ([("0", "DC")], "noted", "1 × no answer DC (DC: the client gave up)"),
+        ([("503", "URX,UF"), ("200", "-")], "noted", "Of 2 requests a's sidecars logged URX all tries used up 1×"),
+        ([("0", "DC")], "noted", "logged DC client gave up 1×."),
         ([("200", "-")], "fine", "none with a response flag"),
         ([], "not looked at", "not looked at"),
     ],

@@ -16,7 +16,14 @@ Nothing is measured, asked or drawn here.
 
 from __future__ import annotations
 
-from meshbook.analysis.attribution import AccessLogs, Evidence, LoadBalancer, attribute, parse_access_log
+from meshbook.analysis.attribution import (
+    AccessLogs,
+    Evidence,
+    LoadBalancer,
+    attribute,
+    flags_in_words,
+    parse_access_log,
+)
 from meshbook.analysis.availability import DEGRADED, UNAVAILABLE, Stream, downtime, episodes, outage_windows, streams
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
 from meshbook.analysis.claims import all_answered, answers_from_every_cluster, split_within
@@ -113,6 +120,7 @@ __all__ = [
     "episodes",
     "few_fail",
     "fewest_to_pass",
+    "flags_in_words",
     "gateways_answer",
     "interrupted_at_most",
     "is_late",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -195,7 +195,7 @@ def _counted(lines: pd.DataFrame) -> dict[str, Any]:
     words = [
         f"{counts['at_once']} answered at once, {retried} by a retry" if counted else f"{int(good.sum())} answered"
     ]
-    words += [f"{len(bad)} not saved ({_flag_words(bad['flags'].tolist())})"] if len(bad) else []
+    words += [f"{len(bad)} not saved ({flags_in_words(bad['flags'].tolist())})"] if len(bad) else []
     return {
         "requests": len(lines),
         **counts,
@@ -205,7 +205,7 @@ def _counted(lines: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _flag_words(flags: Sequence[str]) -> str:
+def flags_in_words(flags: Iterable[str]) -> str:
     """Return response flags counted and in words: ``UF endpoint not reached 3×``."""
     single = Counter(flag for one in flags for flag in (one.split(",") if one else ["no flag"]))
     return ", ".join(" ".join(filter(None, (flag, _FLAGS.get(flag, ""), f"{n}×"))) for flag, n in single.most_common())
@@ -216,7 +216,7 @@ def _passed(lines: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for context, some in lines[lines["hop"] == "passthrough"].groupby("context", sort=True):
         broken = some[some["flags"] != ""]
         words = f"{counted(len(some), 'connection')} ended in that time"
-        words += f", {len(broken)} of them broken ({_flag_words(broken['flags'].tolist())})" if len(broken) else ""
+        words += f", {len(broken)} of them broken ({flags_in_words(broken['flags'].tolist())})" if len(broken) else ""
         known_by = "its access log; it passes TLS on and sees no requests"
         yield {"layer": "east-west gateway", "context": context, "did": words, "known_by": known_by}
 

@@ -6,9 +6,11 @@ decide stands in ``routing``, ``workloads``, ``remote_secrets``, ``gateways``, `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -19,9 +21,12 @@ from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NO
 from meshbook.mesh.ingress import ingress
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.shares import at_gateway
-from meshbook.mesh.snapshot import Snapshot, pods_by_name, take
+from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
 from meshbook.verdict import PASS, Verdict
 
+How = Callable[[Look], Iterable[Finding]]
+Looks = dict[Look, How]
+"""What is looked at of which direction, and how."""
 _ORDER = (CAUSE, AS_CONFIGURED, NOTED, NOT_LOOKED_AT, FINE)
 
 
@@ -35,8 +40,7 @@ def why(
     """
     asked = Asked.of(url, namespace)
     known = {**(pods or {}), **pods_by_name(fleet, asked.namespace)}
-    mesh = _Mesh(fleet=fleet, views=take(fleet, {asked.namespace, namespace}))
-    return _why(mesh, asked, answers, known, set(answers["source"]))
+    return _found(_ways(asked, take(fleet, {asked.namespace, namespace}), answers, known))
 
 
 def why_outside(
@@ -48,70 +52,89 @@ def why_outside(
     answer are in ``namespace``. A direction is from those gateways to the pods of a cluster. ``answers`` may hold those
     of each gateway asked by its own address as well: a request that failed has all of them looked at.
     """
-    mesh = _Mesh(fleet=fleet, views=take(fleet, {namespace, gateway_namespace}))
-    failed, through = bool((answers["error"] != "").any()), answers[~tables.of_gateways(answers)].assign(source=cluster)
-
-    def from_gateways(look: Look) -> list[Finding]:
-        asked = at_gateway(mesh.views[cluster], url, gateway_namespace)
-        leg = next(iter(routing.route(asked, mesh.views[cluster]).legs), None)
-        if leg:
-            asked = replace(asked, service=leg.service, namespace=leg.namespace, port=leg.port or asked.port)
-        return _why(mesh, asked, through, pods_by_name(fleet, namespace), {cluster})
-
-    looks: dict[Look, Callable[[Look], Iterable[Finding]]] = {
-        Look(direction=Direction(source=name, destination=name), name="ingress"): partial(
-            ingress, view=view, namespace=gateway_namespace, cluster=fleet[name], failed=failed
-        )
-        for name, view in mesh.views.items()
+    views = take(fleet, {namespace, gateway_namespace})
+    failed = bool((answers["error"] != "").any())
+    looks: Looks = {
+        _look(name, name, "ingress"): partial(ingress, view=view, namespace=gateway_namespace, failed=failed)
+        for name, view in views.items()
     }
-    looks[Look(direction=Direction(source=cluster, destination=cluster), name="routes")] = from_gateways
-    return _found({f"{look.direction} {look.name}": partial(look.guarded, how) for look, how in looks.items()})
+    try:
+        asked = at_gateway(views[cluster], url, gateway_namespace)
+        leg = next(iter(routing.route(asked, views[cluster]).legs), None)
+    except NotSeen as error:
+        return [*_found(looks), _look(cluster, cluster, "routes").not_looked_at(error.need)]
+    if leg:
+        asked = replace(asked, service=leg.service, namespace=leg.namespace, port=leg.port or asked.port)
+    through = answers[~tables.of_gateways(answers)].assign(source=cluster)
+    return _found(looks | _ways(asked, views, through, pods_by_name(fleet, namespace), {cluster}))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Mesh:
-    """The clusters, and what was read of them."""
-
-    fleet: Fleet
-    views: Mapping[str, Snapshot]
-
-
-def _why(
-    mesh: _Mesh, asked: Asked, answers: pd.DataFrame, known: Mapping[str, str], asking: Collection[str]
-) -> list[Finding]:
-    ways = [Direction(source=a, destination=b) for a in mesh.views for b in mesh.views if a in asking]
-    came = answers.assign(cluster=answers["instance"].map(known))
-    return _found({str(way): partial(_looked_at, mesh, asked, way, came[came["source"] == way.source]) for way in ways})
-
-
-def _found(work: Mapping[str, Callable[[], list[Finding]]]) -> list[Finding]:
-    """Do all of the work at once, and return what it found, causes first."""
-    found = [finding for findings in gather(work).values() for finding in findings]
-    return sorted(found, key=lambda finding: _ORDER.index(finding.state))
-
-
-def _looked_at(mesh: _Mesh, asked: Asked, way: Direction, came: pd.DataFrame) -> list[Finding]:
-    """Look at one direction, in full where nothing good ``came`` from its destination to its source."""
-    source, destination = mesh.views[way.source], mesh.views[way.destination]
-    looks: dict[str, Callable[[Look], Iterable[Finding]]] = {
-        "servers": lambda look: workloads.servers(look, asked, source, destination),
-        "clients": lambda look: workloads.clients(look, asked, source),
-        "routes": lambda look: _routes(look, asked, mesh.views),
-    }
-    if way.source != way.destination:
+def between(fleet: Fleet) -> list[Finding]:
+    """Look at what lies between the clusters, whoever asks whom: gateways, the way there, and remote secrets."""
+    views = take(fleet)
+    looks: Looks = {}
+    for a, b in itertools.permutations(views.values(), 2):
         looks |= {
-            "roots": lambda look: workloads.roots(look, asked, source, destination),
-            "mutual TLS": lambda look: workloads.mutual_tls(look, asked, source, destination),
-            "remote secret": lambda look: _remote_secret(look, mesh),
-            "gateway": lambda look: gateways.gateway(look, source, destination, asked.host),
-            "way": lambda look: _way(look, mesh, asked),
-            "proxy": lambda look: _proxy(look, mesh, asked),
-            "flags": lambda look: _flags(look, mesh, asked, came),
+            _look(a.cluster, b.cluster, "gateway"): partial(gateways.gateway, source=a, destination=b),
+            _look(a.cluster, b.cluster, "way"): partial(reachability.way, source=a, destination=b),
+            _look(a.cluster, b.cluster, "remote secret"): partial(remote_secrets.secret, source=a, destination=b),
         }
-    looks["answers"] = lambda look: _silence(look, mesh, asked, came)
-    if (tables.good(came)["cluster"] == way.destination).any():
-        looks = {"routes": lambda look: _shares(look, asked, mesh.views), "answers": lambda look: _late(look, came)}
-    return [finding for name, look in looks.items() for finding in Look(direction=way, name=name).guarded(look)]
+    return _found(looks)
+
+
+def _look(source: str, destination: str, name: str) -> Look:
+    return Look(direction=Direction(source=source, destination=destination), name=name)
+
+
+def _found(looks: Looks) -> list[Finding]:
+    """Look at everything at once, and return what was found: causes first, then by the order of the looks."""
+    found = gather({f"{look.direction} {look.name}": partial(look.guarded, how) for look, how in looks.items()})
+    return sorted(itertools.chain(*found.values()), key=lambda finding: _ORDER.index(finding.state))
+
+
+def _ways(
+    asked: Asked,
+    views: Mapping[str, Snapshot],
+    answers: pd.DataFrame,
+    known: Mapping[str, str],
+    asking: Collection[str] = (),
+) -> Looks:
+    """Return the looks at each direction from those who asked (default: all), in full where nothing good came."""
+    came = answers.assign(cluster=answers["instance"].map(known))
+    looks: Looks = {}
+    for a in asking or [name for name in views if name in set(answers["source"])]:
+        for b in views:
+            mine = came[came["source"] == a]
+            heard = (tables.good(mine)["cluster"] == b).any()
+            found = _of_heard(mine, asked, views) if heard else _of_silent(mine, asked, views, views[a], views[b])
+            looks |= {_look(a, b, name): how for name, how in found.items()}
+    return looks
+
+
+def _of_heard(came: pd.DataFrame, asked: Asked, views: Mapping[str, Snapshot]) -> dict[str, How]:
+    return {"routes": partial(_shares, asked=asked, views=views), "answers": partial(_late, came=came)}
+
+
+def _of_silent(
+    came: pd.DataFrame, asked: Asked, views: Mapping[str, Snapshot], source: Snapshot, destination: Snapshot
+) -> dict[str, How]:
+    ends: dict[str, Any] = {"asked": asked, "source": source, "destination": destination}
+    looks: dict[str, How] = {
+        "servers": partial(workloads.servers, **ends),
+        "clients": partial(workloads.clients, asked=asked, source=source),
+        "routes": partial(_routes, asked=asked, views=views),
+    }
+    if source is not destination:
+        looks |= {
+            "roots": partial(workloads.roots, **ends),
+            "mutual TLS": partial(workloads.mutual_tls, **ends),
+            "remote secret": partial(remote_secrets.secret, source=source, destination=destination),
+            "gateway": partial(gateways.gateway, source=source, destination=destination, host=asked.host),
+            "way": partial(reachability.way, **ends),
+            "proxy": partial(reachability.known, **ends),
+            "flags": partial(reachability.response_flags, asked=asked, source=source, since=came["time"].min()),
+        }
+    return looks | {"answers": partial(_silence, asked=asked, came=came, destination=destination)}
 
 
 def _routes(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator[Finding]:
@@ -147,42 +170,13 @@ def _shares(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator
         yield look.fine(f"{destination}'s share at {source} is {share.of(destination)}.")
 
 
-def _remote_secret(look: Look, mesh: _Mesh) -> Iterator[Finding]:
-    source, destination = mesh.views[look.direction.source], mesh.views[look.direction.destination]
-    tried, uid = remote_secrets.tries(source), mesh.fleet[destination.cluster].uid()
-    unused = any(one.unused for one in tried)
-    says = remote_secrets.synced(mesh.fleet[source.cluster], source) if unused else {}
-    yield from remote_secrets.judge(look, source, destination, tried, uid, says)
-
-
-def _way(look: Look, mesh: _Mesh, asked: Asked | None) -> Iterator[Finding]:
-    source, destination = mesh.views[look.direction.source], mesh.views[look.direction.destination]
-    root = workloads.root_certificate(source, asked.client_namespace) if asked else ""
-    reached = reachability.reach(mesh.fleet[source.cluster], source, destination, asked, root)
-    yield from reachability.judge(look, reached)
-
-
-def _proxy(look: Look, mesh: _Mesh, asked: Asked) -> Iterator[Finding]:
-    source = mesh.views[look.direction.source]
-    statuses = reachability.proxy_clusters(mesh.fleet[source.cluster], source, asked)
-    yield from reachability.known(look, statuses, asked, mesh.views[look.direction.destination])
-
-
-def _flags(look: Look, mesh: _Mesh, asked: Asked, came: pd.DataFrame) -> Iterator[Finding]:
-    if pd.notna(since := came["time"].min()):
-        source = mesh.views[look.direction.source]
-        cluster = mesh.fleet[source.cluster]
-        yield from reachability.response_flags(look, cluster, source, asked, since.to_pydatetime())
-
-
-def _silence(look: Look, mesh: _Mesh, asked: Asked, came: pd.DataFrame) -> Iterator[Finding]:
+def _silence(look: Look, asked: Asked, came: pd.DataFrame, destination: Snapshot) -> Iterator[Finding]:
     """Say how the requests failed; where they took all their time, ask a pod that should have answered itself."""
-    source, destination = look.direction.source, look.direction.destination
-    kinds = came["error"][came["error"] != ""].value_counts()
-    if len(kinds) and source != destination:
+    source, kinds = look.direction.source, came["error"][came["error"] != ""].value_counts()
+    if len(kinds) and source != destination.cluster:
         yield look.noted(f"{source} got {', '.join(f'{count} {kind}' for kind, count in kinds.items())}.")
     if tables.TIMEOUT in kinds:
-        yield from reachability.within(look, mesh.fleet[destination], mesh.views[destination], asked)
+        yield from reachability.within(look, destination, asked)
 
 
 def _late(look: Look, came: pd.DataFrame) -> Iterator[Finding]:
@@ -193,20 +187,6 @@ def _late(look: Look, came: pd.DataFrame) -> Iterator[Finding]:
     if mine > reachability.LATE_S and others and mine > 10 * min(others):
         seen = f"{destination}'s pods answer {source} late: half take {mine:.1f} s or more"
         yield look.cause(f"{seen}, the others' {min(others):.2f} s.", f"kubectl --context {destination} top pods")
-
-
-def between(fleet: Fleet) -> list[Finding]:
-    """Look at what lies between the clusters, whoever asks whom: gateways, the way there, and remote secrets."""
-    mesh = _Mesh(fleet=fleet, views=take(fleet))
-    views = mesh.views
-    looks: dict[str, Callable[[Look], Iterator[Finding]]] = {
-        "gateway": lambda look: gateways.gateway(look, views[look.direction.source], views[look.direction.destination]),
-        "way": lambda look: _way(look, mesh, None),
-        "remote secret": lambda look: _remote_secret(look, mesh),
-    }
-    ways = [Direction(source=a, destination=b) for a in views for b in views if a != b]
-    at_once = [(Look(direction=way, name=name), look) for way in ways for name, look in looks.items()]
-    return _found({f"{look.direction} {look.name}": partial(look.guarded, how) for look, how in at_once})
 
 
 def explained(findings: Sequence[Finding], *verdicts: Verdict) -> list[Verdict]:

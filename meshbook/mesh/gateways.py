@@ -32,11 +32,14 @@ def services(view: Snapshot) -> list[Object]:
     return named or view.list("Service", SYSTEM_NAMESPACE, labels=EAST_WEST)
 
 
-def addresses(service: Object) -> list[str]:
-    """Return the addresses (or host names) at which a Service takes requests from outside of its cluster."""
-    ingress = (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or []
-    given = [str(entry.get("ip") or entry.get("hostname") or "") for entry in ingress]
-    return [address for address in [*given, *(service["spec"].get("externalIPs") or [])] if address]
+def addresses(*services: Object) -> list[str]:
+    """Return the addresses (or host names) at which Services take requests from outside of their cluster."""
+    given: list[str] = []
+    for one in services:
+        ingress = (one.get("status") or {}).get("loadBalancer", {}).get("ingress") or []
+        given += [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
+        given += one["spec"].get("externalIPs") or []
+    return [address for address in given if address]
 
 
 def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "") -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from meshbook import tables
-from meshbook.clusters import Cluster, Fleet, gather
+from meshbook.clusters import Fleet, gather
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.reachability import TIMED_OUT, WAIT_S, curl, run_in
 from meshbook.mesh.snapshot import NotSeen, Snapshot, take
@@ -61,7 +61,7 @@ def ingress_gateways(fleet: Fleet, url: str, namespace: str) -> list[IngressGate
     return found
 
 
-def ingress(look: Look, view: Snapshot, namespace: str, cluster: Cluster, *, failed: bool) -> Iterator[Finding]:
+def ingress(look: Look, view: Snapshot, namespace: str, *, failed: bool) -> Iterator[Finding]:
     """Look at the ingress gateways of one cluster; ``failed``: some requests from outside got no good answer."""
     pods = _gateways(view, namespace)
     ready = [pod for pod in pods if is_ready(pod)]
@@ -71,7 +71,7 @@ def ingress(look: Look, view: Snapshot, namespace: str, cluster: Cluster, *, fai
         why = f": Deployment {owners[0]['metadata']['name']} has 0 replicas" if owners else ""
         yield look.cause(f"{view.cluster} has no ready ingress gateway{why}.", f"{kubectl} get deployments,pods")
         return
-    asked = {str(pod["metadata"]["name"]): partial(_hangs, pod, cluster) for pod in ready if failed}
+    asked = {str(pod["metadata"]["name"]): partial(_hangs, pod, view) for pod in ready if failed}
     hangs = gather(asked)
     silent = [pod for pod in ready if hangs.get(pod["metadata"]["name"])]
     unready = [pod for pod in pods if pod not in ready] if failed else []
@@ -100,10 +100,10 @@ def _has_proxy(pod: Object) -> bool:
     return any(one["name"] == PROXY_CONTAINER for one in pod["spec"].get("containers", []))
 
 
-def _hangs(pod: Object, cluster: Cluster) -> bool:
+def _hangs(pod: Object, view: Snapshot) -> bool:
     """Tell whether a proxy takes a connection and says nothing; False where it cannot be asked."""
     argv = curl(f"http://{pod['status'].get('podIP', '')}:{_HEALTH_PORT}/healthz/ready", wait_s=WAIT_S)
     try:
-        return run_in(cluster, [pod], argv, lambda done: done.exit_code == TIMED_OUT)[1]
+        return run_in(view, [pod], argv, lambda done: done.exit_code == TIMED_OUT)[1]
     except NotSeen:
         return False

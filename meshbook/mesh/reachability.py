@@ -10,34 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, TypeVar
 
-from meshbook.analysis import parse_access_log
-from meshbook.clusters import Cluster, ExecResult
+import pandas as pd
+
+from meshbook.analysis import flags_in_words, parse_access_log
+from meshbook.clusters import ExecResult
 from meshbook.errors import ClusterError
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.gateways import EAST_WEST, addresses, services
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.snapshot import NotSeen, Snapshot
-from meshbook.mesh.workloads import url_at
+from meshbook.mesh.workloads import root_certificate, url_at
 from meshbook.objects import EAST_WEST_PORT, EXEC_RIGHTS, PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_ready
 
 T = TypeVar("T")
 
-FLAGS = {
-    "DC": "the client gave up",
-    "NR": "no route",
-    "UC": "the other side ended the connection",
-    "UF": "no connection to the other side",
-    "UH": "no healthy endpoint",
-    "URX": "retried as often as it may be",
-    "UT": "the other side did not answer in time",
-}
-"""What Envoy means by the response flags that a silent direction may have."""
 WAIT_S = 4.0
 """Longest wait for a connection, and for its handshake; two clouds and a VPN take well under one second."""
 LATE_S = 1.0
@@ -90,22 +80,22 @@ class Reached:
 
 
 def run_in(
-    cluster: Cluster,
+    view: Snapshot,
     pods: Iterable[Object],
     argv: Sequence[str],
     read: Callable[[ExecResult], T],
     *,
     container: str = PROXY_CONTAINER,
-    need: str = "",
 ) -> tuple[str, T]:
     """Run a command in the first of ``pods`` where it can be; return that pod's name and what ``read`` makes of it.
 
-    A ValueError or LookupError of ``read`` goes on to the next pod; NotSeen tells what would be ``need``ed.
+    A ValueError or LookupError of ``read`` goes on to the next pod; NotSeen tells what would be needed.
     """
+    need = f"a ready pod in {view.cluster} to run {argv[0]} in ({EXEC_RIGHTS})"
     for pod in filter(is_ready, pods):
         name, home = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
         try:
-            done = cluster.exec(name, argv, namespace=home, container=container, timeout_s=_EXEC_S)
+            done = view.api.exec(name, argv, namespace=home, container=container, timeout_s=_EXEC_S)
             return name, read(done)
         except ClusterError as error:
             need = f"{EXEC_RIGHTS} in {home}" if error.code == 403 else f"{argv[0]} in {name} ({error.message})"
@@ -120,26 +110,27 @@ def curl(*argv: str, wait_s: float) -> list[str]:
     return ["curl", "-q", "-ks", "-o", "/dev/null", *limits, *argv]
 
 
-def reach(cluster: Cluster, source: Snapshot, destination: Snapshot, asked: Asked | None, root: str = "") -> Reached:
-    """Look from pods of ``source`` at the gateway of ``destination``; NotSeen where it has no address.
+def way(look: Look, source: Snapshot, destination: Snapshot, asked: Asked | None = None) -> Iterator[Finding]:
+    """Look from pods of ``source`` at the gateway of ``destination``; with ``asked`` at the service behind it, too."""
+    yield from judge(look, reach(source, destination, asked))
 
-    With ``asked`` and the ``root`` certificate (PEM) a handshake with the service is tried, too.
-    """
-    given = [address for service in services(destination) for address in addresses(service)]
+
+def reach(source: Snapshot, destination: Snapshot, asked: Asked | None) -> Reached:
+    """Return what a look from ``source`` meets at the gateway of ``destination``; NotSeen where it has no address."""
+    given = addresses(*services(destination))
     if not given:
         raise NotSeen(f"an address of {destination.cluster}'s east-west gateway")
     pods = [*(asked.clients(source) if asked else []), *source.list("Pod", SYSTEM_NAMESPACE, labels=EAST_WEST)]
     to = ["--connect-to", f"::{given[0]}:{EAST_WEST_PORT}", "-w", "%{errormsg}", f"https://{_NOBODY}/"]
     found = Reached(address=given[0])
     try:
-        need = f"a ready proxy in {source.cluster} to ask from ({EXEC_RIGHTS})"
-        by, knock = run_in(cluster, pods, curl(*to, wait_s=WAIT_S + 2), _knock, need=need)
+        by, knock = run_in(source, pods, curl(*to, wait_s=WAIT_S + 2), _knock)
         found = replace(found, by=by, knock=knock)
     except NotSeen as error:
         found = replace(found, need=error.need)
-    if asked and root and found.knock in ("", "open"):
+    if asked and found.knock in ("", "open") and (root := root_certificate(source, asked.client_namespace)):
         with contextlib.suppress(NotSeen):
-            found = replace(found, tls=_shaken(cluster, source, given[0], asked, root))
+            found = replace(found, tls=_shaken(source, given[0], asked, root))
     return found
 
 
@@ -149,12 +140,12 @@ def _knock(done: ExecResult) -> str:
     return "open" if done.exit_code in _OPEN else _WORDS[done.exit_code]
 
 
-def _shaken(cluster: Cluster, source: Snapshot, address: str, asked: Asked, root: str) -> str:
+def _shaken(source: Snapshot, address: str, asked: Asked, root: str) -> str:
     pods = source.list("Pod", asked.client_namespace, labels="app=prober")
     names = [one["name"] for pod in pods for one in pod["spec"]["containers"] if one["name"] != PROXY_CONTAINER]
     server_name = f"outbound_.{asked.port}_._.{asked.host}"
     argv = ["python3", "-I", "-S", "-c", _HANDSHAKE, address, str(EAST_WEST_PORT), server_name, f"{WAIT_S:g}", root]
-    return run_in(cluster, pods, argv, _told, container=next(iter(names), ""))[1]
+    return run_in(source, pods, argv, _told, container=next(iter(names), ""))[1]
 
 
 def _told(done: ExecResult) -> str:
@@ -199,13 +190,13 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
         yield look.fine(f"Open {said}{more}.")
 
 
-def within(look: Look, cluster: Cluster, view: Snapshot, asked: Asked) -> Iterator[Finding]:
+def within(look: Look, view: Snapshot, asked: Asked) -> Iterator[Finding]:
     """Ask a pod that should answer from within itself, where requests to it came to no end in time: is it that late?"""
     pod = next(filter(is_ready, view.behind(view.find("Service", asked.service, asked.namespace))), None)
     if pod is None:
         return
     argv = curl("-w", "%{time_total}", url_at(pod, asked.port, asked.path, view), wait_s=_OWN_S)
-    name, took_s = run_in(cluster, [pod], argv, _seconds)
+    name, took_s = run_in(view, [pod], argv, _seconds)
     if took_s > LATE_S:
         took = f"takes {took_s:.1f} s" if took_s < _OWN_S else f"says nothing within {_OWN_S:g} s"
         seen = f"{view.cluster}'s pods answer {look.direction.source} late: {name}, asked from within itself, {took}."
@@ -221,56 +212,51 @@ def _seconds(done: ExecResult) -> float:
 # ---- what the asking proxy knows, and says
 
 
-def proxy_clusters(cluster: Cluster, source: Snapshot, asked: Asked) -> list[Object]:
-    """Return what Envoy's ``/clusters`` says in a client's sidecar; NotSeen where it cannot be asked."""
+def known(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -> Iterator[Finding]:
+    """Look into a client's sidecar (Envoy's ``/clusters``): is the destination's gateway an endpoint of the service?"""
     argv = ["pilot-agent", "request", "GET", "clusters?format=json"]
-    need = f"a ready client with a sidecar ({source.cluster})"
-    found: list[Object] = run_in(
-        cluster, asked.clients(source), argv, lambda done: json.loads(done.stdout)["cluster_statuses"], need=need
-    )[1]
-    return found
-
-
-def known(look: Look, statuses: Sequence[Object], asked: Asked, destination: Snapshot) -> Iterator[Finding]:
-    """Say whether a proxy of the source knows the destination's gateway as an endpoint of the service."""
-    source, host = look.direction.source, asked.host
-    mend = f"kubectl --context {source} -n {SYSTEM_NAMESPACE} rollout restart deployment -l app=istiod"
+    statuses = run_in(source, asked.clients(source), argv, _statuses)[1]
+    name, host = source.cluster, asked.host
+    mend = f"{source.kubectl()} rollout restart deployment -l app=istiod"
     of_service = [one for one in statuses if str(one.get("name", "")).startswith(f"outbound|{asked.port}|")]
     of_service = [one for one in of_service if str(one["name"]).endswith(f"|{host}")]
     if not of_service:
-        yield look.cause(f"{source}'s proxies know no service {host} at port {asked.port}.", mend)
+        yield look.cause(f"{name}'s proxies know no service {host} at port {asked.port}.", mend)
         return
     there = [(*_socket(one), one) for status in of_service for one in status.get("host_statuses") or []]
-    given = [address for service in services(destination) for address in addresses(service)]
+    given = addresses(*services(destination))
     far = [(address, one) for address, port, one in there if port == EAST_WEST_PORT]
     ours = [one for address, one in far if address in given or not _is_number(given)]
     others = sorted({address for address, _ in far} - set(given))
     if not ours:
         stale = f", only {', '.join(others)}" if others else ""
         what = f"{destination.cluster}'s east-west gateway as an endpoint of {host}"
-        seen = f"{source}'s proxies do not know {what}{stale}."
+        seen = f"{name}'s proxies do not know {what}{stale}."
         yield look.cause(seen, mend)
     elif all((one.get("health_status") or {}).get("failed_outlier_check") for one in ours):
-        seen = f"{source}'s proxies have thrown {destination.cluster}'s gateway out for its errors (outlier detection)."
+        seen = f"{name}'s proxies have thrown {destination.cluster}'s gateway out for its errors (outlier detection)."
         yield look.cause(seen, "mend what failed there; it is taken back by itself")
     else:
-        yield look.fine(f"{source}'s proxies know {destination.cluster}'s gateway as an endpoint of {host}.")
+        yield look.fine(f"{name}'s proxies know {destination.cluster}'s gateway as an endpoint of {host}.")
 
 
-def response_flags(look: Look, cluster: Cluster, source: Snapshot, asked: Asked, since: datetime) -> Iterator[Finding]:
+def _statuses(done: ExecResult) -> list[Object]:
+    found: list[Object] = json.loads(done.stdout)["cluster_statuses"]
+    return found
+
+
+def response_flags(look: Look, source: Snapshot, asked: Asked, since: pd.Timestamp | None) -> Iterator[Finding]:
     """Say which of Envoy's response flags the clients' sidecars have logged for the service ``since`` then."""
-    names = [pod["metadata"]["name"] for pod in asked.clients(source)]
-    logs = [cluster.logs(name, asked.client_namespace, container=PROXY_CONTAINER, since=since) for name in names]
+    if pd.isna(since):
+        return
+    where: dict[str, Any] = {"container": PROXY_CONTAINER, "since": since.to_pydatetime()}
+    logs = [source.api.logs(pod["metadata"]["name"], asked.client_namespace, **where) for pod in asked.clients(source)]
     rows = [row for text in logs for line in text.splitlines() if (row := parse_access_log(line))]
     ours = [row for row in rows if row["hop"] == "outbound" and row["service"] == asked.host]
     if not ours:
         raise NotSeen(f"access logs of this service in {source.cluster}'s sidecars (meshConfig.accessLogFile)")
-    counts = Counter(f"{row['code'] or 'no answer'} {row['flags']}" for row in ours if row["flags"])
-    words = {flag: FLAGS[flag] for text in counts for flag in text.split(" ")[-1].split(",") if flag in FLAGS}
-    if counts:
-        meant = "; ".join(f"{flag}: {word}" for flag, word in words.items())
-        told = ", ".join(f"{count} × {text}" for text, count in counts.most_common(5))
-        yield look.noted(f"Of {len(ours)} requests {source.cluster}'s sidecars logged {told} ({meant}).")
+    if flags := [str(row["flags"]) for row in ours if row["flags"]]:
+        yield look.noted(f"Of {len(ours)} requests {source.cluster}'s sidecars logged {flags_in_words(flags)}.")
     else:
         yield look.fine(f"{source.cluster}'s sidecars logged {len(ours)} requests, none with a response flag.")
 

@@ -130,12 +130,19 @@ def _expiry(config: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def synced(cluster: Cluster, source: Snapshot) -> dict[str, str]:
+def secret(look: Look, source: Snapshot, destination: Snapshot) -> Iterator[Finding]:
+    """Look at the remote secret by which ``source`` learns the endpoints of ``destination``."""
+    tried, uid = tries(source), destination.api.uid()
+    says = synced(source) if any(one.unused for one in tried) else {}
+    yield from judge(look, source, destination, tried, uid, says)
+
+
+def synced(source: Snapshot) -> dict[str, str]:
     """Return what an istiod says of each cluster that it reads, by name; empty where none is there to ask."""
     argv = ["pilot-discovery", "request", "GET", "/debug/clusterz"]
     istiods = source.list("Pod", SYSTEM_NAMESPACE, labels="app=istiod")
     try:
-        return run_in(cluster, istiods, argv, _statuses, container="")[1]
+        return run_in(source, istiods, argv, _statuses, container="")[1]
     except NotSeen:
         return {}
 

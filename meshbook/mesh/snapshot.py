@@ -50,6 +50,8 @@ class Snapshot:
     """The objects of one cluster that a mesh is made of. ``cluster`` is the context's name."""
 
     cluster: str
+    api: Cluster = field(repr=False)
+    """The cluster itself, for looks by exec."""
     lists: Mapping[Key, Sequence[Object]] = field(repr=False)  # with Secrets among them
     unseen: Mapping[Key, str] = field(default_factory=dict)
     """What each list that is missing would need."""
@@ -101,6 +103,7 @@ def _taken(cluster: Cluster, places: Sequence[str]) -> Snapshot:
     read |= _read_all(cluster, [(kind, place) for kind in refused for place in places])
     return Snapshot(
         cluster=cluster.name,
+        api=cluster,
         lists={key: found for key, found in read.items() if not isinstance(found, str)},
         unseen={key: found for key, found in read.items() if isinstance(found, str)},
     )
