@@ -169,7 +169,7 @@ def overload(rows: pd.DataFrame, folder: Path) -> Work:
     queued = rows.assign(time_total_ms=rows["time_total_ms"] + waits_ms)
 
     def work() -> None:
-        found = analysis.overload(queued, start, end, list(SOURCES)[1:], 0.5)
+        found = analysis.overload(queued, start, end, 0.5)
         assert found.explained.sum() > len(rows) / 4
 
     return work

@@ -328,7 +328,7 @@ def test_late_and_failed_are_told_apart_in_the_charts() -> None:
 @pytest.mark.parametrize("patience_s", [1.0, 15.0], ids=["gives up after 1 s", "waits"])
 def test_failures_that_the_load_explains_are_no_outage(patience_s: float) -> None:
     one = trial(watched(10, 0.05, patience_s=patience_s))
-    assert one.overload.seen
+    assert one.overload.explained.any()
     found = experiment.claims(Results([one]), [], LIMITS)
     assert "fail" not in outcomes(found).values(), [str(verdict) for verdict in found]
     open_ones = [verdict for verdict in found if verdict.outcome == "inconclusive" and "overloaded" in verdict.reason]
@@ -353,7 +353,7 @@ def test_failures_that_the_load_explains_are_no_outage(patience_s: float) -> Non
 )
 def test_failures_that_the_load_does_not_explain_stay_an_outage(rows: Any, source: str) -> None:
     one = trial(rows)
-    assert not one.overload.seen
+    assert not one.overload.explained.any()
     assert outcomes(experiment.claims(Results([one]), [], LIMITS))[f"seen by {source}"] == "fail"
 
 

@@ -65,6 +65,7 @@ from meshbook.analysis.observations import (
     changes,
     pod_states,
     ready_endpoints,
+    unready,
 )
 from meshbook.analysis.outages import BURST_S, carried_by_the_others, few_fail, interrupted_at_most
 from meshbook.analysis.phases import (
@@ -139,5 +140,6 @@ __all__ = [
     "split_within",
     "streams",
     "to_see",
+    "unready",
     "utilisation",
 ]

@@ -38,15 +38,18 @@ _QUEUED = 1.5
 """Answers that take this many times as long as calm ones have waited for others."""
 _PROMPT_TIMES, _PROMPT_FLOOR_S = 3.0, 0.06
 """An answer is prompt, and so nobody waits for a busy service, up to this many times as long as calm ones take."""
-_MOST_PROMPT = 0.1
+_MOST_PROMPT = 0.15
 """Share of the answers around a request that may be prompt where it is said to have waited for a busy service."""
-_AROUND_S = 0.5
-"""Seconds around its sending in which others must have waited as well."""
-_OWN_S = 2.0
-"""Seconds around its sending in which its own source must have got an answer."""
+_AROUND_S, _AROUND = 0.5, 4
+"""Seconds before and after its sending in which others must have waited as well: at least, and until so many were
+sent."""
+_OWN = 4
+"""Times as long before and after it, its own source must have got an answer."""
+_TOLD_S = 1.0
+"""Seconds until every proxy knows that a pod is ready again."""
+_FEWEST = 2
+"""Good answers by which it is known how long they took."""
 _MOST_REQUESTS = 100_000
-_FEWEST = 3
-"""Answers to others by which a service is known to have gone on answering."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +150,9 @@ class Overload:
     explained: pd.Series[bool]
     """By row of the answers that were looked at: whether it went wrong for that reason."""
     offered_per_s: float
-    """Requests sent per second, by all sources, from the first of them to the last one's end."""
+    """Requests sent per second, by all sources, around the middle one of them."""
     served_per_s: float
-    """Good answers per second in that time: what it bore, since it was busy all the while."""
-
-    @property
-    def seen(self) -> bool:
-        return bool(self.explained.any())
+    """Good answers per second about then: what it bore, since it was busy."""
 
     def __str__(self) -> str:
         over = max(0.0, self.offered_per_s - self.served_per_s)
@@ -161,32 +160,50 @@ class Overload:
 
 
 def overload(
-    answers: pd.DataFrame, start: datetime, end: datetime, clusters: Collection[str], slow_after_s: float
+    answers: pd.DataFrame,
+    start: datetime,
+    end: datetime,
+    slow_after_s: float,
+    unready: Sequence[tuple[datetime, datetime]] = (),
 ) -> Overload:
-    """Return which requests sent from ``start`` to ``end`` failed, or were late, for the load on some ``clusters``.
+    """Return which requests sent from ``start`` to ``end`` failed, or were late, for the load on the service.
 
-    ``answers`` are ANSWERS of all sources, from before ``start`` on. Those are explained by load around which these
-    clusters answered others all the while, and hardly anybody promptly.
+    ``answers`` are ANSWERS of all sources, from before ``start`` on: what each cluster's answers took then is calm.
+    Those are explained around which others were answered all the while, and hardly anybody promptly: others by the same
+    cluster, or by any where nobody answered. So are failed ones that were sent while nobody was ready (``unready``:
+    from, until) if hardly anybody was answered promptly before.
     """
     index, answers = answers.index, tables.conform(answers, tables.ANSWERS)
     sent, ended = _times(answers)
-    good = ((answers["error"] == "") & answers["cluster"].isin(clusters)).to_numpy()
+    since, until = start.timestamp(), end.timestamp()
     measured = (~answers["error"].isin(tables.NOT_MEASURED)).to_numpy() & ~np.isnan(ended)
-    calm = (ended - sent)[good & measured & (ended < start.timestamp())]
-    wrong = (answers["error"] != "").to_numpy() | is_late(answers, slow_after_s).to_numpy()
-    wrong &= measured & (sent >= start.timestamp()) & (sent < end.timestamp())
-    explained = np.zeros(len(answers), dtype=bool)
-    if len(calm) and wrong.any():
-        prompt_s = max(_PROMPT_FLOOR_S, _PROMPT_TIMES * float(np.median(calm)))
-        sources, known = answers["source"].to_numpy(dtype=object), good & measured
-        busy = _Busy(sources[known], sent[known], ended[known], prompt_s)
-        explained[wrong] = busy.explains(sources[wrong], sent[wrong], ended[wrong])
-    since, until = (sent[explained].min(), ended[explained].max()) if explained.any() else (0.0, 1.0)
-    length = max(until - since, 0.001)
+    good, inside = measured & (answers["error"] == "").to_numpy(), measured & (sent >= since) & (sent < until)
+    wrong = inside & (~good | is_late(answers, slow_after_s).to_numpy())
+    explained, offered_per_s, served_per_s = np.zeros(len(answers), dtype=bool), 0.0, 0.0
+    if wrong.any():
+        took = pd.Series(ended - sent)
+        calm_s = took.where(good & (ended < since)).groupby(answers["cluster"]).transform("median").to_numpy()
+        waited = ended - sent > np.maximum(_PROMPT_FLOOR_S, _PROMPT_TIMES * calm_s)  # never where none is calm
+        around_s = max(_AROUND_S, _AROUND * (until - since) / int(inside.sum()))
+        sources, by = (answers[name].to_numpy(dtype=object) for name in ("source", "cluster"))
+        for cluster in set(by[wrong]):
+            asked, known = wrong & (by == cluster), good & (by == (cluster or by))
+            busy = _Busy(sources[known], sent[known], ended[known], waited[known], around_s)
+            explained[asked] = busy.explains(sources[asked], sent[asked], ended[asked])
+            for lost, back in () if cluster else unready:
+                since_s, until_s = np.array([lost.timestamp()]), back.timestamp() + _TOLD_S
+                if busy.nobody_promptly(since_s - _OWN * around_s, since_s).all():
+                    explained |= asked & (sent >= since_s) & (sent < until_s)
+    if explained.any():
+        then = sent[explained] - around_s, sent[explained] + around_s
+        offered_per_s, served_per_s = (
+            float(np.median(_between(np.sort(moments), *then))) / (2 * around_s)
+            for moments in (sent[measured], ended[good])
+        )
     return Overload(
         explained=pd.Series(explained, index=index, dtype=bool),
-        offered_per_s=float((measured & (sent >= since) & (sent < until)).sum()) / length,
-        served_per_s=float((good & measured & (ended >= since) & (ended < until)).sum()) / length,
+        offered_per_s=offered_per_s,
+        served_per_s=served_per_s,
     )
 
 
@@ -200,52 +217,37 @@ def _times(answers: pd.DataFrame) -> tuple[Floats, Floats]:
 class _Busy:
     """The good answers of a service, and whether they show it busy around requests that went wrong."""
 
-    def __init__(self, sources: Any, sent: Floats, ended: Floats, prompt_s: float) -> None:
+    def __init__(self, sources: Any, sent: Floats, ended: Floats, waited: Bools, around_s: float) -> None:
         order = np.argsort(sent, kind="stable")
-        self._sources, self._sent = sources[order], sent[order]
-        self._prompt = np.concatenate([[0], np.cumsum((ended - sent)[order] <= prompt_s)])
-        self._ended = np.sort(ended)
+        self._sources, self._sent, self._ended = sources[order], sent[order], np.sort(ended)
+        self._waited, self._around_s = self._sent[waited[order]], around_s
 
     def explains(self, sources: Any, sent: Floats, ended: Floats) -> Bools:
         """Return for each of these requests whether the load explains it."""
-        return self._reaches(sources, sent) & self._nobody_promptly(sent, ended) & self._all_the_while(sent, ended)
+        since, until = sent - self._around_s, np.maximum(ended, sent + self._around_s)
+        found: Bools = self.nobody_promptly(since, sent + self._around_s) & self._reaches(sources, sent)
+        # others were answered all the while, with no break as long as half of it
+        for half in ((since, (since + until) / 2), ((since + until) / 2, until)):
+            found &= _between(self._ended, *half) > 0
+        return found
+
+    def nobody_promptly(self, since: Floats, until: Floats) -> Bools:
+        """Tell whether good answers to what was sent then nearly all waited: all of them stand in the same queue."""
+        waited, all_of_them = _between(self._waited, since, until), _between(self._sent, since, until)
+        return (all_of_them >= _FEWEST) & (waited >= (1 - _MOST_PROMPT) * all_of_them)
 
     def _reaches(self, sources: Any, sent: Floats) -> Bools:
         """Tell whether its own source got answers about then: one whose way is cut gets none, however busy all are."""
         found = np.zeros(len(sent), dtype=bool)
         for source in set(sources):
-            own, asked = self._sent[self._sources == source], sources == source
-            found[asked] = np.subtract(*np.searchsorted(own, [sent[asked] + _OWN_S, sent[asked] - _OWN_S])) > 0
-        return found
-
-    def _nobody_promptly(self, sent: Floats, ended: Floats) -> Bools:
-        """Tell whether others that were sent about then waited too: all of them stand in the same queue."""
-        until = sent + np.clip((ended - sent) / 2, _AROUND_S, 2 * _AROUND_S)
-        first, last = np.searchsorted(self._sent, [sent - _AROUND_S, until])
-        others, prompt = last - first, self._prompt[last] - self._prompt[first]
-        found: Bools = (others >= _FEWEST - 1) & (prompt / np.maximum(others, 1) <= _MOST_PROMPT)
-        return found
-
-    def _all_the_while(self, sent: Floats, ended: Floats) -> Bools:
-        """Tell whether others were answered while it waited, with no break as long as half of that."""
-        since, until = sent - _AROUND_S, np.maximum(ended, sent + _AROUND_S)
-        first, last = np.searchsorted(self._ended, [since, until])
-        found: Bools = last - first >= _FEWEST
-        since, until, first, last = since[found], until[found], first[found], last[found]
-        breaks = [self._ended[first] - since, until - self._ended[last - 1]]
-        breaks.append(_highest(np.diff(self._ended), first, last - 1))
-        found[found] = np.max(breaks, axis=0) <= (until - since) / 2
+            asked, own_s = sources == source, _OWN * self._around_s
+            found[asked] = _between(self._sent[self._sources == source], sent[asked] - own_s, sent[asked] + own_s) > 0
         return found
 
 
-def _highest(values: Floats, first: Places, last: Places) -> Floats:
-    """Return the highest of ``values[first:last]`` for each pair; none of these parts is empty."""
-    found, lengths, width = np.empty(len(first)), last - first, 1
-    while width <= lengths.max(initial=0):  # ``values`` are the highest of each ``width`` in a row
-        fits = (lengths >= width) & (lengths < 2 * width)
-        found[fits] = np.maximum(values[first[fits]], values[last[fits] - width])
-        values, width = np.maximum(values[:-width], values[width:]), 2 * width
-    return found
+def _between(moments: Floats, since: Floats, until: Floats) -> Places:
+    """Return how many of ``moments``, which are in order, lie within each pair."""
+    return np.searchsorted(moments, until) - np.searchsorted(moments, since)
 
 
 def is_late(answers: pd.DataFrame, slow_after_s: float) -> pd.Series[bool]:

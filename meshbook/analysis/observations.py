@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import pairwise
+from datetime import UTC, datetime
+from itertools import pairwise, zip_longest
 from typing import Literal
 
 from meshbook.objects import Object, is_deleting, is_ready
@@ -63,6 +63,17 @@ def pod_states(pods: Iterable[Object]) -> tuple[str, ...]:
         return TERMINATING if is_deleting(pod) else READY if is_ready(pod) else NOT_READY
 
     return tuple(sorted(f"{pod['metadata']['name']}: {state(pod)}" for pod in pods))
+
+
+def unready(changes: Iterable[Change], contexts: Iterable[str]) -> list[tuple[datetime, datetime]]:
+    """Return when one of these clusters had no ready endpoint: lost at the earliest, and back at the latest."""
+    found = []
+    for context in contexts:
+        own = [change for change in changes if change.context == context and change.subject == "endpoints"]
+        for lost, back in zip_longest(own, own[1:]):
+            if not lost.after:
+                found.append((lost.not_before, back.not_after if back else datetime.max.replace(tzinfo=UTC)))
+    return found
 
 
 def changes(observations: Iterable[Observation]) -> list[Change]:

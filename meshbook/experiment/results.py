@@ -88,8 +88,9 @@ class Trial:
 
     @cached_property
     def overload(self) -> Overload:
-        """Which of its requests (``witnessed``) went wrong for the load on the side that survived."""
-        return analysis.overload(self.witnessed, *self.span, self.survivors, self.slow_after_s)
+        """Which of its requests (``witnessed``) went wrong for the load on the service."""
+        unready = analysis.unready(self.record.changes, self.survivors)
+        return analysis.overload(self.witnessed, *self.span, self.slow_after_s, unready)
 
     @property
     def coverage(self) -> pd.DataFrame:
