@@ -5,7 +5,8 @@ and ``8 workers`` take turns each, of which a connection meets any. All sources 
 for half. Runs with the notebooks' defaults and with a file of parameters; the outcome is the worst of all claims.
 
 Of stage 3 a cell is what goes wrong in the outage, or whose share is another afterwards; picks are at random. A pod of
-the sample is taken to bear 20 requests a second.
+the sample is taken to bear 20 requests a second: what its queue does to a whole outage is ``busy_service``'s model, and
+judged by all claims on it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from busy_service import Failover, moment
 
-from meshbook import analysis, probes, runs, tables
-from meshbook.analysis import ExpectedShares
+from meshbook import analysis, experiment, probes, runs, tables
+from meshbook.analysis import Capacity, ChangeRequest, ExpectedShares, TrialRecord
+from meshbook.experiment import Limits, Results, Trial
 from meshbook.verdict import worst
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -142,7 +145,7 @@ def cell(stage: Stage, balancer: str, share: float, number: int, rng: Rng) -> Co
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failover:
+class Failing:
     """What stage 3 sends and how it judges: three sources, and a survivor of one pod."""
 
     max_failed_share: float
@@ -198,7 +201,7 @@ def failures(seconds: np.ndarray[Any, Any], rng: Rng) -> dict[str, tuple[str, Ca
     }
 
 
-def failed_cells(stage: Failover, watched_s: float, number: int, rng: Rng) -> Iterator[dict[str, Any]]:
+def failed_cells(stage: Failing, watched_s: float, number: int, rng: Rng) -> Iterator[dict[str, Any]]:
     """Yield how often ``analysis.few_fail`` decides what, by what goes wrong."""
     n = math.floor(watched_s * stage.rate_per_s)
     begin = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -235,7 +238,7 @@ SHARES_AFTER = {
 """By name: how it should be told, and the true share of the last cluster at each source."""
 
 
-def share_cells(stage: Failover, number: int, rng: Rng) -> Iterator[dict[str, Any]]:
+def share_cells(stage: Failing, number: int, rng: Rng) -> Iterator[dict[str, Any]]:
     """Yield how often the claim on shares afterwards decides what."""
     n = stage.share_requests
     for name, (wanted, shares) in SHARES_AFTER.items():
@@ -251,6 +254,79 @@ def _of_share(k: int, n: int, tolerance: float) -> str:
     return analysis.split_as_expected(_good("cluster1", n, k), LAST, {"cluster1": even}, tolerance).outcome
 
 
+NOT_FAIL = "not fail"
+_BEGIN, _END, _READY, _WATCHED = 12.0, 57.0, 62.0, 74.0
+_CALM: dict[str, Any] = {"per_s": 2.8, "answer_s": 0.05, "seconds": _WATCHED, "down": (_BEGIN, _READY)}
+_AT = (30.0, 35.0)
+WHOLE_OUTAGES: dict[str, tuple[str, Failover]] = {
+    "none": ("pass", Failover(**_CALM)),
+    "survivor overloaded from the start, 503s": (
+        NOT_FAIL,
+        Failover(**_CALM, slowed=(_BEGIN, _READY), times=3, loses_readiness=True),
+    ),
+    "survivor slowed for 10 s, readiness lost, 503s": (
+        NOT_FAIL,
+        Failover(**_CALM, slowed=(_AT[0], _AT[0] + 10), times=6, loses_readiness=True),
+    ),
+    "survivor slowed for 10 s, refuses at 1 s, 503s": (
+        NOT_FAIL,
+        Failover(**_CALM, slowed=(_AT[0], _AT[0] + 10), times=4, refuses_after_s=1.0),
+    ),
+    "machine stands still for 5 s": (NOT_FAIL, Failover(**_CALM, still=_AT)),
+    "machine slowed to a tenth for 5 s": (NOT_FAIL, Failover(**_CALM, slowed=_AT, times=10)),
+    "503 for 5 s": ("fail", Failover(**_CALM, failing=_AT, share=1.0)),
+    "503 for 5 s, a half": ("fail", Failover(**_CALM, failing=_AT, share=0.5)),
+    "503 for 5 s, at 80 % of what it bears": ("fail", Failover(**_CALM | {"per_s": 5.3}, failing=_AT, share=1.0)),
+    "survivor frozen for 5 s": ("fail", Failover(**_CALM, frozen=_AT)),
+    "a source cut off for 5 s": ("fail", Failover(**_CALM, silent=_AT)),
+    "failover takes 3 s, a half, for 15 s": ("fail", Failover(**_CALM, held=(_BEGIN, _BEGIN + 15), held_s=3)),
+    "failover takes 3 s, all, for 15 s": ("fail", Failover(**_CALM, held=(_BEGIN, _BEGIN + 15), held_s=3, share=1.0)),
+    "failover takes 10 s, a half, for 45 s": ("fail", Failover(**_CALM, held=(_BEGIN, _END), held_s=10)),
+}
+"""By name: how an outage should be told, and what happens in it."""
+
+
+def outage_cells(number: int) -> Iterator[dict[str, Any]]:
+    """Yield how often all claims on an outage decide what, and how often they say that the load explains it."""
+    for name, (wanted, happens) in WHOLE_OUTAGES.items():
+        found: Counter[str] = Counter()
+        for seed in range(number):
+            claims = experiment.claims(Results([_trial(happens, seed)]), [], Limits())
+            on_it = [one for one in claims if not one.claim.endswith("each outage")]
+            found[worst(one.outcome for one in on_it)] += 1
+            found["load"] += any("overloaded" in one.reason for one in on_it)
+        yield {"what": name, "wanted": wanted, **_rates(found, number), "load": 100 * found["load"] / number}
+
+
+def _trial(happens: Failover, seed: int) -> Trial:
+    rows, changes = happens.watched(seed)
+    asked, restored = moment(_BEGIN), moment(_END)
+    record = TrialRecord(
+        mode="scale-to-zero",
+        context="cluster1",
+        trial=1,
+        outage=ChangeRequest(asked=asked, accepted=asked),
+        restore=ChangeRequest(asked=restored, accepted=restored),
+        answers=tables.from_rows(rows, tables.ANSWERS),
+        changes=changes,
+        contexts=list(VERSIONS),
+        stopped="cluster1",
+    )
+    bears = Capacity(per_s=20, low_per_s=19, high_per_s=21, n=50, pods=1, calm_ms=50, busy_ms=200)
+    return Trial(
+        record=record,
+        phases=tables.empty(tables.PHASES),
+        attribution=tables.empty(tables.ATTRIBUTION),
+        loop=tables.empty(tables.ANSWERS),
+        afterwards=_good(probes.OUTSIDE, 80, 40),
+        versions=VERSIONS,
+        expected={probes.OUTSIDE: ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")},
+        down=moment(_BEGIN + 0.1),
+        ready_again=moment(_READY),
+        bears=bears,
+    )
+
+
 def _rates(found: Counter[str], number: int) -> dict[str, float]:
     return {name: 100 * found[name] / number for name in ("pass", "fail", "inconclusive")}
 
@@ -258,17 +334,19 @@ def _rates(found: Counter[str], number: int) -> dict[str, float]:
 def failover(file: Path | None, number: int, rng: Rng) -> int:
     """Print the cells of stage 3; return how many rates are surely below what is promised."""
     (values,) = (step.values() for step in runs.plan_run(NOTEBOOKS, ["3"], file=file).steps)
-    stage = Failover(max_failed_share=values["max_outage_failed_share"], tolerance=values["tolerance"])
+    stage = Failing(max_failed_share=values["max_outage_failed_share"], tolerance=values["tolerance"])
     parts = {
         f"failures in {stage.watched_s} s at {stage.rate_per_s:g}/s": failed_cells(stage, stage.watched_s, number, rng),
         "failures in 300 s": failed_cells(stage, 300, number, rng),
         f"shares after {stage.share_requests} requests": share_cells(stage, number, rng),
+        "whole outages at 2.8/s": outage_cells(number),
     }
     unkept = 0
     for part, cells in parts.items():
         rows = list(cells)
         for row in rows:
-            kept = round(row[row["wanted"]] * number / 100) if row["wanted"] else number
+            wanted = row | {"": 100, NOT_FAIL: 100 - row["fail"]}
+            kept = round(wanted[row["wanted"]] * number / 100)
             unkept += analysis.share_interval(kept, number)[1] < PROMISED
         table = pd.DataFrame(rows).round(1).to_string(index=False)
         sys.stdout.write(f"stage 3, {file.stem if file else 'defaults'}: {part}, % of {number} runs\n{table}\n\n")

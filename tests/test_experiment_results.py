@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pandas as pd
 import pytest
-from busy_pods import watched
+from busy_service import Failover
 from trials import BROKEN, CALM, afterwards, answers, at, trial
 
 from meshbook import charts, experiment, mesh, tables
@@ -23,6 +23,10 @@ from meshbook.outage import Check, Plan
 from meshbook.verdict import Verdict
 
 LIMITS = Limits(max_gap_s=1.0)
+
+
+def watched(per_s: float, answer_s: float, **given: Any) -> list[dict[str, Any]]:
+    return Failover(per_s=per_s, answer_s=answer_s, **given).watched()[0]
 
 
 def failed(row: dict[str, Any], wrong: bool) -> dict[str, Any]:
@@ -348,13 +352,52 @@ def test_failures_that_the_load_explains_are_no_outage(patience_s: float) -> Non
         (watched(3, 0.05, frozen=(12.0, 15.0), patience_s=1.0), "external client"),
         (watched(3, 0.05, silent=(12.0, 15.0), patience_s=1.0), "cluster1"),
         (watched(3, 0.002, silent=(12.0, 15.0), patience_s=2.0), "cluster1"),
+        (watched(3, 0.05, failing=(12.0, 17.0), share=1.0), "external client"),
+        (watched(5, 0.05, failing=(12.0, 17.0), share=1.0), "external client"),
     ],
-    ids=["the survivor stands still", "a way is cut", "a way is cut, fast pods"],
+    ids=["the survivor stands still", "a way is cut", "a way is cut, fast pods", "503s", "503s, and rather busy"],
 )
 def test_failures_that_the_load_does_not_explain_stay_an_outage(rows: Any, source: str) -> None:
     one = trial(rows)
     assert not one.overload.explained.any()
     assert outcomes(experiment.claims(Results([one]), [], LIMITS))[f"seen by {source}"] == "fail"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"times": 6, "loses_readiness": True}, {"times": 4, "refuses_after_s": 1.0}],
+    ids=["their readiness is lost", "they refuse"],
+)
+def test_fast_errors_of_pods_that_had_too_much_to_do_are_the_loads(given: dict[str, Any]) -> None:
+    rows, changes = Failover(per_s=2.8, answer_s=0.05, slowed=(11.0, 18.0), **given).watched()
+    one = replace(trial(rows, changes=changes), bears=capacity_of(20))
+    few = next(verdict for verdict in experiment.claims(Results([one]), [], LIMITS) if "requests fail" in verdict.claim)
+    assert few.outcome == "inconclusive"
+    assert re.match(r"The survivor was overloaded by [\d.]+/s, capacity about [\d.]+/s; when measured, ", few.reason)
+    assert "): something else took its time, as on a busy machine. " in few.reason
+    assert int(few.reason.partition(" failed for that")[0].rpartition(" ")[2]) > 10
+
+
+def test_a_readiness_that_is_lost_while_all_answers_are_prompt_is_an_outage() -> None:
+    lost = Failover(per_s=2.8, answer_s=0.05, slowed=(11.0, 18.0), times=6, loses_readiness=True).watched()[1]
+    one = trial(watched(2.8, 0.05, failing=(14.0, 18.0), share=1.0), changes=lost)
+    assert [change.after for change in lost] == [(), ("web-v2",)]
+    assert outcomes(experiment.claims(Results([one]), [], LIMITS))["seen by external client"] == "fail"
+
+
+def test_a_failover_that_makes_a_half_of_the_answers_late_is_not_excused() -> None:
+    one = trial(watched(3, 0.05, held=(10.0, 20.0), held_s=3.0))
+    claims = {verdict.claim: verdict.outcome for verdict in experiment.claims(Results([one]), [], LIMITS)}
+    assert claims["at most 5 % of the answers are late (after 1 s)"] == "fail"
+
+
+def test_a_machine_that_stood_still_leaves_the_length_open_and_is_named() -> None:
+    one = trial(watched(3, 0.05, still=(12.0, 15.0)))
+    gap = next(found for found in experiment.claims(Results([one]), [], LIMITS) if "seen by" in found.claim)
+    assert gap.outcome == "inconclusive"
+    assert re.search(
+        r" For 3\.\d s of it no request is known .*: its sender stood still, as on a busy machine", gap.reason
+    )
 
 
 def test_an_outage_besides_an_overload_still_fails() -> None:

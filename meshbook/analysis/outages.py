@@ -115,15 +115,24 @@ def _carried(
 
 def _unwatched(inside: pd.DataFrame, since: datetime, end: datetime) -> tuple[Outcome, str]:
     """Return *pass*, unless too little is known: requests lost in that time, or a hole without any."""
-    sent, lost = tables.measured(inside)["time"], len(inside) - len(tables.measured(inside))
+    lost = len(inside) - len(tables.measured(inside))
     if lost > MOST_LOST * len(inside):
         return INCONCLUSIVE, f"{lost} of {len(inside)} requests in that time came back without a result."
+    if hole := _hole(inside, since, end, _LONGEST_HOLE * (end - since).total_seconds()):
+        return INCONCLUSIVE, hole.strip()
+    return PASS, "Each source got answers, and from nobody else."
+
+
+def _hole(inside: pd.DataFrame, since: datetime, end: datetime, longest_s: float = 0.0) -> str:
+    """Say for how long nobody asked, and why; empty where that was not for longer than ``longest_s``."""
+    sent = tables.measured(inside)["time"].dropna()
     ends = (pd.Series([edge], dtype=sent.dtype) for edge in (since, end))
     hole_s = pd.concat([next(ends), sent[sent > since].sort_values(), next(ends)]).diff().max().total_seconds()
     # where sources ask seldom, as long as two of their requests are apart is no hole
-    if hole_s > max(_SHORTEST_HOLE_S, _LONGEST_HOLE * (end - since).total_seconds(), 2 * beat_of(inside)):
-        return INCONCLUSIVE, f"For {hole_s:.1f} s of it no request is known to have been sent."
-    return PASS, "Each source got answers, and from nobody else."
+    if hole_s <= max(_SHORTEST_HOLE_S, longest_s, 2 * beat_of(inside)):
+        return ""
+    stood_still = ": its sender stood still, as on a busy machine" if (inside["error"] == tables.DROPPED).any() else ""
+    return f" For {hole_s:.1f} s of it no request is known to have been sent{stood_still}."
 
 
 # ---- how many failed
@@ -282,11 +291,13 @@ def interrupted_at_most(
     all_seen = pd.concat([some[some["seen"]] for some in found.values()], ignore_index=True)
     who = f"{worst}: " if len(every) > 1 else ""
     source = answers[answers["source"] == found[worst]["source"].iloc[0]]
-    rate = rate_of(source) if outcome == FAIL else ""
+    more = f"{rate_of(source)}." if outcome == FAIL else "."
+    if outcome == INCONCLUSIVE:
+        more += _hole(sent_between(source, outage_start, outage_end), outage_start, outage_end)
     return Verdict(
         claim=claim,
         outcome=outcome,
-        reason=f"{who}{_in_words(found[worst], low_s, high_s)}{rate}.",
+        reason=f"{who}{_in_words(found[worst], low_s, high_s)}{more}",
         n=len(tables.measured(inside)),
         low=low_s,
         high=None if math.isinf(high_s) else high_s,

@@ -157,14 +157,12 @@ def _unless_overloaded(trial: Trial, rows: pd.DataFrame, judged: Callable[[pd.Da
     """Return the verdict on ``rows``; inconclusive where, but for what the load itself explains, it were no *fail*."""
     verdict, overload = judged(rows), trial.overload
     explained = overload.explained.reindex(rows.index)
-    if verdict.outcome == PASS or not explained.any():
+    if verdict.outcome == PASS or not explained.any() or judged(rows[~explained]).outcome == FAIL:
         return verdict
     before = f"; when measured, it bore {trial.bears}" if trial.bears else ""
     if trial.bears and overload.served_per_s < MOST_OFFERED * trial.bears.low_per_s:
         before += ": something else took its time, as on a busy machine"
     failed = int((rows.loc[explained, "error"] != "").sum())
     wrong = f"{int(explained.sum()) - failed} requests were late and {failed} failed for that"
-    why = f"The survivor was {overload}{before}. {wrong}"
-    if judged(rows[~explained]).outcome == FAIL:
-        return replace(verdict, reason=f"{verdict.reason} {why}; without them it fails, too.")
-    return replace(verdict, outcome=INCONCLUSIVE, reason=f"{why}. {verdict.reason}")
+    why = f"The survivor was {overload}{before}. {wrong}."
+    return replace(verdict, outcome=INCONCLUSIVE, reason=f"{why} {verdict.reason}")

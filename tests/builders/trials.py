@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meshbook import tables
-from meshbook.analysis import ChangeRequest, ExpectedShares, TrialRecord, phases
+from meshbook.analysis import Change, ChangeRequest, ExpectedShares, TrialRecord, phases
 from meshbook.experiment import Trial
 from meshbook.outage import MODES
 
@@ -60,6 +60,7 @@ def trial(
     mode: str = "scale-to-zero",
     number: int = 1,
     after: Sequence[dict[str, Any]] | None = None,
+    changes: Sequence[Change] = (),
 ) -> Trial:
     sources = dict.fromkeys(row["source"] for row in rows)
     after = [row for source in sources for row in afterwards(source)] if after is None else after
@@ -70,7 +71,7 @@ def trial(
         outage=ChangeRequest(asked=at(10), accepted=at(10.01)),
         restore=ChangeRequest(asked=at(20), accepted=at(20.01)),
         answers=tables.from_rows(rows, tables.ANSWERS),
-        changes=[],
+        changes=changes,
         contexts=["cluster1", "cluster2"],
         stopped="cluster1" if MODES[mode].stops else "",
     )
