@@ -53,10 +53,11 @@ def is_read_in(language: str, cell: Mapping[str, Any]) -> bool:
     return not ({*LANGUAGES} - {language}).intersection(cell["metadata"].get("tags", []))
 
 
-def begin(contexts: Sequence[str] = (), kubeconfig: str = "") -> Fleet:
+def begin(contexts: Sequence[str] = (), kubeconfig: str = "", names: Mapping[str, str] | None = None) -> Fleet:
     """Set a notebook up, and return the fleet that it works on; the first line says where this runs, when and by whom.
 
-    Errors are one message without paths, tables are wide, and it is followed which cells a verdict rests on.
+    ``names`` are what tables, charts and words call the clusters, by context. Errors are one message without paths,
+    tables are wide, and it is followed which cells a verdict rests on.
     """
     from IPython.core.getipython import get_ipython
 
@@ -70,7 +71,7 @@ def begin(contexts: Sequence[str] = (), kubeconfig: str = "") -> Fleet:
     from meshbook.clusters import Fleet
 
     pd.set_option("display.max_colwidth", 160, "display.width", 160)
-    fleet = Fleet.connect(contexts, kubeconfig)
+    fleet = Fleet.connect(contexts, kubeconfig, names)
     place = place_of([asdict(one) for one in mesh.places(fleet)])
     _show({"text/plain": place_text(place), PLACE_TYPE: place})
     return fleet

@@ -34,7 +34,7 @@ def place_text(place: Mapping[str, Any]) -> str:
 def clusters_text(place: Mapping[str, Any]) -> str:
     """Return which clusters these are; what is true of all of them is said once."""
     clusters = place["clusters"]
-    facts = {str(one["context"]): _facts(one) for one in clusters}
+    facts = {str(one.get("name") or one["context"]): _facts(one) for one in clusters}
     if len(set(facts.values())) == 1:
         told = " · ".join(filter(None, (", ".join(facts), *set(facts.values()))))
     else:

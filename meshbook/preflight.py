@@ -95,14 +95,15 @@ def pods_injected(fleet: Fleet, namespace: str, revision: str) -> Verdict:
     return _judged(claim, _looks(fleet, look), hint)
 
 
-def pods_ready(rolled_out: Sequence[DeploymentState]) -> Verdict:
+def pods_ready(fleet: Fleet, rolled_out: Sequence[DeploymentState]) -> Verdict:
     """Claim: every pod of the Deployments that were applied is ready, as ``Fleet.rollout_status`` has seen them."""
     rows = {
         f"{one.context}: {one.name}": (one.settled, one.obstacle or f"{one.ready}/{one.desired} ready")
         for one in rolled_out
     }
     unsettled = next((one for one in rolled_out if not one.settled), None)
-    hint = f"kubectl --context {unsettled.context} -n {unsettled.namespace} describe pods" if unsettled else ""
+    where = f"--context {fleet[unsettled.context].context} -n {unsettled.namespace}" if unsettled else ""
+    hint = f"kubectl {where} describe pods" if where else ""
     return _judged("every pod that was deployed is ready", rows, hint, subject="Deployment")
 
 

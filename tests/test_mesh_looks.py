@@ -138,8 +138,9 @@ def test_an_expired_token_is_named_even_where_the_server_cannot_be_reached(fleet
     ],
 )
 def test_a_look_at_the_gateway_is_told_in_words(knock: str, tls: str, state: str, said: str) -> None:
+    views = snapshot.take(healthy_mesh())  # type: ignore[arg-type]
     reached = Reached(address="192.0.2.1", knock=knock, by="p", tls=tls, need="a pod")
-    found = next(iter(reachability.judge(Look(direction=THERE, name="way"), reached)))
+    found = next(iter(reachability.judge(Look(direction=THERE, name="way"), reached, views["b"])))
     assert (found.state, said in found.seen) == (state, True), found.seen
 
 

@@ -63,7 +63,7 @@ def test_it_says_what_it_asks_first_and_leaves_its_verdict_last(path: Path) -> N
     first, code = cells(path, "markdown")[0].source, cells(path)
     for word in ("The question", "What you should see", "What a failure means", "How long"):
         assert f"**{word}.**" in first
-    assert "fleet = notebook.begin(contexts, kubeconfig)" in code[1].source
+    assert "fleet = notebook.begin(contexts, kubeconfig, names)" in code[1].source
     assert code[-1].source.startswith("notebook.leave_verdict(")
 
 

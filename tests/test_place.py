@@ -10,7 +10,9 @@ from meshbook.place import clusters_text, moment_text, place_of, place_text
 
 
 def cluster(context: str, **changed: Any) -> dict[str, Any]:
-    found = mesh.Place(context=context, user="", lab=False, provider="", kubernetes="v1.33.1", mesh=("asm-1175-9",))
+    found = mesh.Place(
+        name=context, context=context, user="", lab=False, provider="", kubernetes="v1.33.1", mesh=("asm-1175-9",)
+    )
     return asdict(found) | changed
 
 
@@ -23,7 +25,7 @@ def test_clusters_of_a_lab_are_called_one_and_what_they_share_is_said_once() -> 
 
 
 def test_clusters_that_differ_are_told_one_by_one() -> None:
-    gke = cluster("gke", provider="Google Cloud", kubernetes="v1.34.0-gke.1", user="alice")
+    gke = cluster("gke_p_z_c", name="gke", provider="Google Cloud", kubernetes="v1.34.0-gke.1", user="alice")
     told = clusters_text(place_of([cluster("nifc"), gke]))
     assert told == (
         "nifc (Kubernetes 1.33.1, mesh asm-1175-9), "

@@ -229,12 +229,12 @@ def test_what_does_not_come_in_time_fails_a_claim_and_what_needs_it_is_not_waite
     assert preflight.awaited("it comes", str, 7).value == "7"
 
 
-def test_a_pod_that_did_not_become_ready_is_named_with_what_it_says() -> None:
+def test_a_pod_that_did_not_become_ready_is_named_with_what_it_says(fleet: Any) -> None:
     def state(name: str, ready: int, obstacle: str = "") -> DeploymentState:
         counts = {"desired": 1, "ready": ready, "updated": 1, "available": ready, "settled": ready == 1}
         return DeploymentState(context="a", namespace="sample", name=name, obstacle=obstacle, **counts)
 
-    assert preflight.pods_ready([state("sleep", 1)]).outcome == "pass"
-    found = preflight.pods_ready([state("sleep", 1), state("helloworld-v1", 0, "pod x runs but is not ready")])
+    assert preflight.pods_ready(fleet, [state("sleep", 1)]).outcome == "pass"
+    found = preflight.pods_ready(fleet, [state("sleep", 1), state("helloworld-v1", 0, "pod x runs but is not ready")])
     assert found.outcome == "fail"
     assert found.reason.startswith("a: helloworld-v1: pod x runs but is not ready. Try: kubectl --context a -n sample")

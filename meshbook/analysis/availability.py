@@ -149,7 +149,7 @@ class Stream:
 def streams(frame: pd.DataFrame) -> list[Stream]:
     """Return what ``frame`` (ANSWERS) holds, by source and path."""
     answers = tables.conform(frame, tables.ANSWERS)[["source", "path", *_USED]]
-    parts = answers.groupby(["source", "path"], sort=True)[_USED]
+    parts = answers.groupby(["source", "path"], sort=False)[_USED]
     return [Stream.of(str(source), str(path), rows) for (source, path), rows in parts]
 
 

@@ -102,7 +102,7 @@ def _answers_from(answers: pd.DataFrame, versions: Mapping[str, str], sources: I
             hint='{"cluster1": "v1", "cluster2": "v2"}',
         )
     claim = f"every source is answered by pods of {listed([f'{name} ({one})' for name, one in versions.items()])}"
-    seen = sorted({*answers["source"].unique(), *sources})
+    seen = list(dict.fromkeys([*answers["source"].unique(), *sources]))
     shares = _shares(answers, seen, list(versions))
     details = tuple(share.row for share in shares)
     if verdict := no_evidence(answers, answers, claim, seen, details) or _not_looked_up(answers, claim, details):
@@ -137,7 +137,7 @@ def directions(answers: pd.DataFrame, clusters: Sequence[str]) -> str:
 
     Of a cluster's own only where it is not answered by itself.
     """
-    shares = _shares(answers, sorted(answers["source"].unique()), clusters)
+    shares = _shares(answers, list(answers["source"].unique()), clusters)
     ways = [
         f"{one.source} → {one.cluster}: {one.k} of {one.sent}"
         for one in shares
@@ -184,7 +184,7 @@ def split_within(
         )
     claim = f"each source gets {100 * share:.3g} % ± {100 * tolerance:g} points of its answers from {cluster}"
     answers = judged(frame)
-    sources = sorted(answers["source"].unique())
+    sources = list(answers["source"].unique())
     shares = _shares(answers, sources, [cluster])
     details = tuple(found.row for found in shares)
     if verdict := no_evidence(answers, answers, claim, sources, details) or _not_looked_up(answers, claim, details):

@@ -53,8 +53,8 @@ def coverage(
     expected to ask and has not has cells as well.
     """
     answers = tables.conform(frame, tables.ANSWERS)[["time", "source", "path", "cluster", "error"]]
-    asked = sorted(set(zip(answers["source"], answers["path"], strict=True)))
-    asked += [(source, "") for source in sorted(set(expected or {}) - set(answers["source"]))]
+    asked = list(dict.fromkeys(zip(answers["source"], answers["path"], strict=True)))
+    asked += [(source, "") for source in expected or {} if source not in set(answers["source"])]
     miss = MISS / max(1, len(asked) * len(versions) * len(parts))
     known = tables.measured(answers)
     known = known[(known["error"] != "") | (known["cluster"] != "")]  # of the others nobody knows who answered
@@ -107,12 +107,12 @@ def gateways_answer(frame: pd.DataFrame, clusters: Sequence[str]) -> Verdict:
     answers = answers[tables.of_gateways(answers)]
     outcomes: dict[str, Outcome] = {}
     details: list[Detail] = []
-    for source, path in sorted(set(zip(answers["source"], answers["path"], strict=True))):
+    for source, path in dict.fromkeys(zip(answers["source"], answers["path"], strict=True)):
         rows = answers[(answers["source"] == source) & (answers["path"] == path)]
         outcome, said = _gateway(tables.measured(rows))
         outcomes[f"{source}, {path}: {said}"] = outcome
         details.append({"source": source, "way": path, "found": said, "verdict": outcome})
-    for cluster in sorted(set(clusters) - set(answers["source"])):
+    for cluster in (one for one in clusters if one not in set(answers["source"])):
         outcomes[f"{cluster} has no ingress gateway that runs"] = FAIL
     found: Outcome = worst(outcomes.values())  # type: ignore[assignment]
     wrong = "; ".join(text for text, outcome in outcomes.items() if outcome == found)

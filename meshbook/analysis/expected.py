@@ -161,7 +161,7 @@ def split_as_expected(
     """
     answers = tables.conform(frame, tables.ANSWERS)
     verdicts: list[Verdict] = []
-    for source in sorted({*expected, *answers["source"].unique()}):
+    for source in dict.fromkeys([*expected, *answers["source"].unique()]):
         wanted = expected.get(source, ExpectedShares(shares={}, why=f"no share of {source}'s is known"))
         share = wanted.share_of(cluster)
         decides = sample.not_sent(answers, source) if sample else ""
@@ -204,9 +204,9 @@ def answers_as_expected(
     """
     even = 0.999 / len(versions)
     if not any(wanted.shares and min(wanted.shares.values()) < even for wanted in expected.values()):
-        return answers_from_every_cluster(frame, versions, sources=sorted(expected))
+        return answers_from_every_cluster(frame, versions, sources=list(expected))
     answers = tables.conform(frame, tables.ANSWERS)
-    parts = [(*_of_source(answers, source, wanted), source, wanted) for source, wanted in sorted(expected.items())]
+    parts = [(*_of_source(answers, source, wanted), source, wanted) for source, wanted in expected.items()]
     strangers = not_expected(answers, versions)
     outcome: Outcome = FAIL if strangers else worst(part[0] for part in parts)  # type: ignore[assignment]
     said = " ".join(text for found, text, *_ in parts if found == outcome or strangers) + strangers

@@ -65,11 +65,11 @@ def carried_by_the_others(
     claim = "every source is answered by the survivor alone"
     answers, since = judged(frame), gone_at or outage_start
     inside = sent_between(answers, outage_start, outage_end)
-    sources = sorted(answers["source"].unique())
+    sources = list(answers["source"].unique())
     # a request that waited until the restore was not answered before
     ended = inside["time"] + pd.to_timedelta(inside["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
     answered = tables.good(inside[~(ended >= outage_end)])
-    counts: dict[Any, int] = answered.groupby(["source", "cluster"]).size().to_dict()
+    counts: dict[Any, int] = answered.groupby(["source", "cluster"], sort=False).size().to_dict()
     details: tuple[Detail, ...] = tuple(
         {"source": source, "cluster": cluster, "answers": count} for (source, cluster), count in counts.items()
     )
@@ -179,12 +179,12 @@ def few_fail(
     claim = f"at most {limit} of each source's requests fail, and no burst of {BURST_S:g} s has more"
     answers = judged(frame)
     inside = sent_between(answers, outage_start, outage_end)
-    sources = sorted(answers["source"].unique())
+    sources = list(answers["source"].unique())
     if verdict := no_evidence(answers, inside, claim, sources):
         return verdict
     measured = tables.measured(inside)
     decide = at_most(max_failed_share)
-    found = {str(name): _counts(rows) for name, rows in measured.groupby("source")}
+    found = {str(name): _counts(rows) for name, rows in measured.groupby("source", sort=False)}
     worst = min(found, key=lambda name: (WORST_FIRST.index(decide(*found[name])), -found[name][0] / found[name][1]))
     (k, n), total = found[worst], _counts(measured)
     bursts = {burst.source: burst for burst in _bursts(measured, max_failed_share)}
@@ -228,7 +228,7 @@ def _bursts(measured: pd.DataFrame, limit: float) -> Iterator[_Burst]:
     """Yield the most improbable burst of each source, and of all together, where there is any failure."""
     measured = measured.assign(time=measured["time"].fillna(measured["scheduled"]))
     begins = 2 * len(measured)  # each request is looked at as one of its source, and as one of all
-    for name, rows in [*measured.groupby("source"), (_ALL, measured)]:
+    for name, rows in [*measured.groupby("source", sort=False), (_ALL, measured)]:
         rows = rows.sort_values("time", kind="stable")
         sent, failed = rows["time"].astype("int64").to_numpy() / 1e6, (rows["error"] != "").to_numpy(dtype=bool)
         first = np.flatnonzero(failed)

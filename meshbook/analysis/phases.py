@@ -199,7 +199,9 @@ def _clients(record: TrialRecord) -> Iterator[_Client]:
     ]
     took = pd.to_timedelta(known["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
     middle = record.outage.asked + (record.end - record.outage.asked) / 2
-    for source, rows in known.assign(ended=known["time"] + took).groupby("source", sort=True):
+    known = known.assign(ended=known["time"] + took)
+    for source in (one for one in record.answers["source"].unique() if one in set(known["source"])):
+        rows = known[known["source"] == source]
         good = tables.good(rows)
         before = set(good.loc[good["time"] < record.outage.asked, "cluster"].unique())
         late = set(good.loc[good["time"].between(middle, record.end, inclusive="left"), "cluster"].unique())

@@ -4,7 +4,7 @@
 - ``outages``: one trial from the request to the restore (``tables.PHASES`` and the answers), and how long a service was
   unavailable in all of them (``tables.TRIALS``).
 - ``matrix``: who answers whom, by which way and when (``tables.COVERAGE``).
-- ``figures``: what they share: styles, axes, words; ``names``: names as a chart has room for them.
+- ``figures``: what they share: styles, fonts, axes, words.
 
 Figures are made without pyplot: no state is kept, and a figure shows once, where it is the value of a cell. matplotlib
 is imported with the first chart, since it is slow to import and a notebook has work to begin with.
@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshbook.charts.answers import latency_by_cluster, share_by_source
     from meshbook.charts.matrix import coverage
-    from meshbook.charts.names import in_lines, short_names
     from meshbook.charts.outages import downtime_by_step, timeline
 
-__all__ = ["coverage", "downtime_by_step", "in_lines", "latency_by_cluster", "share_by_source", "short_names"]
-__all__ += ["timeline"]
+__all__ = ["coverage", "downtime_by_step", "latency_by_cluster", "share_by_source", "timeline"]
 
 _HOMES = {"coverage": "matrix", "latency_by_cluster": "answers", "share_by_source": "answers"}
-_HOMES |= {"downtime_by_step": "outages", "timeline": "outages", "in_lines": "names", "short_names": "names"}
+_HOMES |= {"downtime_by_step": "outages", "timeline": "outages"}
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,6 @@ from meshbook.charts.figures import (
     plain,
     styles_of_answerers,
 )
-from meshbook.charts.names import shortened
 
 _WIDTH_IN = 7.0
 _NO_ANSWER = "no good answer"
@@ -36,16 +35,15 @@ def share_by_source(frame: pd.DataFrame, expected: Mapping[str, ExpectedShares] 
     ``expected`` has by source what share of each cluster is marked as the one that should be.
     """
     answers = tables.measured(tables.conform(frame, tables.ANSWERS)[["source", "version", "cluster", "error"]])
-    short, (answers,) = shortened(answers)
     answers = answers.assign(who=tables.by_whom(answers))
-    styles = styles_of_answerers(answers)
+    styles = styles_of_answerers(answers, (one for shares in (expected or {}).values() for one in shares.shares))
     names = [*styles, _NO_ANSWER] if (answers["error"] != "").any() else list(styles)
-    sources = sorted(answers["source"].unique())
+    sources = list(answers["source"].unique())
     figure, (axes,) = _panels("Who answers: share of each cluster, by source", frame, rows=len(names) * len(sources))
     if not sources:
         return nothing(figure, axes)
     counts = answers.groupby(["source", answers["who"].where(answers["error"] == "", _NO_ANSWER)]).size()
-    marks = _expected_marks(answers, expected or {}, short)
+    marks = _expected_marks(answers, expected or {})
     ticks = []
     for group, source in enumerate(sources):
         for place, name in enumerate(names):
@@ -63,20 +61,18 @@ def share_by_source(frame: pd.DataFrame, expected: Mapping[str, ExpectedShares] 
     axes.set_ylim(ticks[-1][0] + 0.6, -0.8)
     axes.set_xlim(-2, 102)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("share of requests in %, with its 95 % interval")
+    axes.set_xlabel("% of requests, with its 95 % interval")
     return figure
 
 
-def _expected_marks(
-    answers: pd.DataFrame, expected: Mapping[str, ExpectedShares], names: Mapping[str, str]
-) -> dict[tuple[str, str], float]:
+def _expected_marks(answers: pd.DataFrame, expected: Mapping[str, ExpectedShares]) -> dict[tuple[str, str], float]:
     """Return by source and label of a cluster which share it should have, as far as that is known."""
     labels = dict(zip(answers["cluster"], answers["who"], strict=True))
     return {
-        (names.get(source, source), labels[names.get(cluster, cluster)]): share
+        (source, labels[cluster]): share
         for source, shares in expected.items()
         for cluster, share in shares.shares.items()
-        if names.get(cluster, cluster) in labels
+        if cluster in labels
     }
 
 
@@ -96,10 +92,9 @@ def latency_by_cluster(frame: pd.DataFrame) -> Figure:
     """
     columns = ["source", "version", "cluster", "error", "time_total_ms"]
     answers = tables.good(tables.conform(frame, tables.ANSWERS)[columns]).dropna(subset=["time_total_ms"])
-    _, (answers,) = shortened(answers)
     answers = answers.assign(who=tables.by_whom(answers))
     styles = styles_of_answerers(answers)
-    sources = sorted(answers["source"].unique())
+    sources = list(answers["source"].unique())
     figure, panels = _panels("How long answers took, by cluster", frame, rows=4, count=max(1, len(sources)))
     if not sources:
         return nothing(figure, panels[0])

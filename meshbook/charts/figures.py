@@ -6,17 +6,20 @@ and what is not good is always named in words.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.text import Text
 from PIL import Image
-
-from meshbook.charts.names import font_families
 
 FAILED, INK, GREY, GRID, SHADE = "#A3231A", "#222222", "#767676", "#DDDDDD", "#E9E4DC"
 MOST_DRAWN = 1_000
@@ -25,6 +28,8 @@ would lie on top of each other."""
 _DPI = 200
 _SCREEN_DPI = 100
 _COLOURS = 128
+_JAPANESE = "matplotlib_fontja"
+"""Package that ships the font IPAexGothic. It is found, not imported: its import changes the font of every figure."""
 
 
 class Chart(Figure):
@@ -38,8 +43,10 @@ class Chart(Figure):
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         drawn, buffer = io.BytesIO(), io.BytesIO()
         for text in self.findobj(Text):
-            text.set_fontfamily(font_families())
-        self.savefig(drawn, format="png", dpi=_DPI)
+            text.set_fontfamily(_font_families())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")  # of a name with an emoji, say: a box is drawn
+            self.savefig(drawn, format="png", dpi=_DPI)
         with Image.open(drawn) as picture:  # a third of the bytes; all of a chart's few colours, rare ones too
             small = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
             small.save(buffer, format="png", optimize=True)
@@ -67,10 +74,28 @@ BAD = Style(colour=FAILED, marker="x")
 LATE = Style(colour="#6A3D9A", marker="+")
 
 
-def styles_of_answerers(answers: pd.DataFrame) -> dict[str, Style]:
-    """Return a style for each of those who gave a good answer: the column ``who``, as ``tables.by_whom`` names them."""
-    names = sorted(answers.loc[answers["error"] == "", "who"].unique())
-    return {name: _STYLES[number % len(_STYLES)] for number, name in enumerate(names)}
+@functools.cache
+def _font_families() -> list[str]:
+    """Return the fonts of every chart: matplotlib's own, and one with Japanese letters."""
+    spec = importlib.util.find_spec(_JAPANESE)
+    files = [Path(folder, "fonts", "ipaexg.ttf") for folder in (spec and spec.submodule_search_locations) or ()]
+    for file in files:
+        fontManager.addfont(file)
+        fontManager.ttflist.append(replace(fontManager.ttflist[-1], weight="bold"))  # else each bold text is warned of
+    return ["DejaVu Sans", *(FontProperties(fname=file).get_name() for file in files)]
+
+
+def styles_of_answerers(answers: pd.DataFrame, clusters: Iterable[str] = ()) -> dict[str, Style]:
+    """Return a style for each of those who gave a good answer: the column ``who``, as ``tables.by_whom`` names them.
+
+    By their position among ``clusters``, else among the sources: a frame has these in the order of the fleet.
+    """
+    told = answers.loc[answers["error"] == "", ["cluster", "who"]].drop_duplicates("who").sort_values("who")
+    names = dict(zip(told["who"], told["cluster"].where(told["cluster"] != "", told["who"]), strict=True))
+    sources = [source for source in answers["source"].unique() if source in names.values()]
+    places = list(dict.fromkeys([*clusters, *sources, *names.values()]))
+    ordered = sorted(names, key=lambda who: places.index(names[who]))
+    return {who: _STYLES[places.index(names[who]) % len(_STYLES)] for who in ordered}
 
 
 def styles_of_sources(sources: Sequence[str]) -> dict[str, Style]:
@@ -86,6 +111,11 @@ def plain(axes: Axes, xlabel: str = "", *, size: float = 8.5, grid: bool = False
     if grid:
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
+
+
+def legend_columns(labels: Sequence[str], width: int) -> int:
+    """Return in how many columns a legend fits into a figure that is ``width`` signs wide."""
+    return max(1, min(len(labels), width // (max(map(len, labels), default=1) + 7)))
 
 
 def nothing(figure: Chart, axes: Axes) -> Chart:

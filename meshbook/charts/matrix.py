@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 from meshbook import tables
 from meshbook.analysis import NONE_EXPECTED, NOT_TESTED, PROVEN, REFUTED, UNDECIDED
 from meshbook.charts.figures import FAILED, GREY, GRID, INK, SHADE, Chart, nothing
-from meshbook.charts.names import shortened
 
 _FILLS = {PROVEN: "#CFE3F1", REFUTED: "#F6D5CF", UNDECIDED: "#EFEFEF", NOT_TESTED: "white", NONE_EXPECTED: SHADE}
 _WORDS = {REFUTED: FAILED, NOT_TESTED: GREY}
@@ -27,7 +26,7 @@ _NAME_CHARS, _HEAD_CHARS = 40, 17
 
 def coverage(frame: pd.DataFrame) -> Figure:
     """Draw COVERAGE: a row for each source and way, a column for each part and cluster, and the counts in each cell."""
-    _, (cells,) = shortened(tables.conform(frame, tables.COVERAGE))
+    cells = tables.conform(frame, tables.COVERAGE)
     rows = list(dict.fromkeys(zip(cells["source"], cells["path"], strict=True)))
     columns = list(dict.fromkeys(zip(cells["part"], cells["cluster"], cells["version"], strict=True)))
     names = [_wrapped(f"{source} → {_WAYS.get(path, path)}", _NAME_CHARS) for source, path in rows]

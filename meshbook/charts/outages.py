@@ -5,6 +5,7 @@ A bar is a range: in a timeline it happened somewhere on it, in a downtime chart
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,12 +29,12 @@ from meshbook.charts.figures import (
     SHADE,
     Chart,
     Style,
+    legend_columns,
     nothing,
     plain,
     styles_of_answerers,
     styles_of_sources,
 )
-from meshbook.charts.names import in_lines, legend_columns, shortened
 
 Lanes = Mapping[tuple[str, str], "pd.Series[Any]"]
 """By source and kind of request, when they were sent."""
@@ -68,9 +69,8 @@ def timeline(
     The upper panel has one axis of time for all of it. The two lower ones enlarge what it cannot show: the seconds
     after the request to scale down, and the seconds after the restore request.
     """
-    names, (phases, answers) = shortened(tables.conform(phases, tables.PHASES), tables.conform(answers, tables.ANSWERS))
-    headline = [line for text in headline for line in in_lines(text, names, _HEADLINE_CHARS)]
-    sent = answers[_DRAWN]
+    phases, sent = tables.conform(phases, tables.PHASES), tables.conform(answers, tables.ANSWERS)[_DRAWN]
+    headline = [line for text in headline for line in textwrap.wrap(text, _HEADLINE_CHARS)]
     sent = tables.measured(sent[sent["time"].notna() & (sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS)])
     sent = sent.assign(who=tables.by_whom(sent))
     lanes = _lanes(sent, slow_after_s)
@@ -103,7 +103,8 @@ def _lanes(sent: pd.DataFrame, slow_after_s: float) -> Lanes:
     kinds = sent["who"].where(sent["time_total_ms"].astype("float64") <= 1000 * slow_after_s, "late")
     kinds = kinds.where(sent["error"] == "", "failed")
     found = {(str(source), str(kind)): some for (source, kind), some in sent["time"].groupby([sent["source"], kinds])}
-    order = sorted(found, key=lambda lane: (lane[0], [*_WRONG].index(lane[1]) if lane[1] in _WRONG else -1, lane[1]))
+    sources, names = list(sent["source"].unique()), [*styles_of_answerers(sent), *_WRONG]
+    order = sorted(found, key=lambda lane: (sources.index(lane[0]), names.index(lane[1])))
     return {lane: found[lane] for lane in order}
 
 
@@ -204,7 +205,7 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
     detection limit. A thin line goes on to the last failure where good answers lay in between (degraded). The scale is
     logarithmic above 100 ms, so that short ones still show.
     """
-    _, (trials,) = shortened(tables.conform(trials, tables.TRIALS))
+    trials = tables.conform(trials, tables.TRIALS)
     groups = [(key, rows) for key, rows in trials.groupby(["mode", "context"], sort=False)]
     height = 1.5 + sum(0.22 + _BAR_IN * len(rows) for _, rows in groups)
     known = trials.dropna(subset=["low_ms"])
@@ -214,7 +215,7 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
         return nothing(figure, axes)
     ends = known[["low_ms", "high_ms", "degraded_high_ms"]].max().dropna()
     top = 1.15 * max(_LINEAR_MS, float(ends.max()))
-    styles = styles_of_sources(sorted(trials["source"].unique()))
+    styles = styles_of_sources(list(trials["source"].unique()))
     ticks, y = [], 0.0
     for number, ((mode, context), rows) in enumerate(groups):
         begin = y

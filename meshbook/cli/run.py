@@ -94,8 +94,11 @@ def _clusters(plan: runs.RunPlan, arguments: argparse.Namespace, console: Consol
         console.say(place_text(place_of(_named_clusters(plan))))
         yield
         return
+    from meshbook.clusters import display_names
+
     with _lab(arguments, console) as lab:
-        clusters = [{**_UNKNOWN, "context": context, "lab": True} for context in lab.contexts]
+        names = display_names(lab.contexts, plan.value("names", {}))
+        clusters = [{**_UNKNOWN, "name": name, "context": context, "lab": True} for context, name in names.items()]
         before = {name: os.environ.pop(name, None) for name in ("KUBECONFIG", *settings.CONTEXT_VARIABLES)}
         os.environ["KUBECONFIG"] = str(lab.kubeconfig)
         console.say(place_text(place_of(clusters)))
@@ -144,7 +147,7 @@ def _named_clusters(plan: runs.RunPlan) -> list[dict[str, Any]]:
     from meshbook.clusters import Fleet
 
     try:
-        fleet = Fleet.connect(plan.value("contexts", []), plan.value("kubeconfig", ""))
+        fleet = Fleet.connect(plan.value("contexts", []), plan.value("kubeconfig", ""), plan.value("names", {}))
         return [asdict(one) for one in mesh.places(fleet)]
     except UsageError as error:
         if error.hint and not plan.value("contexts", []):
@@ -173,7 +176,9 @@ def restore_left_down(values: Mapping[str, Any]) -> Sequence[str]:
 
     if values.get("dry_run"):
         return []
-    fleet = Fleet.named(values.get("contexts", []), values.get("kubeconfig", ""))  # one may not answer yet
+    fleet = Fleet.named(
+        values.get("contexts", []), values.get("kubeconfig", ""), values.get("names")
+    )  # one may not answer yet
     namespace, timeout_s = values.get("namespace", "sample"), float(values.get("rollout_timeout_s", 120.0))
     restored = outage.restore(fleet, namespace, timeout_s=timeout_s, force=bool(values.get("force")))
     return [str(one) for one in restored]

@@ -63,10 +63,10 @@ class Resource:
 
 
 class Api:
-    """The API of one cluster. ``name`` is the context's name."""
+    """The API of one cluster. ``name`` is what people call it."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.name = connection.context
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.name = name
         self.connection = connection
         self._resources: dict[str, Resource] = {}
 

@@ -20,6 +20,7 @@ from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import APPLY, Connection
 from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
 from meshbook.clusters.kubeconfig import Kubeconfig
+from meshbook.clusters.names import display_names
 from meshbook.clusters.records import Applied, ApplyOutcome, DeploymentState
 from meshbook.clusters.rollout import follow
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
@@ -46,10 +47,11 @@ _LOG_SILENCE_S = 10.0
 
 
 class Cluster(Api):
-    """One context of a kubeconfig; ``name`` is the context's name. Threads may share it."""
+    """One context of a kubeconfig, with the ``name`` that it has in tables, charts and words. Threads may share it."""
 
-    def __init__(self, kubeconfig: Kubeconfig, context: str, patience: Patience | None = None) -> None:
-        super().__init__(Connection(kubeconfig, context, patience or Patience()))
+    def __init__(self, kubeconfig: Kubeconfig, context: str, patience: Patience | None = None, name: str = "") -> None:
+        name = name or display_names([context])[context]
+        super().__init__(name, Connection(kubeconfig, context, patience or Patience(), name))
         self._kubeconfig = kubeconfig
 
     def __repr__(self) -> str:
@@ -57,7 +59,12 @@ class Cluster(Api):
 
     def reopened(self) -> Cluster:
         """Return the same cluster by its kubeconfig as it is now, with connections and a login of its own."""
-        return Cluster(Kubeconfig(self.kubeconfig), self.name, self.connection.patience)
+        return Cluster(Kubeconfig(self.kubeconfig), self.context, self.connection.patience, self.name)
+
+    @property
+    def context(self) -> str:
+        """The context's name in the kubeconfig, for whoever calls kubectl."""
+        return self.connection.context
 
     @property
     def kubeconfig(self) -> str:
@@ -68,13 +75,13 @@ class Cluster(Api):
     def kubectl_options(self) -> list[str]:
         """What tells kubectl which cluster is meant; a kubeconfig of several files is left to $KUBECONFIG."""
         of_its_own = os.pathsep in self.kubeconfig or self.kubeconfig == os.path.expanduser("~/.kube/config")
-        return [*([] if of_its_own else ["--kubeconfig", self.kubeconfig]), "--context", self.name]
+        return [*([] if of_its_own else ["--kubeconfig", self.kubeconfig]), "--context", self.context]
 
     @property
     def user(self) -> str:
         """The kubeconfig's name of who asks; empty where that is the context's own, as gcloud and aws write it."""
-        user = self._kubeconfig.user_name(self.name)
-        return "" if user == self.name else user
+        user = self._kubeconfig.user_name(self.context)
+        return "" if user == self.context else user
 
     def version(self) -> str:
         """Return the API server's version, as ``v1.33.1``."""
@@ -92,7 +99,7 @@ class Cluster(Api):
 
     def extension(self, name: str) -> Object:
         """Return extension ``name`` of the kubeconfig's cluster entry; empty when there is none."""
-        return self._kubeconfig.extension(self.name, name)
+        return self._kubeconfig.extension(self.context, name)
 
     def can_i(self, verb: str, resource: str, namespace: str = "") -> bool:
         """Ask whether this user may ``verb`` a ``resource``, written as for kubectl: ``deployments.apps/scale``."""

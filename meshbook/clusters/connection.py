@@ -42,8 +42,8 @@ _dynamic_client: Any = DynamicClient  # it has no annotations
 class Connection:
     """The API server of one context of a kubeconfig. Threads may share it."""
 
-    def __init__(self, kubeconfig: Kubeconfig, context: str, patience: Patience) -> None:
-        self.context, self.patience = context, patience
+    def __init__(self, kubeconfig: Kubeconfig, context: str, patience: Patience, name: str) -> None:
+        self.context, self.patience, self._name = context, patience, name
         try:
             self._transport = Transport(kubeconfig, context, patience)
         except (ValueError, LookupError, TypeError, AttributeError, OSError, HTTPError) as error:
@@ -125,7 +125,7 @@ class Connection:
         try:
             answer = json.loads(data or b"{}")
         except ValueError as error:
-            message = self.clean(f"{self.context}: the answer is not JSON: {data[:80]!r}")
+            message = self.clean(f"{self._name}: the answer is not JSON: {data[:80]!r}")
             raise ClusterError(message, hint="is there a proxy in between?") from error
         return answer if isinstance(answer, dict) else {"items": answer}
 
@@ -139,14 +139,14 @@ class Connection:
         if status := getattr(error, "status", 0):
             message, reason = status_message(error.body)
             return ClusterError(
-                f"{self.context}: {self.clean(message)}",
+                f"{self._name}: {self.clean(message)}",
                 code=status,
                 reason=reason,
                 request=f"{method} {path}",
                 hint=refusal_hint(status, message),
             )
         return ClusterError(
-            f"no answer from {self.context}",
+            f"no answer from {self._name}",
             request=f"{method} {self.server}{path}",
             saw=self.clean(str(getattr(error, "reason", "") or error)),
             hint=hint_of(error),

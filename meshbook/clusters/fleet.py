@@ -6,7 +6,7 @@ What one cluster can do is in ``cluster``; how the threads end is in ``concurren
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from typing import TypeVar
 from meshbook.clusters.cluster import Cluster
 from meshbook.clusters.concurrency import gather
 from meshbook.clusters.kubeconfig import Kubeconfig, refuse_same_cluster
+from meshbook.clusters.names import display_names
 from meshbook.clusters.records import Applied, DeploymentState
 from meshbook.errors import UsageError
 from meshbook.settings import Patience, context_names, kubeconfig_path
@@ -29,14 +30,20 @@ class Fleet:
 
     @classmethod
     def connect(
-        cls, contexts: Sequence[str] = (), kubeconfig: str | Path = "", *, patience: Patience | None = None
+        cls,
+        contexts: Sequence[str] = (),
+        kubeconfig: str | Path = "",
+        names: Mapping[str, str] | None = None,
+        *,
+        patience: Patience | None = None,
     ) -> Fleet:
         """Return the fleet of ``contexts``, once each has answered and all are known to be different clusters.
 
         Empty parameters mean $CTX_CLUSTER1 and $CTX_CLUSTER2 (else ``cluster1``, ``cluster2``), and $KUBECONFIG (else
-        the lab's, else kubectl's default). UsageError names what exists when they do not fit.
+        the lab's, else kubectl's default). ``names`` are what people call the clusters, by context; by default a short
+        form of it. UsageError names what exists when they do not fit.
         """
-        fleet = cls.named(contexts, kubeconfig, patience=patience)
+        fleet = cls.named(contexts, kubeconfig, names, patience=patience)
         seen: dict[str, str] = {}
         for name, uid in fleet.each(Cluster.uid).items():
             if uid:
@@ -45,13 +52,18 @@ class Fleet:
 
     @classmethod
     def named(
-        cls, contexts: Sequence[str] = (), kubeconfig: str | Path = "", *, patience: Patience | None = None
+        cls,
+        contexts: Sequence[str] = (),
+        kubeconfig: str | Path = "",
+        names: Mapping[str, str] | None = None,
+        *,
+        patience: Patience | None = None,
     ) -> Fleet:
         """Return the fleet as ``connect`` does, but ask no cluster: one of them may be down."""
-        names = context_names(contexts)
+        chosen = context_names(contexts)
         read = Kubeconfig(kubeconfig_path(kubeconfig))
-        read.require(names)
-        return cls([Cluster(read, name, patience) for name in names])
+        read.require(chosen)
+        return cls([Cluster(read, context, patience, name) for context, name in display_names(chosen, names).items()])
 
     def close(self) -> None:
         """Close the connections that are kept open; the fleet can go on being used."""
@@ -68,14 +80,15 @@ class Fleet:
         return len(self.clusters)
 
     def __getitem__(self, name: str) -> Cluster:
+        """Return the cluster of this name, or of this context."""
         for cluster in self:
-            if cluster.name == name:
+            if name in (cluster.name, cluster.context):
                 return cluster
         known = ", ".join(cluster.name for cluster in self)
         raise UsageError(f"no cluster {name!r} in this fleet", hint=f"one of {known}")
 
     def each(self, task: Callable[[Cluster], T]) -> dict[str, T]:
-        """Do ``task`` on every cluster at once; return the results by context.
+        """Do ``task`` on every cluster at once; return the results by name.
 
         Every cluster is left to finish; GatheredError then tells which failed, and holds the results of the others.
         """

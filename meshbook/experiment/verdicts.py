@@ -40,7 +40,7 @@ def claims(
     if judged:
         found.append(_worst(judged, partial(_few_fail, limits=limits)))
         found.append(_worst(judged, partial(_prompt, limits=limits)))
-    for source in sorted({str(source) for trial in judged for source in trial.witnessed["source"]}):
+    for source in dict.fromkeys(str(source) for trial in judged for source in trial.witnessed["source"].unique()):
         found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
     found.append(_worst(trials, lambda one: _served(one, one.afterwards), "after each outage"))
     found.append(_worst(trials, partial(_share_as_expected, limits=limits), "after each outage"))

@@ -112,7 +112,7 @@ def _ways(
 
 
 def _of_heard(came: pd.DataFrame, asked: Asked, views: Mapping[str, Snapshot]) -> dict[str, How]:
-    return {"routes": partial(_shares, asked=asked, views=views), "answers": partial(_late, came=came)}
+    return {"routes": partial(_shares, asked=asked, views=views), "answers": partial(_late, came=came, views=views)}
 
 
 def _of_silent(
@@ -165,7 +165,7 @@ def _shares(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator
         yield look.noted(f"{source}: {share.of(destination)}.")
     elif share.rule or share.failover:
         seen = f"{destination}'s share at {source} is {share.of(destination)}."
-        yield look.configured(seen, f"kubectl --context {source} get virtualservices,destinationrules -A")
+        yield look.configured(seen, f"{views[source].kubectl('')} get virtualservices,destinationrules -A")
     else:
         yield look.fine(f"{destination}'s share at {source} is {share.of(destination)}.")
 
@@ -179,14 +179,14 @@ def _silence(look: Look, asked: Asked, came: pd.DataFrame, destination: Snapshot
         yield from reachability.within(look, destination, asked)
 
 
-def _late(look: Look, came: pd.DataFrame) -> Iterator[Finding]:
+def _late(look: Look, came: pd.DataFrame, views: Mapping[str, Snapshot]) -> Iterator[Finding]:
     """Say where one cluster's answers are late, and another's are not."""
     source, destination = look.direction.source, look.direction.destination
     half = (tables.good(came).groupby("cluster")["time_total_ms"].median() / 1000).to_dict()
     mine, others = half.pop(destination), list(half.values())
     if mine > reachability.LATE_S and others and mine > 10 * min(others):
         seen = f"{destination}'s pods answer {source} late: half take {mine:.1f} s or more"
-        yield look.cause(f"{seen}, the others' {min(others):.2f} s.", f"kubectl --context {destination} top pods")
+        yield look.cause(f"{seen}, the others' {min(others):.2f} s.", f"{views[destination].kubectl('')} top pods")
 
 
 def explained(findings: Sequence[Finding], *verdicts: Verdict) -> list[Verdict]:

@@ -48,8 +48,7 @@ def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "")
         yield look.cause(
             f"{source.cluster} and {destination.cluster} are labelled with one network ({source.network}), so no"
             " gateway is used between them.",
-            f"kubectl --context {destination.cluster} label namespace {SYSTEM_NAMESPACE} --overwrite"
-            f" {NETWORK_LABEL}=ANOTHER",
+            f"{destination.kubectl('')} label namespace {SYSTEM_NAMESPACE} --overwrite {NETWORK_LABEL}=ANOTHER",
         )
         return
     kubectl = destination.kubectl()

@@ -24,6 +24,8 @@ _PROVIDERS = {"gce": "Google Cloud", "aws": "AWS", "azure": "Azure", "ibm": "IBM
 class Place:
     """One cluster as a reader of the report knows it. Empty texts: not told, or not to be seen by this user."""
 
+    name: str
+    """What people call it."""
     context: str
     user: str
     """The kubeconfig's user; empty where it is called as the context or its cluster."""
@@ -44,7 +46,8 @@ def _place(cluster: Cluster) -> Place:
     nodes = _seen(lambda: cluster.connection.request("GET", "/api/v1/nodes", query={"limit": "1"})[1]["items"], nothing)
     scheme = str(nodes[0].get("spec", {}).get("providerID", "")).partition(":")[0] if nodes else ""
     return Place(
-        context=cluster.name,
+        name=cluster.name,
+        context=cluster.context,
         user=cluster.user,
         lab=is_loopback(cluster.connection.server) and any(LAB_LABEL in labels_of(node) for node in nodes),
         provider=_PROVIDERS.get(scheme, scheme),

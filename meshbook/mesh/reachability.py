@@ -112,7 +112,7 @@ def curl(*argv: str, wait_s: float) -> list[str]:
 
 def way(look: Look, source: Snapshot, destination: Snapshot, asked: Asked | None = None) -> Iterator[Finding]:
     """Look from pods of ``source`` at the gateway of ``destination``; with ``asked`` at the service behind it, too."""
-    yield from judge(look, reach(source, destination, asked))
+    yield from judge(look, reach(source, destination, asked), destination)
 
 
 def reach(source: Snapshot, destination: Snapshot, asked: Asked | None) -> Reached:
@@ -154,12 +154,12 @@ def _told(done: ExecResult) -> str:
     return done.stdout.strip()
 
 
-def judge(look: Look, reached: Reached) -> Iterator[Finding]:
-    """Say what a look at the gateway means."""
+def judge(look: Look, reached: Reached, view: Snapshot) -> Iterator[Finding]:
+    """Say what a look at the gateway of the destination, whose ``view`` is given, means."""
     source, destination = look.direction.source, look.direction.destination
     where = f"{destination}'s east-west gateway, {reached.address}:{EAST_WEST_PORT}"
     said, word = f"from pod {reached.by or 'prober'} of {source} at {where}", reached.knock
-    kubectl = f"kubectl --context {destination} -n {SYSTEM_NAMESPACE}"
+    kubectl = view.kubectl()
     if not word and reached.tls != "trusted" and not reached.tls.startswith("untrusted"):
         yield look.not_looked_at(reached.need)  # a sidecar in between takes every connection, and may cut it itself
     elif word == "time-out":
@@ -178,7 +178,7 @@ def judge(look: Look, reached: Reached) -> Iterator[Finding]:
         yield look.cause(seen, "make both meshes' cacerts from one root, then restart istiod and every proxy")
     elif reached.tls == "time-out":
         seen = f"The gateway lives, but no TLS handshake with the service ends within {WAIT_S:g} s {said}."
-        yield look.cause(seen, f"kubectl --context {destination} get pods -A -o wide")
+        yield look.cause(seen, f"{view.kubectl('')} get pods -A -o wide")
     elif reached.tls.startswith("reset"):
         seen = (
             f"TLS for this service is cut {said}: the gateway knows no pod with a sidecar for it, or {source}'s"

@@ -168,8 +168,8 @@ def judge(
     """
     mine, called = _meant(tried, destination, uid)
     mend = (
-        f"istioctl create-remote-secret --context {destination.cluster} --name {called}"
-        f" | kubectl --context {source.cluster} apply -f -"
+        f"istioctl create-remote-secret --context {destination.api.context} --name {called}"
+        f" | {source.kubectl('')} apply -f -"
     )
     if mine is None:
         if not tried and is_managed(source):
@@ -208,9 +208,9 @@ def _meant(tried: Sequence[Try], destination: Snapshot, uid: str) -> tuple[Try |
     """
     called = _mesh_name(destination)
     by_uid = next((one for one in tried if uid and one.uid == uid), None)
-    by_name = next((one for one in tried if one.name in (called, destination.cluster)), None)
+    by_name = next((one for one in tried if one.name in (called, destination.api.context)), None)
     only = tried[0] if len(tried) == 1 and not called else None
-    return by_uid or by_name or only, called or destination.cluster
+    return by_uid or by_name or only, called or destination.api.context
 
 
 def _mesh_name(view: Snapshot) -> str:

@@ -7,6 +7,7 @@ neither right nor wrong. A kind that a cluster does not serve has no objects the
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class NotSeen(MeshbookError):
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The objects of one cluster that a mesh is made of. ``cluster`` is the context's name."""
+    """The objects of one cluster that a mesh is made of. ``cluster`` is what people call it."""
 
     cluster: str
     api: Cluster = field(repr=False)
@@ -79,8 +80,8 @@ class Snapshot:
         return [pod for pod in pods if selects({"matchLabels": selector}, labels_of(pod)) and not is_deleting(pod)]
 
     def kubectl(self, namespace: str = SYSTEM_NAMESPACE) -> str:
-        """Return how a command for people begins."""
-        return f"kubectl --context {self.cluster} -n {namespace}"
+        """Return how a command for people begins; no ``namespace`` leaves it to the command."""
+        return shlex.join(["kubectl", "--context", self.api.context, *(["-n", namespace] if namespace else [])])
 
     @property
     def network(self) -> str:

@@ -107,9 +107,8 @@ def _sidecars(look: Look, pods: list[Object], view: Snapshot, which: str) -> Ite
 def _why_bare(pod: Object, view: Snapshot) -> tuple[str, str]:
     """Return why a pod was not injected, and the command that mends it."""
     home = pod["metadata"].get("namespace", "")
-    kubectl = f"kubectl --context {view.cluster}"
-    restart = f"{kubectl} -n {home} rollout restart deployment"
-    owner = f"{kubectl} -n {home} edit deployment {_deployment_of(pod)}"
+    restart = f"{view.kubectl(home)} rollout restart deployment"
+    owner = f"{view.kubectl(home)} edit deployment {_deployment_of(pod)}"
     if labels_of(pod).get(INJECT) == "false" or annotations_of(pod).get(INJECT) == "false":
         return f"its own {INJECT} is false", f"{owner} (take {INJECT} out of its template)"
     if pod["spec"].get("hostNetwork"):
@@ -117,7 +116,7 @@ def _why_bare(pod: Object, view: Snapshot) -> tuple[str, str]:
     namespace = view.find("Namespace", home) or {"metadata": {}}
     labels, hooks = labels_of(namespace), view.list("MutatingWebhookConfiguration")
     known, wanted = revisions(hooks), labels.get(REVISION_LABEL) or labels_of(pod).get(REVISION_LABEL, "")
-    label = f"{kubectl} label namespace {home} {REVISION_LABEL}={next(iter(known), 'REVISION')} --overwrite"
+    label = f"{view.kubectl('')} label namespace {home} {REVISION_LABEL}={next(iter(known), 'REVISION')} --overwrite"
     if injecting_revision(namespace, hooks) or (INJECTION_LABEL not in labels and wanted in known):
         return "it was made before injection was switched on, or the webhook did not answer", restart
     if INJECTION_LABEL in labels:
@@ -203,14 +202,15 @@ def mutual_tls(look: Look, asked: Asked, source: Snapshot, destination: Snapshot
                 ' -p \'{"spec":{"trafficPolicy":{"tls":{"mode":"ISTIO_MUTUAL"}}}}\'',
             )
     modes = {view.cluster: peer_mode(asked, view) for view in (source, destination)}
-    for cluster, (mode, rule_name) in modes.items():
+    for view in (source, destination):
+        mode, rule_name = modes[view.cluster]
         if mode == "DISABLE":
-            others = [f"{name}: {found}" for name, (found, _) in modes.items() if name != cluster]
+            others = [f"{name}: {found}" for name, (found, _) in modes.items() if name != view.cluster]
             home, _, name = rule_name.partition("/")
             yield look.cause(
-                f"{cluster}'s PeerAuthentication {rule_name} disables mutual TLS ({', '.join(others)}):"
+                f"{view.cluster}'s PeerAuthentication {rule_name} disables mutual TLS ({', '.join(others)}):"
                 " nothing crosses between the networks without it.",
-                f"kubectl --context {cluster} -n {home} patch peerauthentication {name} --type merge"
+                f"{view.kubectl(home)} patch peerauthentication {name} --type merge"
                 ' -p \'{"spec":{"mtls":{"mode":"PERMISSIVE"}}}\'',
             )
             return

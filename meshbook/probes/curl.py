@@ -178,8 +178,7 @@ class _Reader:
 
 
 def _ordered(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    whole = pd.concat(list(frames), ignore_index=True).sort_values(["source", "seq"], ignore_index=True)
-    return tables.conform(whole, tables.ANSWERS)
+    return tables.conform(pd.concat([one.sort_values("seq") for one in frames], ignore_index=True), tables.ANSWERS)
 
 
 def curl_program() -> str:

@@ -184,8 +184,7 @@ def stop(each: Sequence[Source], threads: Sequence[threading.Thread]) -> None:
 
 def to_answers(each: Sequence[Source], *, done: bool) -> pd.DataFrame:
     """Return ANSWERS of all sources."""
-    ordered = sorted(each, key=lambda one: (one.source, one.path))
-    frames = [one.frame(done=done) for one in ordered]
+    frames = [one.frame(done=done) for one in each]
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 

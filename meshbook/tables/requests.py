@@ -12,7 +12,7 @@ GATEWAY = "gateway"
 """Begin of the path of requests to an ingress gateway's pod by its own address."""
 
 WAY: tuple[tuple[str, Dtype, str], ...] = (
-    ("source", "string", "who asked: the context's name, or 'external client' for this machine"),
+    ("source", "string", "who asked: a cluster by its name, or 'external client' for this machine"),
     ("path", "string", "which way: 'mesh' (service name inside the mesh), 'vip' (from outside), or 'gateway POD'"),
 )
 
@@ -114,10 +114,11 @@ def clock_errors_ms(answers: pd.DataFrame) -> pd.Series[float]:
 
 
 def joined(*answers: pd.DataFrame) -> pd.DataFrame:
-    """Return several rounds of ANSWERS as one, numbered on within each source."""
+    """Return several rounds of ANSWERS as one, source by source in the order of the first, each numbered on."""
     rows = conform(pd.concat(answers, ignore_index=True), ANSWERS)
     rows["seq"] = (rows.groupby("source").cumcount() + 1).astype("Int64")
-    return rows.sort_values(["source", "seq"], ignore_index=True)
+    places = {source: place for place, source in enumerate(rows["source"].unique())}
+    return rows.sort_values("source", key=lambda names: names.map(places), kind="stable", ignore_index=True)
 
 
 def to_display(answers: pd.DataFrame) -> pd.DataFrame:

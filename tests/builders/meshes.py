@@ -106,7 +106,8 @@ class FakeCluster:
     """A cluster of prepared objects: kind → objects."""
 
     def __init__(self, name: str, objects: Objects) -> None:
-        self.name, self.objects = name, objects
+        self.name = self.context = name
+        self.objects = objects
         self.server = "v1.31.2"
         self.denied: set[str] = set()
         self.refused: set[str] = set()
