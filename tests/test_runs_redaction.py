@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
 from stage_runs import passing, run, write
 
-from meshbook import runs
+from meshbook import charts, runs, tables
 from meshbook.errors import UsageError
+from meshbook.place import place_of, place_text
 from meshbook.runs import Redactor, Secrets
 
 KUBECONFIG = """\
@@ -81,14 +84,78 @@ def test_a_proxys_password_and_a_token_beside_the_kubeconfig_are_secrets_too(
     assert redactor.leaks(shown) == []
 
 
-def test_contexts_go_on_request_and_charts_with_them() -> None:
-    redactor = Redactor(Secrets(contexts=("cluster1", "cluster2")), ["contexts"])
+def test_contexts_go_on_request_and_what_they_are_called_for_short() -> None:
+    secrets = Secrets(contexts=("cluster1", "arn:aws:eks:x:cluster/prod"), names={"arn:aws:eks:x:cluster/prod": "prod"})
+    redactor = Redactor(secrets, ["contexts"])
     sizes = {"image/png": {"width": 640}}
-    document = {"text": "cluster1: cluster10 cluster2.", "image/png": "cGljdHVyZQ==", "metadata": sizes}
-    clean = redactor.document(document)
-    assert clean["metadata"] == sizes
-    assert clean["text"] == "[context 1]: cluster10 [context 2]."
-    assert clean["image/png"] != document["image/png"]
+    document = {"text": "cluster1: cluster10 prod, arn:aws:eks:x:cluster/prod product", "metadata": sizes}
+    assert redactor.document(document) == {
+        "text": "[context 1]: cluster10 [context 2], [context 2] product",
+        "metadata": sizes,
+    }
+
+
+def chart(name: str) -> str:
+    rows = tables.from_rows([{"source": name, "cluster": name, "version": "v1", "error": ""}], tables.ANSWERS)
+    return base64.b64encode(charts.share_by_source(rows)._repr_png_()[0]).decode()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("picture", "on_request", "stays"),
+    [
+        (chart("ニフクラ"), ["contexts"], True),
+        (chart("prod"), ["contexts"], False),
+        (chart("prod"), [], True),
+        (chart("ada@acme.example"), [], False),
+        ("cGljdHVyZQ==", ["contexts"], False),
+        ("cGljdHVyZQ==", [], True),
+    ],
+    ids=["display name", "short form", "short form, not asked for", "mail address", "unknown, asked for", "unknown"],
+)
+def test_a_picture_stays_where_what_it_draws_may_be_shown(picture: str, on_request: list[str], stays: bool) -> None:
+    redactor = Redactor(Secrets(contexts=("gke_p_z_prod",), names={"gke_p_z_prod": "prod"}), on_request)
+    assert (redactor.document({"image/png": picture})["image/png"] == picture) is stays
+
+
+def test_who_asks_goes_with_the_contexts(tmp_path: Path) -> None:
+    entries = [{"name": f"c{number}", "context": {"user": user}} for number, user in enumerate(("ada", "oidc-grace"))]
+    (tmp_path / "config").write_text(json.dumps({"contexts": entries}))
+    secrets = runs.gather_secrets(str(tmp_path / "config"), root=tmp_path, contexts=["c0", "c1"])
+    clusters = [
+        {"context": f"c{number}", "user": user, "lab": False, "provider": "", "kubernetes": "", "mesh": []}
+        for number, user in enumerate(("ada", "oidc-grace"))
+    ]
+    place = place_of(clusters)
+    redactor = Redactor(secrets, ["contexts"])
+    clean = redactor.document({"text": place_text(place), "place": place, "more": "ada has adapted (oidc-grace)"})
+    assert clean["text"].startswith("[context 1] (as [user 1]), [context 2] (as [user 2]) · ")
+    assert " · by [user] · meshbook" in clean["text"]
+    assert clean["place"]["user"] == "[user]"
+    assert [one["user"] for one in clean["place"]["clusters"]] == ["[user]", "[user]"]
+    assert clean["more"] == "ada has adapted ([user 2])"
+    assert redactor.leaks(clean) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"project": "987654321098"}',
+        r"{\"projectNumber\": \"987654321098\"}",
+        "project_number: 987654321098",
+        "project #987654321098 is over quota",
+        "projects%2F987654321098%2Flocations",
+        '"consumer": "projects/987654321098"',
+    ],
+)
+def test_a_projects_number_goes_in_whatever_form_it_is_told(said: str) -> None:
+    redactor = Redactor(Secrets())
+    assert redactor.leaks(said) == ["[project]"]
+    assert "987654321098" not in (clean := redactor.text(said))
+    assert redactor.leaks(clean) == []
+    assert json.loads(redactor.text('{"project_id": "acme-1", "projects": 987654}')) == {
+        "project_id": "[project]",
+        "projects": 987654,
+    }
 
 
 CONTEXTS = (

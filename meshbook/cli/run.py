@@ -158,10 +158,14 @@ def _named_clusters(plan: runs.RunPlan) -> list[dict[str, Any]]:
 
 
 def _secrets(plan: runs.RunPlan, folder: Path) -> runs.Secrets:
+    from meshbook.clusters import display_names
+
     contexts = settings.context_names(plan.value("contexts", []))
     kubeconfig = settings.kubeconfig_path(plan.value("kubeconfig", ""))
     projects = [plan.value("project", ""), os.environ.get(settings.HUB_PROJECT_VARIABLE, "")]
-    return runs.gather_secrets(kubeconfig, root=folder.parent, contexts=contexts, extra_projects=projects)
+    given = plan.value("names", {})
+    names = {context: name for context, name in display_names(contexts, given).items() if context not in given}
+    return runs.gather_secrets(kubeconfig, root=folder.parent, contexts=contexts, names=names, extra_projects=projects)
 
 
 def _afterwards(values: Mapping[str, Any]) -> Sequence[str]:

@@ -1,13 +1,15 @@
 """Take out of an executed notebook what must not leave this machine, and prove that it is gone.
 
-A walk over every string of the document, pictures aside, and over the different texts of rows: secrets of the
-kubeconfigs, this machine's folders and user, who has a mail address, Google Cloud project ids and numbers; on request
-addresses and context names. What stands in for them is put in square brackets, since angle ones would become tags where
-an output is HTML. Files are read (``gather_secrets``) and never written here.
+A walk over every string of the document, and over the different texts of rows: secrets of the kubeconfigs, this
+machine's folders and user, who has a mail address, Google Cloud project ids and numbers; on request addresses, or the
+names of contexts and users. What stands in for them is put in square brackets, since angle ones would become tags where
+an output is HTML. A picture that draws any of it is left out. Files are read (``gather_secrets``), never written here.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import ipaddress
 import os
 import re
@@ -38,10 +40,13 @@ _SHORTEST_SECRET = 8
 
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 _PROJECT = re.compile(
-    r"(?<=projects/)[a-z0-9][\w.:-]*"
-    r"|(?<=[Pp]roject[ =:#])\d{6,15}\b|(?<=[Pp]roject number )\d{6,15}\b"
+    r"(?<=projects/)[a-z0-9][\w.:-]*|(?<=projects%2F)[a-z0-9][\w.:-]*"
     r"|(?<=[?&]project=)[\w.:-]+|(?<=@)[a-z0-9-]+(?=\.iam\.gserviceaccount\.com)"
 )
+_PROJECT_NUMBER = re.compile(r"""(project(?:[ _]?number|[ _]?id)?\W{1,6})\d{6,15}\b""", re.IGNORECASE)
+"""Whatever stands between the two, as in ``project 123456``, ``"project": "123456"`` and ``projectNumber=123456``."""
+_PROJECT_ID = re.compile(r"""(\bproject(?:_?id)?\\?["']: ?\\?["'])[a-z][\w.:-]+""", re.IGNORECASE)
+"""As JSON, and as JSON in a text of JSON."""
 _PROJECT_OF_NAME = re.compile(
     r"(?:gke|connectgateway)_([a-z0-9.:-]+)_[^_]+_.+|.*projects/([^/]+)/.*|.*@([a-z0-9-]+)\.iam\.gserviceaccount\.com.*"
 )
@@ -50,6 +55,8 @@ _URL_LOGIN = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s/@\"']+(?=@)")
 """Name and password of a URL, such as a proxy's."""
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b)")
 """What stands before the @ of an address: the domain may be what tells two contexts apart."""
+_BY = re.compile(r"(?<= · by )(?!\[user)[^·\n]*[^·\s](?= · meshbook )")
+"""This machine's user, in the line that says where a run takes place."""
 _OTHER_HOME = re.compile(r"(?<=/home/)[\w.-]+|(?<=/Users/)[\w.-]+")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]+:){7})[0-9a-fA-F:]{3,39}(?![\w:])")
@@ -65,12 +72,21 @@ class Secrets:
     """Absolute folder → what is shown instead; longest first."""
     projects: tuple[str, ...] = ()
     contexts: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Context → what it is called without the user's word for it: a part of its name."""
+    users: tuple[str, ...] = ()
+    """What the kubeconfigs call those who ask."""
     hosts: tuple[str, ...] = ()
     """Host names of API servers, taken out with the addresses."""
 
 
 def gather_secrets(
-    kubeconfig: str, *, root: Path, contexts: Sequence[str] = (), extra_projects: Iterable[str] = ()
+    kubeconfig: str,
+    *,
+    root: Path,
+    contexts: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
+    extra_projects: Iterable[str] = (),
 ) -> Secrets:
     """Gather what to take out: from the kubeconfig files of ``kubeconfig``, from this machine, from the names given."""
     files = [Path(part).expanduser().absolute() for part in kubeconfig.split(os.pathsep) if part]
@@ -89,6 +105,8 @@ def gather_secrets(
         projects=tuple(sorted({*projects, *extra_projects} - {""})),
         folders=_folders(root),
         contexts=tuple(dict.fromkeys(contexts)),
+        names=names or {},
+        users=tuple(dict.fromkeys(_users(documents, contexts))),
         hosts=tuple(sorted(host for host in hosts if not _is_address(host))),
     )
 
@@ -146,6 +164,12 @@ def _projects_of(name: str) -> Iterator[str]:
         yield from filter(None, found.groups())
 
 
+def _users(documents: Iterable[Mapping[str, Any]], contexts: Sequence[str]) -> Iterator[str]:
+    for entry in (one for document in documents for one in document.get("contexts") or []):
+        if isinstance(entry, dict) and entry.get("name") in contexts and isinstance(entry.get("context"), dict):
+            yield from filter(None, [str(entry["context"].get("user") or "")])
+
+
 def _clusters(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for entry in document.get("clusters") or []:
         if isinstance(entry, dict) and isinstance(entry.get("cluster"), dict):
@@ -194,7 +218,8 @@ class Redactor:
     def document(self, node: Any) -> Any:
         """Return a copy of JSON data with every string redacted, keys included.
 
-        Pictures stay as they are, except where context names are to go: a chart shows them as pixels, so it goes too.
+        Pictures stay as they are, or are left out: where they show what is to go, and where names are to go and a
+        picture does not say what it shows.
         """
         if isinstance(node, str):
             return self.text(node)
@@ -221,14 +246,16 @@ class Redactor:
 
     def _value(self, key: str, value: Any) -> Any:
         if not _is_picture(key, value):
-            return self.document(value)
-        return _BLANK if "contexts" in self._wanted else value
+            return "[user]" if key == "user" and value and "contexts" in self._wanted else self.document(value)
+        words = _words_of(value)
+        unknown = words is None and "contexts" in self._wanted
+        return _BLANK if unknown or self.leaks(words or "") else value
 
     def leaks(self, node: Any) -> list[str]:
         """Return what the strings of ``node`` still show, by the names that should stand there; empty when clean."""
         found: set[str] = set()
         for text in _strings(node):
-            found |= {shown for pattern, shown in self._rules if pattern.search(text)}
+            found |= {shown.removeprefix(r"\1") for pattern, shown in self._rules if pattern.search(text)}
             found |= {"[address]" for pattern in self._addresses if pattern.search(text)}
         return sorted(found)
 
@@ -260,12 +287,22 @@ def _always(secrets: Secrets) -> Iterator[Rule]:
         yield re.compile(rf"(?<![\w.~\]-]){re.escape(folder)}(?![\w-])"), shown
     yield _OTHER_HOME, "[user]"
     yield _PROJECT, "[project]"
+    yield _PROJECT_NUMBER, r"\1[project]"
+    yield _PROJECT_ID, r"\1[project]"
 
 
 def _contexts(secrets: Secrets) -> Iterator[Rule]:
-    """Return the rules for context names, the longest first; also within longer names, such as a remote secret's."""
-    for number, name in sorted(enumerate(secrets.contexts, 1), key=lambda item: -len(item[1])):
-        yield re.compile(rf"(?<!\w){re.escape(name)}(?!\w)"), f"[context {number}]"
+    """Return the rules for names of contexts and users, the longest first; also within longer names, such as a remote
+    secret's. A short user's name may be any word, and goes where it is told who asks.
+    """
+    names = {secrets.names.get(context, context): number for number, context in enumerate(secrets.contexts, 1)}
+    names |= {context: number for number, context in enumerate(secrets.contexts, 1)}
+    shown = {name: f"[context {number}]" for name, number in names.items()}
+    shown = {user: f"[user {number}]" for number, user in enumerate(secrets.users, 1)} | shown
+    for name in sorted(shown, key=len, reverse=True):
+        where = r"(?<=\bas )" if name not in names and len(name) < _SHORTEST_SECRET else r"(?<!\w)"
+        yield re.compile(rf"{where}{re.escape(name)}(?!\w)"), shown[name]
+    yield _BY, "[user]"
 
 
 def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:
@@ -275,6 +312,17 @@ def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:
 def _is_picture(key: str, value: Any) -> bool:
     """Tell a picture's bytes from its measures, which stand in an output's metadata under the same key."""
     return key.startswith("image/") and key != "image/svg+xml" and not isinstance(value, Mapping)
+
+
+def _words_of(picture: Any) -> str | None:
+    """Return what a picture says that it shows, None where it does not say: charts do, in their PNG's description."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(picture))) as found:
+            return found.info.get("Description")
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _texts(column: pd.Series[Any]) -> list[str]:
