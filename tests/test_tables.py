@@ -51,9 +51,9 @@ def test_rounds_of_answers_are_joined_source_by_source_and_numbered_on() -> None
     later = tables.from_rows([{"source": "a", "seq": 1, "code": 503}], tables.ANSWERS)
     found = tables.joined(first, later)
     assert list(zip(found["source"], found["seq"], found["code"], strict=True)) == [
+        ("b", 1, 200),
         ("a", 1, 200),
         ("a", 2, 503),
-        ("b", 1, 200),
     ]
     pd.testing.assert_frame_equal(tables.joined(later, tables.empty(tables.ANSWERS)), later)
 
