@@ -26,6 +26,10 @@ EXEC_RIGHTS = "get,create pods/exec"
 """Both: RBAC takes the WebSocket of an exec, an HTTP GET, for ``get``; newer servers ask for ``create`` besides."""
 LAB_LABEL = "meshbook.io/lab"
 """On every node of a lab: by it anyone can tell, over the API, that a cluster is no service to anybody."""
+SERVICE_LABEL = "kubernetes.io/service-name"
+"""On an EndpointSlice: which Service its endpoints are of."""
+NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+"""Of generated names: no vowels, nothing that looks like something else."""
 REVISION_LABEL = "istio.io/rev"
 TAG_LABEL = "istio.io/tag"
 INJECTION_LABEL = "istio-injection"
@@ -70,6 +74,17 @@ def is_finished(pod: Object) -> bool:
 def is_active(pod: Object) -> bool:
     """Tell whether a pod counts for its owner: neither being deleted nor finished."""
     return not is_deleting(pod) and not is_finished(pod)
+
+
+def containers_of(pod: Object) -> list[Object]:
+    """Return the containers of a pod and, after them, its init containers."""
+    return [*(pod["spec"].get("containers") or ()), *(pod["spec"].get("initContainers") or ())]
+
+
+def load_balancer_ips(service: Object) -> list[str]:
+    """Return the addresses that a Service's load balancer has been given."""
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    return [entry["ip"] for entry in ingress if entry.get("ip")]
 
 
 def describe_pod(pod: Object) -> str:

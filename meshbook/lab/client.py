@@ -249,7 +249,7 @@ class Informer:
     """A copy of one kind's objects, kept current by list and watch for as long as ``run`` runs.
 
     Subscribers are called in order of subscription with (``ADDED`` | ``MODIFIED`` | ``DELETED``, object) and must not
-    block.
+    block; who subscribes late is told of what is there as ``ADDED``.
     """
 
     def __init__(self, client: Client, resource: Resource, **scope: str) -> None:
@@ -263,6 +263,8 @@ class Informer:
 
     def subscribe(self, callback: Callable[[str, Object], None]) -> None:
         self._subscribers.append(callback)
+        for obj in list(self.objects.values()):
+            callback("ADDED", obj)
 
     async def synced(self, timeout_s: float = _REQUEST_TIMEOUT_S) -> None:
         """Wait until the first list has come; ``LabError`` after ``timeout_s``."""

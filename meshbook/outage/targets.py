@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 from meshbook.clusters import Cluster
 from meshbook.errors import ClusterError, OutageError
 from meshbook.objects import (
+    SERVICE_LABEL,
     Object,
     annotations_of,
     describe_pod,
@@ -267,7 +268,7 @@ class ServiceTarget(OutageTarget):
 
     def ready_endpoints(self) -> int:
         """Return how many of its endpoints are ready in its own cluster."""
-        labels = f"kubernetes.io/service-name={self.name}"
+        labels = f"{SERVICE_LABEL}={self.name}"
         slices = self.cluster.list("EndpointSlice", self.namespace, labels=labels)
         endpoints = [one for found in slices for one in found.get("endpoints") or []]
         return sum((one.get("conditions") or {}).get("ready", True) is not False for one in endpoints)

@@ -16,10 +16,8 @@ from typing import Any
 from meshbook.lab.apiserver.errors import internal, invalid, not_allowed
 from meshbook.lab.apiserver.kinds import Kind
 from meshbook.lab.topology import ClusterTopology
-from meshbook.objects import Object, timestamp
+from meshbook.objects import NAME_LETTERS, Object, containers_of, timestamp
 
-GENERATED = "bcdfghjklmnpqrstvwxz2456789"
-"""Letters of generated names: no vowels, nothing that looks like something else."""
 GENERATED_LENGTH = 5
 LONGEST_PREFIX = 63 - GENERATED_LENGTH
 NAME_TRIES = 8
@@ -35,7 +33,7 @@ def generate_name(metadata: Object, taken: Callable[[str], bool]) -> None:
     if metadata.get("name") or not metadata.get("generateName"):
         return
     for _ in range(NAME_TRIES):
-        letters = "".join(random.choices(GENERATED, k=GENERATED_LENGTH))
+        letters = "".join(random.choices(NAME_LETTERS, k=GENERATED_LENGTH))
         metadata["name"] = metadata["generateName"][:LONGEST_PREFIX] + letters
         if not taken(metadata["name"]):
             return
@@ -183,7 +181,7 @@ def _pod_spec(spec: Object) -> None:
     _default(spec, schedulerName="default-scheduler", securityContext={})
     if name := spec.get("serviceAccountName") or spec.get("serviceAccount"):
         spec["serviceAccountName"] = spec["serviceAccount"] = name
-    for container in (*spec.get("containers", ()), *spec.get("initContainers", ())):
+    for container in containers_of({"spec": spec}):
         _container(container)
     for volume in spec.get("volumes", ()):
         for source in ("configMap", "secret", "projected"):
@@ -218,7 +216,7 @@ def _pod(pod: Object) -> None:
     _default(spec, serviceAccountName="default", serviceAccount="default")
     status = pod.setdefault("status", {})
     _default(status, phase="Pending")
-    resources = [container["resources"] for container in (*spec["containers"], *spec.get("initContainers", ()))]
+    resources = [container["resources"] for container in containers_of(pod)]
     full = all({"cpu", "memory"} <= r.get("limits", {}).keys() and r["limits"] == r["requests"] for r in resources)
     status["qosClass"] = "BestEffort" if not any(resources) else "Guaranteed" if full else "Burstable"
 

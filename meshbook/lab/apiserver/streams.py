@@ -15,7 +15,7 @@ from yarl import URL
 from meshbook.lab.apiserver.errors import Failure, bad_request, internal
 from meshbook.lab.apiserver.requests import ApiRequest
 from meshbook.lab.apiserver.store import Store
-from meshbook.objects import Object
+from meshbook.objects import Object, containers_of
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 KUBELET_TIMEOUT_S = 10.0
@@ -137,8 +137,7 @@ def _refused(code: int, message: str) -> Failure:
 
 
 def _container(pod: Object, asked: str) -> str:
-    name, spec = pod["metadata"]["name"], pod["spec"]
-    names = [container["name"] for container in (*spec["containers"], *spec.get("initContainers", ()))]
+    name, names = pod["metadata"]["name"], [container["name"] for container in containers_of(pod)]
     if not asked and len(names) > 1:
         raise bad_request(f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]")
     if asked and asked not in names:

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from meshbook.errors import LabError
 from meshbook.lab.client import EVENTS, ApiError, Client, Informer, Key, Resource, event, key_of
-from meshbook.objects import Object, condition, is_deleting, moment_of, timestamp
+from meshbook.objects import NAME_LETTERS, Object, condition, is_deleting, moment_of, timestamp
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,6 @@ SEEN_WITHIN_S = 1.0
 """Longest wait for the informers; a watch that is slower costs a superfluous decision, not a wrong one."""
 LOOK_EVERY_S = 0.003
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 5.0
-SAFE_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-"""The API's own alphabet for generated names: no vowels, nothing that looks like something else."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -115,7 +113,7 @@ def settle(
 def short_hash(data: object, length: int) -> str:
     """Return ``length`` letters that name ``data`` (anything that JSON can write), safe in an object's name."""
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()
-    return "".join(SAFE_ALPHABET[byte % len(SAFE_ALPHABET)] for byte in digest[:length])
+    return "".join(NAME_LETTERS[byte % len(NAME_LETTERS)] for byte in digest[:length])
 
 
 class Cache:
@@ -324,7 +322,5 @@ class Controller:
                 queue.add(key)
 
         for resource, keys_of in self.watches.items():
-            for obj in list(informers[resource].objects.values()):
-                note(keys_of, "ADDED", obj)
             informers[resource].subscribe(partial(note, keys_of))
         await queue.run()

@@ -38,10 +38,9 @@ from meshbook.lab.controllers.controller import (
     settle,
     short_hash,
 )
-from meshbook.lab.controllers.services import SERVICE_NAME
 from meshbook.lab.envoy import Backend, Frontend, HealthCheck, Resources, load_balancer
 from meshbook.lab.topology import PROJECT, ClusterTopology, LabTopology, reachable
-from meshbook.objects import Object, annotations_of, condition, labels_of
+from meshbook.objects import SERVICE_LABEL, Object, annotations_of, condition, labels_of
 
 log = logging.getLogger(__name__)
 
@@ -373,7 +372,7 @@ def _ready_addresses(topology: LabTopology, cache: Cache, service: Object, port:
     """Return (address, port) of the ready pods of one member cluster, as the gateways there listen."""
     found: set[tuple[str, int]] = set()
     for endpoints in cache.list(ENDPOINT_SLICES, service["metadata"]["namespace"]):
-        if labels_of(endpoints).get(SERVICE_NAME) != derived_name(service):
+        if labels_of(endpoints).get(SERVICE_LABEL) != derived_name(service):
             continue
         same_name = (each for each in endpoints.get("ports") or [] if (each.get("name") or "") == port.get("name", ""))
         number = next((each["port"] for each in same_name), None)

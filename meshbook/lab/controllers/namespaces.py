@@ -60,8 +60,6 @@ class Terminator:
 
     async def run(self) -> None:
         """Follow the namespaces (which are synced already) until cancelled."""
-        for namespace in list(self._namespaces.objects.values()):
-            self._note("ADDED", namespace)
         self._namespaces.subscribe(self._note)
         await self._queue.run()
 

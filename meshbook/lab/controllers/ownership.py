@@ -134,8 +134,6 @@ class GarbageCollector:
     async def run(self) -> None:
         """Follow the informers (which are synced already) until cancelled."""
         for resource, informer in self._informers.items():
-            for obj in list(informer.objects.values()):
-                self._note(resource, "ADDED", obj)
             informer.subscribe(partial(self._note, resource))
         await self._queue.run()
 

@@ -21,9 +21,16 @@ from meshbook.lab.controllers.controller import (
 )
 from meshbook.lab.controllers.ownership import is_controlled_by, owner_reference
 from meshbook.lab.topology import ClusterTopology
-from meshbook.objects import Object, condition, is_deleting, labels_of
+from meshbook.objects import (
+    SERVICE_LABEL,
+    Object,
+    condition,
+    containers_of,
+    is_deleting,
+    labels_of,
+    load_balancer_ips,
+)
 
-SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = {"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}
 ENDPOINTS_MANAGED_BY = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 HEADLESS = "service.kubernetes.io/headless"
@@ -93,8 +100,7 @@ def _target_port(port: Object, pod: Object) -> int | None:
     target = port.get("targetPort") or port["port"]
     if isinstance(target, int):
         return target
-    containers = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]
-    offered = [offer for container in containers for offer in container.get("ports") or []]
+    offered = [offer for container in containers_of(pod) for offer in container.get("ports") or []]
     wanted = (target, port.get("protocol", "TCP"))
     same = (offer for offer in offered if (offer.get("name"), offer.get("protocol", "TCP")) == wanted)
     return next((offer["containerPort"] for offer in same), None)
@@ -125,7 +131,7 @@ def _slice(service: Object, ports: list[Object], endpoints: list[Object]) -> Obj
         "metadata": {
             "name": f"{metadata['name']}-{short_hash([metadata['uid'], ports], 5)}",
             "namespace": metadata["namespace"],
-            "labels": {**_labels(service), SERVICE_NAME: metadata["name"], **MANAGED_BY},
+            "labels": {**_labels(service), SERVICE_LABEL: metadata["name"], **MANAGED_BY},
             "ownerReferences": [owner_reference(service)],
         },
         "addressType": "IPv4",
@@ -162,7 +168,7 @@ def _of_pod(cache: Cache, pod: Object) -> list[Key]:
 
 
 def _of_slice(_: Cache, found: Object) -> list[Key]:
-    return [(found["metadata"]["namespace"], labels_of(found).get(SERVICE_NAME, ""))]
+    return [(found["metadata"]["namespace"], labels_of(found).get(SERVICE_LABEL, ""))]
 
 
 ENDPOINTS_OF_SERVICES = Controller(
@@ -180,12 +186,12 @@ def load_balancers(cluster: ClusterTopology) -> Controller:
         if service is None:
             return []
         if service["spec"].get("type") != "LoadBalancer":
-            given = load_balancer_address(service)
+            given = load_balancer_ips(service)
             return patch_status(SERVICES, service, {"loadBalancer": {"ingress": None}}) if given else []
-        return [] if load_balancer_address(service) or is_deleting(service) else _give(cache, service)
+        return [] if load_balancer_ips(service) or is_deleting(service) else _give(cache, service)
 
     def _give(cache: Cache, service: Object) -> Actions:
-        taken = {load_balancer_address(other) for other in cache.list(SERVICES)}
+        taken = {ip for other in cache.list(SERVICES) for ip in load_balancer_ips(other)}
         every = (cluster.load_balancer_address(number) for number in range(LOAD_BALANCER_ADDRESSES))
         address = next((found for found in every if found not in taken), "")
         if not address:
@@ -197,9 +203,3 @@ def load_balancers(cluster: ClusterTopology) -> Controller:
         return [*patch_status(SERVICES, service, {"loadBalancer": {"ingress": ingress}}), told]
 
     return Controller(name="loadbalancers", decide=decide, watches={SERVICES: itself})
-
-
-def load_balancer_address(service: Object) -> str:
-    """Return the address that a Service has been given, or an empty string."""
-    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
-    return str(ingress[0].get("ip", "")) if ingress else ""

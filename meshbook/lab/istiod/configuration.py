@@ -25,12 +25,11 @@ from meshbook.lab.istiod.registry import (
     carries,
     full_host,
     host_covers,
-    load_balancer_addresses,
     speaks_http2,
 )
 from meshbook.lab.istiod.virtualservices import MESH
 from meshbook.lab.topology import PROXY_HEALTH_PORT
-from meshbook.objects import Object
+from meshbook.objects import Object, load_balancer_ips
 
 HTTP_PORT = 80
 HTTP_PROTOCOLS = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
@@ -224,8 +223,7 @@ def _gateway_listeners(proxy: Proxy, mesh: Mesh, servers: Sequence[_Server]) -> 
     for service in (service for service in mesh.own_services if proxy.selected_by(service)):
         for port in service["spec"].get("ports") or []:
             if target := proxy.target_port(port):
-                addresses = load_balancer_addresses(service)
-                fronts[target] += [(ip, mesh.bindable(port["port"])) for ip in addresses]
+                fronts[target] += [(ip, mesh.bindable(port["port"])) for ip in sorted(load_balancer_ips(service))]
     found = [listeners.health(proxy.address, fronts[PROXY_HEALTH_PORT]), listeners.metrics(proxy.address)]
     for port, http in sorted({(server.port, server.http) for server in servers}):
         name, bound, also = f"gateway-{port}", _bound(port, proxy, mesh), fronts[_target(port, proxy, mesh)]

@@ -16,13 +16,20 @@ from meshbook.lab.envoy.clusters import Locality
 from meshbook.lab.envoy.elements import identity
 from meshbook.lab.istiod.meshconfig import MeshConfig
 from meshbook.lab.topology import EAST_WEST_PORT, reachable
-from meshbook.objects import PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, labels_of
+from meshbook.objects import (
+    PROXY_CONTAINER,
+    SERVICE_LABEL,
+    SYSTEM_NAMESPACE,
+    Object,
+    containers_of,
+    labels_of,
+    load_balancer_ips,
+)
 
 Objects = Mapping[tuple[str, str], Object]
 
 NETWORK_LABEL = "topology.istio.io/network"
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
-SLICE_SERVICE_LABEL = "kubernetes.io/service-name"
 GATEWAY_PORT_NAME = "tls"
 DOMAIN = "svc.cluster.local"
 
@@ -183,11 +190,6 @@ def speaks_http2(port: Object) -> bool:
     return port.get("name", "").split("-")[0] in HTTP2
 
 
-def load_balancer_addresses(service: Object) -> list[str]:
-    entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
-    return sorted(entry["ip"] for entry in entries if entry.get("ip"))
-
-
 def _mesh_service(key: tuple[str, str], members: Sequence[tuple[ClusterView, Object]]) -> MeshService:
     instances: dict[int, list[Instance]] = defaultdict(list)
     http2 = set()
@@ -214,7 +216,7 @@ def _carries_http(port: Object) -> bool:
 
 def _instances(cluster: ClusterView, service: tuple[str, str], port_name: str) -> Iterator[Instance]:
     for (namespace, _), piece in cluster.slices.items():
-        if (namespace, labels_of(piece).get(SLICE_SERVICE_LABEL, "")) != service:
+        if (namespace, labels_of(piece).get(SERVICE_LABEL, "")) != service:
             continue
         numbers = [port["port"] for port in piece.get("ports") or [] if (port.get("name") or "") == port_name]
         for endpoint in piece.get("endpoints") or []:
@@ -250,14 +252,14 @@ def _gateways(clusters: Sequence[ClusterView]) -> dict[str, tuple[tuple[str, int
         if network := labels_of(service).get(NETWORK_LABEL):
             ports = {port.get("name", ""): port["port"] for port in service["spec"].get("ports") or []}
             port = ports.get(GATEWAY_PORT_NAME, EAST_WEST_PORT)
-            found[network] |= {(ip, port) for ip in load_balancer_addresses(service)}
+            found[network] |= {(ip, port) for ip in load_balancer_ips(service)}
     return {network: tuple(sorted(addresses)) for network, addresses in found.items() if addresses}
 
 
 def _proxy(cluster: ClusterView, pod: Object) -> Proxy | None:
     """Return the pod's proxy; None for one that has none, waits in vain for its injection, or has ended."""
     status, spec, metadata = pod.get("status", {}), pod["spec"], pod["metadata"]
-    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    containers = containers_of(pod)
     arguments = next((one.get("args") or [] for one in containers if one["name"] == PROXY_CONTAINER), [])
     if not arguments or not status.get("podIP") or status.get("phase") in ("Succeeded", "Failed"):
         return None

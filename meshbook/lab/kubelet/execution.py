@@ -21,7 +21,7 @@ from meshbook.lab.kubelet.context import PodContext
 from meshbook.lab.kubelet.processes import base_environment
 from meshbook.lab.pki import write_private
 from meshbook.lab.topology import API_PORT, PROXY_ADMIN_PORT, PROXY_OUTBOUND_PORT
-from meshbook.objects import PROXY_CONTAINER, Object
+from meshbook.objects import PROXY_CONTAINER, Object, containers_of
 
 SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
 """Where a pod's mounts lie, as Windows' host processes are told: containers here have this machine's files."""
@@ -85,8 +85,8 @@ def _given_environment(container: Object, pod: PodContext) -> dict[str, str]:
     given = dict(pod.node.topology.container_environment)
     given |= {"HOSTNAME": pod.key[1], "POD_IP": pod.address, SANDBOX: str(pod.folder)}
     given |= {"KUBERNETES_SERVICE_HOST": pod.node.cluster.api_address, "KUBERNETES_SERVICE_PORT": port}
-    containers = [*pod.object["spec"].get("initContainers", ()), *pod.object["spec"]["containers"]]
-    if container["name"] != PROXY_CONTAINER and any(one["name"] == PROXY_CONTAINER for one in containers):
+    sidecars = [one for one in containers_of(pod.object) if one["name"] == PROXY_CONTAINER]
+    if sidecars and container["name"] != PROXY_CONTAINER:
         given |= {"http_proxy": f"http://{pod.address}:{PROXY_OUTBOUND_PORT}", "no_proxy": "localhost,127.0.0.0/8"}
     return given
 
@@ -167,8 +167,9 @@ async def drain_envoy(pod_ip: str, http: aiohttp.ClientSession) -> None:
 
 def wants_token(pod: Object) -> bool:
     """Say whether a pod mounts its service account's token, as a real API server has every pod do."""
-    containers = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())]
-    return any(mount["mountPath"] == TOKEN_MOUNT for one in containers for mount in one.get("volumeMounts") or ())
+    return any(
+        mount["mountPath"] == TOKEN_MOUNT for one in containers_of(pod) for mount in one.get("volumeMounts") or ()
+    )
 
 
 def write_token(pod: PodContext, token: str) -> None:

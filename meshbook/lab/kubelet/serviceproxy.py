@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from meshbook.lab.client import ENDPOINT_SLICES, SERVICES, Client, Informer
 from meshbook.lab.loopback import Void
 from meshbook.lab.topology import LabTopology, reachable
-from meshbook.objects import Object, labels_of
+from meshbook.objects import SERVICE_LABEL, Object, labels_of, load_balancer_ips
 
-SERVICE_NAME = "kubernetes.io/service-name"
 SYNC_TIMEOUT_S = 30.0
 
 
@@ -62,16 +61,15 @@ class ServiceProxy:
 def abandoned(services: Iterable[Object], slices: Iterable[Object]) -> set[tuple[str, int]]:
     """Return addresses and ports of load balancers for which no pod is ready, or still ends what it has begun."""
     served = {
-        (piece["metadata"]["namespace"], labels_of(piece).get(SERVICE_NAME))
+        (piece["metadata"]["namespace"], labels_of(piece).get(SERVICE_LABEL))
         for piece in slices
         for endpoint in piece.get("endpoints") or []
         if endpoint["conditions"].get("ready", True) or endpoint["conditions"].get("terminating")
     }
     return {
-        (reachable(entry["ip"]), port["port"])
+        (reachable(ip), port["port"])
         for service in services
         if (service["metadata"]["namespace"], service["metadata"]["name"]) not in served
-        for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+        for ip in load_balancer_ips(service)
         for port in service["spec"].get("ports") or []
-        if entry.get("ip")
     }
