@@ -117,7 +117,7 @@ class Bench:
 
 @contextlib.contextmanager
 def own_lab() -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="meshbook-bench-") as out, launch.running_lab(choice=FAST) as lab:
+    with tempfile.TemporaryDirectory(prefix="meshbook-bench-") as out, launch.running_lab(FAST) as lab:
         fleet = Fleet.connect(lab.contexts, lab.kubeconfig)
         ground = Ground(fleet=fleet, lab=FaultClient.of(lab.root))
         ground.deploy()

@@ -62,7 +62,7 @@ def share_mib(process: Path) -> float:
 
 def one_round(root: Path, number: int) -> Round:
     """Start a lab, measure it, end it, and look what is left."""
-    lab = launch.start(root, choice=launch.Choice(fast=True))
+    lab = launch.start(root, launch.Choice(fast=True))
     own = Path("/proc") / str(lab.pid)
     fields = (own / "stat").read_text().rpartition(")")[2].split()
     pages = int((own / "statm").read_text().split()[1])

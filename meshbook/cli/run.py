@@ -122,7 +122,7 @@ def _lab(arguments: argparse.Namespace, console: Console) -> Iterator[LabState]:
         yield running
         return
     console.say("starting a lab on this machine")
-    with launch.running_lab(apiserver=arguments.apiserver or launch.APISERVERS[0]) as lab:
+    with launch.running_lab(launch.Choice(apiserver=arguments.apiserver or launch.APISERVERS[0])) as lab:
         console.say(f"lab ready after {lab.ready_s:.1f} s")
         yield lab
 

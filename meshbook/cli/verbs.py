@@ -100,8 +100,8 @@ def lab_up(arguments: argparse.Namespace) -> int:
     """Start the lab of this user, or say that it is up."""
     from meshbook.lab import launch
 
-    choice = launch.Choice(fast=arguments.fast, pod_start_s=arguments.pod_start, sidecars=arguments.sidecars)
-    return _say(launch.start(launch.default_root(), apiserver=arguments.apiserver, choice=choice))
+    chosen = {"apiserver": arguments.apiserver, "fast": arguments.fast, "sidecars": arguments.sidecars}
+    return _say(launch.start(launch.default_root(), launch.Choice(**chosen, pod_start_s=arguments.pod_start)))
 
 
 def lab_status(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.images import ENVOY
 from meshbook.lab.istiod import Istiod
 from meshbook.lab.kubelet import Kubelet, ProcessTable, Timing, base_environment
-from meshbook.lab.launch import LabState, start_ticks
+from meshbook.lab.launch import Choice, LabState, start_ticks
 from meshbook.lab.loopback import claim_block, lowest_port, require_ports
 from meshbook.lab.pki import Authority
 from meshbook.lab.realapiserver import Programs, RealApiServer, find
-from meshbook.lab.topology import ClusterTopology, LabFolder, LabTopology, Pace, two_clouds
+from meshbook.lab.topology import FAST, ClusterTopology, LabFolder, LabTopology, Pace, two_clouds
 from meshbook.objects import SYSTEM_NAMESPACE
 
 log = logging.getLogger(__name__)
@@ -75,19 +75,9 @@ class LabContext:
     """Of a real control plane; None: the API servers are emulated."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a lab shall be like."""
-
-    pace: Pace
-    native_sidecars: bool
-    real_api: bool
-    """Over real API servers, which must be installed."""
-
-
-async def serve(root: Path, plan: Plan, *, lifeline: bool) -> None:
+async def serve(root: Path, choice: Choice, *, lifeline: bool) -> None:
     """Run a lab in ``root`` until SIGTERM, SIGINT or, with ``lifeline``, the end of standard input."""
-    programs = find(os.environ) if plan.real_api else None
+    programs = find(os.environ) if choice.apiserver == "real" else None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +85,7 @@ async def serve(root: Path, plan: Plan, *, lifeline: bool) -> None:
     if lifeline:
         loop.add_reader(sys.stdin.fileno(), _end_of_lifeline, stop)
     async with contextlib.AsyncExitStack() as stack:
-        context = await stack.enter_async_context(_context(root, programs, plan))
+        context = await stack.enter_async_context(_context(root, programs, choice))
         serving = asyncio.create_task(_serve(context, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -120,13 +110,16 @@ def _end_of_lifeline(stop: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _context(root: Path, programs: Programs | None, plan: Plan) -> AsyncIterator[LabContext]:
+async def _context(root: Path, programs: Programs | None, choice: Choice) -> AsyncIterator[LabContext]:
     with _locked(LabFolder(root=root)):
         require_ports()
         block, claim = claim_block()
         with claim:
-            options: dict[str, Any] = asdict(plan) | {"pace": plan.pace}
-            topology = two_clouds(root, block, lowest_port(block), **options)
+            pace = FAST if choice.fast else Pace()
+            if choice.pod_start_s is not None:
+                pace = replace(pace, pod_start_s=choice.pod_start_s)
+            kinds = {"real_api": programs is not None, "native_sidecars": choice.sidecars == "native"}
+            topology = two_clouds(root, block, lowest_port(block), pace=pace, **kinds)
             users = [user for cluster in topology.clusters for user in (cluster.name, cluster.viewer)]
             processes = ProcessTable(topology)
             await processes.start_reaper()

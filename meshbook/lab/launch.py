@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,19 @@ NOT_INHERITED = ("KUBECONFIG", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PRO
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a user may choose of a lab."""
+    """What a user may choose of a lab; the lab's process is given it as JSON."""
 
+    apiserver: str = APISERVERS[0]
+    """One of ``APISERVERS``."""
     fast: bool = False
     """Whatever takes time in a real mesh takes next to none; the sample application costs no CPU."""
     pod_start_s: float | None = None
     """Before the first container of a pod starts; None: as long as the lab's pace says."""
     sidecars: str = SIDECARS[0]
     """One of ``SIDECARS``."""
+
+
+_DEFAULT = Choice()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,7 @@ def state(root: Path) -> LabState | None:
     return lab if lab.alive else None
 
 
-def start(root: Path, *, apiserver: str = APISERVERS[0], choice: Choice | None = None) -> LabState:
+def start(root: Path, choice: Choice = _DEFAULT) -> LabState:
     """Start a lab that stays up until ``stop``; return when both clusters are ready.
 
     Raises ``LabError`` when one is up there already, or when it does not get ready in time.
@@ -108,7 +113,7 @@ def start(root: Path, *, apiserver: str = APISERVERS[0], choice: Choice | None =
     running = state(root)
     if running is not None:
         raise LabError(f"a lab is up already (process {running.pid})", hint="meshbook lab status, meshbook lab down")
-    process = _spawn(root, apiserver, choice or Choice(), lifeline=False)
+    process = _spawn(root, choice, lifeline=False)
     try:
         ready = _await_ready(root, process)
     except BaseException:
@@ -128,10 +133,10 @@ def stop(root: Path) -> bool:
 
 
 @contextlib.contextmanager
-def running_lab(*, apiserver: str = APISERVERS[0], choice: Choice | None = None) -> Iterator[LabState]:
+def running_lab(choice: Choice = _DEFAULT) -> Iterator[LabState]:
     """Give a lab of its own, in a temporary folder, for the length of a ``with`` block."""
     root = Path(tempfile.mkdtemp(prefix="meshbook-lab-"))
-    process = _spawn(root, apiserver, choice or Choice(), lifeline=True)
+    process = _spawn(root, choice, lifeline=True)
     try:
         yield _await_ready(root, process)
     finally:
@@ -166,14 +171,11 @@ def remove_files(root: Path) -> None:
         root.rmdir()
 
 
-def _spawn(root: Path, apiserver: str, choice: Choice, *, lifeline: bool) -> subprocess.Popen[bytes]:
+def _spawn(root: Path, choice: Choice, *, lifeline: bool) -> subprocess.Popen[bytes]:
     _make_folder(root)
     environment = {name: value for name, value in os.environ.items() if name.upper() not in NOT_INHERITED}
     options: dict[str, Any] = {"stdin": subprocess.PIPE if lifeline else subprocess.DEVNULL}
-    argv = [sys.executable, "-m", "meshbook.lab", str(root), f"--apiserver={apiserver}"]
-    argv += [f"--sidecars={choice.sidecars}"]
-    argv += [flag for flag, given in (("--fast", choice.fast), ("--lifeline", lifeline)) if given]
-    argv += [] if choice.pod_start_s is None else [f"--pod-start={choice.pod_start_s}"]
+    argv = [sys.executable, "-m", "meshbook.lab", str(root), json.dumps(asdict(choice)), json.dumps(lifeline)]
     with LabFolder(root=root).log.open("ab") as log:
         return subprocess.Popen(
             argv, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True, **options

@@ -12,13 +12,10 @@ apiserver = launch.APISERVERS[0]
 """Whose API servers they get; pytest's option of this name says it."""
 
 
-FAST = launch.Choice(fast=True)
-
-
 @contextmanager
 def flawless_lab() -> Iterator[launch.LabState]:
     """Give a lab of its own. What went wrong inside, such as a configuration that an Envoy refused, fails its end."""
-    with launch.running_lab(apiserver=apiserver, choice=FAST) as lab:
+    with launch.running_lab(launch.Choice(apiserver=apiserver, fast=True)) as lab:
         yield lab
         said = LabFolder(root=lab.root).log.read_text(errors="replace")
         assert lab.alive, said[-3000:]

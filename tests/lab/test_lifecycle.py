@@ -93,7 +93,7 @@ def test_a_second_lab_in_one_folder_is_refused_and_the_first_goes_on(up: launch.
 
 
 def test_labs_run_side_by_side_and_a_run_s_lab_ends_with_its_block(up: launch.LabState) -> None:
-    with launch.running_lab(choice=launch.Choice(fast=True)) as other:
+    with launch.running_lab(launch.Choice(fast=True)) as other:
         assert other.fleet_url != up.fleet_url
         assert _listens(_api_address(other))
         assert len(_marked(other.root, also="BURN_MS=0")) == 2, "pods of a fast lab burn nothing: its two gateways"
@@ -108,7 +108,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     with pytest.raises(LabError, match=r"^a real API server needs") as told:
-        launch.start(root, apiserver="real")
+        launch.start(root, launch.Choice(apiserver="real"))
     assert told.value.hint
     monkeypatch.setattr(launch, "LEAST_FREE", 1 << 60)
     with pytest.raises(LabError, match=r"MiB, and the disk of .* has [0-9]+ KiB left"):

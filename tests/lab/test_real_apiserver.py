@@ -76,7 +76,7 @@ def installed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def lab(installed: str, tmp_path: Path) -> Iterator[launch.LabState]:
     root = tmp_path / "lab"
-    yield launch.start(root, apiserver="real", choice=launch.Choice(fast=True))
+    yield launch.start(root, launch.Choice(apiserver="real", fast=True))
     launch.stop(root)
 
 
@@ -203,7 +203,7 @@ def test_an_api_server_that_ends_at_its_start_is_reported_with_its_words(
     _program(tmp_path / "assets", "kube-apiserver", text=text)
     monkeypatch.setenv("KUBEBUILDER_ASSETS", standin["KUBEBUILDER_ASSETS"])
     with pytest.raises(LabError, match="unknown flag"):
-        launch.start(tmp_path / "lab", apiserver="real")
+        launch.start(tmp_path / "lab", launch.Choice(apiserver="real"))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_program_that_is_too_old_or_unknown_is_refused(
     _program(tmp_path / "assets", program, text=f"#!/bin/sh\necho '{said}'\n")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", standin["KUBEBUILDER_ASSETS"])
     with pytest.raises(LabError, match=refusal):
-        launch.start(tmp_path / "lab", apiserver="real")
+        launch.start(tmp_path / "lab", launch.Choice(apiserver="real"))
 
 
 def _endpoints(ip: str) -> Object:
