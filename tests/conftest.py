@@ -35,7 +35,7 @@ def _figure_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--contexts", default="", help="two contexts, a,b: run tests/contract on these clusters")
     parser.addoption("--apiserver", default=labs.apiserver, choices=launch.APISERVERS, help="of labs that tests share")
-    parser.addoption("--nonsense", type=int, default=3_000, help="how many generated requests an API server bears")
+    parser.addoption("--nonsense", type=int, default=2_000, help="how many generated requests an API server bears")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -20,160 +21,94 @@ Json = dict[str, Any]
 BATCH = 50
 """Requests between which all objects are made again that are gone."""
 
-_POD: Json = {
-    "nodeName": "node",
-    "terminationGracePeriodSeconds": 30,
-    "tolerations": [{"key": "a", "tolerationSeconds": 5}],
-    "containers": [
-        {
-            "name": "app",
-            "image": "a",
-            "command": ["sleep"],
-            "env": [
-                {"name": "A", "value": "b"},
-                {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-            ],
-            "ports": [{"containerPort": 80, "name": "http"}],
-            "readinessProbe": {
-                "httpGet": {"port": 80, "httpHeaders": [{"name": "a", "value": "b"}]},
-                "periodSeconds": 5,
-            },
-            "livenessProbe": {"exec": {"command": ["true"]}},
-            "resources": {"limits": {"cpu": "1"}},
-            "volumeMounts": [{"name": "v", "mountPath": "/v"}],
-        }
-    ],
-    "volumes": [{"name": "v", "configMap": {"name": "c"}}],
-}
-_LABELS = {"app": "x"}
-_CONDITION = {"type": "Ready", "status": "True", "lastTransitionTime": "2024-01-01T00:00:00Z"}
-_PORT = {"port": 80, "name": "http", "targetPort": "http", "nodePort": 30080}
-_RULE = {"match": [{"uri": {"exact": "/a"}}], "route": [{"destination": {"host": "x", "port": {"number": 80}}}]}
-_OBJECTS: dict[str, Json] = {
-    "/api/v1 configmaps ConfigMap": {"data": {"k": "v"}, "binaryData": {"b": "AA=="}},
-    "/api/v1 pods Pod": {
-        "spec": _POD,
-        "status": {"phase": "Running", "podIP": "127.0.0.9", "conditions": [_CONDITION]},
-    },
-    "/api/v1 secrets Secret": {"data": {"k": "AA=="}, "stringData": {"s": "t"}, "type": "Opaque"},
-    "/api/v1 services Service": {"spec": {"selector": _LABELS, "type": "NodePort", "ports": [_PORT]}},
-    "/api/v1 endpoints Endpoints": {"subsets": [{"addresses": [{"ip": "127.0.0.9"}], "ports": [{"port": 80}]}]},
-    "/api/v1 events Event": {"involvedObject": {"namespace": "default", "name": "x"}, "count": 1, "source": {}},
-    "/apis/apps/v1 deployments Deployment": {
-        "spec": {
-            "replicas": 1,
-            "selector": {
-                "matchLabels": _LABELS,
-                "matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}],
-            },
-            "strategy": {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 1}},
-            "template": {"metadata": {"labels": _LABELS}, "spec": _POD},
-        },
-        "status": {"replicas": 1, "conditions": [_CONDITION]},
-    },
-    "/apis/autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler": {
-        "spec": {
-            "scaleTargetRef": {"kind": "Deployment", "name": "x", "apiVersion": "apps/v1"},
-            "maxReplicas": 3,
-            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}],
-        }
-    },
-    "/apis/policy/v1 poddisruptionbudgets PodDisruptionBudget": {
-        "spec": {"maxUnavailable": "10%", "selector": {"matchLabels": _LABELS}}
-    },
-    "/apis/discovery.k8s.io/v1 endpointslices EndpointSlice": {
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": ["127.0.0.9"], "conditions": {"ready": True}}],
-        "ports": [{"port": 80, "name": "http"}],
-    },
-    "/apis/coordination.k8s.io/v1 leases Lease": {
-        "spec": {"leaseDurationSeconds": 5, "renewTime": "2024-01-01T00:00:00.000000Z"}
-    },
-    "/apis/networking.istio.io/v1beta1 destinationrules DestinationRule": {
-        "spec": {"host": "x", "subsets": [{"name": "a", "labels": _LABELS}], "trafficPolicy": {"outlierDetection": {}}}
-    },
-    "/apis/networking.istio.io/v1beta1 virtualservices VirtualService": {"spec": {"hosts": ["x"], "http": [_RULE]}},
-    "/apis/networking.gke.io/v1 multiclusteringresses MultiClusterIngress": {
-        "spec": {"template": {"spec": {"backend": {"serviceName": "x", "servicePort": 80}}}}
-    },
-}
+_OBJECTS: dict[str, Json] = yaml.safe_load("""
+/api/v1 configmaps ConfigMap: {data: {k: v}, binaryData: {b: AA==}}
+/api/v1 pods Pod:
+  spec: &pod
+    nodeName: node
+    terminationGracePeriodSeconds: 30
+    tolerations: [{key: a, tolerationSeconds: 5}]
+    containers:
+      - name: app
+        image: a
+        command: [sleep]
+        env: [{name: A, value: b}, {name: B, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
+        ports: [{containerPort: 80, name: http}]
+        readinessProbe: {httpGet: {port: 80, httpHeaders: [{name: a, value: b}]}, periodSeconds: 5}
+        livenessProbe: {exec: {command: ["true"]}}
+        resources: {limits: {cpu: "1"}}
+        volumeMounts: [{name: v, mountPath: /v}]
+    volumes: [{name: v, configMap: {name: c}}]
+  status:
+    phase: Running
+    podIP: 127.0.0.9
+    conditions: [&ready {type: Ready, status: "True", lastTransitionTime: "2024-01-01T00:00:00Z"}]
+/api/v1 secrets Secret: {data: {k: AA==}, stringData: {s: t}, type: Opaque}
+/api/v1 services Service:
+  spec: {selector: {app: x}, type: NodePort, ports: [{port: 80, name: http, targetPort: http, nodePort: 30080}]}
+/api/v1 endpoints Endpoints: {subsets: [{addresses: [{ip: 127.0.0.9}], ports: [{port: 80}]}]}
+/api/v1 events Event: {involvedObject: {namespace: default, name: x}, count: 1, source: {}}
+/apis/apps/v1 deployments Deployment:
+  spec:
+    replicas: 1
+    selector: {matchLabels: {app: x}, matchExpressions: [{key: app, operator: In, values: [x]}]}
+    strategy: {rollingUpdate: {maxSurge: 25%, maxUnavailable: 1}}
+    template: {metadata: {labels: {app: x}}, spec: *pod}
+  status: {replicas: 1, conditions: [*ready]}
+/apis/autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler:
+  spec:
+    scaleTargetRef: {kind: Deployment, name: x, apiVersion: apps/v1}
+    maxReplicas: 3
+    metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization}}}]
+/apis/policy/v1 poddisruptionbudgets PodDisruptionBudget:
+  spec: {maxUnavailable: 10%, selector: {matchLabels: {app: x}}}
+/apis/discovery.k8s.io/v1 endpointslices EndpointSlice:
+  addressType: IPv4
+  endpoints: [{addresses: [127.0.0.9], conditions: {ready: true}}]
+  ports: [{port: 80, name: http}]
+/apis/coordination.k8s.io/v1 leases Lease:
+  spec: {leaseDurationSeconds: 5, renewTime: "2024-01-01T00:00:00.000000Z"}
+/apis/networking.istio.io/v1beta1 destinationrules DestinationRule:
+  spec: {host: x, subsets: [{name: a, labels: {app: x}}], trafficPolicy: {outlierDetection: {}}}
+/apis/networking.istio.io/v1beta1 virtualservices VirtualService:
+  spec:
+    hosts: [x]
+    http: [{match: [{uri: {exact: /a}}], route: [{destination: {host: x, port: {number: 80}}}]}]
+/apis/networking.gke.io/v1 multiclusteringresses MultiClusterIngress:
+  spec: {template: {spec: {backend: {serviceName: x, servicePort: 80}}}}
+""")
 """By "API, plural, kind": what an object of the kind has besides its metadata."""
 
 _OTHER_PATHS = (
     *("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/authentication.k8s.io/v1/selfsubjectreviews"),
     *("/", "//", "/api", "/apis/nonsense/v1", "/openapi/v3/api/v1", "/api/v1/namespaces", "/api/v1/namespaces/default"),
-    *(
-        "/api/v1/namespaces/default/pods/x/exec?command=ls&stdout=1",
-        "/api/v1/namespaces/default/pods/x/log?tailLines=x",
-    ),
-    *(
-        "/api/v1/namespaces/%FF/pods",
-        "/api/v1/namespaces/default/pods/..%2F..",
-        "/api/v1/pods/x/y/z",
-        "/api/v1/nodes/x",
-    ),
+    *("/api/v1/namespaces/%FF/pods", "/api/v1/namespaces/default/pods/..%2F..", "/api/v1/pods/x/y/z"),
+    *("/api/v1/nodes/x", "/api/v1/namespaces/default/pods/x/exec?command=ls&stdout=1"),
+    "/api/v1/namespaces/default/pods/x/log?tailLines=x",
 )
 _VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 2**31, -(2**63) - 1, 10**30, 1.5, -0.0, 1e300, "", "x", "x%", "-1%", "²", "\ud800", "a\nb"),
     *("\x00", "../../x", "9" * 400, "9999-12-31T23:59:59-23:59", "k8s\x00", [], {}, [5], [None], [[]], [{}], {"": 5}),
-    *(
-        {"a": {}},
-        {"$patch": "x"},
-        {"$patch": "delete"},
-        {"$retainKeys": 5},
-        {"f:a": [1]},
-        {"name": ["x"]},
-        "x" * 20_000,
-    ),
+    *({"a": {}}, {"$patch": "x"}, {"$patch": "delete"}, {"$retainKeys": 5}, {"f:a": [1]}, {"name": ["x"]}),
+    "x" * 20_000,
 )
 _SPECIAL = (
-    b"",
-    b"null",
-    b"[" * 5000,
-    b'{"a":' * 3000,
-    b"\xff\xfe{}",
-    b"{}x",
-    b"NaN",
-    b'{"data":{"k":NaN}}',
-    b"k8s\0\xff",
-)
-_SPECIAL += (
-    b"a: &a [*a]",
-    b"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]",
-    b"? [a]\n: b",
-    b"!!python/name:os.system",
-    b"- " * 3000,
-)
-_SPECIAL += (
-    b"k8s\0\x0a\x02\x0a\x00\x12" + b"\xff" * 40,
+    *(b"", b"null", b"[" * 5000, b'{"a":' * 3000, b"- " * 3000, b"\xff\xfe{}", b"{}x", b"NaN", b"1e400", b"? [a]\n: b"),
+    *(b'{"data":{"k":NaN}}', b'{"data":{"k":"\xff"}}', b"a: &a [*a]", b"a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]"),
+    *(b"!!python/name:os.system", b"k8s\0\xff", b"k8s\0\x0a\x02\x0a\x00\x12" + b"\xff" * 40),
     b"x" * (3 * 1024 * 1024 + 1),
-    b'{"data":{"k":"\xff"}}',
-    b"1e400",
 )
 _QUERIES = (
-    "dryRun=All",
-    "fieldManager=a",
-    "fieldManager=" + "a" * 200,
-    "force=true",
-    "fieldValidation=Strict",
-    "watch=1",
+    *("dryRun=All", "fieldManager=a", "fieldManager=" + "a" * 200, "force=true", "fieldValidation=Strict", "watch=1"),
+    *("timeoutSeconds=x", "timeoutSeconds=-1", "limit=99999999999999999999", "resourceVersion=-1", "continue=x"),
+    *("resourceVersion=99999999999999999999999", "labelSelector=a+in+(", "fieldSelector=%FF", "gracePeriodSeconds=x"),
+    *("resourceVersionMatch=x", "propagationPolicy=x", "fieldManager=%00", "allowWatchBookmarks=x", "pretty=x"),
 )
-_QUERIES += ("timeoutSeconds=x", "timeoutSeconds=-1", "limit=99999999999999999999", "resourceVersion=-1", "continue=x")
-_QUERIES += (
-    "resourceVersion=99999999999999999999999",
-    "labelSelector=a+in+(",
-    "fieldSelector=%FF",
-    "gracePeriodSeconds=x",
+_HEADERS = (
+    *(b"User-Agent: \xff\xfe", b"Accept: text/csv", b"Accept: application/json;as=Table;v=v1;g=meta.k8s.io"),
+    *(b"Accept: application/yaml", b"Impersonate-User: \xc3\x28", b"User-Agent: " + b"a" * 4000, b"User-Agent: "),
+    *(b"Upgrade: websocket", b"Accept: ;;;,", b"X: \x01", b"Expect: nothing", b"Content-Encoding: x"),
 )
-_QUERIES += ("resourceVersionMatch=x", "propagationPolicy=x", "fieldManager=%00", "allowWatchBookmarks=x", "pretty=x")
-_HEADERS = (b"User-Agent: \xff\xfe", b"Accept: text/csv", b"Accept: application/json;as=Table;v=v1;g=meta.k8s.io")
-_HEADERS += (
-    b"Accept: application/yaml",
-    b"Impersonate-User: \xc3\x28",
-    b"User-Agent: " + b"a" * 4000,
-    b"Content-Encoding: x",
-)
-_HEADERS += (b"Upgrade: websocket", b"Accept: ;;;,", b"X: \x01", b"Expect: nothing", b"User-Agent: ")
 _TYPES = ("json-patch+json", "merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml", "json", "yaml")
 _TYPES += ("json", "json", "json", "vnd.kubernetes.protobuf", "nonsense")
 
