@@ -71,14 +71,14 @@ class Api:
 
     def __init__(self, kubeconfig: str | None, context: str) -> None:
         self.context = context
-        self._client = config.new_client_from_config(kubeconfig, context)
-        self._pool = self._client.rest_client.pool_manager
-        self._host = self._client.configuration.host
+        self.client = config.new_client_from_config(kubeconfig, context)
+        self._pool = self.client.rest_client.pool_manager
+        self._host = self.client.configuration.host
         self.namespace = ""
 
     def close(self) -> None:
         pools = [self._pool.pools[key] for key in self._pool.pools.keys()]  # noqa: SIM118 - it cannot be iterated
-        self._client.close()
+        self.client.close()
         for pool in pools:
             pool.close()
 
@@ -91,7 +91,7 @@ class Api:
         return f"/apis/apps/v1/namespaces/{self.namespace}"
 
     def _headers(self) -> dict[str, str]:
-        settings = self._client.configuration.auth_settings().values()
+        settings = self.client.configuration.auth_settings().values()
         token = next((one["value"] for one in settings if one["in"] == "header"), None)
         return {"User-Agent": "contract/1"} | ({"Authorization": token} if token else {})
 
@@ -163,7 +163,7 @@ class Api:
             socket.shutdown()  # after the server's close frame, close() alone leaves the connection open
 
     def _connected(self, url: str, protocols: tuple[str, ...]) -> Any:
-        settings = self._client.configuration
+        settings = self.client.configuration
         options = {"cert_reqs": ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE}
         options |= {"ca_certs": settings.ssl_ca_cert, "certfile": settings.cert_file, "keyfile": settings.key_file}
         header = [f"{name}: {value}" for name, value in self._headers().items()]

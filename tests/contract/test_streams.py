@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import websocket
+from kubernetes.client import CoreV1Api
+from kubernetes.stream import stream
 
 V4, V5 = "v4.channel.k8s.io", "v5.channel.k8s.io"
 MERGE = {"Content_Type": "application/merge-patch+json"}
@@ -108,6 +110,15 @@ def test_a_command_gives_outputs_and_exit_code(
     if code:
         assert (ran.status["status"], ran.status["reason"]) == ("Failure", "NonZeroExitCode")
         assert "command terminated with non-zero exit code" in ran.status["message"]
+
+
+def test_the_python_client_sees_output_and_exit_code_and_its_input_arrives(api: Any, pod: str) -> None:
+    call, command = CoreV1Api(api.client).connect_get_namespaced_pod_exec, ["sh", "-c", "read a; echo got $a é; exit 3"]
+    socket = stream(call, pod, api.namespace, command=command, stdin=True, stdout=True, _preload_content=False)
+    socket.write_stdin("x?a=b&c\n")
+    socket.run_forever(timeout=60)
+    assert (socket.read_stdout(), socket.returncode) == ("got x?a=b&c é\n", 3)
+    socket.sock.shutdown()
 
 
 def test_a_command_reads_standard_input_to_its_end(api: Any, pod: str) -> None:

@@ -53,6 +53,26 @@ async def test_what_the_lab_does_not_do_is_named(api: Any, path: str, what: str)
     assert f"the server could not find the requested resource: the lab does not serve {what}" in answer.message
 
 
+async def test_what_no_kubelet_can_be_asked_is_refused_and_one_that_is_away_is_an_internal_error(api: Any) -> None:
+    addresses = [{"type": "InternalIP", "address": api.cluster.node_address}]
+    status = {"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}
+    await api.made("/api/v1/nodes", {"metadata": {"name": "node-1"}, "status": status})
+    two = [{"name": name, "image": "x:1"} for name in ("a", "b")]
+    for pod in (api.pod("idle"), api.pod(nodeName="node-1"), api.pod("two", nodeName="node-1", containers=two)):
+        await api.made(api.PODS, pod)
+    wrong = {
+        "idle/exec?command=x": "does not have a host assigned",
+        "one/exec": "at least 1 command",
+        "one/exec?command=x": "WebSocket",
+        "two/exec?command=x": "a container name must be specified",
+    }
+    for path, words in wrong.items():
+        answer = await api("GET", f"{api.PODS}/{path}")
+        assert (answer.code, words in answer.message) == (400, True), path
+    answer = await api("GET", f"{api.PODS}/one/log")
+    assert (answer.code, answer.reason) == (500, "InternalError")
+
+
 async def test_forms_other_than_json_yaml_and_protobuf_are_not_offered(api: Any) -> None:
     assert (await api("POST", api.PODS, b"\xa1", type="application/cbor")).code == 415
     answer = await api("GET", api.PODS, headers={"Accept": "application/cbor"})
