@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from waits import until
 
 from meshbook.clusters import Cluster, Fleet, Kubeconfig, gather
 from meshbook.errors import ClusterError, UsageError
@@ -90,30 +91,23 @@ def test_a_token_is_replaced_ahead_of_its_end_and_no_request_waits_for_that(
     cluster = Cluster(plugged(_plugin(lasts_s=1.6)), "c1", QUICK)
     cluster.version()
     (tmp_path / "slow").touch()
-    _until(lambda: cluster.version() and len(_calls(tmp_path)) == 2)
+    until(lambda: cluster.version() and len(_calls(tmp_path)) == 2)
     cluster.version()  # while the plugin runs
     assert scripted.headers["Authorization"] == "Bearer token-number-1"
     (tmp_path / "slow").unlink()
-    _until(lambda: cluster.version() and scripted.headers["Authorization"] == "Bearer token-number-2")
+    until(lambda: cluster.version() and scripted.headers["Authorization"] == "Bearer token-number-2")
 
 
 def test_a_plugin_that_fails_is_not_missed_until_what_it_gave_has_ended(plugged: Plugged, tmp_path: Path) -> None:
     cluster = Cluster(plugged(_plugin(lasts_s=1)), "c1", QUICK)
     cluster.version()
     (tmp_path / "broken").touch()
-    _until(lambda: cluster.version() and len(_calls(tmp_path)) == 2)
+    until(lambda: cluster.version() and len(_calls(tmp_path)) == 2)
     with pytest.raises(ClusterError, match="the identity provider is away"):  # no mistake of the user's: it did work
-        _until(lambda: not cluster.version())
+        until(lambda: not cluster.version())
     (tmp_path / "broken").unlink()
     time.sleep(QUICK.login_apart_s)
     assert cluster.version() == "v1.33.1"
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_token_that_is_refused_is_replaced_at_once(plugged: Plugged, scripted: Any, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from localpod import LocalPod
+from waits import until
 
 from meshbook import analysis, manifests, probes
 from meshbook.analysis import Fault
@@ -63,15 +64,6 @@ class Workload:
         return (row["error"], row["version"], row["instance"]) == ("", "scratch", "pod-1")
 
 
-def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 @pytest.fixture
 def workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workload]:
     monkeypatch.chdir(tmp_path)
@@ -82,7 +74,7 @@ def workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worklo
     with claim, subprocess.Popen(container()["command"], env=environment() | own, start_new_session=True) as process:
         try:
             running = Workload(process, f"http://{address}:5000/")
-            assert eventually(running.answers)
+            until(running.answers)
             yield running
         finally:
             with suppress(ProcessLookupError):  # some tests end all of it
@@ -140,7 +132,7 @@ def test_a_script_that_is_killed_leaves_the_server_stopped_for_a_bounded_time(wo
     script.kill()
     close(script)
     assert workload.state == "T"
-    assert eventually(workload.answers)
+    until(workload.answers)
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
@@ -149,7 +141,7 @@ def test_the_end_of_the_shell_is_that_of_the_server(workload: Workload, stopped:
         os.kill(workload.pid, signal.SIGSTOP)
     workload.shell.terminate()
     workload.shell.wait(5)
-    assert eventually(lambda: workload.state in ("", "Z"))
+    until(lambda: workload.state in ("", "Z"))
 
 
 def test_a_server_that_ends_takes_the_shell_with_it(workload: Workload) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from aiohttp import web
+from waits import until
 
 from meshbook.analysis import REACHABLE, UNREACHABLE
 from meshbook.clusters import Cluster, Fleet
@@ -47,7 +47,7 @@ def test_the_observer_sees_a_change_in_the_api_server_where_it_happened(served: 
         asked = datetime.now(UTC)
         _list_endpoint(served["cluster1"], "web-1", ready=False)
         accepted = datetime.now(UTC)
-        _wait_until(lambda: observer.changes)
+        until(lambda: observer.changes)
     (change,) = observer.changes
     assert (change.context, change.subject, change.before, change.after) == ("cluster1", "endpoints", ("web-1",), ())
     assert change.not_before <= accepted
@@ -98,7 +98,7 @@ def test_a_cluster_that_is_silent_for_a_while_is_told_as_unreachable(scripted: A
 
     scripted.script[SLICES] = [NOTHING, cut, cut, NOTHING]
     with Observer(scripted_fleet, "web", NAMESPACE) as observer:
-        _wait_until(lambda: len(observer.changes) == 2)
+        until(lambda: len(observer.changes) == 2)
     assert [(change.before, change.after) for change in observer.changes] == [
         (REACHABLE, UNREACHABLE),
         (UNREACHABLE, REACHABLE),
@@ -109,12 +109,5 @@ def test_an_answer_that_is_no_list_does_not_end_the_observation(scripted: Any, s
     pod = {"metadata": {"name": "web-1"}}
     scripted.script[PODS] = [NOTHING, (500, {"message": "not now"}), NOTHING | {"items": [pod]}]
     with Observer(scripted_fleet, "web", NAMESPACE) as observer:
-        _wait_until(lambda: observer.changes)
+        until(lambda: observer.changes)
     assert [change.after for change in observer.changes] == [("web-1: not ready",)]
-
-
-def _wait_until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 from localpod import LocalPod
+from waits import until
 from watched_service import HELLO, PACE, assert_whole, fleet, service
 
 from meshbook import probes, tables
@@ -26,15 +27,6 @@ from meshbook.errors import ClusterError, ExecError, MeshbookError
 SENDER = Path(probes.__file__).with_name("sender.py")
 SILENCE_S = 1
 FULL = "as many requests as may be were in flight"
-
-
-def eventually(holds: Callable[[], object], timeout_s: float = 15.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def senders() -> list[int]:
@@ -86,7 +78,7 @@ def test_its_text_is_plain_python_of_version_3_8_that_needs_the_standard_library
 )
 def test_answers_are_read_however_they_are_framed(answer: bytes, code: int | None, error: str) -> None:
     with service(answer=answer) as url, probes.watch(outside=url, **PACE) as watch:
-        assert eventually(lambda: len(watch.frame))
+        until(lambda: len(watch.frame))
         row = watch.stop().iloc[0]
     assert (None if pd.isna(row["code"]) else row["code"], row["error"]) == (code, error)
 
@@ -107,7 +99,7 @@ def test_a_pod_asks_by_its_proxy_and_this_machine_asks_a_near_address_itself(
             monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
             asked = {"outside": url}
         with probes.watch(fleet(LocalPod("pod")), **asked, **PACE):
-            assert eventually(lambda: heard)
+            until(lambda: heard)
     assert heard[0].startswith(line)
     assert b"\r\nConnection: close\r\n" in heard[0]
     assert (b"\r\nHost: 10.9.8.7\r\n" in heard[0]) == (source == "pod")
@@ -115,7 +107,7 @@ def test_a_pod_asks_by_its_proxy_and_this_machine_asks_a_near_address_itself(
 
 def test_a_sender_that_was_stopped_drops_the_ticks_it_missed_and_bursts_none() -> None:
     with service() as url, probes.watch(outside=url, rate_per_s=50, timeout_s=0.5) as watch:
-        assert eventually(lambda: len(watch.frame) > 5)
+        until(lambda: len(watch.frame) > 5)
         (child,) = senders()
         os.kill(child, signal.SIGSTOP)
         time.sleep(0.4)
@@ -135,7 +127,7 @@ def test_a_sender_that_stood_still_does_not_take_that_for_silence_of_the_service
     slow = service(delay_s=0.1, on_request=asked.append)
     with slow as url, probes.watch(outside=url, rate_per_s=2, timeout_s=0.3) as watch:
         (child,) = senders()
-        assert eventually(lambda: asked)
+        until(lambda: asked)
         os.kill(child, signal.SIGSTOP)
         time.sleep(0.6)
         os.kill(child, signal.SIGCONT)
@@ -152,7 +144,7 @@ def test_requests_that_are_on_their_way_when_the_watch_stops_are_waited_for_howe
     asked: list[bytes] = []
     slow = service(delay_s=2.5 * SILENCE_S, on_request=asked.append)
     with slow as url, probes.watch(outside=url, rate_per_s=2, timeout_s=10) as watch:
-        assert eventually(lambda: asked)
+        until(lambda: asked)
         row = watch.stop().iloc[0]
     assert row["error"] == ""
     assert row["time_total_ms"] >= 2500 * SILENCE_S
@@ -194,7 +186,7 @@ def test_a_lost_exec_leaves_lost_rows_and_is_taken_up_again() -> None:
     with service() as url:
         pod = BreakingPod("pod", 20)
         with probes.watch(fleet(pod), inside=url, **PACE) as watch:
-            assert eventually(lambda: pod.execs > 1 and _good_again(watch.frame))
+            until(lambda: pod.execs > 1 and _good_again(watch.frame))
         frame = watch.frame
     assert_whole(frame, watch)
     lost = frame[frame["error"] == tables.LOST]
@@ -256,7 +248,7 @@ def test_what_is_in_flight_at_once_has_a_bound_by_the_files_that_it_may_open_too
 def test_a_source_that_reaches_the_bound_says_so_and_its_sends_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshbook.probes.open_loop.MOST_IN_FLIGHT", 5)
     with service(answers=False) as url, probes.watch(outside=url, rate_per_s=50, timeout_s=0.5) as watch:
-        assert eventually(lambda: (watch.frame["error"] == tables.DROPPED).sum() > 5)
+        until(lambda: (watch.frame["error"] == tables.DROPPED).sum() > 5)
     frame = watch.frame
     assert_whole(frame, watch)
     dropped = frame[frame["error"] == tables.DROPPED]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from meshbook import outage
@@ -108,10 +106,3 @@ def pods(cluster: Cluster, namespace: str = NAMESPACE) -> list[str]:
 
 def leases(cluster: Cluster) -> list[str]:
     return [one["metadata"]["name"] for one in cluster.list(LEASE, NAMESPACE)]
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.01)

@@ -10,13 +10,14 @@ import os
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import websocket
 from kubernetes import config
+from waits import until
 
 Json = dict[str, Any]
 
@@ -186,22 +187,6 @@ def _outcome(socket: Any) -> Ran:
     return Ran(stdout=outputs[1].decode(), stderr=outputs[2].decode(), status=status, protocol=socket.subprotocol or "")
 
 
-@pytest.fixture(scope="session")
-def until() -> Callable[..., Any]:
-    """Return a wait: calls ``look`` until it returns something true, for a bounded time."""
-
-    def wait(look: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            seen = look()
-            if seen or time.monotonic() > deadline:
-                assert seen, f"waited {timeout_s:g} s in vain"
-                return seen
-            time.sleep(0.05)
-
-    return wait
-
-
 @dataclass(frozen=True, kw_only=True)
 class Clusters:
     """Where the two contexts are found; ``kubeconfig`` None means as kubectl finds it."""
@@ -278,9 +263,9 @@ def api(request: pytest.FixtureRequest, apis: dict[str, Api]) -> Api:
 
 
 @pytest.fixture
-def pod(api: Api, until: Callable[..., Any]) -> str:
+def pod(api: Api) -> str:
     """Return the name of a pod that runs; it has written three lines, one of them on standard error."""
-    until(lambda: _runs(api))
+    until(lambda: _runs(api), PATIENCE_S)
     return POD
 
 

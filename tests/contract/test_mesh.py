@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waits import until
 
 from meshbook import probes
 from meshbook.clusters import Cluster, Fleet
@@ -123,9 +124,7 @@ def test_a_sidecar_tells_by_pilot_agent_where_it_sends_requests(mesh: tuple[Flee
         assert (refused.exit_code, "405" in refused.stderr) == (255, True)
 
 
-def test_a_watch_sends_from_the_prober_of_every_cluster_and_leaves_nothing_there(
-    mesh: tuple[Fleet, str], until: Any
-) -> None:
+def test_a_watch_sends_from_the_prober_of_every_cluster_and_leaves_nothing_there(mesh: tuple[Fleet, str]) -> None:
     fleet, namespace = mesh
 
     def senders() -> list[str]:
@@ -136,19 +135,19 @@ def test_a_watch_sends_from_the_prober_of_every_cluster_and_leaves_nothing_there
         return found
 
     with probes.watch(fleet, inside=URL.format(namespace), rate_per_s=4, namespace=namespace) as watch:
-        until(lambda: len(watch.frame) >= 8)
+        until(lambda: len(watch.frame) >= 8, PATIENCE_S)
         assert len(senders()) == len(fleet.clusters)
     assert set(watch.frame["source"]) == {cluster.name for cluster in fleet}
     assert set(watch.frame["error"]) == {""}
-    until(lambda: senders() == [])
+    until(lambda: senders() == [], PATIENCE_S)
 
 
-def test_the_other_cluster_answers_when_one_side_is_gone(mesh: tuple[Fleet, str], until: Any) -> None:
+def test_the_other_cluster_answers_when_one_side_is_gone(mesh: tuple[Fleet, str]) -> None:
     fleet, namespace = mesh
     first = fleet.clusters[0]
     first.scale("helloworld-v1", 0, namespace)
     try:
-        until(lambda: len(pods(first, namespace, "version=v1")) == 0)
+        until(lambda: len(pods(first, namespace, "version=v1")) == 0, PATIENCE_S)
         frame = probes.curl_from_pods(fleet, URL.format(namespace), requests=CALLS, namespace=namespace)
         assert set(frame["code"]) == {200}
         assert set(frame["version"]) == {"v2"}

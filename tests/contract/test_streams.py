@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import urllib.parse
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +11,11 @@ import pytest
 import websocket
 from kubernetes.client import CoreV1Api
 from kubernetes.stream import stream
+from waits import until
 
+PATIENCE_S = 120
 V4, V5 = "v4.channel.k8s.io", "v5.channel.k8s.io"
 MERGE = {"Content_Type": "application/merge-patch+json"}
-Until = Callable[..., Any]
 
 
 def labelled(name: str, value: str) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def test_an_exec_into_nothing_is_refused(api: Any, pod: str) -> None:
         api.run("absent", "true", protocols=(V5, V4))
 
 
-def test_logs_come_whole_or_in_part(api: Any, pod: str, until: Until) -> None:
+def test_logs_come_whole_or_in_part(api: Any, pod: str) -> None:
     path = f"{api.core}/pods/{pod}/log"
     until(lambda: len(api.ask("GET", path).text.splitlines()) == 3, 20)
     answer = api.ask("GET", path)
@@ -191,13 +191,13 @@ def workload(image: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return deployment, service
 
 
-def test_a_deployment_brings_pods_and_endpoints_and_takes_them_away(api: Any, pod: str, until: Until) -> None:
+def test_a_deployment_brings_pods_and_endpoints_and_takes_them_away(api: Any, pod: str) -> None:
     image = api.get(f"{api.core}/pods/{pod}")["spec"]["containers"][0]["image"]
     deployment, service = workload(image)
     api.make(f"{api.core}/services", service)
     api.make(f"{api.apps}/deployments", deployment)
     path = f"{api.apps}/deployments/workload"
-    until(lambda: api.get(path)["status"].get("readyReplicas") == 2)
+    until(lambda: api.get(path)["status"].get("readyReplicas") == 2, PATIENCE_S)
     settled = api.get(path)
     status = settled["status"]
     assert (status["replicas"], status["updatedReplicas"], status["availableReplicas"]) == (2, 2, 2)
@@ -216,7 +216,7 @@ def test_a_deployment_brings_pods_and_endpoints_and_takes_them_away(api: Any, po
 
     api.ask("PATCH", f"{path}/scale", {"spec": {"replicas": 0}}, **MERGE)
     until(lambda: ready_addresses(api) == [], 30)
-    until(lambda: not api.get(f"{api.core}/pods?labelSelector=app=workload")["items"])
+    until(lambda: not api.get(f"{api.core}/pods?labelSelector=app=workload")["items"], PATIENCE_S)
     until(lambda: "readyReplicas" not in api.get(path)["status"], 20)
 
 
@@ -233,7 +233,7 @@ def ready_addresses(api: Any) -> list[str]:
 
 
 def test_a_deleted_pod_has_its_grace_and_goes_and_without_grace_at_once_and_its_name_is_free(
-    api: Any, pod: str, until: Until
+    api: Any, pod: str
 ) -> None:
     image = api.get(f"{api.core}/pods/{pod}")["spec"]["containers"][0]["image"]
     main = {"name": "main", "image": image, "command": ["sleep", "1000000"]}
@@ -241,7 +241,7 @@ def test_a_deleted_pod_has_its_grace_and_goes_and_without_grace_at_once_and_its_
 
     def run() -> None:
         api.make(f"{api.core}/pods", {"metadata": {"name": "doomed"}, "spec": {"containers": [main]}})
-        until(lambda: api.get(path)["status"]["phase"] == "Running")
+        until(lambda: api.get(path)["status"]["phase"] == "Running", PATIENCE_S)
 
     run()
     deleted = api.ask("DELETE", f"{path}?gracePeriodSeconds=1")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waits import until
 
 from meshbook.clusters import Cluster, Fleet
 from meshbook.objects import annotations_of
@@ -77,13 +77,6 @@ def _shape(cluster: Cluster, namespace: str) -> list[Any]:
     return [found[0]["spec"]["replicas"], found[1]["spec"]["selector"], kept]
 
 
-def _eventually(cluster: Cluster, namespace: str, wanted: list[Any]) -> None:
-    deadline = time.monotonic() + WATCHDOG_S + PATIENCE_S
-    while _shape(cluster, namespace) != wanted:
-        assert time.monotonic() < deadline, _shape(cluster, namespace)
-        time.sleep(0.5)
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["scale-to-zero", "readiness-lost"])
 def test_what_a_killed_run_left_down_is_restored_by_its_job(fleet: Fleet, clusters: Any, apis: Any, mode: str) -> None:
@@ -97,7 +90,7 @@ def test_what_a_killed_run_left_down_is_restored_by_its_job(fleet: Fleet, cluste
         runner.kill()
         assert said == "down\n", said + runner.stdout.read()
     assert _shape(cluster, namespace) != before
-    _eventually(cluster, namespace, before)
+    until(lambda: _shape(cluster, namespace) == before, WATCHDOG_S + PATIENCE_S)
     (job,) = cluster.list(KINDS[0], namespace)
     cluster.delete_object(KINDS[0], job["metadata"]["name"], namespace)
     cluster.wait_until(

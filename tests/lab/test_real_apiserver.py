@@ -8,13 +8,13 @@ import os
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from stages import set_up
+from waits import until
 
 from meshbook import probes
 from meshbook.errors import LabError
@@ -191,9 +191,9 @@ def test_the_lab_goes_down_with_its_api_server_and_says_why(lab: launch.LabState
     pids = [pid for pid, command in _marked(lab.root) if "--etcd-servers=" in command]
     assert len(pids) == 2
     os.kill(pids[0], signal.SIGKILL)
-    _eventually(lambda: not lab.alive)
+    until(lambda: not lab.alive)
     assert "kube-apiserver ended with exit code -9" in (lab.root / "lab.log").read_text()
-    _eventually(lambda: not _marked(lab.root))
+    until(lambda: not _marked(lab.root))
 
 
 def test_an_api_server_that_ends_at_its_start_is_reported_with_its_words(
@@ -239,10 +239,3 @@ def _marked(root: Path) -> list[tuple[int, str]]:
         except OSError:
             continue
     return found
-
-
-def _eventually(holds: Callable[[], bool], within_s: float = 15.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 from controllers import Controllers
-from outage_fleet import NAMESPACE, be_a_lab, endpoints, eventually, furnish
+from outage_fleet import NAMESPACE, be_a_lab, endpoints, furnish
+from waits import until
 
 from meshbook.clusters import Cluster, Fleet
 
@@ -20,7 +21,7 @@ def served(bare_fleet: Fleet) -> Iterator[Fleet]:
             furnish(cluster)
             stack.enter_context(Controllers(cluster))
         bare_fleet.wait_for_rollout(NAMESPACE, timeout_s=10)
-        eventually(lambda: all(endpoints(cluster) == 2 for cluster in bare_fleet))
+        until(lambda: all(endpoints(cluster) == 2 for cluster in bare_fleet))
         yield bare_fleet
 
 

@@ -11,13 +11,13 @@ from outage_fleet import (
     SYSTEM,
     deployment,
     endpoints,
-    eventually,
     intent,
     must_not_begin,
     pods,
     service,
     shape,
 )
+from waits import until
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
@@ -46,7 +46,7 @@ def test_a_service_is_restored_with_as_many_endpoints_as_there_are_pods_by_now(
     with outage.outage(intent(fleet, "readiness-lost")):
         target.scale("web", count, NAMESPACE)
         target.wait_for_rollout(NAMESPACE, timeout_s=10)
-        eventually(lambda: len(pods(target)) == count)
+        until(lambda: len(pods(target)) == count)
     assert endpoints(target) == count
     assert shape(target)["Service web"][0]["selector"] == selector
 
@@ -61,7 +61,7 @@ def test_deleted_pods_are_others_afterwards_and_their_return_is_timed(fleet: Fle
     there = set(pods(target))
     with outage.outage(intent(fleet, "pods-deleted")) as going_on:
         assert not there & set(pods(target))
-        eventually(lambda: len(pods(target)) == 2)
+        until(lambda: len(pods(target)) == 2)
         time.sleep(0.3)  # the watching thread looks ten times a second
         before_the_end = time.time()
     assert going_on.ready_again is not None

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from waits import until_async
 
 from meshbook.lab.client import ApiError
 from meshbook.lab.controllers import WorkQueue
@@ -23,12 +24,6 @@ async def running(work: Work) -> AsyncIterator[WorkQueue[str]]:
     task.cancel()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not holds():
-            await asyncio.sleep(0.005)
-
-
 async def test_a_key_that_waits_is_worked_on_once() -> None:
     seen: list[str] = []
 
@@ -38,7 +33,7 @@ async def test_a_key_that_waits_is_worked_on_once() -> None:
     async with running(work) as queue:
         for key in ("a", "b", "a", "a"):
             queue.add(key)
-        await until(lambda: len(seen) >= 2)
+        await until_async(lambda: len(seen) >= 2)
         await asyncio.sleep(0.05)
     assert sorted(seen) == ["a", "b"]
 
@@ -53,7 +48,7 @@ async def test_a_key_that_is_added_during_its_work_is_worked_on_again() -> None:
                 queue.add(key)
 
         queue.add("a")
-        await until(lambda: len(seen) == 2)
+        await until_async(lambda: len(seen) == 2)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +65,7 @@ async def test_a_fault_is_tried_again_and_the_others_go_on(fault: Exception, cap
     async with running(work) as queue:
         queue.add("bad")
         queue.add("good")
-        await until(lambda: seen.count("bad") == 4)
+        await until_async(lambda: seen.count("bad") == 4)
         await asyncio.sleep(0.1)
     assert (seen.count("bad"), seen.count("good")) == (4, 1)
     assert ("bad" in caplog.text) is not (isinstance(fault, ApiError) and fault.code == 409)
@@ -85,5 +80,5 @@ async def test_work_may_ask_to_be_done_again_later() -> None:
 
     async with running(work) as queue:
         queue.add("a")
-        await until(lambda: len(seen) == 2)
+        await until_async(lambda: len(seen) == 2)
     assert seen[1] - seen[0] >= 0.05

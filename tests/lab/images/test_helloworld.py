@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from waits import until
 
 from meshbook.lab.images import HELLOWORLD
 
@@ -138,13 +139,6 @@ def _refuses(app: App) -> bool:
         return trial.connect_ex(("127.0.0.1", app.port)) != 0
 
 
-def _wait(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_it_refuses_when_told_to_and_listens_again_again_and_again(app: App) -> None:
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", app.port), timeout=5) as kept:
@@ -152,9 +146,9 @@ def test_it_refuses_when_told_to_and_listens_again_again_and_again(app: App) -> 
             assert kept.recv(65536)
             app.process.send_signal(signal.SIGUSR1)
             assert kept.recv(1) == b""
-        _wait(lambda: _refuses(app))
+        until(lambda: _refuses(app))
         app.process.send_signal(signal.SIGUSR2)
-        _wait(lambda: not _refuses(app))
+        until(lambda: not _refuses(app))
     connection = app.connect()
     connection.request("GET", "/hello")
     assert connection.getresponse().status == 200
@@ -163,5 +157,5 @@ def test_it_refuses_when_told_to_and_listens_again_again_and_again(app: App) -> 
 
 def test_it_leaves_at_sigterm_while_it_refuses(app: App) -> None:
     app.process.send_signal(signal.SIGUSR1)
-    _wait(lambda: _refuses(app))
+    until(lambda: _refuses(app))
     assert app.end() == 0

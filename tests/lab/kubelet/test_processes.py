@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waits import until
 
 from meshbook.lab.kubelet import ProcessTable, SpawnError, Streams, base_environment, marked
 from meshbook.lab.topology import LabTopology
@@ -30,15 +29,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 5) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
 
 
 async def test_output_and_exit_code_come_back(processes: ProcessTable) -> None:
@@ -99,13 +89,13 @@ def test_nothing_outlives_a_lab_that_is_killed(tmp_path: Path, number: signal.Si
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as lab:
         assert lab.stdout is not None
         mark, reaper = lab.stdout.readline().split()
-        assert eventually(lambda: len(marked(mark)) >= 6)
+        until(lambda: len(marked(mark)) >= 6)
         assert os.getsid(int(reaper)) != os.getsid(lab.pid)
         for meant_for_the_terminal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(int(reaper), meant_for_the_terminal)
         lab.send_signal(number)
-    assert eventually(lambda: marked(mark) == [])
-    assert eventually(lambda: not Path(f"/proc/{reaper}").exists() or _ended(reaper))
+    until(lambda: marked(mark) == [])
+    until(lambda: not Path(f"/proc/{reaper}").exists() or _ended(reaper))
 
 
 def _ended(pid: str) -> bool:
