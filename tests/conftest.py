@@ -19,8 +19,8 @@ from multidict import CIMultiDictProxy
 
 from meshbook.clusters import Fleet
 from meshbook.lab import launch, realapiserver
-from meshbook.lab.loopback import claim_block
-from meshbook.lab.topology import two_clouds
+from meshbook.lab.loopback import claim_block, lowest_port
+from meshbook.lab.topology import LabTopology, two_clouds
 from meshbook.settings import Patience
 
 _REMOVED = ("KUBECONFIG", "CTX_", "CLOUDSDK_", "GOOGLE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -186,10 +186,16 @@ def shared_lab() -> Iterator[launch.LabState]:
 
 
 @pytest.fixture
-def bare_fleet(background: Background, tmp_path: Path) -> Iterator[Fleet]:
-    """Two of the lab's API servers over TLS with nothing behind them: no controller, no node."""
+def topology(tmp_path: Path) -> Iterator[LabTopology]:
+    """A lab's folder, and its addresses on a block that nobody else has."""
     block, claim = claim_block()
-    topology = two_clouds(tmp_path, block)
+    with claim:
+        yield two_clouds(tmp_path, block, lowest_port(block))
+
+
+@pytest.fixture
+def bare_fleet(background: Background, topology: LabTopology) -> Iterator[Fleet]:
+    """Two of the lab's API servers over TLS with nothing behind them: no controller, no node."""
     servers = api_servers(topology)
     background.run(servers.__aenter__())
     patience = Patience(
@@ -199,4 +205,3 @@ def bare_fleet(background: Background, tmp_path: Path) -> Iterator[Fleet]:
     yield fleet
     fleet.close()
     background.run(servers.__aexit__(None, None, None))
-    claim.close()

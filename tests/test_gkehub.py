@@ -14,8 +14,7 @@ from meshbook import gkehub
 from meshbook.clusters import Cluster, Kubeconfig
 from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
 from meshbook.lab.gkehub import FleetServer
-from meshbook.lab.loopback import claim_block
-from meshbook.lab.topology import PROJECT, two_clouds
+from meshbook.lab.topology import PROJECT, LabTopology
 from meshbook.settings import HUB_EXTENSION, Patience
 
 GKE, OTHER = "us-central1/nifc-anthosgke-cls", "global/nifc-anthosbm-cls"
@@ -52,15 +51,12 @@ def token(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def here(background: Any, tmp_path: Path, token: Path) -> Iterator[Any]:
-    block, claim = claim_block()
-    topology = two_clouds(tmp_path, block)
+def here(background: Any, topology: LabTopology, token: Path) -> Iterator[Any]:
     topology = replace(topology, clusters=tuple(replace(found, is_gke=True) for found in topology.clusters))
     server = FleetServer(topology, "fleet-secret")
     background.run(server.start())
     yield Here(**{"endpoint": topology.fleet_url, "token-file": str(token), "project": PROJECT})
     background.run(server.stop())
-    claim.close()
 
 
 def test_the_kubeconfig_alone_is_enough_to_enable_the_feature_and_again_is_no_change(here: Any) -> None:

@@ -16,7 +16,6 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import gkehub_v1
 
 from meshbook.lab.gkehub import OPERATION, Fleet, FleetServer, GoogleError, Json
-from meshbook.lab.loopback import claim_block
 from meshbook.lab.topology import PROJECT, LabTopology, two_clouds
 
 TOKEN = "fleet-secret"
@@ -105,14 +104,11 @@ class StaticToken(AnonymousCredentials):  # type: ignore[misc]  # the library sh
 
 
 @pytest.fixture
-async def topology(tmp_path: Path) -> AsyncIterator[LabTopology]:
-    block, claim = claim_block()
-    topology = two_clouds(tmp_path, block)
+async def served(topology: LabTopology) -> AsyncIterator[LabTopology]:
     server = FleetServer(topology, TOKEN)
     await server.start()
     yield topology
     await server.stop()
-    claim.close()
 
 
 def google(topology: LabTopology) -> gkehub_v1.GkeHubClient:
@@ -137,11 +133,11 @@ def call(url: str, method: str = "GET", body: str = "", token: str = TOKEN) -> t
             return refusal.code, json.load(refusal)
 
 
-async def test_googles_library_enables_reads_changes_and_disables_the_feature(topology: LabTopology) -> None:
-    member = topology.cluster("cluster2").membership
+async def test_googles_library_enables_reads_changes_and_disables_the_feature(served: LabTopology) -> None:
+    member = served.cluster("cluster2").membership
 
     def life_of_a_feature() -> None:
-        client = google(topology)
+        client = google(served)
         made = client.create_feature(parent=PARENT, feature_id="multiclusteringress", resource=enabled_for(member))
         feature = made.result(timeout=5)
         assert feature.name == NAME
@@ -159,10 +155,10 @@ async def test_googles_library_enables_reads_changes_and_disables_the_feature(to
     await asyncio.to_thread(life_of_a_feature)
 
 
-async def test_googles_library_lists_the_memberships_of_all_locations(topology: LabTopology) -> None:
+async def test_googles_library_lists_the_memberships_of_all_locations(served: LabTopology) -> None:
     parent = f"projects/{PROJECT}/locations/-"
-    found = await asyncio.to_thread(lambda: list(google(topology).list_memberships(parent=parent)))
-    assert [member.name for member in found] == [cluster.membership for cluster in topology.clusters]
+    found = await asyncio.to_thread(lambda: list(google(served).list_memberships(parent=parent)))
+    assert [member.name for member in found] == [cluster.membership for cluster in served.clusters]
     assert [bool(member.endpoint.gke_cluster.resource_link) for member in found] == [False, True]
 
 
@@ -180,21 +176,21 @@ async def test_googles_library_lists_the_memberships_of_all_locations(topology: 
     ids=["other-project", "absent", "not-an-object", "not-json", "other-feature", "other-collection", "other-verb"],
 )
 async def test_refusals_have_googles_form(
-    topology: LabTopology, method: str, path: str, body: str, code: int, status: str
+    served: LabTopology, method: str, path: str, body: str, code: int, status: str
 ) -> None:
-    answered, answer = await asyncio.to_thread(call, f"{topology.fleet_url}/v1/{path}", method, body)
+    answered, answer = await asyncio.to_thread(call, f"{served.fleet_url}/v1/{path}", method, body)
     assert (answered, answer["error"]["code"], answer["error"]["status"]) == (code, code, status)
     assert answer["error"]["message"]
 
 
-async def test_a_wrong_token_gets_401(topology: LabTopology) -> None:
-    url = f"{topology.fleet_url}/v1/{PARENT}/memberships"
+async def test_a_wrong_token_gets_401(served: LabTopology) -> None:
+    url = f"{served.fleet_url}/v1/{PARENT}/memberships"
     code, answer = await asyncio.to_thread(call, url, token="wrong")
     assert (code, answer["error"]["status"]) == (401, "UNAUTHENTICATED")
 
 
-async def test_service_usage_says_that_the_api_is_enabled(topology: LabTopology) -> None:
-    service = f"{topology.fleet_url}/v1/projects/{PROJECT}/services/multiclusteringress.googleapis.com"
+async def test_service_usage_says_that_the_api_is_enabled(served: LabTopology) -> None:
+    service = f"{served.fleet_url}/v1/projects/{PROJECT}/services/multiclusteringress.googleapis.com"
     _, found = await asyncio.to_thread(call, service)
     _, operation = await asyncio.to_thread(call, f"{service}:enable", "POST", "{}")
     assert found["state"] == "ENABLED"

@@ -8,16 +8,14 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from meshbook.lab.apiserver import ApiServer, User
-from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
-from meshbook.lab.topology import ClusterTopology, two_clouds
+from meshbook.lab.topology import ClusterTopology, LabTopology
 
 Json = dict[str, Any]
 
@@ -115,10 +113,8 @@ class Watcher:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    block, claim = claim_block()
-    cluster = two_clouds(tmp_path, block).clusters[0]
-    authority = Authority(tmp_path / "pki")
+async def api(topology: LabTopology) -> AsyncIterator[Api]:
+    cluster, authority = topology.clusters[0], Authority(topology.pki)
     tls = authority.server_context(cluster.name, [cluster.api_address])
     readers = ("system:authenticated",)
     users = {"full": User(name="admin"), "reader": User(name="viewer", groups=readers, read_only=True)}
@@ -128,4 +124,3 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     yield api
     await api.session.close()
     await server.stop()
-    claim.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from envoys import Discovery, Program, eventually, get, program, running_envoy
@@ -18,9 +17,8 @@ from meshbook.lab.envoy import (
     Resources,
     load_balancer,
 )
-from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
-from meshbook.lab.topology import LabTopology, two_clouds
+from meshbook.lab.topology import LabTopology
 
 pytestmark = pytest.mark.envoy
 
@@ -69,10 +67,9 @@ class Edge:
 
 
 @pytest.fixture
-def balancer(tmp_path: Path) -> Iterator[Edge]:
-    block, claim = claim_block()
-    with claim, ExitStack() as stack:
-        yield Edge(two_clouds(tmp_path, block), stack)
+def balancer(topology: LabTopology) -> Iterator[Edge]:
+    with ExitStack() as stack:
+        yield Edge(topology, stack)
 
 
 def test_the_vip_answers_404_while_it_is_made_and_then_from_all_healthy_backends(balancer: Edge) -> None:

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from node import Node, nodes, pod, web
 
 from meshbook.lab.faults import ClusterContext, FaultManager
 from meshbook.lab.kubelet import Pod, ProcessTable
-from meshbook.lab.loopback import claim_block
-from meshbook.lab.topology import LabTopology, two_clouds
+from meshbook.lab.topology import LabTopology
 from meshbook.objects import Object
 
 
@@ -39,15 +37,12 @@ class Clusters:
 
 
 @pytest.fixture
-async def clusters(tmp_path: Path) -> AsyncIterator[Clusters]:
-    block, claim = claim_block()
-    with claim:
-        topology = two_clouds(tmp_path, block)
-        processes = ProcessTable(topology)
-        async with nodes(topology, processes) as found:
-            yield (made := Clusters(topology, found))
-            await made.faults.close()
-        await processes.close()
+async def clusters(topology: LabTopology) -> AsyncIterator[Clusters]:
+    processes = ProcessTable(topology)
+    async with nodes(topology, processes) as found:
+        yield (made := Clusters(topology, found))
+        await made.faults.close()
+    await processes.close()
 
 
 @pytest.fixture

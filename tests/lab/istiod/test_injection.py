@@ -13,9 +13,8 @@ import jsonpatch
 import pytest
 
 from meshbook.lab.istiod import Webhook, injected, review
-from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
-from meshbook.lab.topology import two_clouds
+from meshbook.lab.topology import LabTopology, two_clouds
 
 CLUSTER = two_clouds(Path("/lab"), 64).clusters[0]
 
@@ -122,23 +121,20 @@ def test_an_unknown_template_is_refused_by_name() -> None:
     assert (answer["allowed"], "grpc-agent" in answer["status"]["message"]) == (False, True)
 
 
-async def test_the_webhook_answers_with_a_patch_over_https(tmp_path: Path) -> None:
-    block, claim = claim_block()
-    authority = Authority(tmp_path / "pki")
-    cluster = two_clouds(tmp_path, block).clusters[0]
+async def test_the_webhook_answers_with_a_patch_over_https(topology: LabTopology) -> None:
+    authority, cluster = Authority(topology.pki), topology.clusters[0]
     webhook = Webhook(cluster, authority.server_context("istiod", [cluster.istiod_address]), native=False)
-    with claim:
-        await webhook.start()
-        try:
-            url = f"https://{cluster.istiod_address}:15017/inject"
-            async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-                tls = authority.client_context("client")
-                async with session.post(url, json=asked(pod()), ssl=tls) as response:
-                    answer = (await response.json())["response"]
-                async with session.post(url, data=b"{}", ssl=tls) as response:
-                    refused = response.status
-        finally:
-            await webhook.stop()
+    await webhook.start()
+    try:
+        url = f"https://{cluster.istiod_address}:15017/inject"
+        async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+            tls = authority.client_context("client")
+            async with session.post(url, json=asked(pod()), ssl=tls) as response:
+                answer = (await response.json())["response"]
+            async with session.post(url, data=b"{}", ssl=tls) as response:
+                refused = response.status
+    finally:
+        await webhook.stop()
     operations = json.loads(base64.b64decode(answer["patch"]))
     assert (answer["uid"], answer["allowed"], answer["patchType"]) == ("42", True, "JSONPatch")
     assert jsonpatch.apply_patch(pod(), operations) == inject(pod())

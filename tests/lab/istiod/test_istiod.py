@@ -7,7 +7,6 @@ import base64
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +18,8 @@ from meshbook.lab import prerequisites
 from meshbook.lab.client import ApiError, Client
 from meshbook.lab.envoy import CLUSTER, LISTENER, LOAD_ASSIGNMENT, SECRET
 from meshbook.lab.istiod import Debounce, Istiod
-from meshbook.lab.loopback import claim_block
 from meshbook.lab.pki import Authority
-from meshbook.lab.topology import LabTopology, two_clouds
+from meshbook.lab.topology import LabTopology
 
 OUTBOUND = "outbound|5000||helloworld.sample.svc.cluster.local"
 BOUND_S = 10.0
@@ -128,15 +126,11 @@ async def eventually(ask: Callable[[], Any], wanted: Any) -> None:
 
 
 @pytest.fixture
-async def planes(tmp_path: Path) -> AsyncIterator[ControlPlanes]:
-    block, claim = claim_block()
-    topology = two_clouds(tmp_path / "lab", block)
-    topology.root.mkdir()
-    with claim:
-        async with contextlib.AsyncExitStack() as stack:
-            started = ControlPlanes(topology)
-            await started.start(stack)
-            yield started
+async def planes(topology: LabTopology) -> AsyncIterator[ControlPlanes]:
+    async with contextlib.AsyncExitStack() as stack:
+        started = ControlPlanes(topology)
+        await started.start(stack)
+        yield started
 
 
 async def test_a_sidecar_is_configured_though_a_remote_secret_is_no_kubeconfig(

@@ -1,21 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from node import Node, nodes
 
 from meshbook.lab.kubelet import ProcessTable
-from meshbook.lab.loopback import claim_block
-from meshbook.lab.topology import LabTopology, two_clouds
-
-
-@pytest.fixture
-def topology(tmp_path: Path) -> LabTopology:
-    block, claim = claim_block()
-    with claim:
-        return two_clouds(tmp_path, block)
+from meshbook.lab.topology import LabTopology
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,8 @@ from api_servers import api_servers
 
 from meshbook.lab.client import NAMESPACES, NODES, PODS, ApiError, Client, Informer, Resource
 from meshbook.lab.controllers import Manager
-from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.pki import Authority
-from meshbook.lab.topology import ClusterTopology, LabTopology, two_clouds
+from meshbook.lab.topology import ClusterTopology, LabTopology
 
 Object = dict[str, Any]
 NAMESPACE = "sample"
@@ -127,20 +125,17 @@ class Living:
 
 
 @pytest.fixture
-async def living(tmp_path: Path) -> AsyncIterator[Living]:
-    block, claim = claim_block()
-    topology = two_clouds(tmp_path, block, lowest_port(block))
+async def living(topology: LabTopology) -> AsyncIterator[Living]:
     cluster = topology.cluster("cluster2")
-    with claim:
-        async with api_servers(topology) as authority:
-            client = await Client.connect(topology.kubeconfig, cluster.name)
-            living = Living(topology, cluster, client, authority)
-            parts = (Manager(topology, cluster, client).run(), living.kubelet.run())
-            tasks = [asyncio.create_task(part) for part in parts]
-            await living.apply(NAMESPACES, {"metadata": {"name": NAMESPACE}})
-            yield living
-            for task in tasks:
-                assert not task.done(), task.exception()
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await client.close()
+    async with api_servers(topology) as authority:
+        client = await Client.connect(topology.kubeconfig, cluster.name)
+        living = Living(topology, cluster, client, authority)
+        parts = (Manager(topology, cluster, client).run(), living.kubelet.run())
+        tasks = [asyncio.create_task(part) for part in parts]
+        await living.apply(NAMESPACES, {"metadata": {"name": NAMESPACE}})
+        yield living
+        for task in tasks:
+            assert not task.done(), task.exception()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
