@@ -122,7 +122,8 @@ def test_requests_that_were_sent_count_and_a_way_that_hangs_is_not_asked_on() ->
     assert sample.rest(answers(a=(10, 10), b=(9, 11))) == sample.requests - 20
     assert sample.rest(answers(a=(50, 50), b=(50, 50))) == 0
     assert sample.rest(answers()) == sample.requests
-    assert sample.rest(answers(a=(10, 10), b=(10, 10)).assign(error="timeout")) == 0
+    hanging = answers(a=(7, 0)).assign(error="timeout")
+    assert sample.rest(pd.concat([answers(a=(13, 0), b=(10, 10)), hanging], ignore_index=True)) == 0
 
 
 # ---- who answers

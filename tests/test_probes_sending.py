@@ -112,6 +112,14 @@ def test_once_a_request_hangs_the_others_are_sent_side_by_side_and_each_has_its_
     assert frame["time"][:5].diff().min() > timedelta(0)
 
 
+def test_where_it_is_known_that_some_hang_none_waits_for_another() -> None:
+    with service(*[HANGS] * 3, *[(200, HELLO)] * 7) as server:
+        frame = probes.curl_from_here(server.url, 10, timeout_s=0.5, at_once=True)
+    assert len(server.asked) == len(frame) == 10
+    assert server.most_at_once >= 3
+    assert set(frame["error"]) == {"", "timeout"}
+
+
 def test_requests_that_fail_at_once_keep_their_turn() -> None:
     with service((200, HELLO), CUT) as server:
         frame = probes.curl_from_pods(fleet(FakeCluster("cluster1")), server.url, 6)
@@ -194,7 +202,7 @@ def test_a_user_who_may_not_exec_is_told_so_instead_of_requests_that_are_lost(mo
 
 def test_where_no_cluster_has_a_pod_to_send_from_that_is_an_error_and_one_that_has_sends_alone() -> None:
     clusters = FakeCluster("cluster1"), FakeCluster("cluster2", is_ready=False)
-    with pytest.raises(ClusterError, match="cluster1: no pod app=nap"):
-        probes.curl_from_pods(fleet(*clusters), URL, selector="app=nap")
+    with pytest.raises(ClusterError, match="cluster2: no pod app=sleep"):
+        probes.curl_from_pods(fleet(clusters[1]), URL)
     with service() as server:
         assert probes.curl_from_pods(fleet(*clusters), server.url, 2)["source"].tolist() == ["cluster1"] * 2

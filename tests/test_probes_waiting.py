@@ -95,3 +95,4 @@ def test_the_wait_for_all_versions_ends_once_requests_of_those_that_miss_one_han
     assert settled.requests == 36, "a single one that hangs does not end it"
     assert settled.missing == ("a has not seen v2", "b has not seen v2")
     assert "3 requests of a hung" in str(settled)
+    assert settled.hangs

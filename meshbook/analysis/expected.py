@@ -69,9 +69,9 @@ class SampleSize:
     def rest(self, answers: pd.DataFrame) -> int:
         """Return how many more each source is to send after ``answers``.
 
-        None where too many of these failed already: that is decided, and requests that hang take their time.
+        None where too many of one source's failed already: it is decided, and requests that hang take their time.
         """
-        if all_answered(answers, self.max_failed_share).outcome == FAIL:
+        if any(all_answered(mine, self.max_failed_share).outcome == FAIL for _, mine in answers.groupby("source")):
             return 0
         return max(0, self.requests - int(answers["source"].value_counts().min() if len(answers) else 0))
 

@@ -40,21 +40,21 @@ def curl_from_pods(
     requests: int = 20,
     *,
     namespace: str = "sample",
-    selector: str = "app=sleep",
     timeout_s: float = REQUEST_S,
+    at_once: bool = False,
 ) -> pd.DataFrame:
-    """Send ``requests`` from the pod that ``selector`` finds in each cluster, and return ANSWERS.
+    """Send ``requests`` from the ``sleep`` pod of each cluster, and return ANSWERS.
 
     All clusters at once; in each one request after the other, and once one has taken all of its ``timeout_s``, the rest
-    side by side: a way that hangs is not waited for again and again. They are sent in the pod's first container that is
-    no sidecar. An exec that breaks leaves the rows received so far and rows marked ``lost``; one that this user may
-    not start is an error. A cluster without such a pod has no rows, and where none has one that is an error. No
-    requests are no rows.
+    side by side: a way that hangs is not waited for again and again, and where that is known, they go ``at_once``. They
+    are sent in the pod's first container that is no sidecar. An exec that breaks leaves the rows received so far and
+    rows marked ``lost``; one that this user may not start is an error. A cluster without such a pod has no rows, and
+    where none has one that is an error. No requests are no rows.
     """
     if not requests:
         return tables.empty(tables.ANSWERS)
-    ask = Ask(url=url, requests=requests, timeout_s=timeout_s)
-    pods = fleet.each(lambda cluster: _ready_pod(cluster, selector, namespace))
+    ask = Ask(url=url, requests=requests, timeout_s=timeout_s, at_once=at_once)
+    pods = fleet.each(lambda cluster: _ready_pod(cluster, namespace))
     absent = [pod for pod in pods.values() if isinstance(pod, ClusterError)]
     if len(absent) == len(pods):
         raise absent[0]
@@ -62,10 +62,10 @@ def curl_from_pods(
     return _ordered(frames.values())
 
 
-def _ready_pod(cluster: Cluster, selector: str, namespace: str) -> str | ClusterError:
+def _ready_pod(cluster: Cluster, namespace: str) -> str | ClusterError:
     """Return the name of a pod that can send, or what stands in its way."""
     try:
-        return cluster.ready_pod(selector, namespace)
+        return cluster.ready_pod("app=sleep", namespace)
     except ClusterError as error:
         if error.code:
             raise
@@ -78,20 +78,20 @@ def curl_gateways(
     requests: int = 12,
     *,
     namespace: str = "sample",
-    selector: str = "app=sleep",
     timeout_s: float = REQUEST_S,
+    at_once: bool = False,
 ) -> pd.DataFrame:
-    """Ask every ingress gateway from a pod of its own cluster as ``curl_from_pods`` does, all at once; return ANSWERS.
+    """Ask every ingress gateway from a pod of its own cluster as ``curl_from_pods`` does, side by side; return ANSWERS.
 
-    Twelve requests show both of two clusters, in forty gateways even. A gateway that never answers takes two time-outs.
-    One that could not be asked leaves a row marked ``lost`` that says why.
+    Twelve requests show both of two clusters, in forty gateways even. A gateway that never answers takes two time-outs,
+    ``at_once`` one. One that could not be asked leaves a row marked ``lost`` that says why.
     """
-    pods = fleet.each(lambda cluster: _ready_pod(cluster, selector, namespace))
+    pods = fleet.each(lambda cluster: _ready_pod(cluster, namespace))
 
     def ask(one: IngressGateway) -> pd.DataFrame:
         pod = pods[one.cluster]
         if one.url and not isinstance(pod, ClusterError):
-            asked = Ask(url=one.url, requests=requests, timeout_s=timeout_s)
+            asked = Ask(url=one.url, requests=requests, timeout_s=timeout_s, at_once=at_once)
             return _from_pod(fleet[one.cluster], asked, pod, namespace, one.path)
         why = pod.message if isinstance(pod, ClusterError) else f"it was not looked up: needs {one.need}"
         row = {"source": one.cluster, "path": one.path, "seq": 1, "error": tables.LOST, "detail": why}
@@ -133,7 +133,7 @@ def _answers(
         lines.append(line)
         arrivals.append(complete.timestamp())
 
-    note, told, failed = "", 0, 1
+    note, told, failed = "", 0, TIMED_OUT if ask.at_once else 1
     while failed and failed != TIMED_OUT and told < ask.requests:
         note = run(command(ask, told + 1, direct=direct), on_line)
         before, (told, failed) = told, last_record(lines, ask)
@@ -150,14 +150,16 @@ def container_of(pod: Object) -> str:
     return next((name for name in names if name != PROXY_CONTAINER), names[0])
 
 
-def curl_from_here(url: str, requests: int = 10, *, path: str = VIP, timeout_s: float = REQUEST_S) -> pd.DataFrame:
+def curl_from_here(
+    url: str, requests: int = 10, *, path: str = VIP, timeout_s: float = REQUEST_S, at_once: bool = False
+) -> pd.DataFrame:
     """Send ``requests`` from this machine as ``curl_from_pods`` does; their source is ``external client``.
 
     A curl that outlives the sum of its own time-outs is killed, and what it had not yet told is ``lost``.
     """
     if not requests:
         return tables.empty(tables.ANSWERS)
-    ask, program = Ask(url=url, requests=requests, timeout_s=timeout_s), curl_program()
+    ask, program = Ask(url=url, requests=requests, timeout_s=timeout_s, at_once=at_once), curl_program()
 
     def run(argv: list[str], on_line: OnLine) -> str:
         argv = [program if word == "curl" else word for word in argv]

@@ -57,13 +57,15 @@ _SAME = ["http_code", "exitcode", "size_download", "remote_ip", "said"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What is sent: ``requests`` transfers, numbered from 1, one after the other as long as none of them hangs."""
+    """What is sent: ``requests`` transfers, numbered from 1, one after the other as long as none is known to hang."""
 
     url: str
     requests: int
     timeout_s: float = REQUEST_S
     """Longest time of one transfer; one that takes longer is an error row."""
     connect_timeout_s: float = 2.0
+    at_once: bool = False
+    """Side by side from the first on: it is known that some hang."""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __post_init__(self) -> None:
@@ -140,7 +142,7 @@ def parse_records(
     for known in (found[garbled], found[~garbled][::-1]):  # the first good record of a number counts, else its last
         records[known["number"] - 1] = known
     hung = np.isin(records["outcome"], [at for at, kind in enumerate(kinds) if kind.error == tables.TIMEOUT])
-    alone = slice(0, 2 + int(np.argmax(hung)) if hung.any() else None)
+    alone = slice(0, 0 if ask.at_once else 2 + int(np.argmax(hung)) if hung.any() else None)
     records["sent"][alone] = _in_order(records["sent"][alone], records["total_us"][alone] / 1e6)
     lost = records["outcome"] < 0
     if lost.any():

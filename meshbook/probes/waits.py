@@ -68,7 +68,8 @@ def wait_for_first_answer(
     """
     started, seen = time.monotonic(), Counter[str]()
     while True:
-        row = curl_from_here(url, 1, timeout_s=request_timeout_s).iloc[0]
+        patience_s = min(request_timeout_s, _HANGS_S + seen[tables.TIMEOUT])  # one of two ways may hang
+        row = curl_from_here(url, 1, timeout_s=patience_s).iloc[0]
         waited = time.monotonic() - started
         if not row["error"]:
             return FirstAnswer(
@@ -112,6 +113,11 @@ class Settled:
     """``<source> has not seen <version>``; left to the measurement to judge."""
     hung: Mapping[str, int] = field(default_factory=dict)
     """How many of a source's requests hung."""
+
+    @property
+    def hangs(self) -> bool:
+        """Tell whether requests hang where a version is missing: those that are sent next go side by side."""
+        return bool(self.missing and self.hung)
 
     def __str__(self) -> str:
         if self.missing:
