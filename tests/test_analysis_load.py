@@ -56,7 +56,7 @@ def test_a_machine_that_stands_still_in_the_step_widens_the_interval_downwards()
 
 
 def test_short_steps_count_together_and_the_time_between_them_for_nothing() -> None:
-    first = asked(SAMPLE, 8, 3)
+    first = asked(SAMPLE, 8, 2)
     later = first.assign(time=first["time"] + pd.Timedelta(seconds=60))
     calm = asked(SAMPLE, 1, 24)
     assert analysis.capacity(calm, [first], ["cluster1"], 1) is None

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pandas as pd
 import pytest
 from busy_pods import asked
 
-from meshbook import experiment, gkehub, mesh, outage, probes
+from meshbook import experiment, gkehub, mesh, outage, probes, tables
 from meshbook.analysis import Capacity, ExpectedShares
 from meshbook.clusters import Fleet
-from meshbook.errors import GatheredError, UsageError
+from meshbook.errors import ClusterError, GatheredError, UsageError
 from meshbook.experiment import Limits, LoadProfile, Step, Target
+from meshbook.mesh import Direction, Finding
 from meshbook.outage import Check, Safeguards
 
 CONNECTIVITY = Path(__file__).parents[1] / "manifests" / "connectivity" / "helloworld.yaml"
@@ -88,6 +92,11 @@ def test_a_calibration_is_refused_where_the_server_would_go_on_by_itself() -> No
     assert experiment.calibrate(cast(Any, None), LoadProfile(), []).empty
     with pytest.raises(UsageError, match="for 0 to 8 s, not for 9 s"):
         experiment.calibrate(cast(Any, None), LoadProfile(), [0.3, 9.0])
+
+
+Checks = Callable[..., dict[str, Check]]
+FIXED = {"mode": "scale-to-zero", "about": "", "context": "cluster1", "application": "web", "restored_by": ""}
+PLAN = outage.Plan(**FIXED, changes=(), checks=())
 
 
 # load
@@ -174,6 +183,38 @@ def test_a_step_is_not_repeated_for_ever_nor_where_requests_hang(
     assert len(sent) == steps
 
 
+@pytest.mark.parametrize(("service_s", "longest_s"), [(1.0, 60), (3.0, 110)])
+def test_however_slow_the_service_its_measurement_ends_soon_with_a_plan_that_says_what_can_be_seen(
+    asked_target: Target, checks: Checks, monkeypatch: pytest.MonkeyPatch, service_s: float, longest_s: float
+) -> None:
+    took_s: list[float] = []
+
+    def answered(loops: int, requests: int) -> pd.DataFrame:
+        rows = asked({"v1": service_s, "v2": service_s}, loops, requests)
+        ended = rows["time"] + pd.to_timedelta(rows["time_total_ms"], unit="ms")
+        took_s.append((ended.max() - rows["time"].min()).total_seconds())
+        return rows
+
+    def many(*_: object, loop: probes.ClosedLoop, **__: object) -> pd.DataFrame:
+        return answered(2 * loop.concurrency, math.ceil(loop.requests / loop.concurrency))
+
+    monkeypatch.setattr(probes, "curl_from_here", lambda _, requests, **__: answered(1, requests))
+    monkeypatch.setattr(probes, "curl_from_pods", lambda *_, requests, **__: answered(1, requests))
+    monkeypatch.setattr(probes, "send_many", many)
+    ready = [SimpleNamespace(context=context, ready=1) for context in asked_target.versions]
+    monkeypatch.setattr(Target, "states", lambda _: ready)
+    load = experiment.fit_load(LoadProfile(), asked_target, Limits())
+    assert sum(took_s) < longest_s
+    known = [found for found in load.bears.values() if found]
+    assert [found.per_s for found in known] == pytest.approx([1 / service_s] * 2, rel=0.25)
+    assert 0.2 / service_s < load.offered_per_s < 0.55 / service_s
+    limits = experiment.fit_limits(Limits(), load)
+    found = checks(load, limits)
+    assert found["the longest gap can be decided"].ok is True
+    few = found["the share of failures can be decided"]
+    assert (few.ok, "; outage_s: " in few.saw) == (None, True)
+
+
 def test_an_outage_is_so_long_that_each_source_decides_in_spite_of_two_failures(asked_target: Target) -> None:
     def fitted(rate: float, max_failed_share: float = 0.05) -> LoadProfile:
         limits = Limits(max_failed_share=max_failed_share)
@@ -212,15 +253,11 @@ def test_a_rate_for_a_service_of_which_nothing_is_known_is_a_low_one(
     assert (nobody.rate_per_s, set(nobody.bears.values())) == (0.16, {None})
 
 
-Checks = Callable[..., dict[str, Check]]
-
-
 @pytest.fixture
 def checks(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Checks:
     """What a load adds to the plan of a step, by name."""
     target, step = experiment.find_target(served, "sample", "gateways"), Step(mode="scale-to-zero", context="cluster1")
-    fixed = {"mode": "scale-to-zero", "about": "", "context": "cluster1", "application": "web", "restored_by": ""}
-    monkeypatch.setattr(outage, "plan", lambda _: outage.Plan(**fixed, changes=(), checks=()))
+    monkeypatch.setattr(outage, "plan", lambda _: PLAN)
 
     def found(load: LoadProfile, limits: Limits | None = None) -> dict[str, Check]:
         (plan,) = experiment.plans([step], target, Safeguards(), load, limits)
@@ -307,3 +344,88 @@ def test_too_few_requests_for_the_limit_on_failures_are_told_before_the_outage(c
     few = checks(slow, Limits())[name]
     assert (few.ok, few.saw) == (None, "16 requests of each source during the outage, 59 at the least; outage_s: 124")
     assert checks(replace(slow, outage_s=60), Limits())[name].ok is True
+
+
+# who answers whom, and whether all is steady
+BOTH = ["cluster1", "cluster2"]
+EVEN = ExpectedShares(shares=dict.fromkeys(BOTH, 0.5), why="1 of 2 ready endpoints")
+NEAR = {
+    source: ExpectedShares(shares={name: float(name == own) for name in BOTH}, why="locality failover", fails_over=True)
+    for source, own in (("external client", "cluster1"), ("cluster1", "cluster1"), ("cluster2", "cluster2"))
+}
+LOCAL = {"external client": ["cluster1"], "cluster1": ["cluster1"], "cluster2": ["cluster2"]}
+
+
+def told(requests: int, by: dict[str, list[str]]) -> pd.DataFrame:
+    """Return ANSWERS: by source the clusters that answer in turn, or the kind of an error."""
+    rows = (
+        {
+            "source": source,
+            "seq": number,
+            "cluster": word if word in BOTH else "",
+            "error": "" if word in BOTH else word,
+        }
+        for source, words in by.items()
+        for number in range(requests)
+        for word in [words[number % len(words)]]
+    )
+    return tables.from_rows(rows, tables.ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, r""),
+        ({"cluster1": ["cluster1"]}, r"cluster1 got no answer from cluster2 in 10 requests"),
+        ({"cluster2": ["cluster2", "http_503"]}, r"cluster2: 5 of 10 requests failed \(http_503\); cluster2 got no .*"),
+        (
+            {"external client": ["timeout"]},
+            r"external client: 4 of 4 requests failed \(timeout\); external client got .*",
+        ),
+    ],
+    ids=["steady", "one side alone", "failures", "a way that hangs is not asked to the end"],
+)
+def test_all_is_steady_where_every_source_is_answered_by_all_who_should(
+    asked_target: Target, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, list[str]], said: str
+) -> None:
+    asked: list[outage.Intent] = []
+    monkeypatch.setattr(outage, "plan", lambda one: asked.append(one) or PLAN)
+    monkeypatch.setattr(Target, "expected", dict.fromkeys(asked_target.sources, EVEN))
+    monkeypatch.setattr(Target, "states", lambda _: [])
+    by = dict.fromkeys(asked_target.sources, BOTH) | wrong
+    monkeypatch.setattr(probes, "send_many", lambda *_, loop, **__: told(loop.requests, by))
+    experiment.plans([Step(mode="scale-to-zero", context="cluster1")], asked_target, Safeguards(), LoadProfile())
+    assert asked[0].steady is not None
+    assert re.fullmatch(said, asked[0].steady())
+    monkeypatch.setattr(Target, "states", lambda _: [SimpleNamespace(settled=False), SimpleNamespace(settled=True)])
+    assert asked[0].steady().startswith("namespace(settled=False)")
+    monkeypatch.setattr(Target, "states", lambda _: (_ for _ in ()).throw(ClusterError("cluster1 is silent")))
+    assert asked[0].steady() == "cluster1 is silent"
+
+
+@pytest.mark.parametrize(
+    ("by", "way", "answered", "open_"),
+    [
+        (LOCAL, [], True, True),
+        (LOCAL, ["cause"], True, False),
+        (LOCAL, ["not looked at"], True, None),
+        (LOCAL | {"cluster2": ["timeout"]}, [], False, True),
+        (LOCAL | {"external client": ["http_503"]}, [], False, True),
+    ],
+    ids=["healthy", "no way", "a way that cannot be seen", "a survivor that does not serve", "a source with nothing"],
+)
+def test_sources_that_are_kept_near_need_a_survivor_that_serves_its_own_and_an_open_way_to_it(
+    checks: Checks, monkeypatch: pytest.MonkeyPatch, by: Any, way: list[Any], answered: bool, open_: bool | None
+) -> None:
+    direction = Direction(source="cluster1", destination="cluster2")
+    looks = [Finding(direction=direction, look="gateway", state=state, seen="no pods", mend="start") for state in way]
+    monkeypatch.setattr(mesh, "between", lambda _: looks)
+    monkeypatch.setattr(Target, "expected", NEAR)
+    found = checks(LoadProfile(answers=told(4, by)))
+    assert found["each source is answered by the survivor"].ok is answered
+    reach = found["who is kept near can reach a survivor (locality failover)"]
+    assert (reach.ok, reach.hint) == (open_, "start" if open_ is False else "")
+    monkeypatch.setattr(Target, "expected", dict.fromkeys(NEAR, EVEN))
+    found = checks(LoadProfile(answers=told(4, by)))
+    assert found["each source is answered by the survivor"].ok is False, "nobody is kept near: all should get some"
+    assert reach.name not in found

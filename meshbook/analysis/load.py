@@ -32,8 +32,8 @@ Places = np.ndarray[Any, np.dtype[np.intp]]
 
 _BATCHES = 8
 """Parts of a step whose rates are compared with each other: more than a machine that stands still once in it."""
-_LEAST_GAPS = 2 * _BATCHES - 1
-"""Times between two answers of a pod, one after the other in a step."""
+_LEAST_GAPS = 9
+"""Times between two answers of a pod, one after the other in a step: a part has about two at the least."""
 _QUEUED = 1.5
 """Answers that take this many times as long as calm ones have waited for others."""
 _PROMPT_TIMES, _PROMPT_FLOOR_S = 3.0, 0.06
@@ -134,11 +134,12 @@ def _full_step(answers: pd.DataFrame) -> pd.DataFrame:
 
 def _rate(gaps: Floats) -> tuple[float, float, float]:
     """Return how many answers so far apart there are in a second, and its interval by the means of batches."""
-    means = np.array([batch.mean() for batch in np.array_split(gaps, _BATCHES)])
+    batches = min(_BATCHES, (len(gaps) + 1) // 2)
+    means = np.array([batch.mean() for batch in np.array_split(gaps, batches)])
     mean = float(gaps.mean())
     from scipy.special import stdtrit  # slow to import, and not needed before this
 
-    half = float(stdtrit(_BATCHES - 1, (1 + CONFIDENCE) / 2)) * float(means.std(ddof=1)) / math.sqrt(_BATCHES)
+    half = float(stdtrit(batches - 1, (1 + CONFIDENCE) / 2)) * float(means.std(ddof=1)) / math.sqrt(batches)
     least = 1 / (mean + half)
     return 1 / mean, least, 1 / (mean - half) if half < mean / 2 else 2 / mean
 

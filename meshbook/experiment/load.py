@@ -7,7 +7,7 @@ always on their way, so that pods are busy and none is flooded. What that says o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from meshbook import analysis, mesh, probes, tables
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.experiment.causes import silent_ways
-from meshbook.experiment.checks import BORNE, looked_up, unanswered
+from meshbook.experiment.checks import BORNE, hangs, looked_up, unanswered
 from meshbook.experiment.plan import Limits, LoadProfile, Target
 from meshbook.settings import out_of_range
 
@@ -34,22 +34,22 @@ _AROUND = 14
 """Requests of each source before the outage, and after it: by so many every cluster that answers is surely seen."""
 _SURELY = 1.1
 """Times the detection limit than which a gap is surely seen to be no longer: one side alone takes longer to answer."""
-_CALM_FIRST, _CALM, _CALM_TIMEOUT_S = 4, 12, 3.0
-"""Requests of each source, one at a time."""
-_STEP_S = 2.5
+_CALM_FIRST, _CALM, _CALM_S, _CALM_TIMEOUT_S = 4, 12, 3.0, 5.0
+"""Requests of each source, one at a time: so many, and as many more, up to the second number, as take few seconds."""
 _MOST_PER_POD, _FEWEST_PER_POD, _MOST_WAIT_S = 4, 2, 0.25
 """Requests on their way for each pod: enough that one waits as a rule, and no more than are answered in this time.
 
 A pod's readiness is asked in the same queue, and is lost after a second."""
-_FIRST_ROUNDS, _TOO_LONG_S = 3, 0.5
-"""So many answers for each request on its way come first, and no longer step where one of them takes half as long as a
-pod's readiness is waited for: on a busy machine the step itself would be the outage."""
-_MOST_SHORT = 6
-"""Such short steps at the most: a pod that two requests wait for has enough answers after four."""
 _MOST_IN_FLIGHT = 12
 """In each cluster."""
-_FEWEST, _MOST = 22, 150
-"""Answers of each pod in the step: its length is that of ``_STEP_S`` where they take 20 to 100 ms."""
+_SHORT, _STEP_S, _MOST = 3, 2.5, 150
+"""A step has so many answers for each request on its way at the least, else as many of each pod as take so many
+seconds, up to a number."""
+_TOO_LONG_S = 0.5
+"""The next step is short where an answer took half as long as a pod's readiness is waited for: on a busy machine a
+longer one would be the outage itself."""
+_MOST_STEPS, _LONGEST_S = 6, 40.0
+"""No step begins after so many, or so long."""
 _STEP_TIMEOUT_S = 10.0
 
 
@@ -69,7 +69,8 @@ def fit_load(
     ``plans`` to say.
     """
     rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
-    calm, pods = looked_up(target, lambda: _calm(target)), _ready_pods(target)
+    calm = looked_up(target, lambda: _calm(target))
+    pods = {state.context: state.ready for state in target.states()}
 
     def capacities(steps: Sequence[pd.DataFrame]) -> dict[str, analysis.Capacity | None]:
         return {
@@ -83,19 +84,26 @@ def fit_load(
         }
 
     answer_s, steps = _usual_s(calm), []
-    if not _hangs(calm):
+    if not hangs(calm):
         steps = _steps(target, max(1, sum(pods.values())), answer_s, lambda some: all(capacities(some).values()))
         answer_s = max(answer_s, _slowest_s(pd.concat(steps)))
     bears, answers = capacities(steps), pd.concat([calm, *steps], ignore_index=True)
     silent = any(unanswered(answers, target, [cluster]) for cluster in target.versions)
     why = mesh.in_words(silent_ways(target, answers)) if silent else ""
-    measured = replace(load, sources=len(target.sources), bears=bears, answers=answers, causes=why)
-    enough = _to_compare(target, limits)
-    measured = replace(measured, rate_per_s=rate or _auto(measured, answer_s), share_requests=enough)
-    enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / measured.rate_per_s
-    fitted_s = max(load.outage_s, min(_LONGEST_AUTO_S, math.ceil(enough_s)))
-    around_s = max(length_s or load.around_s, min(_LONGEST_AUTO_S, math.ceil(_AROUND / measured.rate_per_s)))
-    return replace(measured, outage_s=length_s or fitted_s, around_s=around_s)
+    rate = rate or _auto(bears, answer_s, len(target.sources))
+    enough_s = analysis.fewest_to_pass(limits.max_failed_share, wrong=BORNE) / rate
+    fitted_s, around_s = (min(_LONGEST_AUTO_S, math.ceil(least_s)) for least_s in (enough_s, _AROUND / rate))
+    return replace(
+        load,
+        rate_per_s=rate,
+        outage_s=length_s or max(load.outage_s, fitted_s),
+        around_s=max(length_s or load.around_s, around_s),
+        share_requests=_to_compare(target, limits),
+        sources=len(target.sources),
+        bears=bears,
+        answers=answers,
+        causes=why,
+    )
 
 
 def _to_compare(target: Target, limits: Limits) -> int:
@@ -133,23 +141,24 @@ def _given(value: str | float, name: str) -> float | None:
     return number
 
 
-def _auto(load: LoadProfile, answer_s: float) -> float:
+def _auto(bears: Mapping[str, analysis.Capacity | None], answer_s: float, sources: int) -> float:
     """Return the rate that fits; a side that is not known is taken to answer one at a time, each in ``answer_s``."""
     unknown_per_s = min(_UNKNOWN_PER_S, 1 / answer_s)
-    least_per_s = min(found.low_per_s if found else unknown_per_s for found in load.bears.values())
-    return min(HIGHEST_AUTO_PER_S, max(0.01, math.floor(100 * OFFERED * least_per_s / load.sources) / 100))
+    least_per_s = min(found.low_per_s if found else unknown_per_s for found in bears.values())
+    return min(HIGHEST_AUTO_PER_S, max(0.01, math.floor(100 * OFFERED * least_per_s / sources) / 100))
 
 
 def _calm(target: Target) -> pd.DataFrame:
-    """Return ANSWERS to one request at a time, one source after the other; a way that hangs is not asked to the end."""
+    """Return ANSWERS to one request at a time, one source after the other."""
     asking = [partial(probes.curl_from_here, target.outside)]
     for cluster in target.fleet:
         asking.append(partial(probes.curl_from_pods, Fleet([cluster]), target.inside, namespace=target.namespace))
     frames = []
     for ask in asking:
         frames.append(ask(requests=_CALM_FIRST, timeout_s=_CALM_TIMEOUT_S))
-        if not _hangs(frames[-1]):
-            frames.append(ask(requests=_CALM - _CALM_FIRST, timeout_s=_CALM_TIMEOUT_S))
+        more = min(_CALM - _CALM_FIRST, int(_CALM_S / _usual_s(frames[-1])))
+        if more and not hangs(frames[-1]):
+            frames.append(ask(requests=more, timeout_s=_CALM_TIMEOUT_S))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -164,39 +173,31 @@ def _slowest_s(answers: pd.DataFrame) -> float:
     return max((_usual_s(rows) for _, rows in tables.good(answers).groupby("cluster")), default=_UNKNOWN_S)
 
 
-def _hangs(answers: pd.DataFrame) -> bool:
-    """Tell whether more than one request got no answer at all."""
-    return int((answers["error"] == "timeout").sum()) > 1
-
-
-def _ready_pods(target: Target) -> dict[str, int]:
-    """Return by context how many pods of the service are ready."""
-    return {state.context: state.ready for state in target.states()}
-
-
 def _steps(
     target: Target, pods: int, answer_s: float, known: Callable[[Sequence[pd.DataFrame]], bool]
 ) -> list[pd.DataFrame]:
     """Return ANSWERS to a closed loop from each cluster that keeps ``pods`` busy, together with the others.
 
-    A short one goes first. Where it is too much already, no longer one follows, but more short ones until enough is
-    ``known``, unless requests hang.
+    A short one goes first, and more until enough is ``known``; a longer one where that was not too much already.
     """
 
     def ask(loop: probes.ClosedLoop) -> pd.DataFrame:
         inside, namespace = target.inside, target.namespace
         return looked_up(target, lambda: probes.send_many(target.fleet, inside=inside, loop=loop, namespace=namespace))
 
-    answer_s = max(0.001, answer_s)
+    answer_s, of_each = max(0.001, answer_s), pods / len(target.fleet)
     per_pod = min(_MOST_PER_POD, max(_FEWEST_PER_POD, round(_MOST_WAIT_S / answer_s)))
-    in_flight = min(_MOST_IN_FLIGHT, math.ceil(per_pod * pods / len(target.fleet)))
-    requests = math.ceil(min(_MOST, max(_FEWEST, _STEP_S / answer_s)) * pods / len(target.fleet))
-    loop = probes.ClosedLoop(requests=requests, concurrency=in_flight, timeout_s=_STEP_TIMEOUT_S, keep_alive=False)
-    first = replace(loop, requests=min(requests, _FIRST_ROUNDS * in_flight))
-    too_long_s = max(_TOO_LONG_S, 2 * per_pod * answer_s)
-    steps = [ask(first)]
-    if not (steps[0]["time_total_ms"] > 1000 * too_long_s).any():
-        return [ask(loop)]
-    while len(steps) < _MOST_SHORT and not _hangs(steps[-1]) and not known(steps):
-        steps.append(ask(first))
+    in_flight = min(_MOST_IN_FLIGHT, math.ceil(per_pod * of_each))
+    short, long = _SHORT * in_flight, math.ceil(min(_MOST, _STEP_S / answer_s) * of_each)
+    too_long_ms = 1000 * max(_TOO_LONG_S, 2 * per_pod * answer_s)
+    steps: list[pd.DataFrame] = []
+    spent_s, bears_more = 0.0, False
+    while len(steps) < _MOST_STEPS and spent_s < _LONGEST_S and not (spent_s >= _STEP_S and known(steps)):
+        requests = max(short, long) if bears_more else short
+        loop = probes.ClosedLoop(requests=requests, concurrency=in_flight, timeout_s=_STEP_TIMEOUT_S, keep_alive=False)
+        steps.append(ask(loop))
+        if hangs(steps[-1]):
+            break
+        spent_s += (steps[-1]["time"].max() - steps[-1]["time"].min()).total_seconds()
+        bears_more = not (steps[-1]["time_total_ms"] > too_long_ms).any()
     return steps

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from meshbook import analysis, mesh, outage, probes, tables
+from meshbook import analysis, mesh, outage, probes
 from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
 from meshbook.experiment.causes import silent_ways
-from meshbook.experiment.checks import UNANSWERED_HINT, intent, looked_up, plans, survivors, unanswered
+from meshbook.experiment.checks import UNANSWERED_HINT, intent, looked_up, one_at_a_time, plans, survivors, unanswered
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import LoadProfile, Step, Target
 from meshbook.experiment.results import NotDone, Results, Trial
@@ -25,8 +25,8 @@ from meshbook.outage import Outage, Safeguards
 
 _RECENT_S, _RECENT = 5.0, 16
 """Seconds, and requests of each source, before an outage in which each must have been answered by the survivor."""
-_FIRST, _HANGING, _SHARE_TIMEOUT_S = 16, 1, 3.0
-"""Requests of each source about shares, after which no more are sent where more than so many got no answer in time."""
+_FIRST = 16
+"""Requests of each source about shares, after which no more are sent where ways hang."""
 
 
 def run(
@@ -113,7 +113,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         phases=phases,
         attribution=analysis.attribute(_evidence(target, record, phases, balancer)),
         loop=mesh.answered_by(loop, *known),
-        afterwards=looked_up(target, lambda: _afterwards(target, load.share_requests)),
+        afterwards=looked_up(target, lambda: one_at_a_time(target, load.share_requests, _FIRST)),
         versions=target.versions,
         expected=target.expected,
         down=_known(ended.down, ended),
@@ -122,19 +122,6 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         slow_after_s=load.slow_after_s,
         unsteady=ended.unsteady,
     )
-
-
-def _afterwards(target: Target, requests: int) -> pd.DataFrame:
-    """Return ANSWERS to so many requests of each source, one at a time; ways that hang are not asked to the end."""
-
-    def ask(count: int) -> pd.DataFrame:
-        loop = probes.ClosedLoop(requests=count, concurrency=1, timeout_s=_SHARE_TIMEOUT_S, keep_alive=False)
-        return probes.send_many(target.fleet, target.outside, target.inside, loop=loop, namespace=target.namespace)
-
-    first = ask(min(requests, _FIRST))
-    if requests <= _FIRST or int((first["error"] == "timeout").sum()) > _HANGING:
-        return first
-    return tables.joined(first, ask(requests - _FIRST))
 
 
 def _require_survivor(step: Step, target: Target, load: LoadProfile, answers: pd.DataFrame) -> None:
