@@ -73,10 +73,10 @@ class Bench:
         return sorted((one for one in found if str(one.direction) == way), key=lambda one: one.state not in ("cause",))
 
     def why_outside(self) -> list[Finding]:
-        answers = probes.curl_from_here(f"http://{self.vip}/hello", requests=20, timeout_s=self.timeout_s)
+        entry = mesh.Entry(url=f"http://{self.vip}/hello", clusters=(self.ground.second.name,))
+        answers = probes.curl_from_here([entry], requests=20, timeout_s=self.timeout_s)
         where = {"namespace": "sample", "gateway_namespace": self.ground.gateways}
-        url, cluster = f"http://{self.vip}/hello", self.ground.second.name
-        found = mesh.why_outside(self.ground.fleet, url, answers, cluster=cluster, **where)
+        found = mesh.why_outside(self.ground.fleet, [entry], answers, **where)
         return [one for one in found if one.state in ("cause", "as configured")]
 
     def named_first(self, name: str) -> tuple[str, float, str]:

@@ -10,6 +10,7 @@ Start with the clusters, ask with a probe, judge what came back::
 
 - ``Fleet`` and ``Cluster``: apply, scale, wait, exec over several contexts.
 - ``gkehub``: the fleet's ingress feature behind the MultiClusterIngress, and its VIP.
+- ``entries``: the addresses by which requests from outside come in.
 - ``probes``: curl from pods and from here, one row per request.
 - ``mesh``: how a mesh is configured to share requests out, and why a cluster does not answer.
 - ``outage``: scale a workload down and always restore it.
@@ -28,10 +29,10 @@ import importlib
 from typing import Any
 
 _NAMES = {"Cluster": "clusters", "Fleet": "clusters", "MeshbookError": "errors", "UsageError": "errors"}
-_PACKAGES = ("analysis", "charts", "experiment", "gkehub", "mesh", "notebook", "outage", "probes", "report", "runs")
 
-__all__ = ["Cluster", "Fleet", "MeshbookError", "UsageError", "analysis", "charts", "experiment", "gkehub", "notebook"]
-__all__ += ["mesh", "outage", "probes", "report", "runs"]
+__all__ = ["Cluster", "Fleet", "MeshbookError", "UsageError", "analysis", "charts", "entries", "experiment", "gkehub"]
+__all__ += ["mesh", "notebook", "outage", "probes", "report", "runs"]
+_PACKAGES = frozenset(__all__) - _NAMES.keys()
 
 
 def __getattr__(name: str) -> Any:

@@ -151,6 +151,16 @@ def _expression(expression: Object) -> str:
     return f"{key} {operator.lower()} ({','.join(expression['values'])})"
 
 
+def addresses_of(*services: Object) -> list[str]:
+    """Return the addresses (or host names) at which Services take requests from outside of their cluster."""
+    given: list[str] = []
+    for one in services:
+        ingress = (one.get("status") or {}).get("loadBalancer", {}).get("ingress") or []
+        given += [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
+        given += one["spec"].get("externalIPs") or []
+    return [address for address in given if address]
+
+
 def revisions(webhooks: Iterable[Object]) -> dict[str, str]:
     """Return the revisions that a cluster's webhooks inject, by the name that selects each: its own, or a tag."""
     found = [labels for labels in map(labels_of, webhooks) if REVISION_LABEL in labels]

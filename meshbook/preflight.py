@@ -18,8 +18,10 @@ from typing import Any, Generic, TypeVar
 from meshbook import gkehub, mesh, rights
 from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, MeshbookError, UsageError, WaitTimeout
+from meshbook.mesh import Entry
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
-from meshbook.verdict import Outcome, Verdict, counted
+from meshbook.settings import FLEET
+from meshbook.verdict import PASS, Outcome, Verdict, counted
 
 T = TypeVar("T")
 
@@ -46,12 +48,14 @@ def clusters_answer(fleet: Fleet) -> Verdict:
     return _judged(claim, _looks(fleet, look), "use a context of a newer cluster")
 
 
-def user_may(fleet: Fleet, namespace: str, gateway_namespace: str = "nifc-istio-gateway") -> Verdict:
+def user_may(
+    fleet: Fleet, namespace: str, gateway_namespace: str = "nifc-istio-gateway", *, entry: str = FLEET
+) -> Verdict:
     """Claim: this user may do in every cluster what the stages of RUNBOOK need (asked by SelfSubjectAccessReview).
 
     What an experiment needs besides is asked by the safeguards of its outage.
     """
-    wanted = rights.needed(RUNBOOK, namespace=namespace, gateway_namespace=gateway_namespace)
+    wanted = rights.needed(RUNBOOK, namespace=namespace, gateway_namespace=gateway_namespace, entry=entry)
 
     def look(cluster: Cluster) -> Seen:
         denied = [str(one) for one in wanted if not cluster.can_i(one.verb, one.resource, one.namespace)]
@@ -115,15 +119,13 @@ class Awaited(Generic[T]):
     value: T | None
 
 
-def awaited(
-    claim: str, wait: Callable[..., T], *args: Any, needs: Awaited[Any] | None = None, **options: Any
-) -> Awaited[T]:
+def awaited(claim: str, wait: Callable[..., T], *args: Any, needs: Verdict | None = None, **options: Any) -> Awaited[T]:
     """Return what ``wait(*args, **options)`` returns, with the ``claim`` that it comes in time.
 
     It is not waited for without what it ``needs``. So a stage in which something does not come goes on to say why.
     """
-    if needs and needs.value is None:
-        reason = f"It was not waited for, since this does not hold: {needs.verdict.claim}."
+    if needs and needs.outcome != PASS:
+        reason = f"It was not waited for, since this does not hold: {needs.claim}."
         return Awaited(verdict=Verdict(claim=claim, outcome="inconclusive", reason=reason), value=None)
     started = time.monotonic()
     try:
@@ -134,6 +136,12 @@ def awaited(
         return Awaited(verdict=Verdict(claim=claim, outcome="fail", reason=f"{reason}."), value=None)
     reason = f"After {time.monotonic() - started:.1f} s."
     return Awaited(verdict=Verdict(claim=claim, outcome="pass", reason=reason), value=value)
+
+
+def addressed(entries: Sequence[Entry]) -> Verdict:
+    """Claim: every entry for requests from outside has an address, as ``entries.find`` has seen them."""
+    rows = {one.source: (not one.trouble, one.trouble or one.url) for one in entries}
+    return _judged("requests from outside have an address to go to", rows, "", subject="source")
 
 
 def nothing_between(fleet: Fleet) -> Verdict:
@@ -231,7 +239,7 @@ def _judged(claim: str, rows: Mapping[str, Seen], hint: str, subject: str = "clu
     unseen = [f"{name}: {text}" for name, (fine, text) in rows.items() if fine is None]
     outcome: Outcome = "fail" if wrong else "inconclusive" if unseen else "pass"
     found = "; ".join(f"{name}: {text}" for name, (_, text) in rows.items())
-    mend = f" Try: {hint}." if wrong else ""  # what could not be looked at has a hint of its own
+    mend = f" Try: {hint}." if wrong and hint else ""  # what could not be looked at has a hint of its own
     reason = found if outcome == "pass" else f"{'; '.join([*wrong, *unseen])}.{mend}"
     words = {True: "pass", False: "fail", None: "not seen"}
     details = tuple({subject: name, "found": text, "verdict": words[fine]} for name, (fine, text) in rows.items())

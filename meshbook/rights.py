@@ -13,15 +13,17 @@ from pathlib import Path
 from meshbook import manifests
 from meshbook.errors import UsageError
 from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object
+from meshbook.settings import FLEET, LOAD_BALANCER, OWN_ADDRESS, entry_kind
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 STAGES = ("0", "1", "2", "3", "4", "99")
 SAMPLE, GATEWAY, SYSTEM, EVERYWHERE = "sample", "gateway", "system", "everywhere"
 """Where a right is needed: in the namespace of the sample, of the ingress gateways, of the mesh, or cluster-wide."""
 
-_APPLIED = {"1": {"connectivity": SAMPLE}, "2": {"gateway": GATEWAY, "routing": SAMPLE, "multicluster": GATEWAY}}
-_APPLIED |= {"4": {"scratch": SAMPLE}}
-"""Folders of manifests by stage. What 1 and 2 apply, 99 deletes."""
+_APPLIED = {"1": {"connectivity": SAMPLE}, "2": {"gateway": GATEWAY, "routing": SAMPLE}, "4": {"scratch": SAMPLE}}
+_BALANCERS = {"loadbalancer": GATEWAY}
+_ENTRY = {FLEET: {"multicluster": GATEWAY}, LOAD_BALANCER: _BALANCERS, OWN_ADDRESS: {}}
+"""Folders of manifests by stage, and what stage 2 applies besides. What 1 and 2 apply, and Services, 99 deletes."""
 _CLUSTER_WIDE = (
     "get,list namespaces",
     "list mutatingwebhookconfigurations.admissionregistration.k8s.io",
@@ -51,8 +53,6 @@ _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
             _LOOKS,
             "get pods/log",
             "list configmaps",
-            "get,list multiclusteringresses.networking.gke.io",
-            "list backendconfigs.cloud.google.com",
         ),
         SYSTEM: (_LOOKS, "get pods/log"),
     },
@@ -63,6 +63,8 @@ _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "99": {EVERYWHERE: ("delete namespaces",)},
 }
 """What the code asks for besides, ``verbs resources``; 4 needs what 3 does, and all what is read cluster-wide."""
+_OF_FLEET = ("get,list multiclusteringresses.networking.gke.io", "list backendconfigs.cloud.google.com")
+"""What 2, 3 and 4 look at in GATEWAY where a fleet's ingress is the way in."""
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -83,9 +85,13 @@ def needed(
     *,
     namespace: str = "sample",
     gateway_namespace: str = "nifc-istio-gateway",
+    entry: str = FLEET,
     folder: Path = MANIFESTS,
 ) -> list[Right]:
-    """Return what ``stages`` need, with the manifests in ``folder``, each right once and in order."""
+    """Return what ``stages`` need, with the manifests in ``folder``, each right once and in order.
+
+    ``entry`` says how requests from outside come in (``settings.entry_kind``).
+    """
     stages = list(stages)
     if unknown := [stage for stage in stages if stage not in STAGES]:
         raise UsageError(f"there is no stage {', '.join(unknown)}", hint=f"one of {', '.join(STAGES)}")
@@ -93,21 +99,26 @@ def needed(
     found = {
         Right(namespace=places[place], resource=resource, verb=verb)
         for stage in stages
-        for place, verb, resource in _of_stage(stage, folder)
+        for place, verb, resource in _of_stage(stage, entry_kind(entry), folder)
     }
     everywhere = {(one.resource, one.verb) for one in found if not one.namespace}
     return sorted(one for one in found if not one.namespace or (one.resource, one.verb) not in everywhere)
 
 
-def _of_stage(stage: str, folder: Path) -> Iterator[tuple[str, str, str]]:
+def _of_stage(stage: str, kind: str, folder: Path) -> Iterator[tuple[str, str, str]]:
+    if kind == FLEET and stage in ("2", "3", "4"):
+        yield from ((GATEWAY, verb, resource) for word in _OF_FLEET for verb, resource in _read(word))
     for word in _CLUSTER_WIDE:
         yield from ((EVERYWHERE, verb, resource) for verb, resource in _read(word))
     for one in {"4": ("3", "4")}.get(stage, (stage,)):
         for place, words in _CALLS[one].items():
             yield from ((place, verb, resource) for word in words for verb, resource in _read(word))
-    applied = [pair for one in ("1", "2") for pair in _APPLIED[one].items()]
+    second = _APPLIED["2"] | _ENTRY[kind]
+    applied = second if stage == "2" else _APPLIED.get(stage, {})
+    if stage == "99":
+        applied = _APPLIED["1"] | second | _BALANCERS
     verbs = ("get", "delete") if stage == "99" else ("get", "create", "patch", "delete") if stage == "4" else _APPLY
-    for name, place in applied if stage == "99" else _APPLIED.get(stage, {}).items():
+    for name, place in applied.items():
         for found in manifests.load(folder / name):
             yield from ((place, verb, _resource(found)) for verb in verbs)
             if stage != "99":  # who makes a Role must have what it gives

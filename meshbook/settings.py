@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from meshbook.errors import UsageError
 
@@ -50,6 +51,24 @@ HUB_PROJECT_VARIABLE = "CLOUDSDK_CORE_PROJECT"
 
 HUB_EXTENSION = "gkehub.googleapis.com"
 """Name of the extension of a kubeconfig's cluster entry that tells where its fleet API is."""
+
+FLEET, LOAD_BALANCER, OWN_ADDRESS = "fleet", "load-balancer", "own address"
+"""Ways in for requests from outside: a fleet's MultiClusterIngress, a Service of each cluster, what exists already."""
+
+
+def entry_kind(entry: str) -> str:
+    """Return which way in the parameter ``entry`` names: FLEET, LOAD_BALANCER, or OWN_ADDRESS where it is a URL."""
+    if entry in (FLEET, LOAD_BALANCER):
+        return entry
+    try:
+        parts = urlsplit(entry)
+        fits = parts.scheme == "http" and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        fits = False
+    if not fits:
+        told = "has a login, which every answer would show" if "@" in entry else f"is {entry!r}"
+        raise UsageError(f"entry {told}", hint=f"{FLEET}, {LOAD_BALANCER}, or http://ADDRESS of your own")
+    return OWN_ADDRESS
 
 
 _DAY_S = 86_400.0

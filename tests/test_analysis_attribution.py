@@ -169,17 +169,25 @@ def test_proxies_without_a_log_leave_it_unknown_and_say_why() -> None:
 
 
 def test_the_load_balancer_is_not_credited_while_its_gateways_are_well() -> None:
-    healthy = LoadBalancer(health_check="port 15021, /healthz/ready", gateways={"cluster2": (2, 2)})
+    healthy = LoadBalancer(path="vip", health_check="port 15021, /healthz/ready", gateways={"cluster2": (2, 2)})
     found = row(analysis.attribute(evidence(access(), healthy)), "global load balancer")
     assert found["did"].startswith("had no reason to move traffic")
     assert "not by Kubernetes" in found["known_by"]
-    ill = LoadBalancer(health_check="", gateways={"cluster2": (1, 2)})
+    ill = LoadBalancer(path="vip", health_check="", gateways={"cluster2": (1, 2)})
     assert row(analysis.attribute(evidence(access(), ill)), "global load balancer")["did"].startswith("may have moved")
-    assert row(analysis.attribute(evidence(access())), "global load balancer")["did"] == "not known"
+    assert row(analysis.attribute(evidence(access())), "in front of the ingress gateways")["did"] == "not known"
+
+
+def test_an_address_of_each_cluster_moves_no_traffic_to_another_one() -> None:
+    each = LoadBalancer(path="load balancer", health_check="", gateways={"cluster1": (2, 2), "cluster2": (1, 2)})
+    did = row(analysis.attribute(evidence(access(), each)), "load balancer of each cluster")["did"]
+    assert did == "sends to its own cluster only; ready gateways: cluster1 2 of 2, cluster2 1 of 2"
 
 
 def test_an_unreachable_cluster_leaves_open_whether_the_load_balancer_moved_traffic() -> None:
-    half = LoadBalancer(health_check="port 15021, /", gateways={"cluster1": (2, 2)}, unreachable=("cluster2",))
+    half = LoadBalancer(
+        path="vip", health_check="port 15021, /", gateways={"cluster1": (2, 2)}, unreachable=("cluster2",)
+    )
     did = row(analysis.attribute(evidence(access(), half)), "global load balancer")["did"]
     assert did.startswith("may have moved traffic")
     assert did.endswith("cluster2 not known, its API server was unreachable")
@@ -191,7 +199,7 @@ def test_an_east_west_gateway_tells_of_connections() -> None:
 
 
 def test_a_cluster_without_gateways_or_health_check_is_looked_at_without_an_error(bare_fleet: Fleet) -> None:
-    found = load_balancer(bare_fleet, "nowhere", health_check(bare_fleet["cluster2"], "nowhere"))
+    found = load_balancer(bare_fleet, "nowhere", "vip", health_check(bare_fleet["cluster2"], "nowhere"))
     assert found.gateways == {"cluster1": (0, 0), "cluster2": (0, 0)}
     assert found.unreachable == ()
     assert found.health_check == ""

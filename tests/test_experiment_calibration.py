@@ -19,7 +19,7 @@ import pytest
 from localpod import LocalPod
 from waits import until
 
-from meshbook import analysis, manifests, probes
+from meshbook import analysis, manifests, mesh, probes
 from meshbook.analysis import Fault
 from meshbook.clusters import Fleet
 from meshbook.errors import OutageError, UsageError
@@ -164,7 +164,7 @@ def test_the_shell_lets_go_on_later_than_anybody_may_ask_for() -> None:
 
 
 def target(fleet: Fleet) -> Target:
-    here = {"config": fleet["cluster2"], "outside": "http://127.0.0.1:9/hello", "gateway_namespace": "gateways"}
+    here = {"outside": [mesh.Entry(url="http://127.0.0.1:9/hello")], "gateway_namespace": "gateways"}
     return Target(fleet=fleet, namespace="sample", versions={}, deployments={}, **here)
 
 

@@ -68,7 +68,7 @@ def test_the_target_is_found_by_service_and_ingress(served: Fleet) -> None:
     target = experiment.find_target(served, "sample", "gateways")
     assert target.versions == {"cluster1": "v1", "cluster2": "v2"}
     assert target.deployments == {"cluster1": "helloworld-v1", "cluster2": "helloworld-v2"}
-    assert (target.config.name, target.outside) == ("cluster2", "http://vip-of-cluster2/hello")
+    assert target.outside == [mesh.Entry(url="http://vip-of-cluster2/hello", clusters=("cluster2",), path="vip")]
     assert target.inside == "http://helloworld.sample:5000/hello"
     assert "cluster1: helloworld-v1 (v1)" in str(target)
 
@@ -78,7 +78,7 @@ def test_a_target_that_is_not_clear_is_refused(served: Fleet) -> None:
     with pytest.raises(GatheredError, match=r"not 2 \(helloworld-v1, helloworld-v2\)"):
         experiment.find_target(served, "sample", "gateways")
     served["cluster1"].delete(CONNECTIVITY, "sample", "version=v2")
-    with pytest.raises(UsageError, match="one MultiClusterIngress in elsewhere, not: none"):
+    with pytest.raises(UsageError, match="nothing leads into elsewhere from outside"):
         experiment.find_target(served, "sample", "elsewhere")
 
 

@@ -44,9 +44,8 @@ def test_causes_are_those_of_ways_that_are_silent_since_all_was_ready_again(monk
     monkeypatch.setattr(mesh, "why", lambda _, __, rows, **___: asked.append(rows) or found)
     monkeypatch.setattr(mesh, "why_outside", lambda _, __, rows, **___: asked.append(rows) or [])
     target = cast(
-        Any, SimpleNamespace(fleet=[], inside="", outside="", namespace="", gateway_namespace="", config=None)
+        Any, SimpleNamespace(fleet=[], inside="", outside=[mesh.Entry(url="")], namespace="", gateway_namespace="")
     )
-    target.config = SimpleNamespace(name="cluster2")
     assert experiment.causes(Results(), target) == []
     assert [one.state for one in experiment.causes(Results([trial(CALM)]), target)] == ["cause", "not looked at"]
     everywhere, outside = asked

@@ -319,7 +319,8 @@ def test_each_ingress_gateway_is_asked_where_requests_from_outside_went_wrong(
     asked = answers(("external client", "helloworld-v1-a0"), ("external client", "helloworld-v2-b0"))
     asked.loc[0, "error"] = error
     where = {"namespace": "sample", "gateway_namespace": "edge"}
-    found = mesh.why_outside(fleet, "http://192.0.2.1/hello", asked, cluster="b", **where)  # type: ignore[arg-type]
+    entry = mesh.Entry(url="http://192.0.2.1/hello", clusters=("b",))
+    found = mesh.why_outside(fleet, [entry], asked, **where)  # type: ignore[arg-type]
     assert [one.seen for one in found if one.state == "cause"] == causes
 
 

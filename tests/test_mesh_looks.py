@@ -216,7 +216,7 @@ def test_who_answered_is_the_cluster_that_has_the_pod_before_or_after(fleet: Fak
 # ---- ingress gateways
 
 FRONT = "front"
-VIP = "http://203.0.113.1/hello"
+VIP, NODE = "http://203.0.113.1/hello", "http://192.0.2.7:30080/hello"
 
 
 def gateway_pod(name: str, ip: str, *, ready: bool = True, phase: str = "Running") -> dict[str, Any]:
@@ -241,26 +241,28 @@ def fronted(fleet: FakeFleet) -> FakeFleet:
 
 
 def front_service(port: int | str) -> dict[str, Any]:
-    ports = [{"port": 443}, {"port": 80, "targetPort": port}]
+    ports = [{"port": 443}, {"port": 80, "nodePort": 30080, "targetPort": port}]
     return named("front", FRONT, spec={"selector": {"app": "gateway"}, "ports": ports})
 
 
 @pytest.mark.parametrize(
-    ("url", "target", "there"),
+    ("url", "path", "target", "there"),
     [
-        (VIP, None, "http://10.0.0.1:80/hello"),
-        (VIP, 8080, "http://10.0.0.1:8080/hello"),
-        (VIP, "web", "http://10.0.0.1:8081/hello"),
-        ("http://127.0.0.1:8080/hello", None, "http://10.0.0.1:8080/hello"),
+        (VIP, "vip", None, "http://10.0.0.1:80/hello"),
+        (VIP, "vip", 8080, "http://10.0.0.1:8080/hello"),
+        (VIP, "vip", "web", "http://10.0.0.1:8081/hello"),
+        (NODE, "vip", None, "http://10.0.0.1:30080/hello"),
+        (NODE, "address", 8080, "http://10.0.0.1:8080/hello"),
+        ("http://proxy.example:8443/hello", "address", 8080, "http://10.0.0.1:8080/hello"),
     ],
-    ids=["no Service", "by number", "by name", "another port"],
+    ids=["no Service", "by number", "by name", "another port", "by node port", "by a port of somebody's own"],
 )
 def test_a_gateway_is_asked_where_the_service_in_front_of_it_sends_requests(
-    fronted: FakeFleet, url: str, target: int | str | None, there: str
+    fronted: FakeFleet, url: str, path: str, target: int | str | None, there: str
 ) -> None:
     if target:
         fronted["a"].objects["Service"].append(front_service(target))
-    first = mesh.ingress_gateways(fronted, url, FRONT)[0]  # type: ignore[arg-type]
+    first = mesh.ingress_gateways(fronted, [mesh.Entry(url=url, path=path)], FRONT)[0]  # type: ignore[arg-type]
     assert (first.cluster, first.path, first.url) == ("a", "gateway in-a1", there)
 
 
@@ -269,7 +271,7 @@ def test_only_pods_that_were_started_and_that_a_gateway_opens_are_asked(fronted:
     pods += [gateway_pod("to-come", "", phase="Pending"), gateway_pod("evicted", "", phase="Failed")]
     pods.append(pod("another", FRONT, {"app": "another"}))
     fronted["b"].refused.add("Pod")
-    found = mesh.ingress_gateways(fronted, VIP, FRONT)  # type: ignore[arg-type]
+    found = mesh.ingress_gateways(fronted, [mesh.Entry(url=VIP)], FRONT)  # type: ignore[arg-type]
     assert [one.pod for one in found] == ["in-a1", "in-a2", ""]
     assert found[-1].need == f"list pods in {FRONT} (b)"
 
@@ -281,8 +283,9 @@ def test_a_gateway_that_failed_its_own_cluster_alone_is_looked_at_and_no_directi
     fronted["a"].run = lambda name, _: hangs if name == "in-a1" else ExecResult(exit_code=0, stdout="", stderr="")
     vip = [{"source": "external client", "path": "vip", "instance": f"helloworld-{one}0"} for one in ("v1-a", "v2-b")]
     asked = [{"source": "a", "path": "gateway in-a1", "error": error} for error in ("", "timeout")]
-    where = {"namespace": "sample", "gateway_namespace": FRONT, "cluster": "b"}
+    entry = mesh.Entry(url=VIP, clusters=("b",), path="vip")
+    where = {"namespace": "sample", "gateway_namespace": FRONT}
     for rows, named_first in (([*vip, asked[0]], "ingress gateway pods in a"), ([*vip, *asked], "its proxy hangs")):
-        found = mesh.why_outside(fronted, VIP, tables.from_rows(rows, tables.ANSWERS), **where)  # type: ignore[arg-type]
+        found = mesh.why_outside(fronted, [entry], tables.from_rows(rows, tables.ANSWERS), **where)  # type: ignore[arg-type]
         at_a = [one for one in found if str(one.direction) == "a → a"]
         assert [named_first in one.seen for one in at_a] == [True], at_a

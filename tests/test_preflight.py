@@ -223,7 +223,7 @@ def test_what_does_not_come_in_time_fails_a_claim_and_what_needs_it_is_not_waite
     first = preflight.awaited("there is a way", never, "way", timeout_s=2)
     assert (first.verdict.outcome, first.value) == ("fail", None)
     assert first.verdict.reason == "no way within 2 s. saw: http_404 3×. Try: look at the routes."
-    second = preflight.awaited("somebody takes it", never, needs=first)
+    second = preflight.awaited("somebody takes it", never, needs=first.verdict)
     assert (second.verdict.outcome, second.value) == ("inconclusive", None)
     assert "there is a way" in second.verdict.reason
     assert preflight.awaited("it comes", str, 7).value == "7"

@@ -25,7 +25,7 @@ def test_a_pod_and_this_machine_send_on_one_schedule_and_say_how_late_they_were(
             time.sleep(0.5)
         frame = watch.frame
     assert_whole(frame, watch)
-    assert set(zip(frame["source"], frame["path"], strict=True)) == {("external client", "vip"), ("pod", "mesh")}
+    assert set(zip(frame["source"], frame["path"], strict=True)) == {("external client", "address"), ("pod", "mesh")}
     assert (frame["error"] == "").all()
     assert (frame["version"] == "v1").all()
     both = [rows_of(frame, source)["scheduled"].tolist() for source in ("external client", "pod")]

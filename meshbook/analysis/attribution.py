@@ -85,8 +85,10 @@ class AccessLogs:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadBalancer:
-    """What is known of the global load balancer: what it asks for health, and how what it asks fared meanwhile."""
+    """What is known of what stands in front: what it asks for health, and how what it sends to fared meanwhile."""
 
+    path: str
+    """Way from outside, as in ANSWERS: a fleet's ``vip``, a ``load balancer`` of each cluster, or an ``address``."""
     health_check: str
     """``port 15021, /healthz/ready``; empty where no BackendConfig says so."""
     gateways: Mapping[str, tuple[int, int]]
@@ -221,14 +223,20 @@ def _passed(lines: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield {"layer": "east-west gateway", "context": context, "did": words, "known_by": known_by}
 
 
+_IN_FRONT = {tables.VIP: "global load balancer", tables.BALANCER: "load balancer of each cluster"}
+
+
 def _balancer(balancer: LoadBalancer | None) -> dict[str, Any]:
-    row = {"layer": "global load balancer"}
+    row = {"layer": _IN_FRONT.get(balancer.path if balancer else "", "in front of the ingress gateways")}
     if balancer is None or not balancer.gateways:
         return row | {"did": "not known", "known_by": "its backends were not looked at"}
     known = [f"{context} {up} of {n}" for context, (up, n) in balancer.gateways.items()]
     ready = ", ".join(
         [*known, *(f"{context} not known, its API server was unreachable" for context in balancer.unreachable)]
     )
+    if balancer.path != tables.VIP:
+        did = "sends to its own cluster only" if balancer.path == tables.BALANCER else "not known"
+        return row | {"did": f"{did}; ready gateways: {ready}", "known_by": "pods of the ingress gateways"}
     all_up = not balancer.unreachable and all(up == n and n for up, n in balancer.gateways.values())
     word = "had no reason to move traffic" if all_up else "may have moved traffic"
     check = balancer.health_check or "an unknown port"

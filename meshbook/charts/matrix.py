@@ -18,7 +18,7 @@ from meshbook.charts.figures import FAILED, GREY, GRID, INK, SHADE, Chart, nothi
 _FILLS = {PROVEN: "#CFE3F1", REFUTED: "#F6D5CF", UNDECIDED: "#EFEFEF", NOT_TESTED: "white", NONE_EXPECTED: SHADE}
 _WORDS = {REFUTED: FAILED, NOT_TESTED: GREY}
 """What is written in another colour than ink."""
-_WAYS = {"mesh": "the mesh service", "vip": "the VIP", "": "nobody"}
+_WAYS = {"mesh": "the mesh service", tables.VIP: "the VIP", tables.ADDRESS: "the address", "": "nobody"}
 _CELL_IN, _NAMES_IN, _ROW_IN, _LINE_IN = 1.15, 2.9, 0.42, 0.16
 _NAME_CHARS, _HEAD_CHARS = 40, 17
 """As many characters of 8.5 points as fit beside a row, and above a column."""

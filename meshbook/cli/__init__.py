@@ -123,6 +123,7 @@ def _add_rights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", action="append", default=[], metavar="N", help="may be repeated; default: all")
     parser.add_argument("--namespace", "-n", default="sample", help="of the sample; default: sample")
     parser.add_argument("--gateway-namespace", default="nifc-istio-gateway", help="of the ingress gateways")
+    parser.add_argument("--entry", default="fleet", help="fleet (default), load-balancer, or http://ADDRESS")
     parser.add_argument("-o", dest="output", choices=["yaml", "name"], default="yaml", help="name: one right a line")
 
 

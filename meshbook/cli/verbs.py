@@ -57,7 +57,7 @@ def rights(arguments: argparse.Namespace) -> int:
 
     from meshbook import rights as roles_of
 
-    places = {"namespace": arguments.namespace, "gateway_namespace": arguments.gateway_namespace}
+    places = {name: getattr(arguments, name) for name in ("namespace", "gateway_namespace", "entry")}
     wanted = roles_of.needed(arguments.stage or roles_of.STAGES, **places)
     if arguments.output == "name":
         print("\n".join(map(str, wanted)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from meshbook.analysis import Fault
 from meshbook.clusters import Cluster, Object, pause
 from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.plan import LoadProfile, Target
+from meshbook.mesh import Entry
 from meshbook.objects import labels_of
 from meshbook.outage import signals_deferred, sigterm_unwinds
 
@@ -98,7 +99,7 @@ class Scratch:
 
     cluster: Cluster
     pod: Object
-    outside: str
+    outside: Sequence[Entry]
     inside: str
 
     def pause_process(self, length_s: float) -> Fault:
@@ -205,7 +206,8 @@ def _set_up(target: Target, folder: Path) -> Scratch:
             f"{home.name}: the mesh has put no sidecar into {pod['metadata']['name']}, so it is not in the mesh",
             hint=f"label the namespace {namespace} with the mesh's revision (istio.io/rev), as stage 1 does",
         )
-    outside = urlsplit(target.outside)._replace(path=f"/{SCRATCH}", query="").geturl()
+    url = f"/{SCRATCH}"
+    outside = [replace(one, url=urlsplit(one.url)._replace(path=url, query="").geturl()) for one in target.outside]
     scratch = Scratch(cluster=home, pod=pod, outside=outside, inside=f"http://{SCRATCH}.{namespace}:{PORT}/")
     _wait_until_answered(target, scratch)
     return scratch

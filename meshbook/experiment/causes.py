@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from meshbook import mesh, probes
+from meshbook import mesh
 from meshbook.experiment.plan import Target
 from meshbook.experiment.results import Results
 from meshbook.mesh import Finding
@@ -18,9 +18,9 @@ _WORTH_TELLING = ("cause", "not looked at")
 def silent_ways(target: Target, answers: pd.DataFrame) -> list[Finding]:
     """Return what keeps clusters from answering those who asked, in pods and from outside; causes first."""
     found = mesh.why(target.fleet, target.inside, answers, namespace=target.namespace)
-    outside = answers[answers["source"] == probes.OUTSIDE]
+    outside = answers[answers["source"].isin([entry.source for entry in target.outside])]
     where = {"namespace": target.namespace, "gateway_namespace": target.gateway_namespace}
-    return found + mesh.why_outside(target.fleet, target.outside, outside, cluster=target.config.name, **where)
+    return found + mesh.why_outside(target.fleet, target.outside, outside, **where)
 
 
 def causes(results: Results, target: Target) -> list[Finding]:

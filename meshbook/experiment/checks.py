@@ -143,11 +143,8 @@ def kept_near(target: Target, source: str, clusters: Sequence[str]) -> bool:
 def _way_is_open(step: Step, target: Target) -> Iterator[Check]:
     """Say whether sources that are kept near could reach a survivor at all: by its east-west gateway, from within."""
     others = survivors(step, target)
-    asking = {
-        target.config.name if source == probes.OUTSIDE else source
-        for source in target.sources
-        if kept_near(target, source, others)
-    }
+    near = [source for source in target.sources if kept_near(target, source, others)]
+    asking = {name for source in near for name in target.starts_in(source)}
     if not asking:
         return
     looks = mesh.between(target.fleet)

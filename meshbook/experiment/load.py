@@ -150,7 +150,7 @@ def _auto(bears: Mapping[str, analysis.Capacity | None], answer_s: float, source
 
 def _calm(target: Target) -> pd.DataFrame:
     """Return ANSWERS to one request at a time, one source after the other."""
-    asking = [partial(probes.curl_from_here, target.outside)]
+    asking = [partial(probes.curl_from_here, [entry]) for entry in target.outside]
     for cluster in target.fleet:
         asking.append(partial(probes.curl_from_pods, Fleet([cluster]), target.inside, namespace=target.namespace))
     frames = []

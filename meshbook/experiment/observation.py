@@ -153,8 +153,8 @@ def health_check(config: Cluster, namespace: str) -> str:
     return ", ".join(f"port {check.get('port', '?')}, {check.get('requestPath', '/')}" for check in checks)
 
 
-def load_balancer(fleet: Fleet, namespace: str, checked: str) -> LoadBalancer:
-    """Look once at the pods that the load balancer asks, the ingress gateways, in every cluster that answers at once.
+def load_balancer(fleet: Fleet, namespace: str, path: str, checked: str) -> LoadBalancer:
+    """Look once at the pods behind the way from outside, the ingress gateways, in every cluster that answers at once.
 
     Its own view of its backends is not in the Kubernetes API, so it is not claimed to be known.
     """
@@ -168,4 +168,4 @@ def load_balancer(fleet: Fleet, namespace: str, checked: str) -> LoadBalancer:
     except GatheredError as error:
         gateways = {name: found for name, found in error.results.items() if isinstance(found, tuple)}
     unreachable = tuple(cluster.name for cluster in fleet if cluster.name not in gateways)
-    return LoadBalancer(health_check=checked, gateways=gateways, unreachable=unreachable)
+    return LoadBalancer(path=path, health_check=checked, gateways=gateways, unreachable=unreachable)

@@ -12,10 +12,11 @@ from functools import cached_property
 
 import pandas as pd
 
-from meshbook import gkehub, mesh, outage, probes, settings
+from meshbook import entries, mesh, outage, settings
 from meshbook.analysis import Capacity, ExpectedShares
 from meshbook.clusters import Cluster, DeploymentState, Fleet
-from meshbook.errors import ClusterError, UsageError
+from meshbook.errors import UsageError, WaitTimeout
+from meshbook.mesh import Entry
 from meshbook.outage import SCALE_TO_ZERO
 from meshbook.settings import require_in_range
 from meshbook.verdict import counted
@@ -97,10 +98,8 @@ class Target:
     """What the experiment acts on: the application in every cluster, and how it is reached."""
 
     fleet: Fleet
-    config: Cluster
-    """The cluster with the MultiClusterIngress."""
-    outside: str
-    """URL through the load balancer."""
+    outside: Sequence[Entry]
+    """The addresses by which requests from outside come in."""
     namespace: str
     gateway_namespace: str
     versions: Mapping[str, str]
@@ -134,28 +133,38 @@ class Target:
     def expected(self) -> Mapping[str, ExpectedShares]:
         """By source: what share of its answers each cluster should give, as the mesh was configured when first asked.
 
-        From outside that is what the config cluster's gateways are configured to do.
+        From outside that is what the ingress gateways are configured to do.
         """
-        at_gateways = {"namespace": self.namespace, "gateway_namespace": self.gateway_namespace}
+        places = {"namespace": self.namespace, "gateway_namespace": self.gateway_namespace}
         inside = mesh.expected_share(self.fleet, self.inside, namespace=self.namespace)
-        outside = mesh.expected_share(self.fleet, self.outside, **at_gateways)
-        return mesh.by_cluster({probes.OUTSIDE: outside[self.config.name], **inside}, list(self.versions))
+        at_gateways = mesh.expected_share(self.fleet, self.outside[0].url, **places)
+        return mesh.by_cluster({**mesh.expected_by(self.outside, at_gateways), **inside}, list(self.versions))
 
     @property
     def sources(self) -> list[str]:
-        return [probes.OUTSIDE, *(cluster.name for cluster in self.fleet)]
+        return [*(entry.source for entry in self.outside), *(cluster.name for cluster in self.fleet)]
+
+    def starts_in(self, source: str) -> tuple[str, ...]:
+        """Return the clusters in which a source's requests enter the mesh: its own, or of the ingress gateways."""
+        return next((entry.clusters for entry in self.outside if entry.source == source), (source,))
 
     def __str__(self) -> str:
         places = (f"{name}: {self.deployments[name]} ({version})" for name, version in self.versions.items())
-        return "\n".join([f"{self.service} in {self.namespace}, from outside {self.outside}", *places])
+        return "\n".join([f"{self.service} in {self.namespace}", *map(str, self.outside), *places])
 
 
 def find_target(
-    fleet: Fleet, namespace: str, gateway_namespace: str, *, service: str = "helloworld", timeout_s: float = 300.0
+    fleet: Fleet,
+    namespace: str,
+    gateway_namespace: str,
+    entry: str = settings.FLEET,
+    *,
+    service: str = "helloworld",
+    timeout_s: float = 300.0,
 ) -> Target:
-    """Find the Deployments behind ``service``, one in each cluster, and the load balancer's address.
+    """Find the Deployments behind ``service``, one in each cluster, and the addresses from outside (``entries.find``).
 
-    UsageError where it is not clear which Deployment, version or MultiClusterIngress is meant.
+    UsageError where it is not clear which Deployment, version or entry is meant, WaitTimeout where one has no address.
     """
     found = fleet.each(lambda cluster: _deployment(cluster, service, namespace))
     versions = {context: version for context, (_, version) in found.items()}
@@ -165,12 +174,12 @@ def find_target(
             f"{service} runs in two clusters or more, and its pods are labelled with a version ({told})",
             hint="label `version` in each cluster, as in manifests/connectivity",
         )
-    config, ingress = _ingress(fleet, gateway_namespace)
-    address = gkehub.wait_for_vip(config, gateway_namespace, ingress, timeout_s=timeout_s)
+    outside = entries.find(fleet, entry, gateway_namespace, timeout_s=timeout_s)
+    if lacking := next((one for one in outside if one.trouble), None):
+        raise WaitTimeout(str(lacking), hint="stage 2 says more about it")
     return Target(
         fleet=fleet,
-        config=config,
-        outside=f"http://{address}/hello",
+        outside=outside,
         namespace=namespace,
         gateway_namespace=gateway_namespace,
         versions=versions,
@@ -195,24 +204,6 @@ def _deployment(cluster: Cluster, service: str, namespace: str) -> tuple[str, st
             hint="run stage 1 first (manifests/connectivity)",
         )
     return behind[0]
-
-
-def _ingress(fleet: Fleet, namespace: str) -> tuple[Cluster, str]:
-    """Return the one MultiClusterIngress of a namespace, and the cluster that has it."""
-
-    def names(cluster: Cluster) -> list[str]:
-        try:
-            return [str(found["metadata"]["name"]) for found in cluster.list("MultiClusterIngress", namespace)]
-        except ClusterError as error:
-            if error.code != 404:  # only the config cluster has this kind
-                raise
-            return []
-
-    found = [(fleet[context], name) for context, some in fleet.each(names).items() for name in some]
-    if len(found) != 1:
-        told = ", ".join(f"{name} in {cluster.name}" for cluster, name in found) or "none"
-        raise UsageError(f"there is one MultiClusterIngress in {namespace}, not: {told}", hint="run stage 2 first")
-    return found[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,8 @@ class Trial:
     """What the side that survives was measured to bear; None: not known."""
     slow_after_s: float = 1.0
     """An answer that takes longer is late."""
+    silenced: frozenset[str] = frozenset()
+    """Sources from outside that ask at an address of the outage's cluster alone."""
     unsteady: str = ""
     """What was not as it should be again, long after the restore; empty: all was."""
 
@@ -67,9 +69,9 @@ class Trial:
 
     @property
     def witnessed(self) -> pd.DataFrame:
-        """The answers to those who could see: pods that ask from a cluster that is down are down themselves."""
-        rows = self.answers
-        return rows[rows["source"] != self.record.context] if MODES[self.record.mode].silences else rows
+        """The answers to those who could see: who asks from a cluster that is down, or by its own address, cannot."""
+        silenced = {self.record.context, *self.silenced} if MODES[self.record.mode].silences else set()
+        return self.answers[~self.answers["source"].isin(silenced)]
 
     @property
     def span(self) -> tuple[datetime, datetime]:

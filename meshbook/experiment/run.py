@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from meshbook import analysis, mesh, outage, probes
+from meshbook import analysis, mesh, outage, probes, tables
 from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
@@ -88,7 +88,8 @@ def run_trials(
 
 
 def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguards: Safeguards) -> Trial:
-    checked = health_check(target.config, target.gateway_namespace)
+    way = target.outside[0]
+    checked = health_check(target.fleet[way.clusters[0]], target.gateway_namespace) if way.path == tables.VIP else ""
     pods = mesh.pods_by_name(target.fleet, target.namespace)
     asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.patience_s}
     with (
@@ -101,7 +102,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
             ended.hold(load.outage_s / 2)
             # each in its turn: with all the patience of the watch they would make the outage longer
             loop = probes.curl_from_here(target.outside, load.loop_requests, timeout_s=load.slow_after_s)
-            balancer = load_balancer(target.fleet, target.gateway_namespace, checked)
+            balancer = load_balancer(target.fleet, target.gateway_namespace, way.path, checked)
             ended.hold(load.outage_s / 2)
         pause(load.around_s)
         known = pods, mesh.pods_by_name(target.fleet, target.namespace)
@@ -121,6 +122,9 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         bears=load.bears.get(step.context),
         slow_after_s=load.slow_after_s,
         unsteady=ended.unsteady,
+        silenced=frozenset(
+            one.source for one in target.outside if one.path == tables.BALANCER and one.clusters == (step.context,)
+        ),
     )
 
 

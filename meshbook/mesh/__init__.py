@@ -5,7 +5,8 @@
 - ``expected_share``: which share of the answers each cluster should give, and by which rule; ``by_cluster`` puts it as
   ``analysis`` takes it.
 - ``between``: those of its looks that need no request before, for ``preflight``.
-- ``ingress_gateways``: the pods by which requests from outside come in, so that each can be asked.
+- ``Entry``: an address for requests from outside, and where it leads; ``entries_of`` those that have one;
+  ``expected_by`` their shares. ``ingress_gateways``: the pods by which they come in, so that each can be asked.
 - ``places``: which clusters these are, as a reader of a report knows them.
 - ``pods_by_name``, ``answered_by``: which cluster the pod is in that answered; ``injected_by``: who made its sidecar;
   ``certificates``: the roots that it trusts.
@@ -18,14 +19,13 @@ and ``reachability`` decide, ``causes`` puts their ``findings`` in order. Reques
 
 from meshbook.mesh.causes import between, explained, in_words, why, why_outside
 from meshbook.mesh.findings import CAUSE, NOT_LOOKED_AT, Direction, Finding
-from meshbook.mesh.ingress import IngressGateway, ingress_gateways
+from meshbook.mesh.ingress import Entry, IngressGateway, entries_of, ingress_gateways
 from meshbook.mesh.places import Place, places
 from meshbook.mesh.routing import Expected
-from meshbook.mesh.shares import by_cluster, expected_share
+from meshbook.mesh.shares import by_cluster, expected_by, expected_share
 from meshbook.mesh.snapshot import answered_by, pods_by_name
 from meshbook.mesh.workloads import certificates, injected_by
 
-__all__ = ["CAUSE", "NOT_LOOKED_AT", "Direction", "Expected", "Finding", "IngressGateway", "Place", "answered_by"]
-__all__ += ["between", "by_cluster", "certificates", "expected_share", "explained", "in_words", "ingress_gateways"]
-__all__ += ["injected_by", "places"]
-__all__ += ["pods_by_name", "why", "why_outside"]
+__all__ = ["CAUSE", "NOT_LOOKED_AT", "Direction", "Entry", "Expected", "Finding", "IngressGateway", "Place"]
+__all__ += ["answered_by", "between", "by_cluster", "certificates", "entries_of", "expected_by", "expected_share"]
+__all__ += ["explained", "in_words", "ingress_gateways", "injected_by", "places", "pods_by_name", "why", "why_outside"]

@@ -18,7 +18,7 @@ from meshbook import tables
 from meshbook.clusters import Fleet, gather
 from meshbook.mesh import gateways, reachability, remote_secrets, routing, workloads
 from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NOTED, Direction, Finding, Look
-from meshbook.mesh.ingress import ingress
+from meshbook.mesh.ingress import Entry, ingress
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.shares import at_gateway
 from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
@@ -44,13 +44,13 @@ def why(
 
 
 def why_outside(
-    fleet: Fleet, url: str, answers: pd.DataFrame, *, namespace: str, gateway_namespace: str, cluster: str
+    fleet: Fleet, entries: Sequence[Entry], answers: pd.DataFrame, *, namespace: str, gateway_namespace: str
 ) -> list[Finding]:
-    """Return what keeps clusters from answering those who asked ``url`` from outside; causes first.
+    """Return what keeps clusters from answering those who asked from outside; causes first.
 
-    ``cluster`` has the ingress gateways that the load balancer sends to, in ``gateway_namespace``; the pods that should
-    answer are in ``namespace``. A direction is from those gateways to the pods of a cluster. ``answers`` may hold those
-    of each gateway asked by its own address as well: a request that failed has all of them looked at.
+    The ingress gateways that the ``entries`` lead to are in ``gateway_namespace``, the pods that should answer in
+    ``namespace``. A direction is from the gateways of one cluster to the pods of another. ``answers`` may hold those of
+    each gateway asked by its own address as well: a request that failed has all of them looked at.
     """
     views = take(fleet, {namespace, gateway_namespace})
     failed = bool((answers["error"] != "").any())
@@ -58,15 +58,20 @@ def why_outside(
         _look(name, name, "ingress"): partial(ingress, view=view, namespace=gateway_namespace, failed=failed)
         for name, view in views.items()
     }
-    try:
-        asked = at_gateway(views[cluster], url, gateway_namespace)
-        leg = next(iter(routing.route(asked, views[cluster]).legs), None)
-    except NotSeen as error:
-        return [*_found(looks), _look(cluster, cluster, "routes").not_looked_at(error.need)]
-    if leg:
-        asked = replace(asked, service=leg.service, namespace=leg.namespace, port=leg.port or asked.port)
-    through = answers[~tables.of_gateways(answers)].assign(source=cluster)
-    return _found(looks | _ways(asked, views, through, pods_by_name(fleet, namespace), {cluster}))
+    known, unseen = pods_by_name(fleet, namespace), []
+    for cluster in {name: None for entry in entries for name in entry.clusters}:
+        ways = [entry for entry in entries if cluster in entry.clusters]
+        try:
+            asked = at_gateway(views[cluster], ways[0].url, gateway_namespace)
+            leg = next(iter(routing.route(asked, views[cluster]).legs), None)
+        except NotSeen as error:
+            unseen.append(_look(cluster, cluster, "routes").not_looked_at(error.need))
+            continue
+        if leg:
+            asked = replace(asked, service=leg.service, namespace=leg.namespace, port=leg.port or asked.port)
+        came = answers["source"].isin([one.source for one in ways]) & ~tables.of_gateways(answers)
+        looks |= _ways(asked, views, answers[came].assign(source=cluster), known, {cluster})
+    return [*_found(looks), *unseen]
 
 
 def between(fleet: Fleet) -> list[Finding]:

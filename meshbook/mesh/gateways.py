@@ -15,6 +15,7 @@ from meshbook.objects import (
     EAST_WEST_PORT,
     SYSTEM_NAMESPACE,
     Object,
+    addresses_of,
     describe_pod,
     is_ready,
     labels_of,
@@ -30,16 +31,6 @@ def services(view: Snapshot) -> list[Object]:
     """Return the Services of a cluster's east-west gateways: those that name a network, else those of that label."""
     named = view.list("Service", SYSTEM_NAMESPACE, labels=NETWORK_LABEL)
     return named or view.list("Service", SYSTEM_NAMESPACE, labels=EAST_WEST)
-
-
-def addresses(*services: Object) -> list[str]:
-    """Return the addresses (or host names) at which Services take requests from outside of their cluster."""
-    given: list[str] = []
-    for one in services:
-        ingress = (one.get("status") or {}).get("loadBalancer", {}).get("ingress") or []
-        given += [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
-        given += one["spec"].get("externalIPs") or []
-    return [address for address in given if address]
 
 
 def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "") -> Iterator[Finding]:
@@ -71,7 +62,7 @@ def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "")
     if trouble := _unopened(ready, destination, host):
         yield look.cause(*trouble)
         return
-    address = addresses(service)[0]
+    address = addresses_of(service)[0]
     yield look.fine(
         f"{destination.cluster}'s {name}: {len(ready)} ready pods at {address}, port {EAST_WEST_PORT} open."
     )
@@ -81,7 +72,7 @@ def _lacking(service: Object) -> list[str]:
     opened = any(port.get("port") == EAST_WEST_PORT for port in service["spec"].get("ports") or [])
     lacks = {
         f"the label {NETWORK_LABEL}": labels_of(service).get(NETWORK_LABEL),
-        "an address": addresses(service),
+        "an address": addresses_of(service),
         f"port {EAST_WEST_PORT}": opened,
     }
     return [what for what, there in lacks.items() if not there]

@@ -2,12 +2,13 @@
 
 A pod whose proxy hangs may count as ready for a minute, and a load balancer goes on sending to it. Each is asked for
 its own health by exec, and only where requests went wrong. A load balancer shows one address for all of them, and sends
-nothing to a cluster that is no backend of it: ``ingress_gateways`` says where ``probes`` can ask each by itself.
+nothing to a cluster that is no backend of it: ``ingress_gateways`` says where ``probes`` can ask each by itself. Which
+addresses there are (``Entry``) is found by ``meshbook.entries``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -23,6 +24,33 @@ from meshbook.objects import PROXY_CONTAINER, Object, describe_pod, is_deleting,
 _HEALTH_PORT = 15021
 _PLAIN, _HTTP = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB"), 80
 """Protocols of a Gateway's port without TLS, and the port of a URL that names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An address for requests from outside, and the clusters to whose ingress gateways it may lead."""
+
+    url: str
+    clusters: tuple[str, ...] = ()
+    path: str = tables.ADDRESS
+    """How rows of ANSWERS name this way."""
+    trouble: str = ""
+    """Why it has no address, and its URL no host."""
+
+    @property
+    def source(self) -> str:
+        """How rows of ANSWERS name who asks by it: with the cluster, where each has an address of its own."""
+        return f"{tables.OUTSIDE} via {self.clusters[0]}" if self.path == tables.BALANCER else tables.OUTSIDE
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.trouble or self.url}"
+
+
+def entries_of(outside: str | Sequence[Entry]) -> list[Entry]:
+    """Return the entries that have an address; a URL alone is one."""
+    if isinstance(outside, str):
+        return [Entry(url=outside)] if outside else []
+    return [one for one in outside if not one.trouble]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +70,20 @@ class IngressGateway:
         return f"{tables.GATEWAY} {self.pod}".strip()
 
 
-def ingress_gateways(fleet: Fleet, url: str, namespace: str) -> list[IngressGateway]:
-    """Return the ingress gateway pods in ``namespace`` of every cluster that run, with what ``url`` is at each.
+def ingress_gateways(fleet: Fleet, entries: Sequence[Entry], namespace: str) -> list[IngressGateway]:
+    """Return the ingress gateway pods in ``namespace`` of every cluster that run, with what is asked for at each.
 
-    One that is still to come, or has ended, is no gateway.
+    One that is still to come, or has ended, is no gateway. In front of somebody's own address may stand what changes
+    ports: one that no Service has says nothing there.
     """
     found: list[IngressGateway] = []
-    number, path = urlsplit(url).port or _HTTP, urlsplit(url).path or "/"
     for cluster, view in take(fleet, {namespace}).items():
+        entry = next((one for one in entries if cluster in one.clusters), entries[0])
+        parts, else_port = urlsplit(entry.url), _HTTP if entry.path == tables.ADDRESS else 0
+        at = partial(url_at, port=parts.port or _HTTP, path=parts.path or "/", view=view, else_port=else_port)
         try:
             pods = [pod for pod in _gateways(view, namespace) if (pod.get("status") or {}).get("phase") == "Running"]
-            found += [
-                IngressGateway(cluster=cluster, pod=str(pod["metadata"]["name"]), url=url_at(pod, number, path, view))
-                for pod in pods
-            ]
+            found += [IngressGateway(cluster=cluster, pod=str(pod["metadata"]["name"]), url=at(pod)) for pod in pods]
         except NotSeen as error:
             found.append(IngressGateway(cluster=cluster, need=error.need))
     return found

@@ -20,11 +20,19 @@ from meshbook.analysis import flags_in_words, parse_access_log
 from meshbook.clusters import ExecResult
 from meshbook.errors import ClusterError
 from meshbook.mesh.findings import Finding, Look
-from meshbook.mesh.gateways import EAST_WEST, addresses, services
+from meshbook.mesh.gateways import EAST_WEST, services
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.snapshot import NotSeen, Snapshot
 from meshbook.mesh.workloads import root_certificate, url_at
-from meshbook.objects import EAST_WEST_PORT, EXEC_RIGHTS, PROXY_CONTAINER, SYSTEM_NAMESPACE, Object, is_ready
+from meshbook.objects import (
+    EAST_WEST_PORT,
+    EXEC_RIGHTS,
+    PROXY_CONTAINER,
+    SYSTEM_NAMESPACE,
+    Object,
+    addresses_of,
+    is_ready,
+)
 
 T = TypeVar("T")
 
@@ -117,7 +125,7 @@ def way(look: Look, source: Snapshot, destination: Snapshot, asked: Asked | None
 
 def reach(source: Snapshot, destination: Snapshot, asked: Asked | None) -> Reached:
     """Return what a look from ``source`` meets at the gateway of ``destination``; NotSeen where it has no address."""
-    given = addresses(*services(destination))
+    given = addresses_of(*services(destination))
     if not given:
         raise NotSeen(f"an address of {destination.cluster}'s east-west gateway")
     pods = [*(asked.clients(source) if asked else []), *source.list("Pod", SYSTEM_NAMESPACE, labels=EAST_WEST)]
@@ -224,7 +232,7 @@ def known(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -> 
         yield look.cause(f"{name}'s proxies know no service {host} at port {asked.port}.", mend)
         return
     there = [(*_socket(one), one) for status in of_service for one in status.get("host_statuses") or []]
-    given = addresses(*services(destination))
+    given = addresses_of(*services(destination))
     far = [(address, one) for address, port, one in there if port == EAST_WEST_PORT]
     ours = [one for address, one in far if address in given or not _is_number(given)]
     others = sorted({address for address, _ in far} - set(given))

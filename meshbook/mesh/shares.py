@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from meshbook.analysis import ExpectedShares
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.mesh import routing
+from meshbook.mesh.ingress import Entry
 from meshbook.mesh.routing import Asked, Expected
 from meshbook.mesh.snapshot import NotSeen, Snapshot, take
 from meshbook.objects import labels_of, selects
@@ -36,6 +37,22 @@ def expected_share(
             found[name] = routing.expected(asked, view, list(views.values()))
         except NotSeen as error:
             found[name] = Expected(source=name, shares={}, why=error.message)
+    return found
+
+
+def expected_by(entries: Collection[Entry], at_gateways: Mapping[str, Expected]) -> dict[str, Expected]:
+    """Return the expected shares of who asks by each entry: as at the ingress gateways that it may lead to.
+
+    Where these differ, the share is not known. ``at_gateways`` is ``expected_share`` of the gateways.
+    """
+    found = {}
+    for entry in entries:
+        first, *others = (at_gateways[name] for name in entry.clusters)
+        differ = any(one.shares != first.shares for one in others)
+        why = (
+            f"the gateways of {' and '.join(entry.clusters)} share out differently, and which of them answer is unknown"
+        )
+        found[entry.source] = Expected(source=entry.source, shares={}, why=why) if differ else first
     return found
 
 

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from meshbook.probes.clock_sync import Exchange, compare
 from meshbook.probes.closed_loop import ClosedLoop, send_many
-from meshbook.probes.curl import MESH, OUTSIDE, VIP, curl_from_here, curl_from_pods, curl_gateways, curl_program
+from meshbook.probes.curl import MESH, curl_from_here, curl_from_pods, curl_gateways, curl_program
 from meshbook.probes.open_loop import HIGHEST_RATE, Watch, watch
 from meshbook.probes.records import Ask, command, parse_records
 from meshbook.probes.session import run_here
-from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_versions
+from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_first_answers, wait_for_versions
+from meshbook.tables import OUTSIDE
 
 __all__ = [
     "HIGHEST_RATE",
     "MESH",
     "OUTSIDE",
-    "VIP",
     "Ask",
     "ClosedLoop",
     "Exchange",
@@ -40,6 +40,7 @@ __all__ = [
     "run_here",
     "send_many",
     "wait_for_first_answer",
+    "wait_for_first_answers",
     "wait_for_versions",
     "watch",
 ]

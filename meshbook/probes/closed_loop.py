@@ -7,13 +7,14 @@ that is what ``open_loop`` is for. Who sends is in ``source``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from meshbook.clusters import Cluster
 from meshbook.errors import UsageError
+from meshbook.mesh import Entry
 from meshbook.probes.open_loop import MOST_IN_FLIGHT
 from meshbook.probes.session import Schedule
 from meshbook.probes.source import sources, start, stop, to_answers
@@ -45,7 +46,7 @@ class ClosedLoop:
 
 def send_many(
     fleet: Iterable[Cluster] = (),
-    outside: str = "",
+    outside: str | Sequence[Entry] = (),
     inside: str = "",
     *,
     loop: ClosedLoop,
@@ -53,7 +54,7 @@ def send_many(
 ) -> pd.DataFrame:
     """Send as ``loop`` says from everywhere at once, and return ANSWERS, a row for every request of every source.
 
-    ``outside`` is asked from this machine (path ``vip``), ``inside`` from the prober pod of every cluster (path
+    ``outside`` (entries, or a URL) is asked from this machine, ``inside`` from the prober pod of every cluster (path
     ``mesh``); either may be left out. A source that cannot start is an error; one that breaks leaves rows marked
     ``lost``.
     """

@@ -18,17 +18,14 @@ import pandas as pd
 from meshbook import tables
 from meshbook.clusters import Cluster, Fleet, OnLine, gather
 from meshbook.errors import ClusterError, ExecError, UsageError
-from meshbook.mesh import IngressGateway
+from meshbook.mesh import Entry, IngressGateway, entries_of
 from meshbook.objects import PROXY_CONTAINER, Object
 from meshbook.probes.records import TIMED_OUT, Ask, command, last_record, parse_records, side_by_side
 from meshbook.probes.session import run_here
 from meshbook.settings import REQUEST_S
 
-OUTSIDE = "external client"
-"""Source of requests that this machine sends."""
-
-MESH, VIP = "mesh", "vip"
-"""Paths: by the service's name inside the mesh, or by the global load balancer's address."""
+MESH = "mesh"
+"""Path of requests by the service's name inside the mesh; those from outside have their entry's."""
 
 _MERGED = '"$@" 2>&1 | while IFS= read -r line || [ -n "$line" ]; do printf "%s\\n" "$line"; done'
 """Merges curl's two streams in order and sends whole lines: curl itself writes a record in some forty pieces."""
@@ -151,22 +148,30 @@ def container_of(pod: Object) -> str:
 
 
 def curl_from_here(
-    url: str, requests: int = 10, *, path: str = VIP, timeout_s: float = REQUEST_S, at_once: bool = False
+    outside: str | Sequence[Entry], requests: int = 10, *, timeout_s: float = REQUEST_S, at_once: bool = False
 ) -> pd.DataFrame:
-    """Send ``requests`` from this machine as ``curl_from_pods`` does; their source is ``external client``.
+    """Send ``requests`` from this machine to each entry as ``curl_from_pods`` does, or to one URL.
 
-    A curl that outlives the sum of its own time-outs is killed, and what it had not yet told is ``lost``.
+    All entries at once. A curl that outlives the sum of its own time-outs is killed, and what it had not yet told is
+    ``lost``.
     """
-    if not requests:
-        return tables.empty(tables.ANSWERS)
-    ask, program = Ask(url=url, requests=requests, timeout_s=timeout_s, at_once=at_once), curl_program()
+    asks = {
+        entry: Ask(url=entry.url, requests=requests, timeout_s=timeout_s, at_once=at_once)
+        for entry in (entries_of(outside) if requests else [])
+    }
+    frames = gather({entry.source: partial(_from_here, entry, ask) for entry, ask in asks.items()})
+    return _ordered(frames.values()) if frames else tables.empty(tables.ANSWERS)
+
+
+def _from_here(entry: Entry, ask: Ask) -> pd.DataFrame:
+    program = curl_program()
 
     def run(argv: list[str], on_line: OnLine) -> str:
         argv = [program if word == "curl" else word for word in argv]
         code = run_here(argv, _Reader(on_line), ask.longest_s)
         return f"curl was stopped after {ask.longest_s:g} s" if code < 0 else ""
 
-    return _ordered([_answers(run, ask, source=OUTSIDE, path=path, direct=is_near(url))])
+    return _answers(run, ask, source=entry.source, path=entry.path, direct=is_near(entry.url))
 
 
 @dataclass(frozen=True)

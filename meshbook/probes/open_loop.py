@@ -16,6 +16,7 @@ import pandas as pd
 from meshbook import tables
 from meshbook.clusters import Cluster
 from meshbook.errors import UsageError
+from meshbook.mesh import Entry
 from meshbook.probes import sender
 from meshbook.probes.session import Schedule
 from meshbook.probes.source import Source, sources, start, stop, to_answers
@@ -93,7 +94,7 @@ class Watch:
 
 def watch(
     fleet: Iterable[Cluster] = (),
-    outside: str = "",
+    outside: str | Sequence[Entry] = (),
     inside: str = "",
     *,
     rate_per_s: float = 10.0,
@@ -102,7 +103,7 @@ def watch(
 ) -> Watch:
     """Start to send ``rate_per_s`` requests a second from everywhere on one schedule, and return the Watch.
 
-    ``outside`` is asked from this machine (path ``vip``), ``inside`` from the prober pod of every cluster (path
+    ``outside`` (entries, or a URL) is asked from this machine, ``inside`` from the prober pod of every cluster (path
     ``mesh``); either may be left out. Each request has a connection of its own and ``timeout_s`` seconds, so one that
     hangs delays no other; a source with 4096 requests in flight (20 s of silence at 200 per s) drops those that are
     due. Returns when the first requests leave, about a second later; an error says who cannot send.

@@ -20,8 +20,9 @@ import pandas as pd
 from meshbook import tables
 from meshbook.clusters import Cluster
 from meshbook.errors import ClusterError, ExecError, MeshbookError, UsageError, WaitTimeout
+from meshbook.mesh import Entry, entries_of
 from meshbook.probes.clock_sync import Clock
-from meshbook.probes.curl import MESH, OUTSIDE, VIP, container_of, is_near
+from meshbook.probes.curl import MESH, container_of, is_near
 from meshbook.probes.outcomes import Outcome, Records, dates, numbered, one_line, to_frame
 from meshbook.probes.records import Ask
 from meshbook.probes.session import READY_S, Schedule, SenderSession, run_here
@@ -139,23 +140,25 @@ def _why_lost(session: SenderSession) -> str:
     return session.ended or session.last_words or "it was not sent, or had not ended when the watch did"
 
 
-def sources(fleet: Iterable[Cluster], outside: str, inside: str, schedule: Schedule, namespace: str) -> list[Source]:
+def sources(
+    fleet: Iterable[Cluster], outside: str | Sequence[Entry], inside: str, schedule: Schedule, namespace: str
+) -> list[Source]:
     """Return who sends on ``schedule``: this machine to ``outside``, the prober pod of every cluster to ``inside``."""
     found: list[Source] = []
-    if outside:
-        here = Source(schedule=schedule, source=OUTSIDE, path=VIP, url=_plain(outside), talk=_talk_here)
-        found.append(replace(here, direct=is_near(outside), same_clock=True))
+    for one in entries_of(outside):
+        here = Source(schedule=schedule, source=one.source, path=one.path, url=_plain(one.url), talk=_talk_here)
+        found.append(replace(here, direct=is_near(one.url), same_clock=True))
     for cluster in fleet if inside else ():
         talk = partial(_talk_in_pod, cluster=cluster, namespace=namespace)
         found.append(Source(schedule=schedule, source=cluster.name, path=MESH, url=_plain(inside), talk=talk))
     if not found:
-        raise UsageError("nothing is to be asked", hint="outside=http://VIP/hello, inside=http://…:5000/hello")
+        raise UsageError("nothing is to be asked", hint="outside=http://ADDRESS/hello, inside=http://…:5000/hello")
     return found
 
 
 def _plain(url: str) -> str:
     if not Ask(url=url, requests=1).url.startswith("http://"):
-        raise UsageError(f"the sender asks plain http only, not {url!r}", hint="the article's VIP is http://VIP/hello")
+        raise UsageError(f"the sender asks plain http only, not {url!r}", hint="http://ADDRESS/hello")
     return url
 
 

@@ -10,13 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from meshbook import tables
-from meshbook.clusters import Fleet
-from meshbook.errors import WaitTimeout
+from meshbook.clusters import Fleet, gather
+from meshbook.errors import GatheredError, WaitTimeout
+from meshbook.mesh import Entry, entries_of
 from meshbook.probes.curl import curl_from_here, curl_from_pods
 from meshbook.settings import REQUEST_S
 
@@ -86,6 +88,19 @@ def wait_for_first_answer(
         if waited + poll_s > timeout_s:
             raise _nothing_good(url, timeout_s, row, seen)
         time.sleep(poll_s)
+
+
+def wait_for_first_answers(
+    entries: Sequence[Entry], timeout_s: float = 900.0, *, on_look: Callable[[str], None] | None = None
+) -> list[FirstAnswer]:
+    """Wait for each of several entries as for one, all at once; WaitTimeout tells of the first that has none."""
+    waits = {
+        one.url: partial(wait_for_first_answer, one.url, timeout_s, on_look=on_look) for one in entries_of(entries)
+    }
+    try:
+        return [*gather(waits).values()]
+    except GatheredError as error:
+        raise next(iter(error.errors.values())) from error
 
 
 def _nothing_good(url: str, timeout_s: float, row: pd.Series[Any], seen: Counter[str]) -> WaitTimeout:

@@ -21,7 +21,7 @@ import yaml
 
 from meshbook.errors import UsageError
 from meshbook.runs.execute import papermill
-from meshbook.settings import out_of_range
+from meshbook.settings import entry_kind, out_of_range
 
 DRY_RUN = "dry_run"
 """Name of the parameter by which a notebook prints what it would do, and does not do it."""
@@ -303,6 +303,8 @@ def checked(parameter: Declared, value: Any) -> Any:
         fitting = _fit(ast.parse(parameter.type, mode="eval").body, value)
     except (TypeError, ValueError, OverflowError) as error:
         raise _mistyped(parameter, value) from error
+    if parameter.name == "entry":
+        entry_kind(fitting)
     for number in fitting if isinstance(fitting, list) else [fitting]:
         is_number = type(number) in (int, float) and number != default
         if is_number and (allowed := out_of_range(parameter.name, number)):

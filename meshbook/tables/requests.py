@@ -8,12 +8,16 @@ import pandas as pd
 
 from meshbook.tables.frames import Dtype, conform, declared
 
+OUTSIDE = "external client"
+"""Source of requests that the machine of the runbook sends."""
+VIP, BALANCER, ADDRESS = "vip", "load balancer", "address"
+"""Paths from outside: by a MultiClusterIngress, by a Service of each cluster, by an address of somebody's own."""
 GATEWAY = "gateway"
 """Begin of the path of requests to an ingress gateway's pod by its own address."""
 
 WAY: tuple[tuple[str, Dtype, str], ...] = (
-    ("source", "string", "who asked: a cluster by its name, or 'external client' for this machine"),
-    ("path", "string", "which way: 'mesh' (service name inside the mesh), 'vip' (from outside), or 'gateway POD'"),
+    ("source", "string", "who asked: a cluster by its name, or 'external client' (via CLUSTER) for this machine"),
+    ("path", "string", "'mesh' (by service name), 'gateway POD', or from outside: 'vip', 'load balancer', 'address'"),
 )
 
 TIMEOUT = "timeout"

@@ -146,7 +146,7 @@ def test_addresses_in_the_api_are_none_that_a_real_server_refuses_and_lead_back_
 
 def test_controllers_that_are_ours_beside_a_manager_exist() -> None:
     own = Programs(apiserver="/a", etcd="/e", controller_manager="/c").own_controllers
-    assert own <= set(controllers(CLUSTER, "root"))
+    assert own <= set(controllers(CLUSTER, "root", int))
 
 
 def test_definitions_keep_what_their_schema_does_not_name() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from meshbook.lab.client import (
     CONFIG_MAPS,
@@ -36,10 +36,10 @@ _WATCHED = (
 """Kinds that the controllers see, and among which garbage is collected."""
 
 
-def controllers(cluster: ClusterTopology, root_pem: str) -> dict[str, Controller]:
+def controllers(cluster: ClusterTopology, root_pem: str, bindable: Callable[[int], int]) -> dict[str, Controller]:
     """Return a cluster's controllers by name; ``root_pem`` is the API server's own root certificate."""
     fixed = (SCHEDULER, REPLICA_SET, DEPLOYMENT, AUTOSCALER, ENDPOINTS_OF_SERVICES)
-    return {one.name: one for one in (*fixed, load_balancers(cluster), furnisher(root_pem))}
+    return {one.name: one for one in (*fixed, load_balancers(cluster, bindable), furnisher(root_pem))}
 
 
 class Manager:
@@ -64,7 +64,8 @@ class Manager:
             for informer in self._informers.values():
                 tasks.create_task(informer.run())
             await all_synced(self._informers.values())
-            for name, controller in controllers(self._cluster, self._topology.root_certificate.read_text()).items():
+            root_pem, bindable = self._topology.root_certificate.read_text(), self._topology.bindable
+            for name, controller in controllers(self._cluster, root_pem, bindable).items():
                 if self._only is None or name in self._only:
                     tasks.create_task(controller.run(self._client, self._cache, self._informers))
             if self._only is None:

@@ -7,6 +7,7 @@ on it is the data plane's business: gateways' Envoys bind the addresses of the S
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES, Key, key_of
 from meshbook.lab.controllers.controller import (
@@ -178,8 +179,11 @@ ENDPOINTS_OF_SERVICES = Controller(
 )
 
 
-def load_balancers(cluster: ClusterTopology) -> Controller:
-    """Return the controller that hands out ``cluster``'s load balancer addresses."""
+def load_balancers(cluster: ClusterTopology, bindable: Callable[[int], int]) -> Controller:
+    """Return the controller that hands out ``cluster``'s load balancer addresses.
+
+    Where a port may not be bound, the status names those that are served in its place.
+    """
 
     def decide(cache: Cache, key: Key) -> Actions:
         service = cache.get(SERVICES, key)
@@ -199,7 +203,10 @@ def load_balancers(cluster: ClusterTopology) -> Controller:
             reason = "SyncLoadBalancerFailed"
             return [emit(service, reason=reason, message=message, component=_COMPONENT, kind="Warning")]
         told = emit(service, reason="EnsuredLoadBalancer", message="Ensured load balancer", component=_COMPONENT)
-        ingress = [{"ip": address, "ipMode": "VIP"}]
+        offered = [(one["port"], one.get("protocol", "TCP")) for one in service["spec"].get("ports") or []]
+        ports = [{"port": bindable(number), "protocol": protocol} for number, protocol in offered]
+        moved = {"ports": ports} if [one["port"] for one in ports] != [number for number, _ in offered] else {}
+        ingress = [{"ip": address, "ipMode": "VIP", **moved}]
         return [*patch_status(SERVICES, service, {"loadBalancer": {"ingress": ingress}}), told]
 
     return Controller(name="loadbalancers", decide=decide, watches={SERVICES: itself})

@@ -57,7 +57,8 @@ class Playground:
         self.objects: dict[Resource, dict[tuple[str, str], Object]] = {resource: {} for resource in KINDS}
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
         self.cache = Cache(self.objects, lambda: self.time)
-        self.controllers = controllers(two_clouds(Path("/lab"), 64).cluster("cluster1"), "root")
+        lab = two_clouds(Path("/lab"), 64)
+        self.controllers = controllers(lab.cluster("cluster1"), "root", lab.bindable)
         self._numbers = itertools.count(1)
 
     def pass_s(self, seconds: float) -> None:

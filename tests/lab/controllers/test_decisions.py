@@ -91,11 +91,22 @@ def addresses(play: Any) -> list[Any]:
 
 def test_load_balancers_get_different_addresses_and_keep_them(play: Any) -> None:
     for name in ("a", "b"):
-        play.add(SERVICES, {"metadata": {"name": name}, "spec": {"type": "LoadBalancer"}})
+        spec = {"type": "LoadBalancer", "ports": [{"port": 15443}]}
+        play.add(SERVICES, {"metadata": {"name": name}, "spec": spec})
         given = addresses(play)
     assert given == [CLUSTER.load_balancer_address(0), CLUSTER.load_balancer_address(1)]
     play.patch(SERVICES, "a", {"spec": {"type": "ClusterIP"}})
     assert addresses(play) == [None, given[1]]
+
+
+@pytest.mark.parametrize(("port", "told"), [(80, [{"port": 8080, "protocol": "TCP"}]), (15443, None)])
+def test_a_load_balancer_tells_which_port_is_served_where_its_own_may_not_be_bound(
+    play: Any, port: int, told: list[Object] | None
+) -> None:
+    play.add(SERVICES, {"metadata": {"name": "a"}, "spec": {"type": "LoadBalancer", "ports": [{"port": port}]}})
+    addresses(play)
+    (service,) = play.cache.list(SERVICES)
+    assert service["status"]["loadBalancer"]["ingress"][0].get("ports") == told
 
 
 def test_the_last_owner_that_goes_takes_the_dependent_along_one_of_two_does_not(play: Any) -> None:
