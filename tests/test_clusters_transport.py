@@ -45,19 +45,24 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("pki"))
 
 
-@pytest.fixture
-def secure(background: Any, scripted: Any, authority: Authority) -> Iterator[Any]:
-    """Yield a scripted server whose certificate is for HOST alone; it asks for a client's certificate."""
-    api = type(scripted)()
-    certificate, key = authority.issue(HOST, [x509.DNSName(HOST)])
-    chain = authority.folder / "server.pem"
+def _tls_of(host: str, authority: Authority) -> ssl.SSLContext:
+    """Return what a server shows that is ``host`` and no other; it asks for a client's certificate."""
+    certificate, key = authority.issue(host, [x509.DNSName(host)])
+    chain = authority.folder / f"{host}.pem"
     chain.write_text(certificate + key)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(chain)
     tls.verify_mode = ssl.CERT_OPTIONAL
     tls.load_verify_locations(cadata=authority.root_pem)
+    return tls
+
+
+@pytest.fixture
+def secure(background: Any, scripted: Any, authority: Authority) -> Iterator[Any]:
+    """Yield a scripted server that is HOST."""
+    api = type(scripted)()
     api.script[EXEC] = [_says_hi]
-    background.run(api.start(tls))
+    background.run(api.start(_tls_of(HOST, authority)))
     yield api
     background.run(api.stop())
 
@@ -81,12 +86,12 @@ def kubeconfig(tmp_path: Path, authority: Authority) -> Write:
 
 
 @pytest.fixture
-def proxy(background: Any, secure: Any) -> Iterator[Callable[[str], Proxy]]:
+def proxy(background: Any, secure: Any) -> Iterator[Callable[..., Proxy]]:
     started: list[Proxy] = []
 
-    def start(login: str = "") -> Proxy:
+    def start(login: str = "", tls: ssl.SSLContext | None = None) -> Proxy:
         started.append(Proxy(secure.url, login))
-        background.run(started[-1].start())
+        background.run(started[-1].start(tls))
         return started[-1]
 
     yield start
@@ -128,6 +133,27 @@ def test_requests_and_commands_take_the_proxy(
         cluster["proxy-url"] = f"{scheme}://{shown}{between.address}"
     _both_ways(_cluster(kubeconfig(SERVER, cluster)))
     assert between.asked == 2 * [f"{HOST}:6443"]
+
+
+@pytest.mark.parametrize("login", ["", LOGIN], ids=["open", "asks for a login"])
+def test_requests_and_commands_take_a_proxy_by_tls(
+    proxy: Any, kubeconfig: Write, authority: Authority, login: str
+) -> None:
+    between, shown = proxy(login, _tls_of("localhost", authority)), f"{QUOTED}@" if login else ""
+    url = f"https://{shown}{between.address.replace('127.0.0.1', 'localhost')}"
+    cluster = {"certificate-authority": str(authority.root_file), "proxy-url": url}
+    _both_ways(_cluster(kubeconfig(SERVER, cluster)))
+    assert between.asked == 2 * [f"{HOST}:6443"]
+
+
+def test_a_proxy_that_shows_another_certificate_gets_neither_requests_nor_commands(
+    proxy: Any, kubeconfig: Write, authority: Authority
+) -> None:
+    between = proxy(LOGIN, _tls_of("other.test", authority))
+    url = f"https://{QUOTED}@{between.address.replace('127.0.0.1', 'localhost')}"
+    cluster = {"certificate-authority": str(authority.root_file), "proxy-url": url}
+    _hint_of_both(_cluster(kubeconfig(SERVER, cluster)), r"not valid for 'localhost'[\s\S]*does the proxy")
+    assert between.asked == []
 
 
 @pytest.mark.parametrize("login", ["", "someone:else@"], ids=["none", "a wrong one"])
@@ -200,7 +226,9 @@ def test_a_proxys_password_is_in_no_error(kubeconfig: Write, password: str) -> N
     [
         pytest.param({"certificate-authority": "pki/root.pem", "tls-server-name": HOST}, id="tls-server-name"),
         pytest.param({"insecure-skip-tls-verify": True}, id="insecure-skip-tls-verify"),
-        pytest.param({"certificate-authority": "pki/server.pem", "tls-server-name": HOST}, id="the certificate itself"),
+        pytest.param(
+            {"certificate-authority": f"pki/{HOST}.pem", "tls-server-name": HOST}, id="the certificate itself"
+        ),
     ],
 )
 def test_requests_and_commands_verify_alike(
@@ -220,19 +248,49 @@ def test_a_server_that_is_not_the_one_expected_gets_neither_requests_nor_command
     assert secure.asked == []
 
 
+def _who_shows_a_certificate(server: Any, refused: str = "") -> list[str]:
+    """Have ``server`` keep the names of those who ask it, and refuse the login of one."""
+    seen: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append(request.get_extra_info("peercert")["subject"][0][0][1])
+        if seen[-1] == refused:
+            return web.json_response({"message": "who?"}, status=401)
+        return await _says_hi(request) if "exec" in request.path else web.json_response({"gitVersion": "v1.33.1"})
+
+    server.script |= {"GET /version": [answer], EXEC: [answer]}
+    return seen
+
+
+@pytest.mark.parametrize("first", ["request", "command"])
+def test_a_plugins_certificate_is_shown_and_replaced_when_it_is_refused(
+    secure: Any, kubeconfig: Write, authority: Authority, tmp_path: Path, first: str
+) -> None:
+    version = "client.authentication.k8s.io/v1"
+    for name in ("old", "new"):
+        certificate, key = authority.issue(name, [])
+        status = {"clientCertificateData": certificate, "clientKeyData": key}
+        credential = {"apiVersion": version, "kind": "ExecCredential", "status": status}
+        (tmp_path / name).write_text(json.dumps(credential))
+    (tmp_path / "plugin").write_text('#!/bin/sh\ncd "${0%/*}"; cat old 2>&- || cat new; rm -f old\n')
+    (tmp_path / "plugin").chmod(0o700)
+    user = {"exec": {"apiVersion": version, "command": "./plugin", "interactiveMode": "Never"}}
+    known = {"certificate-authority": str(authority.root_file), "tls-server-name": HOST}
+    seen = _who_shows_a_certificate(secure, refused="old")
+    cluster = _cluster(kubeconfig(secure.url, known, user))
+    if first == "command":
+        assert cluster.exec("p", "true", namespace="sample").stdout == "hi\n"
+    _both_ways(cluster)
+    assert seen == ["old", *(3 if first == "command" else 2) * ["new"]]
+
+
 def test_a_client_shows_its_certificate_and_leaves_no_key_in_any_file(
     secure: Any, kubeconfig: Write, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
-    seen = []
-
-    async def version(request: web.Request) -> web.StreamResponse:
-        seen.append(request.get_extra_info("peercert")["subject"][0][0][1])
-        return await _says_hi(request) if "exec" in request.path else web.json_response({"gitVersion": "v1.33.1"})
-
-    secure.script |= {"GET /version": [version], EXEC: [version]}
+    seen = _who_shows_a_certificate(secure)
     pair = dict(zip(("certificate", "key"), authority.issue("me", []), strict=True))
     user = {f"client-{name}-data": base64.b64encode(pem.encode()).decode() for name, pem in pair.items()}
     known = {"certificate-authority": str(authority.root_file), "tls-server-name": HOST}

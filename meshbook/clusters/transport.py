@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import urllib3
 from urllib3 import HTTPHeaderDict
-from urllib3.exceptions import InsecureRequestWarning
+from urllib3.exceptions import InsecureRequestWarning, ProxyError
 from urllib3.util.ssl_ import create_urllib3_context
 
 from meshbook.clusters.kubeconfig import Kubeconfig, content
@@ -106,7 +106,14 @@ class Transport:
             port = url.port or {"https": 443, "http": 80}[url.scheme]
             tunnel = {"headers": pool.proxy_headers, "scheme": pool.proxy.scheme or "http"}
             connection.set_tunnel(str(url.hostname), port, **tunnel)  # type: ignore[arg-type]
-        connection.connect()
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            if pool.proxy and not connection.has_connected_to_proxy:  # as it is told of a request
+                raise ProxyError("Unable to connect to proxy", error) from error
+            raise
+        connection.sock._closed = False  # type: ignore[attr-defined] # else one of TLS in TLS is never closed
         return connection.sock  # type: ignore[attr-defined]
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
-"""Proxies on loopback that lead every host to one port of this machine: HTTP CONNECT and SOCKS 5."""
+"""Proxies on loopback that lead every host to one port of this machine: HTTP CONNECT (by TLS, too) and SOCKS 5."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from asyncio import StreamReader, StreamWriter
 from urllib.parse import urlsplit
 
@@ -19,8 +20,8 @@ class Proxy:
         self.asked: list[str] = []
         self.address = ""
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
         host, port = self._server.sockets[0].getsockname()
         self.address = f"{host}:{port}"
 
