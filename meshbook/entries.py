@@ -26,16 +26,20 @@ _PENDING = "a controller that gives addresses to Services of type LoadBalancer t
 _PATH, _HTTP = "/hello", 80
 
 
+def manifests_of(entry: str, folder: Path) -> Path | None:
+    """Return what of ``folder`` makes the addresses; None where they exist already."""
+    name = {FLEET: "multicluster", LOAD_BALANCER: "loadbalancer"}.get(entry_kind(entry))
+    return folder / name if name else None
+
+
 def apply(
     fleet: Fleet, entry: str, folder: Path, namespace: str, config: Cluster, *, take_over: bool = False
 ) -> list[Applied]:
     """Apply what makes the addresses, from ``folder``: in ``config`` for a fleet, else in every cluster, or nothing."""
-    kind = entry_kind(entry)
-    if kind == OWN_ADDRESS:
+    path = manifests_of(entry, folder)
+    if path is None:
         return []
-    if kind == FLEET:
-        return config.apply(folder / "multicluster", namespace, take_over=take_over)
-    return fleet.apply(folder / "loadbalancer", namespace, take_over=take_over)
+    return (config if entry == FLEET else fleet).apply(path, namespace, take_over=take_over)
 
 
 def find(fleet: Fleet, entry: str, namespace: str, *, timeout_s: float = 900.0) -> list[Entry]:

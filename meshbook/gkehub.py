@@ -7,6 +7,7 @@ through the VIP is ``probes``' to wait for.
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from meshbook import progress
 from meshbook.clusters import Cluster, Object, is_loopback, refusal_hint
 from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
 from meshbook.settings import HUB_EXTENSION, HubAddress, hub_address
@@ -87,6 +89,8 @@ def enable_ingress(
     address = _address(config_cluster, endpoint, project)
     membership = Membership.parse(config_membership, address.project)
     api = _FleetApi(address)
+    member = shlex.join([f"--config-membership={membership.name}", f"--location={membership.location}"])
+    progress.command(f"gcloud container fleet ingress enable {member}")
     feature = api.feature(membership.project)
     configured = str(feature.spec.multiclusteringress.config_membership) if feature is not None else ""
     outcome: Literal["created", "configured", "unchanged"] = "unchanged"
@@ -113,6 +117,7 @@ def memberships(config_cluster: Cluster | None = None, *, project: str = "", end
     address = _address(config_cluster, endpoint, project)
     if not address.project:
         raise UsageError("the fleet's project is not known", hint="set CLOUDSDK_CORE_PROJECT, or pass project=")
+    progress.command("gcloud container fleet memberships list")
     return sorted(str(Membership.parse(name)) for name in _FleetApi(address).memberships(address.project))
 
 
@@ -128,6 +133,8 @@ def wait_for_vip(cluster: Cluster, namespace: str, name: str, *, timeout_s: floa
             f"{cluster.name}: there is no MultiClusterIngress {name} in {namespace}",
             hint="stage 2 of the runbook makes it: run that first; or set ingress, gateway_namespace, config_cluster",
         )
+    has_vip = ["--for=jsonpath={.status.VIP}", f"--timeout={timeout_s:.0f}s"]
+    cluster.tell_kubectl("wait", f"multiclusteringress/{name}", *has_vip, namespace=namespace)
     try:
         found = cluster.wait_for("MultiClusterIngress", name, namespace, _vip_of, timeout_s=timeout_s)
     except WaitTimeout as error:

@@ -40,21 +40,23 @@ def load(path: str | Path, selector: str = "") -> list[Object]:
 
     ``selector`` picks them by label, as ``kubectl -l`` does; UsageError when it picks none.
     """
-    path, matches = Path(path).expanduser(), label_selector(selector)
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.name not in KUSTOMIZATIONS)
-        if not files:
-            raise UsageError(f"the folder {path} holds no manifest ({', '.join(SUFFIXES)})")
-    found = [obj for file in files for obj in parse(_text(file), str(file)) if matches(labels_of(obj))]
+    matches = label_selector(selector)
+    found = [obj for file, text in texts(path).items() for obj in parse(text, str(file)) if matches(labels_of(obj))]
     if selector and not found:
         raise UsageError(f"nothing in {path} has the labels {selector!r}")
     return found
 
 
-def _text(path: Path) -> str:
+def texts(path: str | Path) -> dict[Path, str]:
+    """Return a file, or a folder's manifests, with what stands in each."""
+    path = Path(path).expanduser()
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.name not in KUSTOMIZATIONS)
+        if not files:
+            raise UsageError(f"the folder {path} holds no manifest ({', '.join(SUFFIXES)})")
     try:
-        return path.read_text(encoding="utf-8")
+        return {file: file.read_text(encoding="utf-8") for file in files}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the manifest {path}: {error}") from error
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -26,12 +25,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meshbook import cells
+from meshbook import cells, manifests, progress
 from meshbook import rows as row_files
 from meshbook.errors import RunError, UsageError
 from meshbook.place import place_of, place_text
 from meshbook.rows import KeptRows
-from meshbook.settings import LANGUAGES
+from meshbook.settings import LANGUAGES, require_usable
 from meshbook.verdict import PASS, WORST_FIRST, counted, overall, worst
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ def begin(contexts: Sequence[str] = (), kubeconfig: str = "", names: Mapping[str
     if shell is not None:
         shell.InteractiveTB.set_mode(mode="Minimal")
         cells.watch(shell)
+        require_usable(_parameters_in(shell.user_ns))
     import pandas as pd
 
     from meshbook import mesh
@@ -74,7 +74,19 @@ def begin(contexts: Sequence[str] = (), kubeconfig: str = "", names: Mapping[str
     fleet = Fleet.connect(contexts, kubeconfig, names)
     place = place_of([asdict(one) for one in mesh.places(fleet)])
     _show({"text/plain": place_text(place), PLACE_TYPE: place})
+    if shell is not None:
+        progress.watch(shell, partial(show_text, "The same from a terminal", opened=False))
     return fleet
+
+
+def _parameters_in(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a running notebook as they are now: what a cell has declared with a type."""
+    found: dict[str, Any] = {}
+    for source in names["In"]:
+        with contextlib.suppress(SyntaxError):  # what the kernel itself has complained about
+            targets = [node.target for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+            found |= {one.id: names[one.id] for one in targets if isinstance(one, ast.Name) and one.id in names}
+    return found
 
 
 def without_slow_imports() -> None:
@@ -109,12 +121,16 @@ def manifests_folder(given: str = "") -> Path:
     )
 
 
-def progress(text: str) -> Callable[[str], None]:
-    """Show one line that changes in place; return what changes it. A saved notebook keeps its last text."""
-    from IPython.display import display
+def show_text(title: str, text: str, *, opened: bool = True) -> None:
+    """Show a text to be read or copied as it stands, under a title that folds it away."""
+    html = f"<details{' open' * opened}><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+    _show({"text/html": html, "text/plain": text})
 
-    handle = display({"text/plain": text}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-    return lambda changed: handle.update({"text/plain": changed}, raw=True) if handle else None
+
+def show_manifests(path: str | Path | None) -> None:
+    """Show the manifests of a file or folder as they stand there, comments and all; of none nothing."""
+    for file, text in manifests.texts(path).items() if path else ():
+        show_text(file.name, text)
 
 
 def keep_rows(rows: pd.DataFrame, name: str = "answers") -> None:
@@ -277,11 +293,3 @@ def row_marks(notebook: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     found = (output["data"][ROWS_TYPE] for output in outputs if ROWS_TYPE in output.get("data", {}))
     return {data["name"]: data for data in found}
-
-
-def read_rows(executed: Path, name: str = "answers") -> pd.DataFrame:
-    """Return what the executed notebook at ``executed`` kept as ``name``; UsageError where it kept none."""
-    kept = marks_of(json.loads(executed.read_text(encoding="utf-8"))).rows
-    if name not in kept:
-        raise UsageError(f"{executed.name} kept no rows as {name!r}", hint=f"it kept {', '.join(kept) or 'none'}")
-    return row_files.read(kept[name], executed.parent)

@@ -40,6 +40,7 @@ def clusters_answer(fleet: Fleet) -> Verdict:
     """Claim: every cluster answers, with a Kubernetes that has server-side apply."""
 
     def look(cluster: Cluster) -> Seen:
+        cluster.tell_kubectl("version")
         version = cluster.version()
         numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
         return numbers >= OLDEST, f"Kubernetes {version}"
@@ -58,6 +59,7 @@ def user_may(
     wanted = rights.needed(RUNBOOK, namespace=namespace, gateway_namespace=gateway_namespace, entry=entry)
 
     def look(cluster: Cluster) -> Seen:
+        cluster.tell_kubectl("auth", "can-i", "--list", namespace=namespace)
         denied = [str(one) for one in wanted if not cluster.can_i(one.verb, one.resource, one.namespace)]
         some = ", ".join(denied[:_SHOWN]) + (", …" if denied[_SHOWN:] else "")
         missing = f"{len(denied)} of {len(wanted)} rights are missing: {some}"
@@ -72,6 +74,7 @@ def revision_injects(fleet: Fleet, revision: str) -> Verdict:
     """Claim: every cluster has the injection webhook of the mesh's ``revision``, or of a tag of that name."""
 
     def look(cluster: Cluster) -> Seen:
+        cluster.tell_kubectl("get", "mutatingwebhookconfigurations", "--show-labels")
         there = revisions(cluster.list("MutatingWebhookConfiguration"))
         named = [name if name == real else f"{name} (a tag of {real})" for name, real in sorted(there.items())]
         return revision in there, f"revisions {', '.join(named)}" if named else "no revision at all"
@@ -179,6 +182,7 @@ def one_root(fleet: Fleet, namespace: str = SYSTEM_NAMESPACE) -> Verdict:
     roots: dict[str, frozenset[str]] = {}
 
     def look(cluster: Cluster) -> Seen:
+        cluster.tell_kubectl("get", "configmap", "istio-ca-root-cert", "-o", "yaml", namespace=namespace)
         pem = (cluster.get("ConfigMap", "istio-ca-root-cert", namespace).get("data") or {}).get("root-cert.pem", "")
         found = roots[cluster.name] = mesh.certificates(pem)
         prints = sorted(hashlib.sha256(one.encode()).hexdigest()[:16] for one in found)

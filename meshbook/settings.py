@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from meshbook.errors import UsageError
@@ -71,6 +72,9 @@ def entry_kind(entry: str) -> str:
     return OWN_ADDRESS
 
 
+AUTO = "auto"
+"""Value of a parameter, declared as text, that is this word or a number."""
+
 _DAY_S = 86_400.0
 RANGES: Mapping[str, tuple[float, float]] = {
     r"(.*_)?share|tolerance": (0, 1),
@@ -89,6 +93,22 @@ def out_of_range(name: str, number: float) -> str:
     """Return the range that ``number`` misses as a value of parameter ``name``; empty where it lies within."""
     low, high = next((ends for pattern, ends in RANGES.items() if re.fullmatch(pattern, name)), (-math.inf, math.inf))
     return "" if low <= number <= high else f"{low:.10g} to {high:.10g}"
+
+
+def require_usable(parameters: Mapping[str, Any]) -> None:
+    """Raise UsageError for the first parameter of a notebook that is no number in its range, where its name has one.
+
+    0, which may be a word for none, and ``auto`` are left to their notebook.
+    """
+    for name, value in parameters.items():
+        if any(re.fullmatch(pattern, name) for pattern in RANGES):
+            for one in value if isinstance(value, list) else [value]:
+                try:
+                    number = 0.0 if one == AUTO else float(one)
+                except (TypeError, ValueError) as error:
+                    raise UsageError(f"{name} must be a number, not {one!r}") from error
+                if number:
+                    require_in_range(**{name: number})
 
 
 def require_in_range(**values: float) -> None:

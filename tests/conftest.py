@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import ssl
+import sysconfig
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.topology import LabTopology, two_clouds
 from meshbook.settings import Patience
 
+os.environ["PATH"] += f"{os.pathsep}{sysconfig.get_path('scripts')}"  # where the wheel of kubectl puts it
 _REMOVED = ("KUBECONFIG", "CTX_", "CLOUDSDK_", "GOOGLE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 

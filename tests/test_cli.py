@@ -86,7 +86,7 @@ def test_help_comes_at_once(meshbook: Meshbook) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, meshbook.cli; meshbook.cli._parser(); print(*sys.modules)"
+    code = "import sys, meshbook.cli; meshbook.cli.parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"pandas", "matplotlib", "scipy", "papermill", "kubernetes", "yaml", "aiohttp", "IPython"}
     assert heavy & set(loaded) == set()
@@ -303,6 +303,14 @@ def test_each_fault_is_explained_and_each_stage_listed(meshbook: Meshbook) -> No
     assert "04_experiments       Experiments: which failures does the service survive?  (only when named)" in (
         meshbook("list").stdout
     )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_is_told_every_verb_and_where_a_file_is_wanted(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shtab = pytest.importorskip("shtab")
+    assert main(["completion", shell]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("restore", "fault", "--all-namespaces", shtab.FILE[shell]))
 
 
 @pytest.mark.parametrize(("no_color", "red"), [("", True), ("1", False)])

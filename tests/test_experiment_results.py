@@ -419,7 +419,7 @@ def test_how_busy_the_survivor_was_is_a_table_of_before_during_and_after() -> No
 AHEAD = [(Step(mode="scale-to-zero", context="cluster1"), number) for number in (1, 2, 3)]
 
 
-def run_trials(errors: dict[int, Exception], told: list[str]) -> Results:
+def run_trials(errors: dict[int, Exception]) -> Results:
     """Run three calm trials, of which some raise instead."""
 
     def do(step: Step, number: int) -> Trial:
@@ -427,31 +427,33 @@ def run_trials(errors: dict[int, Exception], told: list[str]) -> Results:
             raise errors[number]
         return trial(CALM, number=number)
 
-    return experiment.run_trials(AHEAD, do, told.append)
+    return experiment.run_trials(AHEAD, do)
 
 
-def test_a_trial_that_cannot_start_costs_no_other_its_tables_and_is_told_as_not_done() -> None:
-    told: list[str] = []
-    results = run_trials({2: OutageError("no outage of web: the state before is steady? v2 is silent")}, told)
+def test_a_trial_that_cannot_start_costs_no_other_its_tables_and_is_told_as_not_done(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    results = run_trials({2: OutageError("no outage of web: the state before is steady? v2 is silent")})
     assert sorted(results.downtime["trial"].unique()) == [1, 3]
     *judged, missing = experiment.claims(results, [], LIMITS)
     assert {verdict.outcome for verdict in judged} == {"pass"}
     assert (missing.claim, missing.outcome) == ("every planned outage was done, and restored", "inconclusive")
     assert missing.reason.startswith("1 of 3 were not. scale-to-zero at cluster1, trial 2: no outage of web")
-    assert "trial 2: not done: no outage of web" in "\n".join(told)
-    assert told[-1] == "2 of 3 outages done, all restored"
+    assert "trial 2: not done: no outage of web" in caplog.text
+    assert caplog.messages[-1] == "2 of 3 outages done, all restored"
 
 
-def test_what_was_not_restored_fails_and_costs_no_earlier_trial_its_tables() -> None:
-    told: list[str] = []
-    results = run_trials({2: NotRestoredError("web is down", hint="meshbook restore")}, told)
+def test_what_was_not_restored_fails_and_costs_no_earlier_trial_its_tables(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    results = run_trials({2: NotRestoredError("web is down", hint="meshbook restore")})
     assert list(results.downtime["trial"].unique()) == [1]
     *judged, missing = experiment.claims(results, [], LIMITS)
     assert {verdict.outcome for verdict in judged} == {"pass"}
     assert (missing.outcome, missing.reason) == ("fail", "web is down: meshbook restore")
     assert [row["outage"] for row in missing.details] == [f"scale-to-zero at cluster1, trial {n}" for n in (2, 3)]
-    assert not [line for line in told if line.startswith("3 of 3")], "nothing starts while something is down"
-    assert told[-1] == "1 of 3 outages done, one NOT restored"
+    assert "3 of 3" not in caplog.text, "nothing starts while something is down"
+    assert caplog.messages[-1] == "1 of 3 outages done, one NOT restored"
 
 
 def test_a_trial_after_which_not_all_is_steady_again_fails() -> None:
@@ -463,9 +465,9 @@ def test_a_trial_after_which_not_all_is_steady_again_fails() -> None:
 
 def test_an_experiment_of_which_nothing_was_done_is_an_error() -> None:
     with pytest.raises(OutageError, match="the first"):
-        run_trials({number: OutageError(word) for number, word in enumerate(("the first", "b", "c"), start=1)}, [])
+        run_trials({number: OutageError(word) for number, word in enumerate(("the first", "b", "c"), start=1)})
     with pytest.raises(NotRestoredError):
-        run_trials({1: OutageError("not allowed"), 2: NotRestoredError("web is down")}, [])
+        run_trials({1: OutageError("not allowed"), 2: NotRestoredError("web is down")})
 
 
 def capacity_of(per_s: float) -> Capacity:

@@ -38,6 +38,8 @@ class FakeCluster:
         self.name, self.breaks_after, self.containers, self.is_ready = name, breaks_after, containers, is_ready
         self.chosen: list[str] = []
 
+    def tell_kubectl(self, *words: str, namespace: str = "") -> None: ...
+
     def ready_pod(self, selector: str, namespace: str) -> str:
         if selector != "app=sleep" or not self.is_ready:
             raise ClusterError(f"{self.name}: no pod {selector} is ready in {namespace}")

@@ -37,12 +37,14 @@ def test_a_rate_that_cannot_be_kept_is_refused(rate: float) -> None:
         probes.watch(outside=URL, rate_per_s=rate)
 
 
-def test_the_wait_returns_the_first_good_answer_and_what_came_before_it() -> None:
-    looks: list[str] = []
+def test_the_wait_returns_the_first_good_answer_and_what_came_before_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "meshbook.progress")
     with service((404, b""), (404, b""), (502, b""), (200, HELLO)) as server:
-        first = probes.wait_for_first_answer(server.url, 5, poll_s=0.01, on_look=looks.append)
+        first = probes.wait_for_first_answer(server.url, 5, poll_s=0.01)
     assert (first.version, first.attempts, first.before) == ("v1", 4, "http_404 2×, http_502 1×")
-    assert len(looks) == 3
+    looks = [message for message in caplog.messages if message.startswith("the first good answer from")]
+    assert len(looks) == 4
+    assert looks[-1].endswith(" (5 s left at most): http_404 2×, http_502 1×")
     assert len(tables.frame([first])) == 1
 
 
@@ -60,6 +62,8 @@ class Client:
 
     def __init__(self, name: str, *batches: str) -> None:
         self.name, self.batches = name, list(batches)
+
+    def tell_kubectl(self, *words: str, namespace: str = "") -> None: ...
 
     def ready_pod(self, selector: str, namespace: str) -> str:
         return "sleep-1"

@@ -90,13 +90,17 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         rows.write(answers(3), tmp_path / "file", "one", "answers")
 
 
+def read_rows(executed: Path, name: str = "answers") -> pd.DataFrame:
+    return rows.read(notebook.marks_of(json.loads(executed.read_text())).rows[name], executed.parent)
+
+
 @pytest.mark.parametrize("n", [30, rows.MOST_IN_CSV + 1])
 def test_a_run_leaves_redacted_rows_beside_the_notebook_and_only_both_ends_in_it(folder: Path, n: int) -> None:
     write(folder, "01_one.ipynb", KEEPING.format(n=n, detail="token s3cret-bearer, 203.0.113.9"), passing())
     redactor = Redactor(Secrets(values={"s3cret-bearer": "[token]"}), ["addresses"])
     record = run(folder, redactor=redactor)
     assert record.outcome == "pass", record.notebooks
-    found = notebook.read_rows(record.folder / "01_one.ipynb")
+    found = read_rows(record.folder / "01_one.ipynb")
     assert (len(found), set(found["detail"])) == (n, {"token [token], [address 1]"})
     assert found["seq"].tolist() == list(range(n))
     text = json.dumps(executed(record, "01_one.ipynb"))
@@ -113,7 +117,7 @@ def test_the_same_rows_under_two_names_are_two_files(folder: Path) -> None:
     write(folder, "01_one.ipynb", KEEPING.format(n=1, detail=""), again, passing())
     record = run(folder)
     for name in ("answers", "again"):
-        assert len(notebook.read_rows(record.folder / "01_one.ipynb", name)) == 1
+        assert len(read_rows(record.folder / "01_one.ipynb", name)) == 1
         assert (record.folder / f"01_one.{name}.csv").is_file()
 
 

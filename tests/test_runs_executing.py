@@ -37,6 +37,30 @@ def test_what_a_cell_announces_is_told_at_once_and_without_secrets(folder: Path)
     assert "quiet" not in "".join(told)
 
 
+TELLING = """\
+import time
+from meshbook import progress
+progress.watch(get_ipython(), print)
+with progress.waiting("pods of projects/secret-1 there", 60) as tell:
+    time.sleep(1.05)
+    tell("0 of 1 ready")
+    progress.step("done")
+    progress.command("kubectl get pods")
+"""
+
+
+def test_what_a_cell_waits_for_is_told_as_it_goes_on_and_leaves_one_text_and_the_commands(folder: Path) -> None:
+    write(folder, "01_one.ipynb", TELLING, passing())
+    watcher = Watcher()
+    record = run(folder, watcher=watcher)
+    told = [line for line in watcher.told if line.startswith("progress")]
+    assert told[0] == "progress pods of projects/[project] there (59 s left at most): 0 of 1 ready"
+    text, commands = executed(record, "01_one.ipynb")["cells"][2]["outputs"]
+    steps = [line.partition(" ")[2] for line in "".join(text["data"]["text/plain"]).splitlines()]
+    assert steps == ["done", "pods of projects/[project] there: 1 s"]
+    assert commands["text"] == ["kubectl get pods\n"]
+
+
 @pytest.mark.parametrize("outcome", ["fail", "inconclusive"])
 def test_a_verdict_that_does_not_pass_is_no_breakdown(folder: Path, outcome: str) -> None:
     write(folder, "01_one.ipynb", VERDICT.format(outcome=outcome))

@@ -44,7 +44,9 @@ def test_a_signal_lets_the_cell_clean_up_then_restores_and_starts_nothing_more(
 ) -> None:
     proof = tmp_path / "proof"
     source = (
-        f"import time\ntry:\n    time.sleep(30)\nfinally:\n    time.sleep(1)\n    open({str(proof)!r}, 'w').close()"
+        "import sys, time\ntry:\n    time.sleep(30)\nfinally:\n    time.sleep(1)\n"
+        f"    open({str(proof)!r}, 'w').close()\n"
+        "    print('web is back', file=sys.stderr)"
     )
     write(folder, "03_one.ipynb", source, passing(), metadata={"meshbook": {"disrupts": True}})
     write(folder, "99_two.ipynb", passing())
@@ -61,7 +63,7 @@ def test_a_signal_lets_the_cell_clean_up_then_restores_and_starts_nothing_more(
     assert time.monotonic() - began < 15
     assert proof.exists()
     assert [ended.state for ended in record.notebooks] == ["interrupted", "skipped"]
-    assert (record.outcome, record.restored) == ("interrupted", ["helloworld-v1 back to 1"])
+    assert (record.outcome, record.restored) == ("interrupted", ["web is back", "helloworld-v1 back to 1"])
     assert seen[0]["namespace"] == "sample"
     assert executed(record, "03_one.ipynb")["metadata"]["meshbook"]["state"] == "interrupted"
     assert signal.getsignal(signal.SIGTERM) == before

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parser().parse_args(argv)
         module, _, function = arguments.call.partition(".")
         return int(getattr(importlib.import_module(f"meshbook.cli.{module}"), function)(arguments))
     except (UsageError, LabError) as error:
@@ -71,7 +71,8 @@ def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
     parser = argparse.ArgumentParser(
         prog="meshbook", description="A runbook that proves a two-cloud service mesh works."
     )
@@ -104,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     stages = verbs.add_parser("list", help="list the stages of the runbook, and what each asks")
     stages.set_defaults(call="verbs.list_stages")
     stages.add_argument("--notebooks", type=Path, metavar="DIR", help="folder of the runbook")
+    completion = verbs.add_parser("completion", help='for bash or zsh: eval "$(meshbook completion bash)"')
+    completion.set_defaults(call="verbs.completion")
+    completion.add_argument("shell", choices=["bash", "zsh"])
     verbs.add_parser("version", help="say which meshbook this is").set_defaults(call="verbs.version")
     return parser
 

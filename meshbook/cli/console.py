@@ -7,6 +7,7 @@ $NO_COLOR is not set.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -15,7 +16,6 @@ from meshbook import report, runs
 from meshbook.place import clusters_text
 from meshbook.verdict import DRY_RUN, FAIL, INCONCLUSIVE, PASS, numbers_text, overall, shown, worst_first
 
-_WIDTH = 78
 _BROKEN = ("error", "interrupted")
 _INTERRUPTED = b"\ninterrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off\n"
 _COLOURS = {PASS: "32", FAIL: "31", INCONCLUSIVE: "33", DRY_RUN: "36"}
@@ -34,18 +34,22 @@ class Console:
     def __init__(self, announcements: TextIO | None = None) -> None:
         self._announcements = announcements or sys.stderr
         self._live = sys.stderr.isatty()
-        self._name, self._cells = "", 0
+        self._name, self._number, self._cells = "", 0, 0
 
     def say(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
     def notebook_starts(self, name: str, cells: int) -> None:
-        self._name, self._cells = name, cells
+        self._name, self._number, self._cells = name, 0, cells
         self._rewrite(f"{name:20} …")
 
     def cell_starts(self, number: int, heading: str) -> None:
-        self._rewrite(f"{self._name:20} {number:2}/{self._cells} {heading}")
+        self._number = number
+        self.progress(heading)
+
+    def progress(self, text: str) -> None:
+        self._rewrite(f"{self._name:20} {self._number:2}/{self._cells} {text}")
 
     def announced(self, text: str) -> None:
         self._rewrite("")
@@ -54,7 +58,8 @@ class Console:
 
     def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
         self._rewrite("")
-        word = coloured(outcome.state, f"{outcome.state:12}", sys.stderr)
+        shown = outcome.shown or outcome.state
+        word = coloured(shown, f"{shown:12}", sys.stderr)
         self.say(f"{name:20} {word} {seconds:6.1f} s")
         if outcome.message:
             self.say("  " + outcome.message.strip().replace("\n", "\n  "))
@@ -69,7 +74,7 @@ class Console:
 
     def _rewrite(self, text: str) -> None:
         if self._live:
-            sys.stderr.write(f"\r\x1b[2K{text[:_WIDTH]}")
+            sys.stderr.write(f"\r\x1b[2K{text[: shutil.get_terminal_size().columns - 1]}")
             sys.stderr.flush()
 
 

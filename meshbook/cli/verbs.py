@@ -171,6 +171,25 @@ def list_stages(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def completion(arguments: argparse.Namespace) -> int:
+    """Print the script by which a shell completes this command: verbs, options, and files where one is wanted."""
+    from meshbook.cli import parser
+
+    try:
+        import shtab
+    except ImportError as error:
+        raise UsageError("completion needs shtab", hint="pip install shtab") from error
+    verbs = [parser()]
+    for one in verbs:
+        for action in one._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                verbs += dict.fromkeys(action.choices.values())
+            elif action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(verbs[0], arguments.shell))
+    return 0
+
+
 def version(arguments: argparse.Namespace) -> int:
     """Print versions, as a bug report needs them."""
     print(f"meshbook {version_of('meshbook')} (Python {platform.python_version()}, {platform.system()})")

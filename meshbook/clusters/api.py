@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
+from meshbook import progress
 from meshbook.clusters.concurrency import pause
 from meshbook.clusters.connection import MERGE_PATCH, Connection
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
@@ -179,22 +180,24 @@ class Api:
         """
         patience = self.connection.patience
         deadline, wait_s = time.monotonic() + timeout_s, patience.poll_s
-        while True:
-            silent: ClusterError | None = None
-            try:
-                found, seen = look()
-            except ClusterError as error:
-                if 400 <= error.code < 500 and error.code != 429:
-                    raise
-                found, seen, silent = None, str(error), error
-            if found is not None:
-                return found
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                message = f"{self.name}: {what} not within {round(timeout_s, 3):g} s"
-                raise WaitTimeout(message, saw=seen, hint=hint) from silent
-            pause(min(wait_s, left_s))
-            wait_s = min(1.5 * wait_s, patience.slowest_poll_s)
+        with progress.waiting(f"{self.name}: {what}", timeout_s) as tell:
+            while True:
+                silent: ClusterError | None = None
+                try:
+                    found, seen = look()
+                except ClusterError as error:
+                    if 400 <= error.code < 500 and error.code != 429:
+                        raise
+                    found, seen, silent = None, str(error), error
+                if found is not None:
+                    return found
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    message = f"{self.name}: {what} not within {round(timeout_s, 3):g} s"
+                    raise WaitTimeout(message, saw=seen, hint=hint) from silent
+                tell(seen.replace(f"{self.name}: ", ""))
+                pause(min(wait_s, left_s))
+                wait_s = min(1.5 * wait_s, patience.slowest_poll_s)
 
     def wait_for(
         self, kind: str, name: str, namespace: str, until: Callable[[Object], object], *, timeout_s: float = 60
@@ -207,7 +210,7 @@ class Api:
                 return None, "it does not exist"
             return (found if until(found) else None), _state(found)
 
-        return self.wait_until(f"{_title(kind, name, namespace)} is not as waited for,", look, timeout_s)
+        return self.wait_until(f"{_title(kind, name, namespace)} as waited for", look, timeout_s)
 
     def wait_for_deletion(self, kind: str, name: str, namespace: str, uid: str, timeout_s: float) -> None:
         """Wait until the object with this ``uid`` is gone; a new one of the same name counts as gone."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from meshbook import manifests
+from meshbook import manifests, progress
 from meshbook.clusters import conflicts
 from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import APPLY, Connection
@@ -77,6 +77,11 @@ class Cluster(Api):
         of_its_own = os.pathsep in self.kubeconfig or self.kubeconfig == os.path.expanduser("~/.kube/config")
         return [*([] if of_its_own else ["--kubeconfig", self.kubeconfig]), "--context", self.context]
 
+    def tell_kubectl(self, *words: str, namespace: str = "") -> None:
+        """Tell whoever listens the kubectl command that does what a call does."""
+        options = self.kubectl_options[-2:] if os.environ.get("KUBECONFIG") == self.kubeconfig else self.kubectl_options
+        progress.command(shlex.join(["kubectl", *options, *(["-n", namespace] if namespace else []), *words]))
+
     @property
     def user(self) -> str:
         """The kubeconfig's name of who asks; empty where that is the context's own, as gcloud and aws write it."""
@@ -124,9 +129,13 @@ class Cluster(Api):
         ``take_over`` sets fields that another manager owns; without it, what its owner may choose stays as it is (see
         ``conflicts``), and others are refused. All is validated by the server before the first change.
         """
+        how = ["--server-side", f"--field-manager={FIELD_MANAGER}", *(["--force-conflicts"] if take_over else [])]
+        self.tell_kubectl("apply", *how, *_of(path, selector), namespace=namespace)
         objects = [self._placed(found, namespace) for found in manifests.load(path, selector)]
         if replicas is not None:
             objects = [manifests.scaled(found, replicas) for found in objects]
+            for name in (found["metadata"]["name"] for found in objects if found["kind"] == "Deployment"):
+                self.tell_kubectl("scale", f"deployment/{name}", f"--replicas={replicas}", namespace=namespace)
         made = {(found["kind"], found["metadata"]["name"]) for found in objects}
         tried = [self._tried(found, made, take_over=take_over) for found in objects]
         records = []
@@ -203,6 +212,7 @@ class Cluster(Api):
 
         The last object goes first.
         """
+        self.tell_kubectl("delete", "--ignore-not-found", *_of(path, selector), namespace=namespace)
         deadline = time.monotonic() + timeout_s
         objects = [
             self._placed(found, namespace) if self.has_kind(kind_of(found)) else found
@@ -232,6 +242,10 @@ class Cluster(Api):
             found = None
         labels: dict[str, str | None] = {INJECTION_LABEL: None, REVISION_LABEL: revision} if revision else {}
         subject = {"kind": "Namespace", "metadata": {"name": name}}
+        self.tell_kubectl("create", "namespace", name)
+        changes = [f"{key}-" if value is None else f"{key}={value}" for key, value in labels.items()]
+        if changes:
+            self.tell_kubectl("label", "--overwrite", "namespace", name, *changes)
         if found is None:
             given = {**OWNER_LABEL, **{key: value for key, value in labels.items() if value}}
             self.create("Namespace", {"metadata": {"name": name, "labels": given}})
@@ -263,12 +277,14 @@ class Cluster(Api):
                 f"{self.name}: namespace {name} was not made by meshbook and is left alone",
                 hint="delete its objects by their manifests, or force=True to delete all of it",
             )
+        self.tell_kubectl("delete", "namespace", name)
         self.delete_object("Namespace", name)
         self.wait_for_deletion("Namespace", name, "", found["metadata"]["uid"], timeout_s)
         return self._record(subject, "deleted")
 
     def scale(self, deployment: str, replicas: int, namespace: str) -> int:
         """Set a Deployment's replica count and return the former one; does not wait."""
+        self.tell_kubectl("scale", f"deployment/{deployment}", f"--replicas={replicas}", namespace=namespace)
         path = self.resource("Deployment").path(namespace, deployment, "scale")
         before = int((self.connection.request("GET", path)[1].get("spec") or {}).get("replicas", 0))
         self.patch("Deployment", deployment, {"spec": {"replicas": replicas}}, namespace=namespace, subresource="scale")
@@ -285,6 +301,9 @@ class Cluster(Api):
 
         One that is not, in time or at all, is no error, and says what its pods say. See ``rollout.follow``.
         """
+        which = [f"deployment/{name}" for name in names] or ["deployment"]
+        for one in which:
+            self.tell_kubectl("rollout", "status", one, f"--timeout={timeout_s:.0f}s", namespace=namespace)
         return follow(self, namespace, names, timeout_s)
 
     def wait_for_rollout(
@@ -356,6 +375,12 @@ class Cluster(Api):
         query = {"container": container} | ({"sinceTime": timestamp(since)} if since else {})
         text = self.connection.read_once(PODS.path(namespace, pod, "log"), query=query, silence_s=_LOG_SILENCE_S)
         return text.decode("utf-8", "replace")
+
+
+def _of(path: str | Path, selector: str) -> list[str]:
+    """Return what tells kubectl the objects of a file or folder."""
+    kustomized = any((Path(path) / name).exists() for name in manifests.KUSTOMIZATIONS)
+    return ["-k" if kustomized else "-f", str(path), *(["-l", selector] if selector else [])]
 
 
 def _intent(found: Object) -> Object:

@@ -119,6 +119,8 @@ class Fleet:
 
     def deployments(self, namespace: str) -> list[DeploymentState]:
         """Return the Deployments of a namespace on every cluster."""
+        for cluster in self:
+            cluster.tell_kubectl("get", "deployments", namespace=namespace)
         return self._all(lambda cluster: cluster.deployments(namespace))
 
     def rollout_status(self, applied: Iterable[Applied], *, timeout_s: float = 180) -> list[DeploymentState]:

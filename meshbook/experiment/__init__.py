@@ -15,14 +15,14 @@ A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, calibrate, scratch_workload
 from meshbook.experiment.causes import causes, silent_ways
 from meshbook.experiment.checks import plans
-from meshbook.experiment.load import AUTO, fit_limits, fit_load
+from meshbook.experiment.load import fit_limits, fit_load
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import Limits, LoadProfile, Step, Target, find_target, steps
 from meshbook.experiment.results import NotDone, Results, Trial, summary, summary_to_display
 from meshbook.experiment.run import run, run_trials
 from meshbook.experiment.verdicts import claims
 
-__all__ = ["AUTO", "LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
+__all__ = ["LONGEST_PAUSE_S", "PAUSE_SCRIPT", "Limits", "LoadProfile", "NotDone", "Observer", "ProcessPause"]
 __all__ += [
     "Results",
     "Step",

@@ -19,9 +19,8 @@ from meshbook.errors import UsageError
 from meshbook.experiment.causes import silent_ways
 from meshbook.experiment.checks import BORNE, hangs, looked_up, unanswered
 from meshbook.experiment.plan import Limits, LoadProfile, Target
-from meshbook.settings import out_of_range
+from meshbook.settings import AUTO, out_of_range
 
-AUTO = "auto"
 OFFERED = 0.5
 """Share of what the survivor bears, at the least, that all sources together send when the rate is ``auto``."""
 HIGHEST_AUTO_PER_S = 10.0

@@ -6,12 +6,13 @@ end it, wait, put together. What came out of it is in ``results``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from meshbook import analysis, mesh, outage, probes, tables
+from meshbook import analysis, mesh, outage, probes, progress, tables
 from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalancer, TrialRecord
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
@@ -36,9 +37,8 @@ def run(
     safeguards: Safeguards,
     *,
     repeats: int = 1,
-    on_step: Callable[[str], None] = lambda _: None,
 ) -> Results:
-    """Do every step ``repeats`` times and return what came out of it; ``on_step`` gets one line on where it is.
+    """Do every step ``repeats`` times and return what came out of it.
 
     Nothing starts while the plan of any step is not ready to start: OutageError. Later on see ``run_trials``. A
     watchdog that would surely end an outage too early is a UsageError.
@@ -53,12 +53,10 @@ def run(
     for plan in plans(steps, target, safeguards, load):
         plan.require()
     ahead = [(step, number) for step in steps for number in range(1, repeats + 1)]
-    return run_trials(ahead, lambda step, number: _trial(step, number, target, load, safeguards), on_step)
+    return run_trials(ahead, lambda step, number: _trial(step, number, target, load, safeguards))
 
 
-def run_trials(
-    ahead: Sequence[tuple[Step, int]], do: Callable[[Step, int], Trial], on_step: Callable[[str], None]
-) -> Results:
+def run_trials(ahead: Sequence[tuple[Step, int]], do: Callable[[Step, int], Trial]) -> Results:
     """Do one trial after the other and keep what came out of those that were done.
 
     One that is refused, or fails and is restored, is told as not done, and the next one starts if its own safeguards
@@ -72,17 +70,17 @@ def run_trials(
         if left_down:
             errors[name] = OutageError("something was left down before it")
             continue
-        on_step(f"{at} of {len(ahead)}: {name}")
+        progress.step(f"{at} of {len(ahead)}: {name}")
         try:
             trials.append(do(step, number))
         except MeshbookError as error:
             errors[name] = error
             left_down = f"{error.message}: {error.hint}" if isinstance(error, NotRestoredError) else ""
-            on_step(f"{at} of {len(ahead)}: {name}: not done: {error.message}")
+            progress.step(f"{name}: not done: {error.message}")
     if errors and not trials:
         raise min(errors.values(), key=lambda error: not isinstance(error, NotRestoredError))
-    if trials:
-        on_step(f"{len(trials)} of {len(ahead)} outages done, {'one NOT restored' if left_down else 'all restored'}")
+    restored = "one NOT restored" if left_down else "all restored"
+    progress.step(f"{len(trials)} of {len(ahead)} outages done, {restored}" if ahead else "nothing was to be done")
     not_done = [NotDone(trial=name, reason=error.message) for name, error in errors.items()]
     return Results(trials, not_done, left_down)
 
@@ -96,15 +94,15 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         Observer(target.fleet, target.service, target.namespace) as observer,
         probes.watch(target.fleet, target.outside, target.inside, namespace=target.namespace, **asked) as watch,
     ):
-        pause(load.around_s)
+        _watch_on("requests before the outage", load.around_s, watch)
         _require_survivor(step, target, load, mesh.answered_by(watch.frame, pods))
         with outage.outage(intent(step, target, safeguards)) as ended:
-            ended.hold(load.outage_s / 2)
+            ended.hold(load.outage_s / 2, lambda: watch.so_far)
             # each in its turn: with all the patience of the watch they would make the outage longer
             loop = probes.curl_from_here(target.outside, load.loop_requests, timeout_s=load.slow_after_s)
             balancer = load_balancer(target.fleet, target.gateway_namespace, way.path, checked)
-            ended.hold(load.outage_s / 2)
-        pause(load.around_s)
+            ended.hold(load.outage_s / 2, lambda: watch.so_far)
+        _watch_on("requests after the outage", load.around_s, watch)
         known = pods, mesh.pods_by_name(target.fleet, target.namespace)
         answers = mesh.answered_by(watch.stop(), *known)
         record = _record(step, number, target, ended, answers, observer)
@@ -126,6 +124,14 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
             one.source for one in target.outside if one.path == tables.BALANCER and one.clusters == (step.context,)
         ),
     )
+
+
+def _watch_on(what: str, seconds: float, watch: probes.Watch) -> None:
+    deadline = time.monotonic() + seconds
+    with progress.waiting(what, seconds) as tell:
+        while (left_s := deadline - time.monotonic()) > 0:
+            pause(min(1.0, left_s))
+            tell(watch.so_far)
 
 
 def _require_survivor(step: Step, target: Target, load: LoadProfile, answers: pd.DataFrame) -> None:

@@ -16,8 +16,7 @@ from meshbook.mesh.ingress import Entry
 from meshbook.mesh.routing import Asked, Expected
 from meshbook.mesh.snapshot import NotSeen, Snapshot, take
 from meshbook.objects import labels_of, selects
-
-AUTO = "auto"
+from meshbook.settings import AUTO
 
 
 def expected_share(

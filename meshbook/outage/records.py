@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from meshbook import progress
 from meshbook.clusters import Cluster, pause
 from meshbook.errors import ClusterError
 from meshbook.objects import Object, annotations_of
@@ -97,13 +98,15 @@ class Outage:
     require_down: Callable[[], None] = lambda: None
     """Raises OutageError where somebody else has restored something of it meanwhile."""
 
-    def hold(self, seconds: float) -> None:
-        """Let it go on for ``seconds``; OutageError as soon as it is seen not to last."""
+    def hold(self, seconds: float, seen: Callable[[], str] = lambda: "") -> None:
+        """Let it go on for ``seconds``; OutageError as soon as it is seen not to last. ``seen`` is told meanwhile."""
         deadline = time.monotonic() + seconds
-        while (left_s := deadline - time.monotonic()) > 0:
-            pause(min(LOOK_S, left_s))
-            with contextlib.suppress(ClusterError):  # the cluster may be down: nothing is to be seen in that
-                self.require_down()
+        with progress.waiting(f"{self.intent}: down", seconds) as tell:
+            while (left_s := deadline - time.monotonic()) > 0:
+                tell(seen())
+                pause(min(LOOK_S, left_s))
+                with contextlib.suppress(ClusterError):  # the cluster may be down: nothing is to be seen in that
+                    self.require_down()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from meshbook.clusters import Cluster, Fleet
+from meshbook import progress
+from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, GatheredError, MeshbookError, NotRestoredError, OutageError, WaitTimeout
 from meshbook.objects import SYSTEM_NAMESPACE, Object, annotations_of, labels_of
 from meshbook.outage import lease, watchdog
@@ -49,15 +50,21 @@ def outage(intent: Intent) -> Iterator[Outage]:
         try:
             own.acquire()
             watchdog.start(intent, mode)
+            progress.step(f"{intent}: {intent.mode} is requested")
             mode.begin(going_on)
+            progress.step(f"{intent}: is down")
             yield going_on
             broken_off = False
         finally:
             with signals_deferred():
                 try:
+                    if going_on.down_requested:
+                        progress.step(f"{intent}: the restore is requested")
                     _restore(intent, mode, going_on)
-                    if broken_off and going_on.restore_requested:
-                        say(f"{intent}: {intent.mode} was broken off, and what was down is restored")
+                    if going_on.restore_requested:
+                        progress.step(f"{intent}: restored, {_state(intent)}")
+                    if going_on.restore_requested and broken_off:
+                        say(f"{intent}: {intent.mode} was broken off; what was down is restored, {_state(intent)}")
                 finally:
                     own.release()
     after_s = intent.safeguards.watchdog_s
@@ -67,6 +74,16 @@ def outage(intent: Intent) -> Iterator[Outage]:
             hint="watchdog_s is to be longer than the outage with the waits around it",
         )
     going_on.unsteady = _wait_until_steady(intent)
+
+
+def _state(intent: Intent) -> str:
+    """Return how many replicas of the application are ready, as far as its cluster tells."""
+    with contextlib.suppress(ClusterError):
+        found = DeploymentState.of(
+            intent.cluster.name, intent.cluster.get("Deployment", intent.deployment, intent.namespace)
+        )
+        return f"{found.ready}/{found.desired} ready"
+    return "its cluster does not tell how many replicas are ready"
 
 
 def _restore(intent: Intent, mode: Mode, going_on: Outage) -> None:

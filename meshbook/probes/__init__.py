@@ -15,6 +15,7 @@ from meshbook.probes.clock_sync import Exchange, compare
 from meshbook.probes.closed_loop import ClosedLoop, send_many
 from meshbook.probes.curl import MESH, curl_from_here, curl_from_pods, curl_gateways, curl_program
 from meshbook.probes.open_loop import HIGHEST_RATE, Watch, watch
+from meshbook.probes.outcomes import printed
 from meshbook.probes.records import Ask, command, parse_records
 from meshbook.probes.session import run_here
 from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, wait_for_first_answers, wait_for_versions
@@ -37,6 +38,7 @@ __all__ = [
     "curl_gateways",
     "curl_program",
     "parse_records",
+    "printed",
     "run_here",
     "send_many",
     "wait_for_first_answer",

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from meshbook import tables
+from meshbook import progress, tables
 from meshbook.clusters import Cluster, Fleet, OnLine, gather
 from meshbook.errors import ClusterError, ExecError, UsageError
 from meshbook.mesh import Entry, IngressGateway, entries_of
 from meshbook.objects import PROXY_CONTAINER, Object
-from meshbook.probes.records import TIMED_OUT, Ask, command, last_record, parse_records, side_by_side
+from meshbook.probes.records import TIMED_OUT, Ask, article_loop, command, last_record, parse_records, side_by_side
 from meshbook.probes.session import run_here
 from meshbook.settings import REQUEST_S
 
@@ -102,6 +102,8 @@ def _from_pod(cluster: Cluster, ask: Ask, pod: str | ClusterError, namespace: st
     if isinstance(pod, ClusterError):
         return tables.empty(tables.ANSWERS)
     where = {"namespace": namespace, "container": container_of(cluster.get("Pod", pod, namespace))}
+    inside = ["-c", where["container"], pod, "--", "sh", "-c", article_loop(ask)]
+    cluster.tell_kubectl("exec", *inside, namespace=namespace)
 
     def run(argv: list[str], on_line: OnLine) -> str:
         shell = argv if argv[0] != "curl" else ["/bin/sh", "-c", _MERGED, "sh", *argv]
@@ -165,6 +167,7 @@ def curl_from_here(
 
 def _from_here(entry: Entry, ask: Ask) -> pd.DataFrame:
     program = curl_program()
+    progress.command(article_loop(ask))
 
     def run(argv: list[str], on_line: OnLine) -> str:
         argv = [program if word == "curl" else word for word in argv]

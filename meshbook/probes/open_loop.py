@@ -55,6 +55,11 @@ class Watch:
         return to_answers(self._sources, done=self._done)
 
     @property
+    def so_far(self) -> str:
+        """What became of the requests of each source, in one line."""
+        return "; ".join(source.so_far for source in self._sources)
+
+    @property
     def sends(self) -> pd.DataFrame:
         """SENDS: for each source how many requests left, how late, and how many did not leave or were lost."""
         gap_ms = self.schedule.gap_s * 1000

@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,18 @@ def outcome(code: int, exit_code: int, body: str, said: str, remote_ip: str, *, 
     )
 
 
+def printed(answers: pd.DataFrame) -> str:
+    """Return what the article's loop of curls would have printed for ANSWERS, source by source."""
+
+    def line(row: Any) -> str:
+        if not row.error:
+            return f"Hello version: {row.version}, instance: {row.instance}"
+        return f"curl: ({row.exit_code}) {row.detail}" if row.exit_code else str(row.detail or row.error)
+
+    parts = answers.groupby("source", sort=False)
+    return "\n\n".join("\n".join([f"# {source}", *map(line, rows.itertuples())]) for source, rows in parts)
+
+
 def is_answer(line: str) -> bool:
     return _ANSWER.search(line) is not None
 
@@ -108,6 +120,13 @@ class Outcomes:
     def records(self) -> Records:
         """What is known so far; a copy."""
         return np.frombuffer(bytes(self._packed), dtype=RECORD)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many requests are known, and how many of them got no good answer."""
+        failed = [index for became, index in list(self._known.items()) if became.error]
+        outcomes = self.records["outcome"]
+        return len(outcomes), int(np.isin(outcomes, failed).sum())
 
     @property
     def kinds(self) -> list[Outcome]:

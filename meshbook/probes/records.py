@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -100,6 +101,12 @@ def command(ask: Ask, first: int = 1, *, direct: bool = False) -> list[str]:
     """
     url, *curl = _url_and_curl(ask, direct)
     return [*curl, "--fail-early", f"{url}[{first}-{ask.requests}:1]"]
+
+
+def article_loop(ask: Ask) -> str:
+    """Return the loop of curls that the article would write for ``ask``, as a line for a shell."""
+    curl = shlex.join(["curl", "-sS", "--max-time", f"{ask.timeout_s:g}", ask.url])
+    return f"for i in $(seq 1 {ask.requests}); do {curl}; done" if ask.requests > 1 else curl
 
 
 def side_by_side(ask: Ask, first: int, *, direct: bool = False) -> list[str]:

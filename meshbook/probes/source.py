@@ -26,6 +26,7 @@ from meshbook.probes.curl import MESH, container_of, is_near
 from meshbook.probes.outcomes import Outcome, Records, dates, numbered, one_line, to_frame
 from meshbook.probes.records import Ask
 from meshbook.probes.session import READY_S, Schedule, SenderSession, run_here
+from meshbook.verdict import counted
 
 PROBER = "app=prober"
 """Label of the pods that send."""
@@ -83,6 +84,13 @@ class Source:
                 why = "; ".join(map(_why_lost, self._sessions[-1:])) or "no sender was started"
                 raise WaitTimeout(f"{self.source}: no sender was ready within {READY_S:g} s", saw=why)
             time.sleep(0.01)
+
+    @property
+    def so_far(self) -> str:
+        """How many of its requests are known to have ended, and how."""
+        counts = [session.outcomes.counts for session in list(self._sessions)]
+        known, failed = (sum(count[at] for count in counts) for at in (0, 1))
+        return f"{self.source} {counted(known, 'request')}, {failed} failed"
 
     @property
     def clock(self) -> Clock | None:

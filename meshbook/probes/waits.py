@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from meshbook import tables
+from meshbook import progress, tables
 from meshbook.clusters import Fleet, gather
 from meshbook.errors import GatheredError, WaitTimeout
 from meshbook.mesh import Entry, entries_of
@@ -62,41 +62,33 @@ def wait_for_first_answer(
     *,
     poll_s: float = 0.5,
     request_timeout_s: float = REQUEST_S,
-    on_look: Callable[[str], None] | None = None,
 ) -> FirstAnswer:
-    """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead.
-
-    ``on_look`` is called after each failed try with one line on the state of the wait, for a display that updates.
-    """
+    """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead."""
     started, seen = time.monotonic(), Counter[str]()
-    while True:
-        patience_s = min(request_timeout_s, _HANGS_S + seen[tables.TIMEOUT])  # one of two ways may hang
-        row = curl_from_here(url, 1, timeout_s=patience_s).iloc[0]
-        waited = time.monotonic() - started
-        if not row["error"]:
-            return FirstAnswer(
-                url=url,
-                version=str(row["version"]),
-                instance=str(row["instance"]),
-                after_s=round(waited, 1),
-                attempts=seen.total() + 1,
-                before=_counted(seen),
-            )
-        seen[str(row["error"])] += 1
-        if on_look is not None:
-            on_look(f"{url}: no good answer for {waited:.0f} s ({_counted(seen)})")
-        if waited + poll_s > timeout_s:
-            raise _nothing_good(url, timeout_s, row, seen)
-        time.sleep(poll_s)
+    with progress.waiting(f"the first good answer from {url}", timeout_s) as tell:
+        while True:
+            patience_s = min(request_timeout_s, _HANGS_S + seen[tables.TIMEOUT])  # one of two ways may hang
+            row = curl_from_here(url, 1, timeout_s=patience_s).iloc[0]
+            waited = time.monotonic() - started
+            if not row["error"]:
+                return FirstAnswer(
+                    url=url,
+                    version=str(row["version"]),
+                    instance=str(row["instance"]),
+                    after_s=round(waited, 1),
+                    attempts=seen.total() + 1,
+                    before=_counted(seen),
+                )
+            seen[str(row["error"])] += 1
+            tell(_counted(seen))
+            if waited + poll_s > timeout_s:
+                raise _nothing_good(url, timeout_s, row, seen)
+            time.sleep(poll_s)
 
 
-def wait_for_first_answers(
-    entries: Sequence[Entry], timeout_s: float = 900.0, *, on_look: Callable[[str], None] | None = None
-) -> list[FirstAnswer]:
+def wait_for_first_answers(entries: Sequence[Entry], timeout_s: float = 900.0) -> list[FirstAnswer]:
     """Wait for each of several entries as for one, all at once; WaitTimeout tells of the first that has none."""
-    waits = {
-        one.url: partial(wait_for_first_answer, one.url, timeout_s, on_look=on_look) for one in entries_of(entries)
-    }
+    waits = {one.url: partial(wait_for_first_answer, one.url, timeout_s) for one in entries_of(entries)}
     try:
         return [*gather(waits).values()]
     except GatheredError as error:
@@ -148,7 +140,6 @@ def wait_for_versions(
     *,
     namespace: str = "sample",
     timeout_s: float = 30.0,
-    on_look: Callable[[str], None] | None = None,
 ) -> Settled:
     """Ask ``url`` from every cluster's sleep pod until each has seen all ``versions``, or for ``timeout_s``.
 
@@ -157,17 +148,17 @@ def wait_for_versions(
     """
     started, sent, hung = time.monotonic(), 0, Counter[str]()
     wanted = {(cluster.name, version) for cluster in fleet for version in versions}
-    while True:
-        frame = curl_from_pods(fleet, url, requests=_BATCH, namespace=namespace, timeout_s=_HANGS_S)
-        sent += len(frame)
-        hung.update(frame.loc[frame["error"] == tables.TIMEOUT, "source"])
-        good = tables.good(frame)
-        wanted -= set(zip(good["source"], good["version"], strict=True))
-        waited = round(time.monotonic() - started, 1)
-        missing = tuple(f"{source} has not seen {version}" for source, version in sorted(wanted))
-        hopeless = all(hung[source] >= _HANGS for source, _ in wanted)
-        if hopeless or waited + _PAUSE_S > timeout_s:
-            return Settled(after_s=waited, requests=sent, missing=missing, hung=dict(hung))
-        if on_look is not None:
-            on_look(f"{waited:.0f} s: {', '.join(missing)}")
-        time.sleep(_PAUSE_S)
+    with progress.waiting("proxies know all endpoints", timeout_s) as tell:
+        while True:
+            frame = curl_from_pods(fleet, url, requests=_BATCH, namespace=namespace, timeout_s=_HANGS_S)
+            sent += len(frame)
+            hung.update(frame.loc[frame["error"] == tables.TIMEOUT, "source"])
+            good = tables.good(frame)
+            wanted -= set(zip(good["source"], good["version"], strict=True))
+            waited = round(time.monotonic() - started, 1)
+            missing = tuple(f"{source} has not seen {version}" for source, version in sorted(wanted))
+            hopeless = all(hung[source] >= _HANGS for source, _ in wanted)
+            if hopeless or waited + _PAUSE_S > timeout_s:
+                return Settled(after_s=waited, requests=sent, missing=missing, hung=dict(hung))
+            tell(", ".join(missing))
+            time.sleep(_PAUSE_S)

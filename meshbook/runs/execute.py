@@ -18,16 +18,17 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Protocol, cast
 
-from meshbook import rows
+from meshbook import progress, rows
 from meshbook.errors import RunError
 from meshbook.notebook import is_read_in, marks_of, row_marks, without_slow_imports
 from meshbook.rows import PLACE_VARIABLE, KeptRows, whole_file
 from meshbook.runs.kernels import TEMPORARY, WaitingKernel, manager_class
 from meshbook.runs.redact import Redactor
 from meshbook.settings import LANGUAGES
-from meshbook.verdict import State
+from meshbook.verdict import State, shown
 
 KERNEL = "python3"
+_ENGINE = "meshbook"
 _START_TIMEOUT_S = 60
 CELL_TIMEOUT_S = 3600.0
 """Seconds for a cell whose metadata says nothing (``meshbook.timeout_s``); its own waits end long before."""
@@ -173,9 +174,36 @@ class _Handler:
 
 
 def _register() -> None:
-    registry = papermill().iorw.papermill_io
+    library = papermill()
+    registry = library.iorw.papermill_io
     if not any(scheme == _SCHEME for scheme, _ in registry._handlers):
         registry.register(_SCHEME, _Handler)
+        library.engines.papermill_engines.register(_ENGINE, _engine())
+
+
+def _engine() -> type[Any]:
+    """Return papermill's engine, with an ear for what a cell tells while it runs."""
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine
+
+    class Client(PapermillNotebookClient):  # type: ignore[misc]
+        listener: Listener
+
+        def process_message(self, msg: Mapping[str, Any], *where: Any) -> Any:
+            if text := progress.text_of(msg):
+                self.listener.progress(text)
+            return super().process_message(msg, *where)
+
+    class Listening(Engine):  # type: ignore[misc]
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, listener: Listener, **options: Any) -> None:
+            unknown = {"log_output", "input_path", "execution_timeout", "start_timeout"}
+            options = {name: value for name, value in options.items() if name not in unknown}
+            client = Client(nb_man, kernel_name=kernel_name, startup_timeout=_START_TIMEOUT_S, **options)
+            client.listener = listener
+            client.execute()
+
+    return Listening
 
 
 def _format() -> ModuleType:
@@ -190,6 +218,9 @@ class Listener(Protocol):
 
     def cell_starts(self, number: int, heading: str) -> None:
         """Take the number of the code cell that starts, from 1, and the heading above it."""
+
+    def progress(self, text: str) -> None:
+        """Take a line on where the running cell is, and what it waits for."""
 
     def announced(self, text: str) -> None:
         """Take what a cell with the tag ``announce`` has printed."""
@@ -225,9 +256,10 @@ def execute(
             parameters=dict(parameters),
             kernel_name=KERNEL,
             progress_bar=False,
-            start_timeout=_START_TIMEOUT_S,
+            engine_name=_ENGINE,
             cwd=str(notebook.parent),
             kernel_manager_class=manager_class(interrupts, environment, waiting),
+            listener=listener,
             **_engine_options(_Follower(interrupts, listener)),
         )
     except library.PapermillExecutionError as error:
@@ -291,6 +323,8 @@ class NotebookOutcome:
     """How a notebook ended. ``error`` and ``message`` say why, for states without a verdict."""
 
     state: State
+    shown: str = ""
+    """The word for it where that is another one: a dry run has passed nothing."""
     error: str = ""
     message: str = ""
 
@@ -300,7 +334,8 @@ def outcome_of(notebook: Mapping[str, Any], stop: Stop | None, *, interrupted: b
     marks = marks_of(notebook)
     judged = marks.outcome != "error" and (stop is None or stop.name == RunError.__name__)
     if judged:
-        return NotebookOutcome(state=cast(State, marks.outcome))
+        claims = marks.verdict["claims"] if marks.verdict else ()
+        return NotebookOutcome(state=cast(State, marks.outcome), shown=shown(marks.outcome, claims))
     if interrupted:
         return NotebookOutcome(state="interrupted", error="KeyboardInterrupt", message="interrupted by a signal")
     if stop is None:

@@ -21,13 +21,11 @@ import yaml
 
 from meshbook.errors import UsageError
 from meshbook.runs.execute import papermill
-from meshbook.settings import entry_kind, out_of_range
+from meshbook.settings import AUTO, entry_kind, out_of_range
 
 DRY_RUN = "dry_run"
 """Name of the parameter by which a notebook prints what it would do, and does not do it."""
 
-AUTO = "auto"
-"""Default of a parameter, declared as text, that is this word or a number."""
 _STAGE = re.compile(r"(\d\d)_(\w+)\.ipynb")
 _SCALARS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}

@@ -48,6 +48,7 @@ class Watcher(Protocol):
 
     def notebook_starts(self, name: str, cells: int) -> None: ...
     def cell_starts(self, number: int, heading: str) -> None: ...
+    def progress(self, text: str) -> None: ...
     def announced(self, text: str) -> None: ...
     def notebook_ended(self, name: str, outcome: NotebookOutcome, seconds: float) -> None: ...
     def restored(self, lines: Sequence[str]) -> None: ...
@@ -158,7 +159,7 @@ class Session:
         seconds = round(time.monotonic() - began, 2)
         self._watcher.notebook_ended(step.name, outcome, seconds)
         if outcome.state in ("error", "interrupted", "fail") and _disrupts(copy.latest):
-            self._restore_after(step)
+            self._restore_after(step, _last_words(copy.latest))
         message = self._redactor.text(outcome.message)
         return EndedNotebook(
             notebook=step.name, state=outcome.state, seconds=seconds, error=outcome.error, message=message
@@ -166,6 +167,9 @@ class Session:
 
     def cell_starts(self, number: int, heading: str) -> None:
         self._watcher.cell_starts(number, heading)
+
+    def progress(self, text: str) -> None:
+        self._watcher.progress(self._redactor.text(text))
 
     def announced(self, text: str) -> None:
         self._watcher.announced(self._redactor.text(text))
@@ -185,9 +189,10 @@ class Session:
             return NotebookOutcome(state="error", error=type(error).__name__, message=str(error))
         return outcome
 
-    def _restore_after(self, step: PlannedNotebook) -> None:
+    def _restore_after(self, step: PlannedNotebook, told: Sequence[str]) -> None:
+        """Restore what the notebook has left down; ``told`` is what it says that it has restored itself."""
         try:
-            lines = list(self._restore(step.values()))
+            lines = [*told, *self._restore(step.values())]
         except (MeshbookError, KeyboardInterrupt) as error:
             told = f"could not be restored ({type(error).__name__}: {error})"
             lines = [told if "try: " in told else f"{told}; try: meshbook restore"]
@@ -244,6 +249,13 @@ def _commands(error: BaseException) -> list[str]:
     by_hand = error.by_hand if isinstance(error, NotRestoredError) else {}
     told = error.message if isinstance(error, MeshbookError) else type(error).__name__
     return [f"{name}: {command}" for name, command in by_hand.items()] or [f"{told}: meshbook restore"]
+
+
+def _last_words(notebook: Mapping[str, Any]) -> list[str]:
+    """Return what the last cell that ran has written to stderr."""
+    ran = [cell for cell in notebook["cells"] if cell.get("execution_count") is not None]
+    outputs = ran[-1]["outputs"] if ran else []
+    return "".join(one["text"] for one in outputs if one.get("name") == "stderr").splitlines()
 
 
 def _disrupts(notebook: Mapping[str, Any]) -> bool:

@@ -141,6 +141,8 @@ class FakeCluster:
     def logs(self, pod: str, namespace: str, *, container: str, since: Any = None) -> str:
         return self.log
 
+    def tell_kubectl(self, *words: str, namespace: str = "") -> None: ...
+
     def exec(
         self, pod: str, command: Sequence[str], *, namespace: str, container: str = "", timeout_s: float = 60
     ) -> ExecResult:

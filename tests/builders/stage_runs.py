@@ -60,6 +60,9 @@ class Watcher:
         self.told.append(f"cell {number} {heading}")
         self.on_cell(number)
 
+    def progress(self, text: str) -> None:
+        self.told.append(f"progress {text}")
+
     def announced(self, text: str) -> None:
         self.told.append(f"announced {text}")
 

@@ -71,7 +71,7 @@ def test_what_a_mode_changes_is_recorded_before_and_as_before_after(fleet: Fleet
 def test_however_the_block_ends_all_is_restored_and_one_that_broke_off_says_so(
     fleet: Fleet, target: Cluster, error: type[BaseException], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before, told = shape(target), "scale-to-zero was broken off, and what was down is restored\n"
+    before, told = shape(target), "scale-to-zero was broken off; what was down is restored, 2/2 ready\n"
     with outage.outage(intent(fleet)):
         pass
     assert told not in capfd.readouterr().err
