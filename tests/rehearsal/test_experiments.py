@@ -39,7 +39,7 @@ KILLED = """
     experiment.ProcessPause.on_line = aloud
     target = experiment.find_target(Fleet.connect([], sys.argv[1]), "sample", "nifc-istio-gateway", timeout_s=30)
     with experiment.scratch_workload(target) as scratch:
-        print(scratch.outside, flush=True)
+        print(scratch.outside[0].url, flush=True)
         scratch.pause_process(8)
 """
 

@@ -7,14 +7,15 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stages import GATEWAYS
+from waits import until
 
-from meshbook import Fleet, analysis, mesh, probes
+from meshbook import Fleet, analysis, entries, mesh, probes
 from meshbook.lab.faults import FaultClient, FaultSpec
 from meshbook.lab.launch import LabState
 from meshbook.objects import PROXY_CONTAINER, SYSTEM_NAMESPACE
@@ -107,6 +108,38 @@ def test_a_vip_that_never_answers_fails_with_what_it_last_saw_and_the_rest_is_ju
     assert claims[ANSWERED] == "fail"
     assert claims["every ingress gateway answers, asked one by one inside its own cluster"] == "pass"
     assert "502" in outcome.said
+
+
+def test_each_clusters_address_survives_its_application_and_not_its_ingress_gateways(
+    served: LabState, fleet: Fleet
+) -> None:
+    folder, here = MANIFESTS / "loadbalancer", fleet["cluster1"]
+    fleet.apply(folder, GATEWAYS)
+    found = entries.find(fleet, "load-balancer", GATEWAYS, timeout_s=10)
+    until(lambda: _versions(found) == [{"v1", "v2"}] * 2)
+    try:
+        here.scale("helloworld-v1", 0, "sample")
+        until(lambda: _versions(found) == [{"v2"}] * 2)
+        here.scale("istio-ingressgateway", 0, GATEWAYS)
+        until(lambda: _versions(found) == [set(), {"v2"}])
+        answers = probes.curl_from_here(found, 4, timeout_s=0.3)
+        causes = mesh.why_outside(fleet, found, answers, namespace="sample", gateway_namespace=GATEWAYS)
+        assert "cluster1 has no ready ingress gateway: Deployment istio-ingressgateway has 0 replicas." in [
+            one.seen for one in causes if one.state == mesh.CAUSE
+        ]
+    finally:
+        here.scale("helloworld-v1", 1, "sample")
+        here.scale("istio-ingressgateway", 2, GATEWAYS)
+        fleet.delete(folder, GATEWAYS)
+        for namespace in ("sample", GATEWAYS):
+            here.wait_for_rollout(namespace, timeout_s=20)
+
+
+def _versions(found: Sequence[mesh.Entry]) -> list[set[str]]:
+    """Return which versions each entry gets good answers from."""
+    answers = probes.curl_from_here(found, 12, timeout_s=0.3)
+    good = answers[answers["error"] == ""]
+    return [set(good.loc[good["source"] == one.source, "version"]) for one in found]
 
 
 def test_one_of_two_gateways_that_hangs_is_seen_in_the_cluster_that_is_no_backend(
