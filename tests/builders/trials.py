@@ -10,6 +10,7 @@ from meshbook import tables
 from meshbook.analysis import Change, ChangeRequest, ExpectedShares, TrialRecord, phases
 from meshbook.experiment import Trial
 from meshbook.outage import MODES
+from meshbook.verdict import Verdict
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -90,3 +91,12 @@ def trial(
 
 CALM = [*answers("external client"), *answers("cluster1")]
 BROKEN = [*answers("external client", (12.0, 13.5)), *answers("cluster1")]
+
+
+def outcomes(found: Sequence[Verdict]) -> dict[str, str]:
+    """Return outcome by claim; a claim about one source's longest gap by ``seen by SOURCE``."""
+    return {gap_of(verdict) or verdict.claim: verdict.outcome for verdict in found}
+
+
+def gap_of(verdict: Verdict) -> str:
+    return verdict.claim.partition("(")[2].rstrip(")") if "(seen by" in verdict.claim else ""
