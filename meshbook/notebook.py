@@ -14,6 +14,7 @@ import ast
 import contextlib
 import os
 import platform
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,9 +29,10 @@ from typing import TYPE_CHECKING, Any
 from meshbook import cells, manifests, progress
 from meshbook import rows as row_files
 from meshbook.errors import RunError, UsageError
+from meshbook.language import LANGUAGES, of_kernel, translate, translate_html
 from meshbook.place import place_of, place_text
 from meshbook.rows import KeptRows
-from meshbook.settings import LANGUAGES, require_usable
+from meshbook.settings import require_usable
 from meshbook.verdict import PASS, WORST_FIRST, counted, overall, worst
 
 if TYPE_CHECKING:
@@ -71,6 +73,10 @@ def begin(contexts: Sequence[str] = (), kubeconfig: str = "", names: Mapping[str
     from meshbook.clusters import Fleet
 
     pd.set_option("display.max_colwidth", 160, "display.width", 160)
+    if shell is not None:
+        shell.display_formatter.formatters["text/html"].for_type(
+            pd.DataFrame, lambda table: translate_html(_html(table), of_kernel())
+        )
     fleet = Fleet.connect(contexts, kubeconfig, names)
     place = place_of([asdict(one) for one in mesh.places(fleet)])
     _show({"text/plain": place_text(place), PLACE_TYPE: place})
@@ -123,8 +129,9 @@ def manifests_folder(given: str = "") -> Path:
 
 def show_text(title: str, text: str, *, opened: bool = True) -> None:
     """Show a text to be read or copied as it stands, under a title that folds it away."""
-    html = f"<details{' open' * opened}><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
-    _show({"text/html": html, "text/plain": text})
+    title = escape(translate(title, of_kernel()))
+    html = f"<details{' open' * opened}><summary>{title}</summary><pre>{escape(text)}</pre></details>"
+    _display({"text/html": html, "text/plain": text})
 
 
 def show_manifests(path: str | Path | None) -> None:
@@ -158,10 +165,43 @@ def keep_table(
     seen = _ends(table if shown is None else shown, max_rows).astype(object)
     seen = seen.where(seen.notna(), "")
     told = f"{summary or counted(kept.rows, 'row') + ' in all'}, kept in {kept.file}"
-    html, text = (make(index=False, max_rows=max_rows) for make in (partial(seen.to_html, border=0), seen.to_string))
+    html, text = (
+        _html(seen, max_rows, whole=len(seen) == len(table)),
+        _titled(seen).to_string(index=False, max_rows=max_rows),
+    )
     if seen.empty:
         html, text, told = "", "", f"{name}: {told}"
     _show({"text/html": f"{html}<p>{told}</p>", "text/plain": f"{text}\n{told}".strip(), ROWS_TYPE: kept.to_dict()})
+
+
+_TITLES = {"offered_per_s": "sent per s", "served_per_s": "answered per s", "p90_ms": "9 in 10 within ms"}
+"""What a column is called where its name in words would not do."""
+
+
+def _titled(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose columns are called in words: ``degraded at least ms`` for ``degraded_low_ms``."""
+    words = {
+        name: name.replace("_low_", "_at_least_").replace("_high_", "_at_most_") for name in map(str, table.columns)
+    }
+    words = {name: re.sub("^(low|high)_", lambda end: _ENDS[end[1]], text) for name, text in words.items()}
+    return table.rename(columns={name: _TITLES.get(name, text.replace("_", " ")) for name, text in words.items()})
+
+
+_ENDS = {"low": "at least ", "high": "at most "}
+
+
+def _html(table: pd.DataFrame, max_rows: int = 60, *, whole: bool = True) -> str:
+    """Return a frame as a table; what is the same in all rows of a ``whole`` one stands above it."""
+    if table.empty:
+        return "<p>none</p>"
+    shown, above = _titled(table), ""
+    same = [name for name in shown if len(shown) > 2 and whole and shown[name].astype(str).nunique() == 1]
+    if len(same) <= len(shown.columns) - 2:
+        values = {name: str(shown[name].iloc[0]) for name in same}
+        above = " · ".join(f"{name}: {value}" for name, value in values.items() if value not in ("", "nan", "<NA>"))
+        shown = shown.drop(columns=same)
+    rows = shown.to_html(index=False, border=0, max_rows=max_rows, na_rep="")
+    return f"<p>{escape(above)}</p>{rows}" if above else rows
 
 
 def _ends(table: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -230,6 +270,15 @@ def leave_verdict(*verdicts: Verdict) -> None:
 
 
 def _show(bundle: Mapping[str, Any]) -> None:
+    """Show texts that are made here, in the reader's language."""
+    texts = {kind: said(bundle[kind], of_kernel()) for kind, said in _TRANSLATED.items() if kind in bundle}
+    _display({**bundle, **texts})
+
+
+_TRANSLATED = {"text/plain": translate, "text/html": translate_html}
+
+
+def _display(bundle: Mapping[str, Any]) -> None:
     from IPython.display import display
 
     display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]

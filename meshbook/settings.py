@@ -23,9 +23,6 @@ FIELD_MANAGER = "meshbook"
 RUN_FILE = "run.json"
 """The record of a run in its folder, which ``runs`` writes and ``report`` reads."""
 
-LANGUAGES = ("en", "ja")
-"""Tags of the Markdown cells that are for readers of one language; notebooks hold them in pairs."""
-
 CONTEXT_VARIABLES = ("CTX_CLUSTER1", "CTX_CLUSTER2")
 """The article's own variables."""
 

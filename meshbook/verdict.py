@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any, Final, Literal
 
+from meshbook.language import of_kernel, translate, translate_html
+
 Outcome = Literal["pass", "fail", "inconclusive"]
 """What came out of a claim."""
 State = Literal["pass", "fail", "inconclusive", "error", "interrupted", "skipped"]
@@ -125,7 +127,8 @@ class Verdict:
         return shown(self.outcome, [vars(self)])
 
     def __str__(self) -> str:
-        return "\n  ".join(filter(None, (f"{self.shown.upper()}: {self.claim}", self.reason, self.numbers)))
+        text = "\n  ".join(filter(None, (f"{self.shown.upper()}: {self.claim}", self.reason, self.numbers)))
+        return translate(text, of_kernel())
 
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.shown]
@@ -137,7 +140,7 @@ class Verdict:
             table = pd.DataFrame(list(self.details)).to_html(index=False, border=0, float_format="{:g}".format)
         numbers = f"<br><small>{escape(self.numbers)}</small>" if self.numbers else ""
         lines = f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}{numbers}"
-        return f'<div style="{_STYLE.format(colour=colour)}">{lines}{table}</div>'
+        return translate_html(f'<div style="{_STYLE.format(colour=colour)}">{lines}{table}</div>', of_kernel())
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, fit for JSON."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import ssl
+import sys
 import sysconfig
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -17,12 +18,14 @@ import pytest
 from aiohttp import web
 from api_servers import api_servers
 from multidict import CIMultiDictProxy
+from readers import left_in_english
 
 from meshbook.clusters import Fleet
 from meshbook.lab import launch, realapiserver
 from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.topology import LabTopology, two_clouds
 from meshbook.settings import Patience
+from meshbook.verdict import Verdict
 
 os.environ["PATH"] += f"{os.pathsep}{sysconfig.get_path('scripts')}"  # where the wheel of kubectl puts it
 _REMOVED = ("KUBECONFIG", "CTX_", "CLOUDSDK_", "GOOGLE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -50,6 +53,24 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def no_real_cluster(cleared_environment: None) -> None:
     """See to it that no test reaches a real cluster by accident (``contract`` alone can be told to reach two)."""
+
+
+@pytest.fixture(autouse=True)
+def verdicts_are_said_in_japanese_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test in which meshbook judges in words that have no Japanese (``language``)."""
+    texts: set[str] = set()
+    made = Verdict.__init__
+
+    def make(self: Verdict, **given: Any) -> None:
+        made(self, **given)
+        makers = [sys._getframe(depth).f_globals["__name__"].partition(".")[0] for depth in (1, 2)]
+        if "meshbook" in makers:
+            texts.update((self.claim, self.reason))
+
+    monkeypatch.setattr(Verdict, "__init__", make)
+    yield
+    english = left_in_english(texts)
+    assert not english, "words without Japanese: meshbook/language/ja*.yaml is their place"
 
 
 @pytest.fixture

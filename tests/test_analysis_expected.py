@@ -33,7 +33,7 @@ def expect(**second: float | None) -> dict[str, ExpectedShares]:
     return {
         source: ExpectedShares(
             shares={} if share is None else {"a": 1 - share, "b": share},
-            why=f"rule of {source}",
+            why=f"rule-{source}",
             fails_over=share in (0, 1),
         )
         for source, share in second.items()
@@ -43,11 +43,11 @@ def expect(**second: float | None) -> dict[str, ExpectedShares]:
 @pytest.mark.parametrize(
     ("counts", "expected", "outcome", "said"),
     [
-        ({"a": (25, 75), "b": (30, 70)}, {"a": 0.75, "b": 0.75}, "pass", "Expected 75 %: rule of"),
+        ({"a": (25, 75), "b": (30, 70)}, {"a": 0.75, "b": 0.75}, "pass", "Expected 75 %: rule-"),
         ({"a": (50, 50), "b": (25, 75)}, {"a": 0.75, "b": 0.75}, "fail", "a got 50 of 100"),
         ({"a": (100, 0), "b": (0, 100)}, {"a": 0.0, "b": 1.0}, "pass", "Expected"),
         ({"a": (100, 0), "b": (100, 0)}, {"a": 0.0, "b": 1.0}, "fail", "b got 0 of 100"),
-        ({"a": (50, 50), "b": (50, 50)}, {"a": 0.5, "b": None}, "inconclusive", "b: rule of b"),
+        ({"a": (50, 50), "b": (50, 50)}, {"a": 0.5, "b": None}, "inconclusive", "b: rule-b"),
         ({"a": (50, 50)}, {"a": 0.5, "b": 0.5}, "inconclusive", "No request"),
     ],
     ids=["as expected", "one is off", "each its own", "one against its own", "not known", "not asked"],
@@ -135,7 +135,7 @@ def test_requests_that_were_sent_count_and_a_way_that_hangs_is_not_asked_on() ->
         ({"a": (20, 0), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "pass", "is for the outage of stage 3"),
         ({"a": (20, 1), "b": (0, 20)}, {"a": 0.0, "b": 1.0}, "fail", "a got 1 from b, which it is not configured for"),
         ({"a": (20, 0), "b": (0, 0)}, {"a": 0.0, "b": 1.0}, "fail", "b got nothing from b"),
-        ({"a": (20, 0), "b": (9, 9)}, {"a": 0.0, "b": None}, "inconclusive", "b: rule of b"),
+        ({"a": (20, 0), "b": (9, 9)}, {"a": 0.0, "b": None}, "inconclusive", "b: rule-b"),
         (
             {"a": (20, 0), "b": (0, 20)},
             {"a": 0.5, "b": 0.5},

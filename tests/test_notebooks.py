@@ -13,8 +13,8 @@ import yaml
 
 from meshbook import notebook, runs
 from meshbook.errors import UsageError
+from meshbook.language import LANGUAGES
 from meshbook.runs.parameters import checked, declared
-from meshbook.settings import LANGUAGES
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

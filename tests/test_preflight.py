@@ -122,7 +122,7 @@ def test_what_may_not_be_looked_at_is_inconclusive(fleet: Any, claim: str, kind:
     ("states", "outcome", "said"),
     [
         (["fine", "noted", "fine"], "pass", "3 of 3 looks: no cause."),
-        (["fine", "cause", "fine"], "fail", "a → b: it is so Try: mend it."),
+        (["fine", "cause", "fine"], "fail", "a → b: as configured Try: kubectl edit."),
         (
             ["fine", "not looked at", "not looked at"],
             "pass",
@@ -136,7 +136,7 @@ def test_what_could_not_be_looked_at_proves_nothing_and_fails_nothing(
 ) -> None:
     way, looks = Direction(source="a", destination="b"), ("gateway", "way", "remote secret")
     found = [
-        Finding(direction=way, look=look, state=state, seen="it is so", mend="mend it")
+        Finding(direction=way, look=look, state=state, seen="as configured", mend="kubectl edit")
         for look, state in zip(looks, states, strict=True)
     ]
     monkeypatch.setattr(mesh, "between", lambda _: found)
@@ -218,15 +218,17 @@ def test_a_stage_that_comes_too_early_names_the_notebook_that_is_missing(
 
 def test_what_does_not_come_in_time_fails_a_claim_and_what_needs_it_is_not_waited_for() -> None:
     def never(what: str, *, timeout_s: float) -> str:
-        raise WaitTimeout(f"no {what} within {timeout_s:g} s", saw="http_404 3×", hint="look at the routes")
+        raise WaitTimeout(
+            f"no good answer from {what} within {timeout_s:g} s", saw="http_404 3×", hint="kubectl get routes"
+        )
 
-    first = preflight.awaited("there is a way", never, "way", timeout_s=2)
+    first = preflight.awaited("the load balancer has an address", never, "way", timeout_s=2)
     assert (first.verdict.outcome, first.value) == ("fail", None)
-    assert first.verdict.reason == "no way within 2 s. saw: http_404 3×. Try: look at the routes."
-    second = preflight.awaited("somebody takes it", never, needs=first.verdict)
+    assert first.verdict.reason == "no good answer from way within 2 s. saw: http_404 3×. Try: kubectl get routes."
+    second = preflight.awaited("its address answers", never, needs=first.verdict)
     assert (second.verdict.outcome, second.value) == ("inconclusive", None)
-    assert "there is a way" in second.verdict.reason
-    assert preflight.awaited("it comes", str, 7).value == "7"
+    assert "the load balancer has an address" in second.verdict.reason
+    assert preflight.awaited("its address answers", str, 7).value == "7"
 
 
 def test_a_pod_that_did_not_become_ready_is_named_with_what_it_says(fleet: Any) -> None:

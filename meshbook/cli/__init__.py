@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from meshbook.errors import LabError, MeshbookError, NotRestoredError, UsageError
-from meshbook.settings import LANGUAGES
+from meshbook.language import LANGUAGES, VARIABLE, of_kernel
 
 OK, FOUND, USAGE, NOT_RESTORED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     compare = verbs.add_parser("compare", help="put two runs side by side: verdicts, numbers, parameters, versions")
     compare.description = "Each is a run's folder or one executed notebook. Exit code 1 when a verdict got worse."
     compare.set_defaults(call="verbs.compare")
+    _add_language(compare)
     compare.add_argument("before", type=Path, metavar="RUN")
     compare.add_argument("after", type=Path, metavar="RUN")
     _add_rights(verbs.add_parser("rights", help="print the roles that suffice for stages, as YAML"))
@@ -202,8 +203,10 @@ def _add_apiserver(parser: argparse.ArgumentParser, default: str = "emulated") -
 
 
 def _add_language(parser: argparse.ArgumentParser) -> None:
-    text = "of the report's pages: en (default) or ja; notebooks hold both"
-    parser.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0], help=text)
+    text = (
+        f"of what is shown: {' or '.join(LANGUAGES)} (default: ${VARIABLE}, else en); notebooks' own texts are in both"
+    )
+    parser.add_argument("--language", choices=LANGUAGES, default=of_kernel(), help=text)
 
 
 def _add_clusters(parser: argparse.ArgumentParser) -> None:

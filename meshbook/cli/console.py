@@ -10,9 +10,11 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TextIO
 
 from meshbook import report, runs
+from meshbook.language import translate
 from meshbook.place import clusters_text
 from meshbook.verdict import DRY_RUN, FAIL, INCONCLUSIVE, PASS, numbers_text, overall, shown, worst_first
 
@@ -83,25 +85,25 @@ def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None
     if as_json:
         print(report.verdicts(run), end="")
         return
+    said = partial(translate, language=run.language)
     for place in dict.fromkeys(clusters_text(stage.place) for stage in run.stages if stage.place):
-        print(place)
+        print(said(place))
     claims = [{**claim, "stage": stage.name} for stage in run.stages for claim in stage.claims]
     for claim in [*({**claim, "stage": "restore"} for claim in run.down), *worst_first(claims)]:
         outcome, word = claim["outcome"], shown(claim["outcome"], [claim])
         numbers = numbers_text({**claim, "limit": ""})
-        about = f"{claim['stage']:18}  {claim['claim']}" + (f": {numbers}" if numbers else "")
-        print(f"{coloured(word, f'{word:12}', sys.stdout)}  {about}")
+        about = f"{claim['stage']:18}  {said(claim['claim'])}" + (f": {said(numbers)}" if numbers else "")
+        print(f"{coloured(word, f'{said(word):12}', sys.stdout)}  {about}")
         if outcome != PASS:
-            print(_indented(claim["reason"]))
+            print(_indented(said(claim["reason"])))
     for stage in run.stages:
         if stage.state == "skipped" or (stage.state in _BROKEN and not stage.claims):
-            print(
-                f"{coloured(stage.state, f'{stage.state:12}', sys.stdout)}  {stage.name:18}  {stage.message}".rstrip()
-            )
+            word = coloured(stage.state, f"{said(stage.state):12}", sys.stdout)
+            print(f"{word}  {stage.name:18}  {said(stage.message)}".rstrip())
     found = overall(run.outcome, run.claims)
     broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)
     found += f", {broken} did not reach its verdict" if broken and run.claims else ""
-    print(f"\n{coloured(run.shown, found, sys.stdout)}; open {folder}/{report.INDEX}")
+    print(f"\n{coloured(run.shown, said(found), sys.stdout)}; open {folder}/{report.INDEX}")
 
 
 def _indented(text: str) -> str:

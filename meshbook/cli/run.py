@@ -16,6 +16,7 @@ from meshbook import report, runs, settings
 from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE, say_not_restored
 from meshbook.cli.console import Console, summarise
 from meshbook.errors import MeshbookError, UsageError
+from meshbook.language import VARIABLE
 from meshbook.place import place_of, place_text
 from meshbook.verdict import REFUSED
 
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         plan = plan.dry(reading_only=not _wants_lab(plan, arguments))
     plan = _with_absolute_paths(plan, arguments.kubeconfig)
+    os.environ[VARIABLE] = arguments.language  # kernels show theirs in it
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that is broken off it prints the traceback
     label = plan.label or ("lab" if _wants_lab(plan, arguments) else "clusters")
     with _clusters(plan, arguments, console):

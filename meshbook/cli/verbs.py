@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshbook.errors import UsageError
+from meshbook.language import translate
 
 if TYPE_CHECKING:
     from meshbook.lab.faults import FaultClient
@@ -90,9 +91,10 @@ def compare(arguments: argparse.Namespace) -> int:
     for line in reporting.differences(before, after):
         print(line)
     for change in changes:
-        print(coloured(change.after, str(change), sys.stdout) if change.is_changed else str(change))
+        line = change.text(arguments.language)
+        print(coloured(change.after, line, sys.stdout) if change.is_changed else line)
     worse, changed = (sum(getattr(change, name) for change in changes) for name in ("is_worse", "is_changed"))
-    print(f"\n{changed} of {len(changes)} verdicts changed, {worse} got worse")
+    print("\n" + translate(f"{changed} of {len(changes)} verdicts changed, {worse} got worse", arguments.language))
     return 1 if worse else 0
 
 

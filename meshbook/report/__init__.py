@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from meshbook.language import LANGUAGES
 from meshbook.report.collect import Report, Stage, collect
 from meshbook.report.compare import Change, changes, differences
 from meshbook.report.history import history
@@ -18,7 +19,6 @@ from meshbook.report.html import pages
 from meshbook.report.machine import VERDICTS, junit, verdicts
 from meshbook.report.scale import used
 from meshbook.rows import fetch, whole_file
-from meshbook.settings import LANGUAGES
 
 INDEX = "index.html"
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from meshbook.errors import UsageError
+from meshbook.language import LANGUAGES
 from meshbook.notebook import Claim, Marks, is_read_in, marks_of
 from meshbook.rows import KeptRows
-from meshbook.settings import LANGUAGES, RUN_FILE
+from meshbook.settings import RUN_FILE
 from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, is_plan, numbers_text, shown, worst, worst_first
 
 _OF_ANSWERS = {"seq", "source", "code"}

@@ -15,11 +15,11 @@ from typing import Any
 import jinja2
 
 from meshbook.errors import UsageError
+from meshbook.language import LANGUAGES
 from meshbook.report.collect import collect
 from meshbook.report.html import environment
 from meshbook.report.machine import VERDICTS, verdicts
 from meshbook.report.scale import worst_number
-from meshbook.settings import LANGUAGES
 from meshbook.verdict import PASS, is_plan, shown, worst_first
 
 

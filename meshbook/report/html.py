@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
+from meshbook.language import LANGUAGES, translate, translate_html
 from meshbook.notebook import without_slow_imports
 from meshbook.place import clusters_text, moment_text
 from meshbook.report.collect import Report
 from meshbook.report.scale import scale_of, worst_number
-from meshbook.settings import LANGUAGES
 from meshbook.verdict import measured_text, shown
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -40,7 +40,8 @@ def pages(report: Report, files: Iterable[str], *, history: bool = False) -> dic
     found = {}
     for stage in report.stages:
         if stage.notebook is not None:
-            notebook = nbformat.reads(json.dumps(stage.notebook), as_version=4)  # type: ignore[no-untyped-call]
+            shown = json.dumps(_in_language(stage.notebook, report.language))
+            notebook = nbformat.reads(shown, as_version=4)  # type: ignore[no-untyped-call]
             content, _ = exporter.from_notebook_node(notebook)
             found[f"{stage.name}.html"] = templates.get_template("notebook.html.j2").render(
                 stage=stage, content=content
@@ -71,12 +72,37 @@ def environment(language: str = LANGUAGES[0]) -> jinja2.Environment:
         lambda one, many, count: words.get(many, one if count == 1 else many),
         newstyle=True,
     )
-    templates.filters |= {"measured": measured_text, "json": _as_json, "scale": scale_of, "shown": shown}
-    templates.filters |= {"clusters": clusters_text, "moment": moment_text}
+    templates.filters |= {"json": _as_json, "scale": scale_of, "shown": shown, "moment": moment_text}
+    templates.filters |= {
+        "said": lambda text: translate(text, language),
+        "measured": lambda claim: translate(measured_text(claim), language),
+        "clusters": lambda place: translate(clusters_text(place), language),
+    }
     templates.globals["language"] = language
     for name, style in (("highlighting", "default"), ("highlighting_dark", "github-dark")):
         templates.globals[name] = HtmlFormatter(style=style).get_style_defs(".highlight")
     return templates
+
+
+def _in_language(notebook: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """Return a notebook whose outputs are shown in ``language``, whatever language its kernel had."""
+    cells = [
+        {**cell, "outputs": [_output(output, language) for output in cell["outputs"]]} if "outputs" in cell else cell
+        for cell in notebook["cells"]
+    ]
+    return {**notebook, "cells": cells}
+
+
+def _output(output: Mapping[str, Any], language: str) -> dict[str, Any]:
+    def said(name: str, text: Any) -> Any:
+        if name not in ("text", "text/plain", "text/html", "traceback"):
+            return text
+        if name == "traceback":
+            return [translate(line, language) for line in text]
+        return (translate_html if name == "text/html" else translate)("".join(text), language)
+
+    data = {name: said(name, value) for name, value in output.get("data", {}).items()}
+    return {name: said(name, value) for name, value in output.items()} | ({"data": data} if data else {})
 
 
 def _as_json(value: Any) -> str:

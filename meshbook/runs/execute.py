@@ -20,11 +20,11 @@ from typing import Any, Protocol, cast
 
 from meshbook import progress, rows
 from meshbook.errors import RunError
+from meshbook.language import LANGUAGES
 from meshbook.notebook import is_read_in, marks_of, row_marks, without_slow_imports
 from meshbook.rows import PLACE_VARIABLE, KeptRows, whole_file
 from meshbook.runs.kernels import TEMPORARY, WaitingKernel, manager_class
 from meshbook.runs.redact import Redactor
-from meshbook.settings import LANGUAGES
 from meshbook.verdict import State, shown
 
 KERNEL = "python3"

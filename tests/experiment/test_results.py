@@ -336,7 +336,7 @@ def test_a_trial_that_cannot_start_costs_no_other_its_tables_and_is_told_as_not_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    results = run_trials({2: OutageError("no outage of web: the state before is steady? v2 is silent")})
+    results = run_trials({2: OutageError("no outage of web: the state before is steady? v2 0/1 ready")})
     assert sorted(results.downtime["trial"].unique()) == [1, 3]
     *judged, missing = experiment.claims(results, [], LIMITS)
     assert {verdict.outcome for verdict in judged} == {"pass"}
@@ -348,11 +348,11 @@ def test_a_trial_that_cannot_start_costs_no_other_its_tables_and_is_told_as_not_
 
 def test_what_was_not_restored_fails_and_costs_no_earlier_trial_its_tables(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    results = run_trials({2: NotRestoredError("web is down", hint="meshbook restore")})
+    results = run_trials({2: NotRestoredError("what was down was not restored", hint="meshbook restore")})
     assert list(results.downtime["trial"].unique()) == [1]
     *judged, missing = experiment.claims(results, [], LIMITS)
     assert {verdict.outcome for verdict in judged} == {"pass"}
-    assert (missing.outcome, missing.reason) == ("fail", "web is down: meshbook restore")
+    assert (missing.outcome, missing.reason) == ("fail", "what was down was not restored: meshbook restore")
     assert [row["outage"] for row in missing.details] == [f"scale-to-zero at cluster1, trial {n}" for n in (2, 3)]
     assert "3 of 3" not in caplog.text, "nothing starts while something is down"
     assert caplog.messages[-1] == "1 of 3 outages done, one NOT restored"
@@ -369,7 +369,7 @@ def test_an_experiment_of_which_nothing_was_done_is_an_error() -> None:
     with pytest.raises(OutageError, match="the first"):
         run_trials({number: OutageError(word) for number, word in enumerate(("the first", "b", "c"), start=1)})
     with pytest.raises(NotRestoredError):
-        run_trials({1: OutageError("not allowed"), 2: NotRestoredError("web is down")})
+        run_trials({1: OutageError("not allowed"), 2: NotRestoredError("what was down was not restored")})
 
 
 def plan(*checks: Check) -> Plan:
@@ -378,12 +378,12 @@ def plan(*checks: Check) -> Plan:
 
 
 def test_a_dry_run_passes_with_its_plan_and_says_what_would_be_refused() -> None:
-    fine, bad = Check(name="allowed", ok=True), Check(name="a survivor", ok=False, saw="nobody is ready")
+    fine, bad = Check(name="allowed", ok=True), Check(name="a survivor is healthy", ok=False, saw="b 0/1 ready")
     found = experiment.claims(Results(), [plan(fine), plan(fine, bad)], LIMITS)
     assert [verdict.outcome for verdict in found] == ["pass", "pass"]
     assert found[0].reason == "1 checks, none against it."
-    assert found[1].reason == "It would be refused. a survivor? nobody is ready"
-    assert found[1].details == ({"would be refused": "scale-to-zero at cluster1: a survivor? nobody is ready"},)
+    assert found[1].reason == "It would be refused. a survivor is healthy? b 0/1 ready"
+    assert found[1].details == ({"would be refused": "scale-to-zero at cluster1: a survivor is healthy? b 0/1 ready"},)
     assert [verdict.outcome for verdict in experiment.claims(Results(), [], LIMITS)] == ["inconclusive"]
 
 
