@@ -24,9 +24,9 @@ VARIABLE: Final = "MESHBOOK_LANGUAGE"
 
 _HOLE = re.compile(r"\{(?P<name>\w+)(?::(?P<kind>[wlq]))?\}")
 _NUMBER, _TEXT = r"-?\d[\d.,e+-]*?", r".+?"
-_WORD = r"(?:external client|(?:\[[^\]]*\]|[^\s,;\[])+(?: \([^()]*\))?)"
+_WORD = r"(?:external client(?: via [^\s,;]+)?|(?:\[[^\]]*\]|[^\s,;\[])+(?: \([^()]*\))?)"
 _LIST = rf"{_WORD}(?:(?:,| and|, and| or) {_WORD})*"
-_LINE = re.compile(r"\S(?:.*\S)?")
+_LINE = re.compile(r"(?P<clock>\d\d:\d\d:\d\d )?(?P<text>\S(?:.*\S)?)")
 _SENTENCE_END = re.compile(r"(?<=\.) (?=\S)(?![^“]*”)(?![^()]*\))")
 _SAYS_ALL = re.compile(r".*[すたんい]", re.DOTALL)
 """A Japanese sentence that ends here, and no mere part of one."""
@@ -49,7 +49,11 @@ def translate(text: str, language: str) -> str:
     if language == LANGUAGES[0]:
         return text
     catalogue = _catalogue(language)
-    return _LINE.sub(lambda line: line[0] if len(line[0]) > _LONGEST_LINE else catalogue.text(line[0]), text)
+
+    def said(line: re.Match[str]) -> str:
+        return line[0] if len(line[0]) > _LONGEST_LINE else f"{line['clock'] or ''}{catalogue.text(line['text'])}"
+
+    return _LINE.sub(said, text)
 
 
 def translate_html(source: str, language: str) -> str:
