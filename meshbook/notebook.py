@@ -17,7 +17,7 @@ import platform
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -73,7 +73,7 @@ def begin(contexts: Sequence[str] = (), kubeconfig: str = "", names: Mapping[str
     from meshbook.clusters import Fleet
 
     pd.set_option("display.max_colwidth", 160, "display.width", 160)
-    if shell is not None:
+    if shell is not None and shell.display_formatter is not None:
         shell.display_formatter.formatters["text/html"].for_type(
             pd.DataFrame, lambda table: translate_html(_html(table), of_kernel())
         )
@@ -275,7 +275,7 @@ def _show(bundle: Mapping[str, Any]) -> None:
     _display({**bundle, **texts})
 
 
-_TRANSLATED = {"text/plain": translate, "text/html": translate_html}
+_TRANSLATED: Mapping[str, Callable[[str, str], str]] = {"text/plain": translate, "text/html": translate_html}
 
 
 def _display(bundle: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -111,7 +111,7 @@ class _Catalogue:
             first, between, rest = text.partition(separator)
             if between:
                 parts = self._phrase(first), self._phrase(rest)
-                return _joined(parts) if between == "; " and parts != (first, rest) else between.join(parts)
+                return _joined(*parts) if between == "; " and parts != (first, rest) else between.join(parts)
         return text
 
     def _fitting(self, text: str) -> str | None:
@@ -122,8 +122,9 @@ class _Catalogue:
 
     def _by_pattern(self, text: str) -> str | None:
         first, several, rest = text.partition("; ")
-        if several and (parts := (self._fitting(first), self._fitting(rest))) and None not in parts:
-            return _joined(parts)
+        one, other = (self._fitting(first), self._fitting(rest)) if several else (None, None)
+        if one is not None and other is not None:
+            return _joined(one, other)
         for pattern in self._patterns:
             match = all(literal in text for literal in pattern.literals) and pattern.regex.fullmatch(text)
             if match:
@@ -135,8 +136,8 @@ class _Catalogue:
         return None
 
 
-def _joined(parts: Iterable[str]) -> str:
-    return reduce(lambda one, other: f"{one}{'。' if _SAYS_ALL.fullmatch(one) else '、'}{other}", parts)
+def _joined(one: str, other: str) -> str:
+    return f"{one}{'。' if _SAYS_ALL.fullmatch(one) else '、'}{other}"
 
 
 def _bare(pieces: list[str]) -> str:
