@@ -357,7 +357,11 @@ def test_the_environment_is_said_of_a_lab_that_is_up_only(meshbook: Meshbook) ->
     assert "no lab is up" in found.stderr
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/reports", "gs://bucket"])
-def test_a_url_is_no_folder_to_write_into(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [(url, f"is a folder of this machine, not {url}") for url in ("s3://bucket/reports", "gs://bucket")]
+    + [("", "names no folder")],
+)
+def test_what_is_no_folder_is_not_written_into(out: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "0", "--out", out]) == 2
-    assert capsys.readouterr().err.startswith(f"meshbook: --out is a folder of this machine, not {out}\n")
+    assert capsys.readouterr().err.startswith(f"meshbook: --out {told}\n")

@@ -391,6 +391,13 @@ def test_a_server_that_is_no_address_refuses_the_context(kubeconfig: Write, serv
         _cluster(kubeconfig(server))
 
 
+@pytest.mark.parametrize("server", ["https://me:s3cret@192.0.2.1:6443", "https:/me:s3cret@192.0.2.1"])
+def test_a_login_in_a_servers_url_refuses_the_context_and_is_not_told(kubeconfig: Write, server: str) -> None:
+    with pytest.raises(UsageError, match="there is a login in the URL of its server") as caught:
+        _cluster(kubeconfig(server))
+    assert "s3cret" not in str(caught.value)
+
+
 def test_no_login_goes_to_another_machine_in_the_clear(scripted: Any, kubeconfig: Write) -> None:
     scripted.script[EXEC] = [_says_hi]
     cluster = _cluster(kubeconfig(scripted.url.replace("127.0.0.1", "0.0.0.0"), {}))

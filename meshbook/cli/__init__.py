@@ -216,6 +216,8 @@ def _add_clusters(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(text: str) -> Path:
+    if not text:
+        raise UsageError("--out names no folder", hint="--out outputs, or leave it out")
     if re.match(r"[a-zA-Z][\w+.-]*://", text):
         raise UsageError(
             f"--out is a folder of this machine, not {text}", hint="copy the run's folder there afterwards"

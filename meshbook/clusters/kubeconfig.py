@@ -110,6 +110,11 @@ class Kubeconfig:
         found = self._entries["clusters"].get(name)
         if not found or not found.get("server"):
             raise UsageError(f"context {context!r} refers to cluster {name!r}, which has no server in {self.path}")
+        if "@" in str(found["server"]):  # it would stand in errors
+            raise UsageError(
+                f"cluster {name!r}: there is a login in the URL of its server, which no API server takes any more",
+                hint="kubectl config set-cluster NAME --server=… without it, and the login in the context's user",
+            )
         return self._checked(found, _CLUSTER, f"cluster {name!r}")
 
     def user_name(self, context: str) -> str:
