@@ -421,6 +421,7 @@ FAULTS: dict[str, Fault] = {
         plant=mutual_tls_disagrees, look="mutual TLS", seen="disables mutual TLS ({first}: STRICT)",
     ),
     "v2 slow": Fault(plant=slow, look="answers", silent=False, seen="{second}'s pods answer {first} late"),
+    "v2 slower than clients wait": Fault(plant=slow, look="answers", seen="asked from within itself,"),
 }  # fmt: skip
 
 

@@ -13,9 +13,8 @@ from meshes import HOST, SYSTEM, FakeFleet, healthy_mesh, kubeconfig, named, pod
 
 from meshbook import mesh, tables
 from meshbook.clusters import ExecResult
-from meshbook.mesh import Direction, Finding, reachability, remote_secrets, snapshot
+from meshbook.mesh import Direction, Finding, remote_secrets, snapshot
 from meshbook.mesh.findings import Look
-from meshbook.mesh.reachability import Reached
 from meshbook.mesh.remote_secrets import Try
 
 THERE = Direction(source="a", destination="b")
@@ -127,20 +126,24 @@ def test_an_expired_token_is_named_even_where_the_server_cannot_be_reached(fleet
 @pytest.mark.parametrize(
     ("knock", "tls", "state", "said"),
     [
-        ("open", "trusted", "fine", "certificate of the trusted root"),
-        ("open", "", "fine", "Open from pod p"),
-        ("open", "untrusted self-signed certificate", "cause", "root does not vouch for (self-signed certificate)"),
-        ("open", "reset by peer", "cause", "knows no pod with a sidecar"),
-        ("open", "time-out", "cause", "no TLS handshake"),
-        ("", "trusted", "fine", "certificate of the trusted root"),
-        ("", "reset by peer", "not looked at", "not looked at"),
-        ("", "", "not looked at", "not looked at"),
+        (35, "trusted", "fine", "certificate of the trusted root"),
+        (35, "", "fine", "Open from pod sleep-a"),
+        (35, "untrusted: self-signed certificate", "cause", "root does not vouch for (self-signed certificate)"),
+        (35, "reset: by peer", "cause", "knows no pod with a sidecar"),
+        (35, "no handshake", "cause", "no TLS handshake"),
+        (127, "trusted", "fine", "certificate of the trusted root"),
+        (127, "reset: by peer", "not looked at", "not looked at"),
+        (127, "", "not looked at", "not looked at"),
     ],
 )
-def test_a_look_at_the_gateway_is_told_in_words(knock: str, tls: str, state: str, said: str) -> None:
-    views = snapshot.take(healthy_mesh())  # type: ignore[arg-type]
-    reached = Reached(address="192.0.2.1", knock=knock, by="p", tls=tls, need="a pod")
-    found = next(iter(reachability.judge(Look(direction=THERE, name="way"), reached, views["b"])))
+def test_a_look_at_the_gateway_is_told_in_words(fleet: FakeFleet, knock: int, tls: str, state: str, said: str) -> None:
+    fleet["a"].objects["Pod"].append(pod("prober-a", "sample", {"app": "prober"}))
+    shown = ExecResult(exit_code=0 if tls else 1, stdout=tls, stderr="")
+    met = ExecResult(exit_code=knock, stdout="", stderr="")
+    fleet["a"].run = lambda _, argv: shown if argv[0] == "python3" else met
+    nothing = tables.from_rows([{"source": "a"}], tables.ANSWERS)
+    every = mesh.why(fleet, "http://helloworld.sample:5000/hello", nothing)  # type: ignore[arg-type]
+    found = next(one for one in every if (one.direction, one.look) == (THERE, "way"))
     assert (found.state, said in found.seen) == (state, True), found.seen
 
 

@@ -189,7 +189,7 @@ def _late(look: Look, came: pd.DataFrame, views: Mapping[str, Snapshot]) -> Iter
     source, destination = look.direction.source, look.direction.destination
     half = (tables.good(came).groupby("cluster")["time_total_ms"].median() / 1000).to_dict()
     mine, others = half.pop(destination), list(half.values())
-    if mine > reachability.LATE_S and others and mine > 10 * min(others):
+    if mine > reachability.LATE_S and others and mine > 5 * min(others):
         seen = f"{destination}'s pods answer {source} late: half take {mine:.1f} s or more"
         yield look.cause(f"{seen}, the others' {min(others):.2f} s.", f"{views[destination].kubectl('')} top pods")
 

@@ -3,7 +3,7 @@
 By exec. A curl from where no sidecar is in between (a proxy's own container): does anybody listen at the gateway's
 port, and how long does a pod take that is asked from within itself? A few lines of Python in the prober pod speak TLS
 with the server name that a sidecar would use: does a pod of the service show a certificate of the trusted root?
-``judge`` and ``known`` decide.
+``known`` looks into a proxy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -62,29 +61,40 @@ try:
     tls.wrap_socket(link, server_hostname=name)
     print("trusted")
 except ssl.SSLCertVerificationError as error:
-    print("untrusted", error.verify_message)
+    print("untrusted:", error.verify_message)
 except socket.timeout:
-    print("time-out")
+    print("no handshake")
 except (ConnectionError, ssl.SSLEOFError) as error:
-    print("reset", error)
+    print("reset:", error)
 except OSError as error:
-    print("failed", error)
+    print("failed:", error)
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reached:
-    """What came of a look from a pod at an address. Empty words: not looked at."""
-
-    address: str
-    knock: str = ""
-    """``open``, ``silent`` (connected, then nothing), ``time-out``, ``refused``, ``name not resolved``."""
-    by: str = ""
-    """The pod that knocked."""
-    tls: str = ""
-    """``trusted``, ``untrusted …``, ``reset …``, ``time-out``, ``failed …``."""
-    need: str = ""
-    """What would be needed to knock."""
+_MET = {
+    "time-out": (
+        f"No connection within {WAIT_S:g} s {{at}}: packets vanish on the way (link, route or firewall).",
+        f"open TCP {EAST_WEST_PORT} from {{source}}'s nodes to {{address}}",
+    ),
+    "refused": ("Refused {at}: nobody listens there.", "kubectl get gateways,pods -o wide"),
+    "name not resolved": ("The name is not resolved {at}.", f"kubectl describe service -l {EAST_WEST}"),
+    "silent": (
+        f"A connection stands, but nothing comes over it within {WAIT_S:g} s {{at}}: the gateway hangs.",
+        f"kubectl rollout restart deployment -l {EAST_WEST}",
+    ),
+    "untrusted": (
+        "The service shows a certificate that {source}'s root does not vouch for ({why}), {at}.",
+        "make both meshes' cacerts from one root, then restart istiod and every proxy",
+    ),
+    "no handshake": (
+        f"The gateway lives, but no TLS handshake with the service ends within {WAIT_S:g} s {{at}}.",
+        "kubectl get pods -A -o wide",
+    ),
+    "reset": (
+        "TLS for this service is cut {at}: the gateway knows no pod with a sidecar for it, or {source}'s sidecars allow"
+        " registered hosts only.",
+        f"kubectl rollout restart deployment -l {EAST_WEST}",
+    ),
+}
+"""What the words of a look at a gateway mean, and what mends it."""
 
 
 def run_in(
@@ -120,26 +130,30 @@ def curl(*argv: str, wait_s: float) -> list[str]:
 
 def way(look: Look, source: Snapshot, destination: Snapshot, asked: Asked | None = None) -> Iterator[Finding]:
     """Look from pods of ``source`` at the gateway of ``destination``; with ``asked`` at the service behind it, too."""
-    yield from judge(look, reach(source, destination, asked), destination)
-
-
-def reach(source: Snapshot, destination: Snapshot, asked: Asked | None) -> Reached:
-    """Return what a look from ``source`` meets at the gateway of ``destination``; NotSeen where it has no address."""
-    given = addresses_of(*services(destination))
-    if not given:
+    if not (given := addresses_of(*services(destination))):
         raise NotSeen(f"an address of {destination.cluster}'s east-west gateway")
     pods = [*(asked.clients(source) if asked else []), *source.list("Pod", SYSTEM_NAMESPACE, labels=EAST_WEST)]
     to = ["--connect-to", f"::{given[0]}:{EAST_WEST_PORT}", "-w", "%{errormsg}", f"https://{_NOBODY}/"]
-    found = Reached(address=given[0])
+    by, met, need = "prober", "", ""
     try:
-        by, knock = run_in(source, pods, curl(*to, wait_s=WAIT_S + 2), _knock)
-        found = replace(found, by=by, knock=knock)
+        by, met = run_in(source, pods, curl(*to, wait_s=WAIT_S + 2), _knock)
     except NotSeen as error:
-        found = replace(found, need=error.need)
-    if asked and found.knock in ("", "open") and (root := root_certificate(source, asked.client_namespace)):
+        need = error.need
+    if asked and met in ("", "open") and (root := root_certificate(source, asked.client_namespace)):
         with contextlib.suppress(NotSeen):
-            found = replace(found, tls=_shaken(source, given[0], asked, root))
-    return found
+            shown = _shaken(source, given[0], asked, root)
+            # without a knock a sidecar may be in between, which takes every connection, and may cut it itself
+            met = shown if met or shown.startswith(("trusted", "untrusted")) else ""
+    if not met:
+        raise NotSeen(need)
+    at = f"from pod {by} of {source.cluster} at {destination.cluster}'s east-west gateway, {given[0]}:{EAST_WEST_PORT}"
+    word, _, why = met.partition(": ")
+    if word in _MET:
+        seen, mend = (text.format(at=at, source=source.cluster, why=why, address=given[0]) for text in _MET[word])
+        yield look.cause(seen, mend.replace("kubectl", destination.kubectl(), 1))
+    else:
+        more = ", and the service shows a certificate of the trusted root" if word == "trusted" else ""
+        yield look.fine(f"Open {at}{more}.")
 
 
 def _knock(done: ExecResult) -> str:
@@ -160,42 +174,6 @@ def _told(done: ExecResult) -> str:
     if done.exit_code:
         raise ValueError(done.stderr)
     return done.stdout.strip()
-
-
-def judge(look: Look, reached: Reached, view: Snapshot) -> Iterator[Finding]:
-    """Say what a look at the gateway of the destination, whose ``view`` is given, means."""
-    source, destination = look.direction.source, look.direction.destination
-    where = f"{destination}'s east-west gateway, {reached.address}:{EAST_WEST_PORT}"
-    said, word = f"from pod {reached.by or 'prober'} of {source} at {where}", reached.knock
-    kubectl = view.kubectl()
-    if not word and reached.tls != "trusted" and not reached.tls.startswith("untrusted"):
-        yield look.not_looked_at(reached.need)  # a sidecar in between takes every connection, and may cut it itself
-    elif word == "time-out":
-        seen = f"No connection within {WAIT_S:g} s {said}: packets vanish on the way (link, route or firewall)."
-        yield look.cause(seen, f"open TCP {EAST_WEST_PORT} from {source}'s nodes to {reached.address}")
-    elif word == "refused":
-        yield look.cause(f"Refused {said}: nobody listens there.", f"{kubectl} get gateways,pods -o wide")
-    elif word == "name not resolved":
-        yield look.cause(f"The name is not resolved {said}.", f"{kubectl} describe service -l {EAST_WEST}")
-    elif word == "silent":
-        seen = f"A connection stands, but nothing comes over it within {WAIT_S:g} s {said}: the gateway hangs."
-        yield look.cause(seen, f"{kubectl} rollout restart deployment -l {EAST_WEST}")
-    elif reached.tls.startswith("untrusted"):
-        why = reached.tls.partition(" ")[2]
-        seen = f"A pod of {destination} shows a certificate that {source}'s root does not vouch for ({why}), {said}."
-        yield look.cause(seen, "make both meshes' cacerts from one root, then restart istiod and every proxy")
-    elif reached.tls == "time-out":
-        seen = f"The gateway lives, but no TLS handshake with the service ends within {WAIT_S:g} s {said}."
-        yield look.cause(seen, f"{view.kubectl('')} get pods -A -o wide")
-    elif reached.tls.startswith("reset"):
-        seen = (
-            f"TLS for this service is cut {said}: the gateway knows no pod with a sidecar for it, or {source}'s"
-            " sidecars allow registered hosts only."
-        )
-        yield look.cause(seen, f"{kubectl} rollout restart deployment -l {EAST_WEST}")
-    else:
-        more = ", and the service shows a certificate of the trusted root" if reached.tls == "trusted" else ""
-        yield look.fine(f"Open {said}{more}.")
 
 
 def within(look: Look, view: Snapshot, asked: Asked) -> Iterator[Finding]:
