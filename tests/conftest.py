@@ -203,7 +203,7 @@ def kubeconfig(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def shared_lab() -> Iterator[launch.LabState]:
-    """One lab for all tests that keep to namespaces of their own, or leave it as they found it."""
+    """One lab for all tests that do not break it for good: what they break they mend, what they need they apply."""
     with labs.flawless_lab() as lab:
         yield lab
 

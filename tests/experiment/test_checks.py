@@ -13,7 +13,8 @@ import pytest
 
 from meshbook import experiment, mesh, outage, probes, tables
 from meshbook.analysis import Capacity, ExpectedShares
-from meshbook.errors import ClusterError, UsageError
+from meshbook.clusters import Fleet
+from meshbook.errors import ClusterError, OutageError, UsageError
 from meshbook.experiment import Limits, LoadProfile, Step, Target
 from meshbook.mesh import Direction, Finding
 from meshbook.outage import Check, Safeguards
@@ -48,6 +49,13 @@ def test_a_rate_above_four_fifths_of_what_the_survivor_bears_is_refused_with_the
     if ok is False:
         assert "it bears about 20/s (18 to 22; 1 pod, n = 60" in check.saw
         assert check.hint == "rate_per_s: auto, or at most 5.3; or more replicas of the survivor"
+
+
+def test_nothing_starts_while_a_plan_is_not_ready(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "plan", lambda _: PLAN)
+    target, step = experiment.find_target(served, "sample", "gateways"), Step(mode="scale-to-zero", context="cluster1")
+    with pytest.raises(OutageError, match="the survivor bears the load"):
+        experiment.run([step], target, LoadProfile(rate_per_s=9, bears={"cluster1": bearing(20)}), Safeguards())
 
 
 def test_a_source_that_the_survivor_has_not_answered_hinders_the_start(checks: Checks, asked_target: Target) -> None:

@@ -124,7 +124,7 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     launch.stop(root)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 def test_no_process_survives_a_signal_to_the_lab_and_another_starts_in_its_folder(
     again: Path, number: signal.Signals
 ) -> None:

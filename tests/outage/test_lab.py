@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from labs import flawless_lab
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
@@ -36,9 +35,8 @@ PROGRAM = """
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[launch.LabState]:
-    with flawless_lab() as lab:
-        yield lab
+def lab(shared_lab: launch.LabState) -> launch.LabState:
+    return shared_lab
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""One lab for all rehearsals, and a way to run the runbook on it as a user does: by the command line."""
+"""The lab of all tests, and a way to run the runbook on it as a user does: by the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labs import flawless_lab
 from stages import set_up
 
 from meshbook import Fleet
@@ -47,11 +46,9 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[launch.LabState]:
-    """One lab for all tests that do not break it for good."""
-    with flawless_lab() as state:
-        yield state
+@pytest.fixture(scope="session")
+def lab(shared_lab: launch.LabState) -> launch.LabState:
+    return shared_lab
 
 
 @pytest.fixture(scope="module")
