@@ -2,8 +2,7 @@
 
 Every step runs in a process of its own over the same made-up rows (``long_watch``); what it needs is there before its
 clock starts. ``MB`` is the highest resident size of that process, imports and rows included. The sum is that of one
-run: without ``parse`` (an alternative to ``receive``) and ``windows`` (a part of ``downtime``). ``--linear`` does it
-again with four times as many rows, and prints the ratio of the two times.
+run. ``--linear`` does it again with four times as many rows, and prints the ratio of the two times.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from meshbook import analysis, charts, notebook, probes, report, runs, tables
 from meshbook import rows as row_files
 from meshbook.analysis import ChangeRequest, TrialRecord
 from meshbook.clusters import ExecStreams, Fleet
-from meshbook.probes import Ask, ClosedLoop
+from meshbook.probes import ClosedLoop
 from meshbook.rows import PLACE_VARIABLE
 
 ROWS, STAGE = "rows.parquet", "03_failover"
@@ -110,28 +109,6 @@ def receive(rows: pd.DataFrame, folder: Path) -> Work:
     return work
 
 
-def parse(rows: pd.DataFrame, folder: Path) -> Work:
-    """curl's own output of one source after the other, a quarter of the rows each."""
-    ask = Ask(url="http://helloworld.sample:5000/hello", requests=max(1, len(rows) // len(SOURCES)))
-    mark = f"{ask.url}#{ask.nonce}-"
-    some = rows[["version", "instance", "time_total_ms"]].head(ask.requests)
-    parts = []
-    for seq, (version, instance, total) in enumerate(some.itertuples(index=False, name=None), 1):
-        body = f"Hello version: {version}, instance: {instance}\n" if version else ""
-        total = total if version else 1001.0
-        code, exit_code = (200, 0) if body else (0, 28)
-        numbers = f"{code:03d}|{exit_code}|0.000300|{total / 1000:.6f}|{total / 1000:.6f}|{len(body)}|10.96.0.14"
-        parts.append(f"{body}\n{mark}{seq}|{numbers}|{'' if body else 'Operation timed out'}|{mark}{seq}\n")
-    text = "".join(parts)
-    arrivals = [BEGIN + number * 0.015 for number in range(text.count("\n"))]
-
-    def work() -> None:
-        for source in SOURCES:
-            assert len(probes.parse_records(text, ask, source=source, path="mesh", arrivals=arrivals)) == ask.requests
-
-    return work
-
-
 def claims(rows: pd.DataFrame, folder: Path) -> Work:
     """All that the stages claim: who answers, how even, how often not, and through an outage."""
     start, end = _span(rows)
@@ -148,10 +125,6 @@ def claims(rows: pd.DataFrame, folder: Path) -> Work:
         ]
 
     return work
-
-
-def windows(rows: pd.DataFrame, folder: Path) -> Work:
-    return lambda: analysis.outage_windows(rows)
 
 
 def downtime(rows: pd.DataFrame, folder: Path) -> Work:
@@ -236,24 +209,7 @@ def reported(rows: pd.DataFrame, folder: Path) -> Work:
     return lambda: report.write(folder)
 
 
-STEPS = (
-    receive,
-    parse,
-    claims,
-    windows,
-    downtime,
-    phases,
-    overload,
-    calibration,
-    share,
-    latency,
-    timeline,
-    keep,
-    redact,
-    reported,
-)
-NOT_IN_SUM = ("parse", "windows")
-"""A run gets its rows from senders or from curl's output, not both; and ``downtime`` finds the windows itself."""
+STEPS = (receive, claims, downtime, phases, overload, calibration, share, latency, timeline, keep, redact, reported)
 
 
 def one_step(name: str, folder: Path) -> None:
@@ -295,11 +251,9 @@ def main() -> None:
     found = every_step(given.rows, given.steps)
     if given.linear:
         found["ratio"] = every_step(4 * given.rows, given.steps)["cpu_s"] / found["cpu_s"]
-    summed = found[~found["step"].isin(NOT_IN_SUM)]
-    total = summed[["seconds", "cpu_s"]].sum().to_dict() | {"step": "one run", "MB": found["MB"].max()}
+    total = found[["seconds", "cpu_s"]].sum().to_dict() | {"step": "one run", "MB": found["MB"].max()}
     table = pd.concat([found, pd.DataFrame([total])], ignore_index=True)
     sys.stdout.write(f"{given.rows} rows\n{table.round(2).to_string(index=False, na_rep='')}\n")
-    sys.stdout.write(f"one run: {', '.join(summed['step'])}\n")
 
 
 if __name__ == "__main__":
