@@ -88,15 +88,14 @@ class Run:
         return worst((ended.state for ended in self.notebooks), "error")
 
 
-def new_folder(out: Path, label: str, run_id: str = "", now: datetime | None = None) -> Path:
+def new_folder(out: Path, label: str, run_id: str = "") -> Path:
     """Make the folder of a new run and return it, absolute: ``out/<run id>``, by default ``20260131-094500-<label>``.
 
     Absolute, because notebooks are executed in their own folder.
     """
-    now = now or datetime.now(UTC)
     if run_id and ("/" in run_id or run_id in (".", "..")):
         raise UsageError(f"a run's id is the name of a folder, not {run_id!r}")
-    stem = run_id or f"{now:%Y%m%d-%H%M%S}-{label}"
+    stem = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{label}"
     for number in range(1, 100):
         folder = out.resolve() / (stem if number == 1 else f"{stem}-{number}")
         try:

@@ -153,10 +153,9 @@ class Walk:
 
 def _lay_out(folder: Path) -> None:
     """Put manifests where the article's commands look for them."""
-    here = Path(__file__).with_name("article")
     for name in ("sleep", "helloworld"):
         (folder / SAMPLES / name).mkdir(parents=True)
-        shutil.copy(here / f"{name}.yaml", folder / SAMPLES / name)
+        shutil.copy(REPOSITORY / f"manifests/connectivity/{name}.yaml", folder / SAMPLES / name)
     shutil.copy(REPOSITORY / "manifests/routing/helloworld-gateway.yaml", folder / SAMPLES / "helloworld")
     no_kustomization = shutil.ignore_patterns("kustomization.yaml")
     gateway = folder / "nifc-istio-ingressgateway"
