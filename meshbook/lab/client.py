@@ -81,9 +81,7 @@ ENDPOINT_SLICES = _resource("discovery.k8s.io/v1", "EndpointSlice")
 DEPLOYMENTS = _resource("apps/v1", "Deployment")
 REPLICA_SETS = _resource("apps/v1", "ReplicaSet")
 HPAS = _resource("autoscaling/v2", "HorizontalPodAutoscaler")
-CLUSTER_ROLE_BINDINGS = _resource("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", namespaced=False)
 LEASES = _resource("coordination.k8s.io/v1", "Lease")
-MUTATING_WEBHOOKS = _resource("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", namespaced=False)
 GATEWAYS = _resource("networking.istio.io/v1beta1", "Gateway")
 VIRTUAL_SERVICES = _resource("networking.istio.io/v1beta1", "VirtualService")
 DESTINATION_RULES = _resource("networking.istio.io/v1beta1", "DestinationRule")
@@ -93,12 +91,9 @@ MULTI_CLUSTER_INGRESSES = _resource("networking.gke.io/v1", "MultiClusterIngress
 BACKEND_CONFIGS = _resource("cloud.google.com/v1", "BackendConfig")
 
 
-_KNOWN = {(found.api_version, found.kind): found for found in list(globals().values()) if isinstance(found, Resource)}
-
-
 def resource_of(obj: Object) -> Resource:
-    """Return the resource above that an object belongs to; KeyError where it is of another kind."""
-    return _KNOWN[obj["apiVersion"], obj["kind"]]
+    """Return the resource that an object belongs to, where its plural is no exception."""
+    return _resource(obj["apiVersion"], obj["kind"], namespaced="namespace" in obj["metadata"])
 
 
 def key_of(obj: Object) -> Key:

@@ -27,14 +27,10 @@ CONFIGURATIONS = "admissionregistration.k8s.io/mutatingwebhookconfigurations"
 class Admission:
     """Calls the webhooks of one cluster."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, session: aiohttp.ClientSession) -> None:
         self._store = store
-        self._session: aiohttp.ClientSession | None = None
+        self._session = session
         self._trust: dict[str, ssl.SSLContext] = {}
-
-    async def close(self) -> None:
-        if self._session:
-            await self._session.close()
 
     async def mutate(self, request: ApiRequest, obj: Object, before: Object | None) -> Object:
         """Return ``obj`` as the webhooks leave it: the same object when none of them changes it."""
@@ -73,8 +69,6 @@ class Admission:
 
     async def _call(self, webhook: Object, request: ApiRequest, obj: Object, before: Object | None) -> Object:
         review = _review(request, obj, before)
-        if self._session is None:
-            self._session = aiohttp.ClientSession()
         url = webhook["clientConfig"].get("url")
         if not url:
             raise ValueError("the webhook has no clientConfig.url, and Services are not reachable")

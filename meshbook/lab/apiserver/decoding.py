@@ -16,10 +16,10 @@ from typing import Any
 import yaml
 
 from meshbook.lab.apiserver.errors import (
-    Cause,
     Misfit,
     bad_option,
     bad_request,
+    cause,
     invalid,
     not_supported,
     unsupported_media,
@@ -198,7 +198,7 @@ class Decoder:
         if self.custom and not path.startswith("metadata"):
             found, wanted = _IN_SCHEMAS[type(value)], _IN_SCHEMAS[types[0]]
             why = f'Invalid value: "{found}": {path} in body must be of type {wanted}: "{found}"'
-            raise invalid(self.custom, "", Cause(field=path, reason="FieldValueTypeInvalid", message=why))
+            raise invalid(self.custom, "", cause(path, "FieldValueTypeInvalid", why))
         wanted = scalar(schema.name).go if schema.form == "scalar" else schema.form
         number = f"number {value}" if isinstance(value, float) else "number"
         where = f"Go struct field {owner}.{path} of type {wanted}"

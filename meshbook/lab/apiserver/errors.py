@@ -6,7 +6,6 @@ A ``Failure`` becomes a ``Status`` object on the wire. Nothing else in this pack
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from meshbook.errors import LabError
@@ -14,42 +13,34 @@ from meshbook.lab.apiserver.kinds import Kind
 from meshbook.objects import Object
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """One thing that is wrong with an object: which field, which class of error, in which words."""
-
-    field: str
-    reason: str
-    message: str
-
-    def body(self) -> Object:
-        return {"reason": self.reason, "message": self.message, "field": self.field}
+def cause(field: str, reason: str, message: str) -> Object:
+    """Return one thing that is wrong with an object: which field, which class of error, in which words."""
+    return {"reason": reason, "message": message, "field": field}
 
 
-def required(field: str, detail: str = "") -> Cause:
-    return Cause(field=field, reason="FieldValueRequired", message="Required value" + (f": {detail}" if detail else ""))
+def required(field: str, detail: str = "") -> Object:
+    return cause(field, "FieldValueRequired", "Required value" + (f": {detail}" if detail else ""))
 
 
-def bad_value(field: str, value: object, detail: str) -> Cause:
-    return Cause(field=field, reason="FieldValueInvalid", message=f"Invalid value: {_shown(value)}: {detail}")
+def bad_value(field: str, value: object, detail: str) -> Object:
+    return cause(field, "FieldValueInvalid", f"Invalid value: {_shown(value)}: {detail}")
 
 
-def duplicate(field: str, value: str) -> Cause:
-    return Cause(field=field, reason="FieldValueDuplicate", message=f'Duplicate value: "{value}"')
+def duplicate(field: str, value: str) -> Object:
+    return cause(field, "FieldValueDuplicate", f'Duplicate value: "{value}"')
 
 
-def too_long(field: str, limit: int) -> Cause:
-    return Cause(field=field, reason="FieldValueTooLong", message=f"Too long: may not be more than {limit} bytes")
+def too_long(field: str, limit: int) -> Object:
+    return cause(field, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
 
 
-def not_allowed(field: str, detail: str) -> Cause:
-    return Cause(field=field, reason="FieldValueForbidden", message=f"Forbidden: {detail}")
+def not_allowed(field: str, detail: str) -> Object:
+    return cause(field, "FieldValueForbidden", f"Forbidden: {detail}")
 
 
-def not_supported(field: str, value: str, *supported: str) -> Cause:
+def not_supported(field: str, value: str, *supported: str) -> Object:
     known = ", ".join(f'"{one}"' for one in supported)
-    message = f'Unsupported value: "{value}": supported values: {known}'
-    return Cause(field=field, reason="FieldValueNotSupported", message=message)
+    return cause(field, "FieldValueNotSupported", f'Unsupported value: "{value}": supported values: {known}')
 
 
 def _shown(value: object) -> str:
@@ -146,26 +137,26 @@ def unsupported_media(accepted: Sequence[str], *, by_router: bool = False) -> Fa
     return Failure(415, "UnsupportedMediaType", "415: Unsupported Media Type" if by_router else text)
 
 
-def invalid(kind: Kind, name: str, *causes: Cause) -> Failure:
-    texts = [f"{cause.field}: {cause.message}" for cause in causes]
+def invalid(kind: Kind, name: str, *causes: Object) -> Failure:
+    texts = [f"{one['field']}: {one['message']}" for one in causes]
     text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
-    details = _details(kind, name, causes=[cause.body() for cause in causes]) | {"kind": kind.kind}
+    details = _details(kind, name, causes=[*causes]) | {"kind": kind.kind}
     return Failure(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
 
 
-def bad_option(verb: str, cause: Cause) -> Failure:
+def bad_option(verb: str, why: Object) -> Failure:
     """Refuse a parameter of the request itself."""
     kinds = {"create": "Create", "list": "List", "patch": "Patch", "update": "Update", "watch": "List"}
     kind = f"{kinds.get(verb, 'Delete')}Options"
-    details: Object = {"group": "meta.k8s.io", "kind": kind, "causes": [cause.body()]}
-    return Failure(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {cause.field}: {cause.message}', details)
+    details: Object = {"group": "meta.k8s.io", "kind": kind, "causes": [why]}
+    return Failure(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {why["field"]}: {why["message"]}', details)
 
 
 def bad_patch(patch: str, why: str) -> Failure:
     """Refuse a patch whose outcome cannot be read as an object of its kind."""
-    cause = Cause(field="patch", reason="FieldValueInvalid", message=f"Invalid value: {patch}: {why}")
-    return Failure(422, "Invalid", f' "" is invalid: patch: {cause.message}', {"causes": [cause.body()]})
+    wrong = cause("patch", "FieldValueInvalid", f"Invalid value: {patch}: {why}")
+    return Failure(422, "Invalid", f' "" is invalid: patch: {wrong["message"]}', {"causes": [wrong]})
 
 
 def internal(message: str) -> Failure:
@@ -174,5 +165,5 @@ def internal(message: str) -> Failure:
 
 def version_too_large(asked: int, revision: int) -> Failure:
     message = f"Timeout: Too large resource version: {asked}, current: {revision}"
-    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-    return Failure(504, "Timeout", message, {"causes": [cause], "retryAfterSeconds": 1})
+    why = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return Failure(504, "Timeout", message, {"causes": [why], "retryAfterSeconds": 1})

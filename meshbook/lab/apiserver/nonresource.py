@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshbook.lab.apiserver.decoding import BODY_TYPES, decode, typed
-from meshbook.lab.apiserver.errors import Cause, Failure, bad_request, unsupported_media
+from meshbook.lab.apiserver.errors import Failure, bad_request, cause, unsupported_media
 from meshbook.lab.apiserver.kinds import Kind, groups, kinds_of
 from meshbook.lab.apiserver.requests import READING, Action, User, allows
 from meshbook.lab.apiserver.store import encode
@@ -130,9 +130,10 @@ def _access_review(user: User, spec: Object) -> Object:
     """``kubectl auth can-i VERB RESOURCE``."""
     if len(spec.keys() & {"resourceAttributes", "nonResourceAttributes"}) != 1:
         message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        cause = Cause(field="spec.resourceAttributes", reason="FieldValueInvalid", message=f"Invalid value: {message}")
-        details = {"group": "authorization.k8s.io", "causes": [cause.body()]}
-        raise Failure(422, "Invalid", f'.authorization.k8s.io "" is invalid: {cause.field}: {cause.message}', details)
+        why = cause("spec.resourceAttributes", "FieldValueInvalid", f"Invalid value: {message}")
+        details = {"group": "authorization.k8s.io", "causes": [why]}
+        text = f'.authorization.k8s.io "" is invalid: {why["field"]}: {why["message"]}'
+        raise Failure(422, "Invalid", text, details)
     if asked := spec.get("resourceAttributes"):
         names = ("verb", "group", "resource", "subresource", "namespace", "name")
         allowed = allows(user, Action(**{name: asked.get(name, "") for name in names}))

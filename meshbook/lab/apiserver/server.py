@@ -11,7 +11,9 @@ import logging
 import re
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 
+import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -34,6 +36,8 @@ BUILT_IN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """What stands for a byte that could not be decoded."""
 SHUTDOWN_S = 0.2
+CONNECT_S = 10.0
+"""To kubelets and webhooks; an exec or a followed log lasts as long as its client wants."""
 
 
 class ApiServer:
@@ -55,10 +59,8 @@ class ApiServer:
         self._tls = tls
         self._tokens = tokens
         self._middlewares = tuple(middlewares)
-        self._admission = Admission(self.store)
-        self._kubelets = Kubelets(self.store, kubelet_tls)
-        self._handlers = Handlers(self.store, cluster, self._admission, self._kubelets)
-        self._runner: web.AppRunner | None = None
+        self._kubelet_tls = kubelet_tls
+        self._stack = AsyncExitStack()
         self._reachable = asyncio.Event()
         self._reachable.set()
         namespaces = kinds.kind_named("Namespace")
@@ -70,25 +72,28 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listen on the cluster's API address."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+        await self._stack.enter_async_context(session)
+        kubelets = Kubelets(self.store, session, self._kubelet_tls)
+        self._handlers = Handlers(self.store, self.cluster, Admission(self.store, session), kubelets)
         application = web.Application(client_max_size=LARGEST_BODY, middlewares=self._middlewares)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(
+        runner = web.AppRunner(
             application, access_log=None, logger=_http_log, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
         )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self.cluster.api_address, API_PORT, ssl_context=self._tls)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, self.cluster.api_address, API_PORT, ssl_context=self._tls)
         try:
             await site.start()
         except OSError as error:
-            await self._runner.cleanup()
+            await self.stop()
             raise LabError(f"the API server of {self.cluster.name} cannot listen: {error}") from error
 
     async def stop(self) -> None:
         """End all requests, watches included, and stop listening."""
-        if self._runner:
-            await self._runner.cleanup()
-        await self._admission.close()
-        await self._kubelets.close()
+        await self._stack.aclose()
 
     def silence(self, silent: bool) -> None:
         """Leave all new requests without an answer, as if the network were cut, or answer them all."""

@@ -18,8 +18,6 @@ from meshbook.lab.apiserver.store import Store
 from meshbook.objects import Object, containers_of
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-KUBELET_TIMEOUT_S = 10.0
-"""For connecting only: an exec or a followed log lasts as long as its client wants."""
 _STREAMS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
 _NO_UPGRADE = "Upgrade request required: the lab serves exec over WebSocket, kubectl 1.31 or newer"
 _LOG_OPTIONS = ("follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "tailLines", "timestamps")
@@ -28,22 +26,10 @@ _LOG_OPTIONS = ("follow", "limitBytes", "previous", "sinceSeconds", "sinceTime",
 class Kubelets:
     """How one API server reaches the kubelets of its cluster."""
 
-    def __init__(self, store: Store, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, store: Store, session: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> None:
         self._store = store
-        self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
-
-    async def close(self) -> None:
-        if self._session:
-            await self._session.close()
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=KUBELET_TIMEOUT_S)
-            connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
-            self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
-        return self._session
+        self._session = session
+        self._tls = tls or True
 
     async def exec(self, request: ApiRequest, pod: Object, http: web.Request) -> web.StreamResponse:
         """Run a command: ties the client's WebSocket to one of the kubelet's."""
@@ -55,7 +41,7 @@ class Kubelets:
         url = self._url(request, pod, "exec", query)
         if http.headers.get("Upgrade", "").lower() != "websocket":
             raise bad_request(_not_running(request, pod) or _NO_UPGRADE)
-        async with _upstream(self.session, url, _protocols(http)) as upstream:
+        async with self._upstream(url, _protocols(http)) as upstream:
             protocols = (upstream.protocol,) if upstream.protocol else ()
             downstream = web.WebSocketResponse(protocols=protocols, max_msg_size=0, compress=False, timeout=1.0)
             await downstream.prepare(http)
@@ -67,7 +53,7 @@ class Kubelets:
         query = [(name, request.query[name]) for name in _LOG_OPTIONS if name in request.query]
         url = self._url(request, pod, "containerLogs", query)
         try:
-            async with self.session.get(url) as upstream:
+            async with self._session.get(url, ssl=self._tls) as upstream:
                 if upstream.status != 200:
                     raise _refused(upstream.status, (await upstream.text()).strip())
                 response = web.StreamResponse(headers={"Content-Type": "text/plain"})
@@ -93,22 +79,20 @@ class Kubelets:
         base = URL.build(scheme="https", host=internal_ips[0], port=port)
         return base.joinpath(what, request.namespace, name, container).with_query(query)
 
-
-@asynccontextmanager
-async def _upstream(
-    session: aiohttp.ClientSession, url: URL, protocols: Sequence[str]
-) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """Connect a WebSocket to a kubelet; its refusal becomes ours."""
-    try:
-        socket = await session.ws_connect(url, protocols=protocols, max_msg_size=0, compress=0, autoping=True)
-    except aiohttp.WSServerHandshakeError as error:
-        raise _refused(error.status, error.message) from error
-    except aiohttp.ClientConnectorError as error:
-        raise internal(f"dialing the kubelet: {error}") from error
-    try:
-        yield socket
-    finally:
-        await socket.close()
+    @asynccontextmanager
+    async def _upstream(self, url: URL, protocols: Sequence[str]) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Connect a WebSocket to a kubelet; its refusal becomes ours."""
+        options: dict[str, Any] = {"max_msg_size": 0, "compress": 0, "ssl": self._tls}
+        try:
+            socket = await self._session.ws_connect(url, protocols=protocols, **options)
+        except aiohttp.WSServerHandshakeError as error:
+            raise _refused(error.status, error.message) from error
+        except aiohttp.ClientConnectorError as error:
+            raise internal(f"dialing the kubelet: {error}") from error
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
 
 async def _copy(upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:

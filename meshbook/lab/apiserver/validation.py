@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshbook.lab.apiserver.errors import (
-    Cause,
     bad_value,
     duplicate,
     invalid,
@@ -79,7 +78,7 @@ def check(kind: Kind, obj: Object, before: Object | None) -> None:
         raise invalid(kind, obj["metadata"].get("name", ""), *causes)
 
 
-def faults(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
+def faults(value: Any, schema: Schema, path: str = "") -> Iterator[Object]:
     """Yield a cause for each required field that is absent or empty, and for each value that is out of its bounds."""
     if schema.form == "list":
         for i, item in enumerate(value):
@@ -102,7 +101,7 @@ def faults(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
         yield bad_value(path, value, why)
 
 
-def _selector(selector: Object, path: str) -> Iterator[Cause]:
+def _selector(selector: Object, path: str) -> Iterator[Object]:
     yield from _labels(selector.get("matchLabels", {}), f"{path}.matchLabels")
     for i, one in enumerate(selector.get("matchExpressions", ())):
         inner, values, operator = f"{path}.matchExpressions[{i}]", one.get("values", []), one.get("operator")
@@ -116,7 +115,7 @@ def _selector(selector: Object, path: str) -> Iterator[Cause]:
             yield bad_value(f"{inner}.operator", operator, "not a valid selector operator")
 
 
-def _metadata(metadata: Object, kind: Kind) -> Iterator[Cause]:
+def _metadata(metadata: Object, kind: Kind) -> Iterator[Object]:
     name = metadata.get("name", "")
     label = kind.kind in ("Namespace", "Service")
     pattern, longest, rule = (_LABEL, 63, _LABEL_RULE) if label else (_SUBDOMAIN, 253, _SUBDOMAIN_RULE)
@@ -138,14 +137,14 @@ def _metadata(metadata: Object, kind: Kind) -> Iterator[Cause]:
             yield bad_value(f"metadata.finalizers[{i}]", finalizer, why)
 
 
-def _labels(labels: Object, path: str) -> Iterator[Cause]:
+def _labels(labels: Object, path: str) -> Iterator[Object]:
     for key, value in labels.items():
         yield from _key(key, path)
         if value and not (_QUALIFIED.fullmatch(value) and len(value) <= 63):
             yield bad_value(path, value, _VALUE_RULE if len(value) <= 63 else "must be no more than 63 characters")
 
 
-def _key(key: str, path: str) -> Iterator[Cause]:
+def _key(key: str, path: str) -> Iterator[Object]:
     prefix, slash, name = key.rpartition("/")
     if slash and not _SUBDOMAIN.fullmatch(prefix):
         yield bad_value(path, key, f"prefix part {_SUBDOMAIN_RULE}")
@@ -153,7 +152,7 @@ def _key(key: str, path: str) -> Iterator[Cause]:
         yield bad_value(path, key, _KEY_RULE)
 
 
-def _workload(obj: Object, before: Object | None) -> Iterator[Cause]:
+def _workload(obj: Object, before: Object | None) -> Iterator[Object]:
     spec, template = obj["spec"], obj["spec"]["template"]
     selector, labels = spec["selector"], template.get("metadata", {}).get("labels", {})
     yield from _labels(labels, "spec.template.metadata.labels")
@@ -176,7 +175,7 @@ def _workload(obj: Object, before: Object | None) -> Iterator[Cause]:
     yield from _containers(template["spec"], "spec.template.spec")
 
 
-def _pod(obj: Object, before: Object | None) -> Iterator[Cause]:
+def _pod(obj: Object, before: Object | None) -> Iterator[Object]:
     yield from _containers(obj["spec"], "spec")
     node, deadline = obj["spec"].get("nodeName"), obj["spec"].get("activeDeadlineSeconds", 1)
     if node and not _SUBDOMAIN.fullmatch(node):
@@ -194,7 +193,7 @@ def _fixed(spec: Object) -> Object:
     return fixed
 
 
-def _containers(spec: Object, path: str) -> Iterator[Cause]:
+def _containers(spec: Object, path: str) -> Iterator[Object]:
     seen = set()
     yield from _labels(spec.get("nodeSelector", {}), f"{path}.nodeSelector")
     parts = ("containers", "initContainers")
@@ -217,7 +216,7 @@ def _containers(spec: Object, path: str) -> Iterator[Cause]:
                 yield bad_value(f"{field}.env[{j}].name", variable["name"], _VARIABLE_RULE)
 
 
-def _service(obj: Object, before: Object | None) -> Iterator[Cause]:
+def _service(obj: Object, before: Object | None) -> Iterator[Object]:
     spec = obj["spec"]
     ports, seen = spec.get("ports", []), set()
     yield from _labels(spec.get("selector", {}), "spec.selector")
@@ -241,7 +240,7 @@ def _service(obj: Object, before: Object | None) -> Iterator[Cause]:
             yield bad_value("spec.clusterIPs[0]", address, "may not change once set")
 
 
-def _autoscaler(obj: Object, _before: Object | None) -> Iterator[Cause]:
+def _autoscaler(obj: Object, _before: Object | None) -> Iterator[Object]:
     most, least = obj["spec"]["maxReplicas"], obj["spec"]["minReplicas"]
     if least < 1:
         yield bad_value("spec.minReplicas", least, "must be greater than or equal to 1")
@@ -251,7 +250,7 @@ def _autoscaler(obj: Object, _before: Object | None) -> Iterator[Cause]:
         yield bad_value("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
 
 
-def _data(obj: Object, _before: Object | None) -> Iterator[Cause]:
+def _data(obj: Object, _before: Object | None) -> Iterator[Object]:
     data = obj.get("data", {}) | obj.get("binaryData", {})
     for key in data:
         if not _CONFIG_KEY.fullmatch(key):
@@ -260,23 +259,23 @@ def _data(obj: Object, _before: Object | None) -> Iterator[Cause]:
         yield too_long("[]", MOST_DATA)
 
 
-def _event(obj: Object, _before: Object | None) -> Iterator[Cause]:
+def _event(obj: Object, _before: Object | None) -> Iterator[Object]:
     namespace = obj["involvedObject"].get("namespace", "")
     if namespace != obj["metadata"]["namespace"] and (namespace or obj["metadata"]["namespace"] != "default"):
         yield bad_value("involvedObject.namespace", namespace, "does not match event.namespace")
 
 
-def _budget(obj: Object, _before: Object | None) -> Iterator[Cause]:
+def _budget(obj: Object, _before: Object | None) -> Iterator[Object]:
     if {"minAvailable", "maxUnavailable"} <= obj.get("spec", {}).keys():
         yield bad_value("spec", obj["spec"], "minAvailable and maxUnavailable cannot be both set")
 
 
-def _lease(obj: Object, _before: Object | None) -> Iterator[Cause]:
+def _lease(obj: Object, _before: Object | None) -> Iterator[Object]:
     if (duration := obj.get("spec", {}).get("leaseDurationSeconds", 1)) <= 0:
         yield bad_value("spec.leaseDurationSeconds", duration, "must be greater than 0")
 
 
-def _webhooks(obj: Object, _before: Object | None) -> Iterator[Cause]:
+def _webhooks(obj: Object, _before: Object | None) -> Iterator[Object]:
     for i, webhook in enumerate(obj.get("webhooks", ())):
         url = webhook["clientConfig"].get("url", "https://")
         if not url.startswith("https://"):
@@ -287,13 +286,13 @@ def _webhooks(obj: Object, _before: Object | None) -> Iterator[Cause]:
             yield bad_value(f"webhooks[{i}].timeoutSeconds", webhook["timeoutSeconds"], why)
 
 
-def _secret(obj: Object, before: Object | None) -> Iterator[Cause]:
+def _secret(obj: Object, before: Object | None) -> Iterator[Object]:
     yield from _data(obj, before)
     if before and obj["type"] != before["type"]:
         yield bad_value("type", obj["type"], "field is immutable")
 
 
-_SPECIFIC: dict[str, Callable[[Object, Object | None], Iterator[Cause]]] = {
+_SPECIFIC: dict[str, Callable[[Object, Object | None], Iterator[Object]]] = {
     "ConfigMap": _data,
     "Deployment": _workload,
     "Event": _event,

@@ -46,7 +46,6 @@ class Api:
     PODS = "/api/v1/namespaces/default/pods"
     CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
     MERGE = "application/merge-patch+json"
-    STRATEGIC = "application/strategic-merge-patch+json"
     JSON_PATCH = "application/json-patch+json"
     APPLY = "application/apply-patch+yaml"
 

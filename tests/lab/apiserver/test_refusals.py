@@ -27,15 +27,13 @@ async def test_a_reader_may_look_and_not_touch(api: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(("verb", "allowed"), [("get", True), ("create", False)])
-async def test_a_reader_can_ask_what_it_may(api: Any, verb: str, allowed: bool) -> None:
-    attributes = {"verb": verb, "resource": "pods", "namespace": "default"}
-    body = {"kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
-    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+async def test_a_reader_can_ask_what_it_may(api: Any) -> None:
     api.token = "reader"
-    assert (await api("POST", path, body)).body["status"]["allowed"] is allowed
-    api.token = "full"
-    assert (await api("POST", path, body)).body["status"]["allowed"] is True
+    for verb, allowed in (("get", True), ("create", False)):
+        spec = {"resourceAttributes": {"verb": verb, "resource": "pods", "namespace": "default"}}
+        body = {"kind": "SelfSubjectAccessReview", "spec": spec}
+        answer = await api("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
+        assert answer.body["status"]["allowed"] is allowed
 
 
 @pytest.mark.parametrize(

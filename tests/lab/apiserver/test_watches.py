@@ -24,21 +24,6 @@ async def test_forgotten_history_ends_a_watch_with_410(api: Any) -> None:
                 assert (await watcher.next())["type"] == "END"
 
 
-async def test_a_version_from_before_the_server_started_is_forgotten(api: Any) -> None:
-    async with api.watching("/api/v1/nodes", resourceVersion="1") as watcher:
-        event = await watcher.next()
-        assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
-
-
-async def test_a_watch_ends_at_its_timeout_with_a_bookmark(api: Any) -> None:
-    query = {"timeoutSeconds": "1", "allowWatchBookmarks": "true", "resourceVersion": str(api.server.store.revision)}
-    async with api.watching("/api/v1/nodes", **query) as watcher:
-        mark = await watcher.next()
-        assert (mark["type"], mark["object"]["kind"]) == ("BOOKMARK", "Node")
-        assert int(mark["object"]["metadata"]["resourceVersion"]) >= api.server.store.revision
-        assert (await watcher.next())["type"] == "END"
-
-
 async def test_initial_events_end_with_a_marked_bookmark(api: Any) -> None:
     await api.made(api.CONFIG_MAPS, api.config_map())
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
