@@ -171,13 +171,6 @@ def test_no_reachable_cluster_is_named_with_its_context(run: Run, lab: LabState,
     assert "Traceback" not in outcome.said
 
 
-def test_an_unknown_context_is_refused_with_those_that_exist(run: Run, lab: LabState) -> None:
-    outcome = run("-p", "contexts=[cluster1, nowhere]", kubeconfig=lab.kubeconfig)
-    assert outcome.exit_code == 2, outcome.said
-    assert "nowhere" in outcome.said
-    assert "cluster2" in outcome.said
-
-
 def test_a_probe_cut_in_its_middle_loses_no_row_and_does_not_pass(served: LabState, fleet: Fleet) -> None:
     cluster = fleet["cluster1"]
     path = cluster.resource("Pod").path("sample", cluster.ready_pod("app=sleep", "sample"))
