@@ -1,12 +1,8 @@
-"""How often stages 1 to 3 decide rightly: thousands of modelled runs of what the notebooks send, by their own claims.
+"""How often stage 3 decides rightly what goes wrong in an outage: thousands of modelled ones, judged by its own claims.
 
-A cell is a true share of the last cluster, and a balancer: ``binomial`` picks at random, ``round robin`` takes turns,
-and ``8 workers`` take turns each, of which a connection meets any. All sources have that share, the mesh is configured
-for half. Runs with the notebooks' defaults and with a file of parameters; the outcome is the worst of all claims.
-
-Of stage 3 a cell is what goes wrong in the outage, or whose share is another afterwards; picks are at random. A pod of
-the sample is taken to bear 20 requests a second: what its queue does to a whole outage is ``busy_service``'s model, and
-judged by all claims on it.
+A cell is what goes wrong, at random times. A pod of the sample is taken to bear 20 requests a second: what its queue
+does to a whole outage is ``busy_service``'s model. With the notebook's defaults and with a file of parameters. How
+shares are told, in stages 1 to 3, is ``shares``'s.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,117 +26,14 @@ from meshbook.analysis import Capacity, ChangeRequest, ExpectedShares, TrialReco
 from meshbook.experiment import Limits, Results, Trial
 from meshbook.verdict import worst
 
-SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 VERSIONS = {"cluster1": "v1", "cluster2": "v2"}
-LAST = "cluster2"
+EXPECTED = {probes.OUTSIDE: ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")}
 SOURCES = (probes.OUTSIDE, "cluster1", "cluster2")
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PROMISED = 0.95
-"""How often a mesh as configured passes, and one that is off by twice the tolerance fails."""
-_WORKERS = 8
+"""How often an outage is told as what it is."""
 Rng = np.random.Generator
 Hits = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def binomial(rng: Rng, share: float, n: int) -> Hits:
-    return rng.random(n) < share
-
-
-def round_robin(rng: Rng, share: float, n: int) -> Hits:
-    """Take turns by weight: of any n in a row as near to the share as whole numbers allow."""
-    turns = np.floor(rng.random() + share * np.arange(n + 1) + 1e-9)
-    return np.diff(turns) > 0
-
-
-def workers(rng: Rng, share: float, n: int) -> Hits:
-    """Give each request to any of several workers, each of which takes turns."""
-    whose, hits = rng.integers(_WORKERS, size=n), np.zeros(n, dtype=bool)
-    for worker in range(_WORKERS):
-        own = whose == worker
-        hits[own] = round_robin(rng, share, int(own.sum()))
-    return hits
-
-
-BALANCERS: dict[str, Callable[[Rng, float, int], Hits]] = {
-    "binomial": binomial,
-    "round robin": round_robin,
-    "8 workers": workers,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """What one stage sends and how it judges, as its notebook's parameters say."""
-
-    number: int
-    sources: tuple[str, ...]
-    loop: int
-    requests: int
-    tolerance: float
-    max_failed_share: float
-
-    @property
-    def expected(self) -> dict[str, ExpectedShares]:
-        even = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")
-        return dict.fromkeys(self.sources, even)
-
-    @property
-    def sent(self) -> int:
-        size = analysis.sample_size(
-            self.expected,
-            LAST,
-            self.tolerance,
-            max_failed_share=self.max_failed_share,
-            requests=self.requests,
-        )
-        return max(self.loop, size.requests)
-
-
-@cache
-def judged(stage: Stage, n: int, counts: tuple[int, ...]) -> str:
-    """Return the worst outcome of the stage's claims where ``counts`` of each source's ``n`` answers are the last's."""
-    answers = pd.concat([_good(source, n, k) for source, k in zip(stage.sources, counts, strict=True)])
-    verdicts = (
-        analysis.answers_as_expected(answers, VERSIONS, stage.expected),
-        analysis.split_as_expected(answers, LAST, stage.expected, stage.tolerance),
-        analysis.all_answered(answers, stage.max_failed_share),
-    )
-    return worst(verdict.outcome for verdict in verdicts)
-
-
-@cache
-def _good(source: str, n: int, k: int) -> pd.DataFrame:
-    names = [LAST] * k + ["cluster1"] * (n - k)
-    rows = ({"source": source, "cluster": name, "version": VERSIONS[name], "error": ""} for name in names)
-    return tables.from_rows(rows, tables.ANSWERS)
-
-
-def stages(file: Path | None) -> Iterator[Stage]:
-    """Yield both stages with the parameters that a run with ``file`` has."""
-    mesh, vip = (step.values() for step in runs.plan_run(NOTEBOOKS, ["1", "2"], file=file).steps)
-    yield _stage(1, ("cluster1", "cluster2"), mesh, "mesh")
-    yield _stage(2, (probes.OUTSIDE,), vip, "vip")
-
-
-def _stage(number: int, sources: tuple[str, ...], values: dict[str, Any], name: str) -> Stage:
-    return Stage(
-        number=number,
-        sources=sources,
-        loop=values[f"{name}_requests"],
-        requests=values["requests"],
-        tolerance=values["tolerance"],
-        max_failed_share=values[f"max_{name}_failed_share"],
-    )
-
-
-def cell(stage: Stage, balancer: str, share: float, number: int, rng: Rng) -> Counter[str]:
-    """Return how often each outcome came of ``number`` runs."""
-    n = stage.sent
-    outcomes: Counter[str] = Counter()
-    for _ in range(number):
-        counts = tuple(int(BALANCERS[balancer](rng, share, n).sum()) for _ in stage.sources)
-        outcomes[judged(stage, n, counts)] += 1
-    return outcomes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +41,6 @@ class Failing:
     """What stage 3 sends and how it judges: three sources, and a survivor of one pod."""
 
     max_failed_share: float
-    tolerance: float
     rate_per_s: float = 3.0
 
     @property
@@ -161,13 +52,6 @@ class Failing:
     def watched_s(self) -> int:
         """From the request until the middle of what is watched after pods that took 4 s to be ready."""
         return self.outage_s + 4 + 6
-
-    @property
-    def share_requests(self) -> int:
-        even = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")
-        expected = dict.fromkeys(SOURCES, even)
-        size = analysis.sample_size(expected, LAST, self.tolerance, max_failed_share=self.max_failed_share)
-        return size.requests
 
 
 def failures(seconds: np.ndarray[Any, Any], rng: Rng) -> dict[str, tuple[str, Callable[[], Hits]]]:
@@ -224,34 +108,6 @@ def failed_cells(stage: Failing, watched_s: float, number: int, rng: Rng) -> Ite
             some = rows.assign(error=pd.Series(np.where(hits, "http_503", ""), dtype="string"))
             found[analysis.few_fail(some, begin, end, max_failed_share=stage.max_failed_share).outcome] += 1
         yield {"what": name, "wanted": wanted, **_rates(found, number)}
-
-
-SHARES_AFTER = {
-    "as before": ("pass", (0.5, 0.5, 0.5)),
-    "one source at 25 %": ("", (0.25, 0.5, 0.5)),
-    "all at 25 %": ("", (0.25, 0.25, 0.25)),
-    "one source at 10 %": ("", (0.1, 0.5, 0.5)),
-    "all at 10 %": ("fail", (0.1, 0.1, 0.1)),
-    "10 % and 90 %, pooled half": ("fail", (0.1, 0.9, 0.5)),
-    "one source gets none": ("fail", (0.0, 0.5, 0.5)),
-}
-"""By name: how it should be told, and the true share of the last cluster at each source."""
-
-
-def share_cells(stage: Failing, number: int, rng: Rng) -> Iterator[dict[str, Any]]:
-    """Yield how often the claim on shares afterwards decides what."""
-    n = stage.share_requests
-    for name, (wanted, shares) in SHARES_AFTER.items():
-        found: Counter[str] = Counter()
-        for _ in range(number):
-            found[worst(_of_share(int(rng.binomial(n, share)), n, stage.tolerance) for share in shares)] += 1
-        yield {"what": name, "wanted": wanted, **_rates(found, number)}
-
-
-@cache
-def _of_share(k: int, n: int, tolerance: float) -> str:
-    even = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")
-    return analysis.split_as_expected(_good("cluster1", n, k), LAST, {"cluster1": even}, tolerance).outcome
 
 
 NOT_FAIL = "not fail"
@@ -318,9 +174,10 @@ def _trial(happens: Failover, seed: int) -> Trial:
         phases=tables.empty(tables.PHASES),
         attribution=tables.empty(tables.ATTRIBUTION),
         loop=tables.empty(tables.ANSWERS),
-        afterwards=_good(probes.OUTSIDE, 80, 40),
+        afterwards=tables.empty(tables.ANSWERS),
         versions=VERSIONS,
-        expected={probes.OUTSIDE: ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")},
+        expected=EXPECTED,
+        test=analysis.split_test(EXPECTED, "cluster1", 0.25),
         down=moment(_BEGIN + 0.1),
         ready_again=moment(_READY),
         bears=bears,
@@ -334,11 +191,10 @@ def _rates(found: Counter[str], number: int) -> dict[str, float]:
 def failover(file: Path | None, number: int, rng: Rng) -> int:
     """Print the cells of stage 3; return how many rates are surely below what is promised."""
     (values,) = (step.values() for step in runs.plan_run(NOTEBOOKS, ["3"], file=file).steps)
-    stage = Failing(max_failed_share=values["max_outage_failed_share"], tolerance=values["tolerance"])
+    stage = Failing(max_failed_share=values["max_outage_failed_share"])
     parts = {
         f"failures in {stage.watched_s} s at {stage.rate_per_s:g}/s": failed_cells(stage, stage.watched_s, number, rng),
         "failures in 300 s": failed_cells(stage, 300, number, rng),
-        f"shares after {stage.share_requests} requests": share_cells(stage, number, rng),
         "whole outages at 2.8/s": outage_cells(number),
     }
     unkept = 0
@@ -358,28 +214,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--file", type=Path, nargs="*", default=[NOTEBOOKS / "params" / "article.yaml"])
-    parser.add_argument("--stages", default="123", help="3 alone, or 12")
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
-    unkept = 0
-    for file in (None, *given.file):
-        if "3" in given.stages:
-            unkept += failover(file, given.runs, rng)
-        for stage in stages(file) if "1" in given.stages else ():
-            rows = []
-            for balancer in BALANCERS:
-                for share in SHARES:
-                    found = cell(stage, balancer, share, given.runs, rng)
-                    rates = {name: 100 * found[name] / given.runs for name in ("pass", "fail", "inconclusive")}
-                    rows.append({"balancer": balancer, "share": share, **rates})
-                    promised = {0.5: "pass", 0.5 + 2 * stage.tolerance: "fail"}.get(share)
-                    if promised is not None:
-                        unkept += analysis.share_interval(found[promised], given.runs)[1] < PROMISED
-            said = f"stage {stage.number}, {file.stem if file else 'defaults'}: {stage.sent} requests of each source"
-            table = pd.DataFrame(rows).round(1).to_string(index=False)
-            sys.stdout.write(
-                f"{said}, {100 * stage.tolerance:g} points of tolerance, % of {given.runs} runs\n{table}\n\n"
-            )
+    unkept = sum(failover(file, given.runs, rng) for file in (None, *given.file))
     sys.stdout.write(f"{unkept} rates are surely below the {100 * PROMISED:g} % that was promised for them\n")
     return 1 if unkept else 0
 

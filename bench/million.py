@@ -113,11 +113,13 @@ def claims(rows: pd.DataFrame, folder: Path) -> Work:
     """All that the stages claim: who answers, how even, how often not, and through an outage."""
     start, end = _span(rows)
     versions = {"cluster1": "v1", "cluster2": "v2"}
+    even = analysis.ExpectedShares(shares=dict.fromkeys(versions, 0.5), why="1 of 2 ready endpoints")
+    test = analysis.split_test(dict.fromkeys(SOURCES, even), "cluster1", 0.1)
 
     def work() -> list[object]:
         return [
-            analysis.answers_from_every_cluster(rows, versions),
-            analysis.split_within(rows, "cluster1", tolerance=0.1),
+            analysis.answers_as_expected(rows, versions),
+            analysis.split_as_expected(rows, test),
             analysis.all_answered(rows, 0.05),
             analysis.carried_by_the_others(rows, start, end, versions, down="cluster1"),
             analysis.few_fail(rows, start, end),

@@ -6,7 +6,7 @@ Start with the clusters, ask with a probe, judge what came back::
 
     fleet = Fleet.connect(["cluster1", "cluster2"])
     frame = probes.curl_from_pods(fleet, "http://helloworld.sample:5000/hello", requests=20)
-    analysis.answers_from_every_cluster(frame, {"cluster1": "v1", "cluster2": "v2"})
+    analysis.all_answered(frame)
 
 - ``Fleet`` and ``Cluster``: apply, scale, wait, exec over several contexts.
 - ``gkehub``: the fleet's ingress feature behind the MultiClusterIngress, and its VIP.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 
@@ -13,15 +12,24 @@ from scipy.stats import binom
 from told_answers import BOTH, END, GONE, HEALTHY, START, VERSIONS, Told, answers, both, outage
 
 from meshbook import analysis, tables
-from meshbook.analysis import share_bounds, share_interval
+from meshbook.analysis import ExpectedShares, share_bounds, share_interval
 from meshbook.errors import UsageError
 from meshbook.verdict import Verdict, worst
 
 # ---- every claim
 
+EVEN = ExpectedShares(shares={"east": 0.5, "west": 0.5}, why="1 of 2 ready endpoints")
+
+
+def split(frame: pd.DataFrame, tolerance: float = 0.1, requests: int = 0) -> Verdict:
+    """The verdict on shares where each source is to get half of its answers from either cluster."""
+    expected = dict.fromkeys(frame["source"].unique(), EVEN) or {"east": EVEN}
+    return analysis.split_as_expected(frame, analysis.split_test(expected, "east", tolerance, requests=requests))
+
+
 CLAIMS: dict[str, Callable[[pd.DataFrame], Verdict]] = {
-    "answers_from_every_cluster": lambda frame: analysis.answers_from_every_cluster(frame, VERSIONS),
-    "split_within": lambda frame: analysis.split_within(frame, "east", tolerance=0.2),
+    "answers_as_expected": lambda frame: analysis.answers_as_expected(frame, VERSIONS),
+    "split_as_expected": lambda frame: split(frame, tolerance=0.2),
     "all_answered": lambda frame: analysis.all_answered(frame, 0.2),
     "carried_by_the_others": lambda frame: analysis.carried_by_the_others(
         frame, START, END, VERSIONS, down="east", gone_at=GONE
@@ -82,12 +90,11 @@ def test_percentages_are_no_finer_than_the_number_of_requests_allows() -> None:
     assert (few.low, few.high) == (19, 50)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (5, 10), (10, 20), (999, 1000)])
-def test_the_interval_is_wilson_s(k: int, n: int) -> None:
-    z, p = 1.959964, k / n
-    middle, width = (p + z * z / 2 / n), z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
-    expected = ((middle - width) / (1 + z * z / n), (middle + width) / (1 + z * z / n))
-    assert share_interval(k, n) == pytest.approx(expected, abs=1e-5)
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (5, 10), (10, 20), (999, 1000), (10, 10)])
+def test_the_interval_is_exact_and_each_end_is_wrong_once_in_80_times(k: int, n: int) -> None:
+    low, high = share_interval(k, n)
+    assert (low == 0) if k == 0 else binom.sf(k - 1, n, low) == pytest.approx(0.0125)
+    assert (high == 1) if k == n else binom.cdf(k, n, high) == pytest.approx(0.0125)
 
 
 def test_no_failure_in_n_bounds_the_rate_by_three_over_n() -> None:
@@ -100,7 +107,7 @@ def test_no_failure_in_n_bounds_the_rate_by_three_over_n() -> None:
 
 
 def test_versions_seen_from_every_source_pass() -> None:
-    verdict = analysis.answers_from_every_cluster(both(BOTH * 10, BOTH * 10), VERSIONS)
+    verdict = analysis.answers_as_expected(both(BOTH * 10, BOTH * 10), VERSIONS)
     assert (verdict.outcome, verdict.n, verdict.estimate) == ("pass", 40, 50)
 
 
@@ -117,11 +124,11 @@ def test_versions_seen_from_every_source_pass() -> None:
     ids=["v2 missing", "one source sees one side", "each sees its own", "v2 broken", "a source refused", "all broken"],
 )
 def test_a_version_that_is_missing_somewhere_fails(first: Told, second: Told) -> None:
-    assert analysis.answers_from_every_cluster(both(first, second), VERSIONS).outcome == "fail"
+    assert analysis.answers_as_expected(both(first, second), VERSIONS).outcome == "fail"
 
 
 def test_too_few_requests_to_miss_a_version_for_sure_stay_open() -> None:
-    verdict = analysis.answers_from_every_cluster(answers(["v1"] * 5), VERSIONS)
+    verdict = analysis.answers_as_expected(answers(["v1"] * 5), VERSIONS)
     assert verdict.outcome == "inconclusive"
     assert "At least 8 requests of each source are needed" in verdict.reason
 
@@ -130,7 +137,7 @@ def test_too_few_requests_to_miss_a_version_for_sure_stay_open() -> None:
 def test_the_chance_of_a_false_alarm_is_below_one_percent_over_all_pairs(sources: int) -> None:
     def fails(n: int) -> bool:
         frames = [answers(["v1"] * n, f"cluster{number}") for number in range(sources)]
-        return analysis.answers_from_every_cluster(pd.concat(frames), VERSIONS).outcome == "fail"
+        return analysis.answers_as_expected(pd.concat(frames), VERSIONS).outcome == "fail"
 
     n = next(n for n in range(1, 50) if fails(n))
     assert sources * 2 * 0.5**n <= 0.01
@@ -153,10 +160,10 @@ def test_addresses_and_nothing_else_are_hidden(text: str, hidden: str) -> None:
 
 
 def test_what_may_explain_a_verdict_is_said_without_addresses() -> None:
-    assert "ocality" not in analysis.answers_from_every_cluster(both(["v1"] * 20, ["v2"] * 20), VERSIONS).reason, (
+    assert "ocality" not in analysis.answers_as_expected(both(["v1"] * 20, ["v2"] * 20), VERSIONS).reason, (
         "it cannot be seen here"
     )
-    verdict = analysis.answers_from_every_cluster(answers([*BOTH * 10, "http_503", "timeout"]), VERSIONS)
+    verdict = analysis.answers_as_expected(answers([*BOTH * 10, "http_503", "timeout"]), VERSIONS)
     assert verdict.outcome == "pass"
     assert "1 http_503, 1 timeout" in verdict.reason
     assert "10.0.0.1" not in verdict.reason
@@ -165,7 +172,8 @@ def test_what_may_explain_a_verdict_is_said_without_addresses() -> None:
 def test_an_expected_source_without_rows_leaves_the_claim_open() -> None:
     frame = answers(BOTH * 10, "cluster1")
     assert (
-        analysis.answers_from_every_cluster(frame, VERSIONS, sources=["cluster1", "cluster2"]).outcome == "inconclusive"
+        analysis.answers_as_expected(frame, VERSIONS, dict.fromkeys(["cluster1", "cluster2"], EVEN)).outcome
+        == "inconclusive"
     )
 
 
@@ -181,7 +189,7 @@ def by_pods(*told: tuple[str, str, str, int]) -> pd.DataFrame:
 
 def test_both_versions_in_each_cluster_are_no_proof_that_a_request_crossed() -> None:
     alone = by_pods(*((side, side, version, 30) for side in VERSIONS for version in BOTH))
-    verdict = analysis.answers_from_every_cluster(alone, VERSIONS)
+    verdict = analysis.answers_as_expected(alone, VERSIONS)
     assert verdict.outcome == "fail"
     assert verdict.reason.startswith("east → west: 0 of 60; west → east: 0 of 60. No request crossed")
     assert "30 of v2 from pods of east" in verdict.reason
@@ -189,7 +197,7 @@ def test_both_versions_in_each_cluster_are_no_proof_that_a_request_crossed() -> 
 
 def test_the_direction_that_is_cut_is_told_apart_from_the_one_that_is_not() -> None:
     half = by_pods(("east", "east", "v1", 60), ("west", "west", "v2", 29), ("west", "east", "v1", 31))
-    verdict = analysis.answers_from_every_cluster(half, VERSIONS)
+    verdict = analysis.answers_as_expected(half, VERSIONS)
     assert verdict.outcome == "fail"
     assert verdict.reason.startswith("east → west: 0 of 60; west → east: 31 of 60.")
     assert "crossed" not in verdict.reason
@@ -208,12 +216,12 @@ def test_an_answer_that_nobody_should_have_given_fails_and_is_shown(
     stranger: tuple[str, str, str, int], said: str
 ) -> None:
     crossed = [(source, cluster, VERSIONS[cluster], 30) for source in VERSIONS for cluster in VERSIONS]
-    assert analysis.answers_from_every_cluster(by_pods(*crossed), VERSIONS).outcome == "pass"
-    verdict = analysis.answers_from_every_cluster(by_pods(*crossed, stranger), VERSIONS)
+    assert analysis.answers_as_expected(by_pods(*crossed), VERSIONS).outcome == "pass"
+    verdict = analysis.answers_as_expected(by_pods(*crossed, stranger), VERSIONS)
     assert (verdict.outcome, said in verdict.reason) == ("fail", True), verdict.reason
 
 
-@pytest.mark.parametrize("judge", ["answers_from_every_cluster", "split_within", "carried_by_the_others"])
+@pytest.mark.parametrize("judge", ["answers_as_expected", "split_as_expected", "carried_by_the_others"])
 def test_versions_alone_prove_nothing_about_clusters(judge: str) -> None:
     verdict = CLAIMS[judge](HEALTHY.drop(columns="cluster"))
     assert verdict.outcome == "inconclusive"
@@ -223,36 +231,35 @@ def test_versions_alone_prove_nothing_about_clusters(judge: str) -> None:
 @pytest.mark.parametrize("versions", [{}, {"east": "v1"}, {"east": "v1", "": "v2"}])
 def test_clusters_that_cannot_be_two_are_refused(versions: dict[str, str]) -> None:
     with pytest.raises(UsageError):
-        analysis.answers_from_every_cluster(answers(BOTH), versions)
+        analysis.answers_as_expected(answers(BOTH), versions)
 
 
 def test_an_even_split_of_enough_requests_passes() -> None:
-    verdict = analysis.split_within(both(BOTH * 100, BOTH * 100), "east")
+    verdict = split(both(BOTH * 100, BOTH * 100))
     assert (verdict.outcome, verdict.estimate, verdict.limit) == ("pass", 50, "40 to 60 %")
 
 
 def test_a_split_is_judged_source_by_source_and_names_the_lopsided_one() -> None:
-    assert analysis.split_within(both(["v1"] * 50, ["v2"] * 50), "east").outcome == "fail"
-    verdict = analysis.split_within(both(BOTH * 100, ["v1", "v1", "v1", "v2"] * 50), "east")
+    assert split(both(["v1"] * 50, ["v2"] * 50)).outcome == "fail"
+    verdict = split(both(BOTH * 100, ["v1", "v1", "v1", "v2"] * 50))
     assert verdict.outcome == "fail"
     assert verdict.reason.startswith("cluster2 got 150 of 200")
 
 
 def test_twenty_requests_are_too_few_for_ten_points_and_the_verdict_says_how_many_would_do() -> None:
-    verdict = analysis.split_within(answers(BOTH * 10), "east", tolerance=0.1)
+    verdict = split(answers(BOTH * 10), tolerance=0.1)
     assert verdict.outcome == "inconclusive"
-    assert "about 330 requests would decide, nine times in ten" in verdict.reason
-    assert analysis.split_within(answers(BOTH * 165), "east", tolerance=0.1).outcome == "pass"
+    assert "across a limit; 734 requests decide, 20 were sent" in verdict.reason
+    assert split(answers(BOTH * 367), tolerance=0.1).outcome == "pass"
 
 
 @pytest.mark.parametrize(
     ("k", "n", "other", "judge"),
     [
-        (12, 20, "v2", lambda rows: analysis.split_within(rows, "east", tolerance=0.25)),
-        (18, 20, "v2", lambda rows: analysis.split_within(rows, "east", tolerance=0.25)),
+        (80, 120, "v2", lambda rows: split(rows, tolerance=0.25)),
         (36, 40, "refused", lambda rows: analysis.all_answered(rows, 0.05)),
     ],
-    ids=["a split that will pass", "a split that will fail", "too many failures"],
+    ids=["a split that will pass", "too many failures"],
 )
 def test_as_many_requests_as_are_said_to_decide_do_so_nine_times_in_ten(
     k: int, n: int, other: str, judge: Callable[[pd.DataFrame], Verdict]
@@ -268,7 +275,7 @@ def test_as_many_requests_as_are_said_to_decide_do_so_nine_times_in_ten(
 
 
 def test_a_split_without_good_answers_is_no_measurement_of_a_share() -> None:
-    verdict = analysis.split_within(answers(["http_503"] * 50), "east")
+    verdict = split(answers(["http_503"] * 50))
     assert verdict.outcome == "inconclusive"
     assert "no good answer from 50 requests" in verdict.reason
 

@@ -1,7 +1,7 @@
 """Rows to findings: when a service was unavailable, how good a claim is, what happened when, and what saved it. Pure.
 
 - ``claims``: a frame of ``tables.ANSWERS`` in, a ``Verdict`` out: pass, fail or inconclusive; ``outages`` has those
-  on an outage, ``expected`` compares with what a mesh is configured to do.
+  on an outage, ``split`` that on shares, with the test that says how many requests it takes.
 - ``coverage``: who answers whom, by which way and when, as a matrix; and each ingress gateway.
 - ``evidence``: which rows a claim judges, and when they are too few.
 - ``availability``: ANSWERS to the times in which there was no good answer, each length a range; ``bounds`` has what
@@ -26,7 +26,7 @@ from meshbook.analysis.attribution import (
 )
 from meshbook.analysis.availability import DEGRADED, UNAVAILABLE, Stream, downtime, episodes, outage_windows, streams
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
-from meshbook.analysis.claims import all_answered, answers_from_every_cluster, split_within
+from meshbook.analysis.claims import ExpectedShares, all_answered, answers_as_expected
 from meshbook.analysis.coverage import (
     NONE_EXPECTED,
     NOT_TESTED,
@@ -37,15 +37,7 @@ from meshbook.analysis.coverage import (
     coverage,
     gateways_answer,
 )
-from meshbook.analysis.expected import (
-    ExpectedShares,
-    SampleSize,
-    answers_as_expected,
-    sample_size,
-    split_as_expected,
-    to_see,
-)
-from meshbook.analysis.intervals import share_bounds, share_interval
+from meshbook.analysis.intervals import share_bounds, share_interval, to_see
 from meshbook.analysis.load import (
     Capacity,
     Overload,
@@ -77,6 +69,7 @@ from meshbook.analysis.phases import (
     phases,
     phases_to_display,
 )
+from meshbook.analysis.split import SplitTest, split_as_expected, split_test
 
 __all__ = [
     "BURST_S",
@@ -103,14 +96,13 @@ __all__ = [
     "Observation",
     "Overload",
     "Part",
-    "SampleSize",
+    "SplitTest",
     "Stream",
     "Subject",
     "TrialRecord",
     "all_answered",
     "answered_promptly",
     "answers_as_expected",
-    "answers_from_every_cluster",
     "attribute",
     "capacity",
     "carried_by_the_others",
@@ -133,11 +125,10 @@ __all__ = [
     "phases_to_display",
     "pod_states",
     "ready_endpoints",
-    "sample_size",
     "share_bounds",
     "share_interval",
     "split_as_expected",
-    "split_within",
+    "split_test",
     "streams",
     "to_see",
     "unready",

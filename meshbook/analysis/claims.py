@@ -1,15 +1,15 @@
 """Claims about who answers, and how often nobody does: functions from a frame of ANSWERS to a Verdict.
 
 Rows that are no measurement (lost or garbled output of the probe) count neither as good nor as failed; where they are
-more than ``MOST_LOST`` of all, nothing is concluded. A share has an interval (``intervals``). Claims on an outage are
+more than ``MOST_LOST`` of all, nothing is concluded. What a mesh is configured to do is not known here: it comes with
+its reason, from ``mesh`` or from the user. How the answers are shared is claimed in ``split``, claims on an outage are
 in ``outages``. A new claim is a function whose name says what is claimed, with a test that plants the fault which it
 must fail on.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,26 +18,43 @@ import pandas as pd
 from meshbook import tables
 from meshbook.analysis.evidence import explained, judged, listed, no_evidence, rate_of
 from meshbook.analysis.intervals import (
-    Decide,
+    MISS,
     at_most,
-    between,
     percent,
     percent_range,
     share_bounds,
     share_interval,
     to_decide,
+    to_see,
 )
 from meshbook.errors import UsageError
-from meshbook.verdict import WORST_FIRST, Detail, Verdict
+from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, Detail, Outcome, Verdict
 
-_MISS = 0.01
-"""Accepted chance, over all sources and clusters together, of not seeing a cluster that gets its even share."""
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedShares:
+    """What share of one source's good answers each cluster should give, and why; no share where that is not known."""
+
+    shares: Mapping[str, float]
+    why: str
+    fails_over: bool = False
+    """Whether clusters that get no share take over once those with one cannot answer (locality failover)."""
+
+    @property
+    def clusters(self) -> list[str]:
+        """Return the clusters that should answer at all."""
+        return [cluster for cluster, share in self.shares.items() if share > 0]
+
+    def share_of(self, cluster: str) -> float:
+        """Return the share of ``cluster``; half of the answers where nothing is known."""
+        return self.shares.get(cluster, 0.0 if self.shares else 0.5)
+
 
 # ---- who answers
 
 
 @dataclass(frozen=True)
-class _Share:
+class Share:
     """``k`` of the ``n`` good answers that ``source`` got came from ``cluster``; it sent ``sent`` requests in all."""
 
     source: str
@@ -62,74 +79,92 @@ class _Share:
         names = ("source", "cluster", "answers", "n", "share %", "low %", "high %")
         return dict(zip(names, (self.source, self.cluster, self.k, self.n, share, low, high), strict=True))
 
-    def measured_in(self, verdict: Verdict, answers: pd.DataFrame) -> Verdict:
-        """Return ``verdict`` with this share as what was measured."""
+    def measured_in(self, verdict: Verdict, n: int) -> Verdict:
+        """Return ``verdict`` on ``n`` good answers with this share as what was measured."""
         estimate, low, high = self.numbers
-        n = int((answers["error"] == "").sum())
         return replace(verdict, n=n, estimate=estimate, low=low, high=high, unit="%")
 
 
-def _shares(answers: pd.DataFrame, sources: Sequence[str], clusters: Sequence[str]) -> list[_Share]:
+def shares_of(answers: pd.DataFrame, sources: Sequence[str], clusters: Sequence[str]) -> list[Share]:
+    """Return the share of each cluster in the answers to each source."""
     measured = tables.measured(answers[["source", "cluster", "error"]])
     good = tables.good(measured)
     sent, n = measured["source"].value_counts(), good["source"].value_counts()
     k = good.groupby(["source", "cluster"]).size()
 
-    def share(source: str, cluster: str) -> _Share:
+    def share(source: str, cluster: str) -> Share:
         counts = (int(found) for found in (k.get((source, cluster), 0), n.get(source, 0), sent.get(source, 0)))
-        return _Share(source, cluster, *counts)
+        return Share(source, cluster, *counts)
 
     return [share(source, cluster) for source in sources for cluster in clusters]
 
 
-def answers_from_every_cluster(
-    frame: pd.DataFrame, versions: Mapping[str, str], *, sources: Sequence[str] = ()
+def answers_as_expected(
+    frame: pd.DataFrame, versions: Mapping[str, str], expected: Mapping[str, ExpectedShares] | None = None
 ) -> Verdict:
-    """Claim: every source gets good answers from pods of every cluster; ``versions`` names the one that each has.
+    """Claim: every source is answered by pods of every cluster, or by those alone that it is configured for.
 
-    A cluster that is missing somewhere fails the claim once enough requests were sent that an even share would have
-    shown it (chance of a false alarm 1 % in all); with fewer it stays inconclusive. An answer of a pod that no cluster
-    knows, or of another version than its cluster has, fails it too. ``sources`` that have no row at all leave it
-    inconclusive. The numbers are those of the smallest share seen anywhere.
+    ``versions`` names the version that each cluster has; an answer of another one, or of a pod that no cluster knows,
+    fails the claim. So does one of a cluster that a source is meant to get none from (locality failover, a weight of
+    0). A cluster that is missing does once enough requests were sent that its share (even, where none is known) would
+    have shown it, with a false alarm once in 100 over all sources and clusters; with fewer it stays inconclusive, as
+    it does where an expected source has no row at all. The numbers are those of the smallest share that should be any.
     """
-    return _answers_from(judged(frame), versions, sources)
-
-
-def _answers_from(answers: pd.DataFrame, versions: Mapping[str, str], sources: Iterable[str]) -> Verdict:
     if len(versions) < 2 or "" in versions:
         raise UsageError(
             f"two or more clusters are expected to answer, not {versions!r}",
             hint='{"cluster1": "v1", "cluster2": "v2"}',
         )
+    answers = judged(frame)
+    sources = list(dict.fromkeys([*answers["source"].unique(), *(expected or {})]))
+    even = ExpectedShares(shares=dict.fromkeys(versions, 1 / len(versions)), why="")
+    known = {source: one for source, one in (expected or {}).items() if one.shares}
+    meant = {source: known.get(source, even) for source in sources}
     claim = f"every source is answered by pods of {listed([f'{name} ({one})' for name, one in versions.items()])}"
-    seen = list(dict.fromkeys([*answers["source"].unique(), *sources]))
-    shares = _shares(answers, seen, list(versions))
+    if any(len(one.clusters) < len(versions) for one in meant.values()):
+        each = "; ".join(f"{source}: {listed(one.clusters) or 'none'}" for source, one in meant.items())
+        claim = f"every source gets its answers from where the mesh is configured to send it ({each})"
+    shares = shares_of(answers, sources, list(versions))
     details = tuple(share.row for share in shares)
-    if verdict := no_evidence(answers, answers, claim, seen, details) or _not_looked_up(answers, claim, details):
+    if verdict := no_evidence(answers, answers, claim, sources, details) or not_looked_up(answers, claim, details):
         return verdict
-    # the requests per source after which an even share's absence is no chance
-    enough = math.ceil(math.log(_MISS / len(shares)) / math.log(1 - 1 / len(versions)))
-    missing = [share for share in shares if not share.k]
-    proven = [share for share in missing if share.sent >= enough]
-    weakest = min(shares, key=lambda share: (share.value, -share.n))
-    strangers = not_expected(answers, versions)
+    outcome, said = _who_is_wrong(answers, versions, shares, meant)
+    why = "; ".join(dict.fromkeys(one.why for one in (expected or {}).values()))
+    later = any(one.fails_over for one in meant.values())
     verdict = Verdict(
         claim=claim,
-        outcome="fail" if proven or strangers else "inconclusive" if missing else "pass",
-        reason=_who_is_missing(answers, shares, enough) + strangers + explained(answers),
+        outcome=outcome,
+        reason=said
+        + (f" As configured: {why}." if why else "")
+        + (" That the other side takes over is for the outage of stage 3 to show." if later else "")
+        + explained(answers),
         limit="above 0 %",
         details=details,
     )
-    return weakest.measured_in(verdict, answers)
+    wanted = [share for share in shares if share.cluster in meant[share.source].clusters]
+    return min(wanted or shares, key=lambda share: (share.value, -share.n)).measured_in(
+        verdict, len(tables.good(answers))
+    )
 
 
-def _who_is_missing(answers: pd.DataFrame, shares: Sequence[_Share], enough: int) -> str:
-    missing = [share for share in shares if not share.k]
-    if not missing:
-        return "All of them were seen from everywhere."
-    few = any(share.sent < enough for share in missing)
-    more = f" At least {enough} requests of each source are needed to tell." if few else ""
-    return directions(answers, list(dict.fromkeys(share.cluster for share in shares))) + more
+def _who_is_wrong(
+    answers: pd.DataFrame, versions: Mapping[str, str], shares: Sequence[Share], meant: Mapping[str, ExpectedShares]
+) -> tuple[Outcome, str]:
+    """Return the outcome of ``answers_as_expected``, and which cluster is missing or answers where it should not."""
+    wanted = [share for share in shares if share.cluster in meant[share.source].clusters]
+    astray = [share for share in shares if share.k and share not in wanted]
+    missing = [share for share in wanted if not share.k]
+    enough = [to_see(meant[share.source].share_of(share.cluster), MISS / len(wanted)) for share in missing]
+    few = [least for share, least in zip(missing, enough, strict=True) if share.sent < least]
+    strangers = not_expected(answers, versions)
+    if not (missing or astray or strangers):
+        return PASS, "Each cluster was seen wherever it should answer."
+    said = directions(answers, list(versions)) if missing or astray else ""
+    said += "".join(f" {one.source} got {one.k} from {one.cluster}, which it is not configured for." for one in astray)
+    if few:
+        said += f" At least {max(few)} requests of each source are needed to tell."
+    failed = strangers or astray or len(few) < len(missing)
+    return FAIL if failed else INCONCLUSIVE, (said + strangers).strip()
 
 
 def directions(answers: pd.DataFrame, clusters: Sequence[str]) -> str:
@@ -137,7 +172,7 @@ def directions(answers: pd.DataFrame, clusters: Sequence[str]) -> str:
 
     Of a cluster's own only where it is not answered by itself.
     """
-    shares = _shares(answers, list(answers["source"].unique()), clusters)
+    shares = shares_of(answers, list(answers["source"].unique()), clusters)
     ways = [
         f"{one.source} → {one.cluster}: {one.k} of {one.sent}"
         for one in shares
@@ -160,7 +195,7 @@ def not_expected(answers: pd.DataFrame, versions: Mapping[str, str]) -> str:
     return f" Not expected, but seen: {listed(strange)}." if strange else ""
 
 
-def _not_looked_up(answers: pd.DataFrame, claim: str, details: tuple[Detail, ...] = ()) -> Verdict | None:
+def not_looked_up(answers: pd.DataFrame, claim: str, details: tuple[Detail, ...] = ()) -> Verdict | None:
     """Return the inconclusive verdict where nobody looked up which cluster's pods answered."""
     unknown = int((tables.good(answers)["cluster"] == "").sum())
     if not unknown:
@@ -169,47 +204,7 @@ def _not_looked_up(answers: pd.DataFrame, claim: str, details: tuple[Detail, ...
     return Verdict(claim=claim, outcome="inconclusive", reason=reason, n=len(answers), details=details)
 
 
-def split_within(
-    frame: pd.DataFrame, cluster: str, share: float = 0.5, tolerance: float = 0.1, *, decides: str = ""
-) -> Verdict:
-    """Claim: each source gets ``share`` of its good answers, give or take ``tolerance``, from ``cluster``.
-
-    Judged as equivalence: pass when each source's 95 % interval lies inside, fail when one lies outside. Sources are
-    judged one by one, since two that each see their own side alone add up to a perfect half. ``decides`` says what
-    would decide it, where that is known beforehand.
-    """
-    if not 0 < tolerance < 1 or not 0 <= share <= 1:
-        raise UsageError(
-            f"a share of {share} ± {tolerance} is none that can be judged", hint="share=0.5, tolerance=0.1"
-        )
-    claim = f"each source gets {100 * share:.3g} % ± {100 * tolerance:g} points of its answers from {cluster}"
-    answers = judged(frame)
-    sources = list(answers["source"].unique())
-    shares = _shares(answers, sources, [cluster])
-    details = tuple(found.row for found in shares)
-    if verdict := no_evidence(answers, answers, claim, sources, details) or _not_looked_up(answers, claim, details):
-        return verdict
-    decide = between(share - tolerance, share + tolerance)
-    worst = min(shares, key=lambda found: (WORST_FIRST.index(decide(found.k, found.n)), -abs(found.value - share)))
-    verdict = Verdict(
-        claim=claim,
-        outcome=decide(worst.k, worst.n),
-        reason=_where_it_lies(worst, decide, decides) + explained(answers),
-        limit=f"{100 * (share - tolerance):.3g} to {100 * (share + tolerance):.3g} %",
-        details=details,
-    )
-    return worst.measured_in(verdict, answers)
-
-
-def _where_it_lies(worst: _Share, decide: Decide, decides: str) -> str:
-    if not worst.n:
-        return f"{worst.source} got no good answer from {worst.sent} requests."
-    found = f"{worst.source} got {worst.k} of {worst.n} from {worst.cluster}: the interval lies"
-    outcome = decide(worst.k, worst.n)
-    if outcome == "inconclusive":
-        more = decides or f"{to_decide(worst.k, worst.n, decide)} there"
-        return f"{found} across a limit; {more}."
-    return f"{found} {'inside' if outcome == 'pass' else 'outside'} the limits."
+# ---- how often nobody does
 
 
 def all_answered(frame: pd.DataFrame, max_error_rate: float = 0.1) -> Verdict:
@@ -220,10 +215,7 @@ def all_answered(frame: pd.DataFrame, max_error_rate: float = 0.1) -> Verdict:
     if not 0 < max_error_rate < 1:
         raise UsageError(f"an error rate of {max_error_rate} cannot be judged", hint="above 0 and below 1, as 0.05")
     claim = f"at most {100 * max_error_rate:g} % of the requests go without a good answer"
-    return _few_failed(judged(frame), claim, max_error_rate)
-
-
-def _few_failed(answers: pd.DataFrame, claim: str, max_error_rate: float) -> Verdict:
+    answers = judged(frame)
     measured = tables.measured(answers[["error"]])
     n, k = len(measured), int((measured["error"] != "").sum())
     if verdict := no_evidence(answers, answers, claim):

@@ -14,9 +14,9 @@ from datetime import datetime
 import pandas as pd
 
 from meshbook import tables
+from meshbook.analysis.claims import ExpectedShares
 from meshbook.analysis.evidence import explained, judged
-from meshbook.analysis.expected import MISS, ExpectedShares, to_see
-from meshbook.analysis.intervals import at_most
+from meshbook.analysis.intervals import MISS, at_most, to_see
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, Detail, Outcome, Verdict, worst
 
 PROVEN, REFUTED, UNDECIDED = "proven", "refuted", "undecided"

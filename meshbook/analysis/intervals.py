@@ -10,14 +10,18 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import lru_cache
-from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from meshbook.verdict import Outcome
 
 CONFIDENCE = 0.95
+LOOKS = 2
+"""As often as a share is looked at, at the most: once more where the first look leaves it open."""
+WRONG = (1 - CONFIDENCE) / 2 / LOOKS
+"""Chance, at most, with which a bound of a share is wrong at one look: over all of them it is so once in 40 times."""
+MISS = 0.01
+"""Accepted chance of not seeing a cluster that gets its expected share."""
 SURE = 0.9
 """Chance with which as many requests decide as are said to do so."""
 _MOST_REQUESTS = 100_000
@@ -29,28 +33,27 @@ Decide = Callable[[int, int], Outcome]
 """From k of n to an outcome."""
 
 
-def share_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the Wilson interval of the share behind ``k`` of ``n``."""
-    low, high = _wilson(k, n, confidence) if n else (0.0, 1.0)
-    return float(low), float(high)
-
-
-def _wilson(k: Any, n: Any, confidence: float) -> tuple[Any, Any]:
-    """Return Wilson intervals of numbers or arrays, each n above 0."""
-    z, p = NormalDist().inv_cdf(0.5 + 0.5 * confidence), k / n
-    width = 2 * (n + z**2)
-    center, half = (2 * n * p + z**2) / width, z / width * np.sqrt(4 * n * p * (1 - p) + z**2)
-    return np.where(k == 0, 0.0, center - half), np.where(k == n, 1.0, center + half)
-
-
 @lru_cache(maxsize=10_000)
-def share_bounds(k: int, n: int) -> tuple[float, float]:
-    """Return the exact (Clopper-Pearson) lower and upper bound of a share, each one-sided: 0 of n bounds it by 3/n."""
+def share_bounds(k: int, n: int, wrong: float = 1 - CONFIDENCE) -> tuple[float, float]:
+    """Return the exact (Clopper-Pearson) lower and upper bound of a share, each of them ``wrong`` that often at most.
+
+    One-sided: 0 of n bounds it by 3/n.
+    """
     from scipy.special import betaincinv  # slow to import, and not needed before a verdict
 
-    low = betaincinv(k, n - k + 1, 1 - CONFIDENCE) if k else 0.0
-    high = betaincinv(k + 1, n - k, CONFIDENCE) if k < n else 1.0
+    low = betaincinv(k, n - k + 1, wrong) if k else 0.0
+    high = betaincinv(k + 1, n - k, 1 - wrong) if k < n else 1.0
     return float(low), float(high)
+
+
+def share_interval(k: int, n: int) -> tuple[float, float]:
+    """Return the exact interval of a share: both bounds, each of them ``WRONG`` that often at most."""
+    return share_bounds(k, n, WRONG)
+
+
+def to_see(share: float, miss: float = MISS) -> int:
+    """Return how many requests show a cluster that gets ``share`` of them, but for a chance of ``miss``."""
+    return math.ceil(math.log(miss) / math.log(1 - share)) if share < 1 else 1
 
 
 @lru_cache
@@ -64,12 +67,13 @@ def at_most(limit: float) -> Decide:
     return decide
 
 
+@lru_cache
 def between(lowest: float, highest: float) -> Decide:
     """Return the decision whether a share lies between two limits, as an equivalence test does."""
 
     def decide(k: int, n: int) -> Outcome:
         low, high = share_interval(k, n)
-        if lowest <= low and high <= highest:
+        if lowest - _ROUNDING <= low and high <= highest + _ROUNDING:
             return "pass"
         return "fail" if high < lowest or low > highest else "inconclusive"
 

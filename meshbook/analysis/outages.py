@@ -20,7 +20,6 @@ from meshbook import tables
 from meshbook.analysis.availability import longest_of, streams
 from meshbook.analysis.claims import not_expected
 from meshbook.analysis.evidence import MOST_LOST, beat_of, explained, judged, no_evidence, rate_of, sent_between
-from meshbook.analysis.expected import to_see
 from meshbook.analysis.intervals import (
     CONFIDENCE,
     at_most,
@@ -28,6 +27,7 @@ from meshbook.analysis.intervals import (
     percent_range,
     share_bounds,
     to_decide,
+    to_see,
 )
 from meshbook.errors import UsageError
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Detail, Outcome, Verdict

@@ -30,7 +30,7 @@ _NO_ANSWER = "no good answer"
 
 
 def share_by_source(frame: pd.DataFrame, expected: Mapping[str, ExpectedShares] | None = None) -> Figure:
-    """Draw the share of each cluster among the requests of each source, with 95 % (Wilson) intervals and counts.
+    """Draw the share of each cluster among the requests of each source, with exact intervals and counts.
 
     ``expected`` has by source what share of each cluster is marked as the one that should be.
     """
@@ -61,7 +61,7 @@ def share_by_source(frame: pd.DataFrame, expected: Mapping[str, ExpectedShares] 
     axes.set_ylim(ticks[-1][0] + 0.6, -0.8)
     axes.set_xlim(-2, 102)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("% of requests, with its 95 % interval")
+    axes.set_xlabel("% of requests, with its interval")
     return figure
 
 

@@ -6,7 +6,7 @@ Sends requests, changes nothing. What ``outage`` itself asks for stands in its `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -59,7 +59,9 @@ def _unserved(target: Target) -> Iterator[str]:
     """Say which sources got a request without a good answer, or nothing from a cluster that should answer them."""
     shares = [share for wanted in target.expected.values() for share in wanted.shares.values() if share]
     requests = min(_MOST_TO_SEE, analysis.to_see(min(shares, default=0.5), _MISSED))
-    answers = looked_up(target, lambda: one_at_a_time(target, requests, _FIRST_TO_SEE))
+    answers = one_at_a_time(target, min(requests, _FIRST_TO_SEE))
+    if requests > _FIRST_TO_SEE and not hangs(answers):
+        answers = tables.joined(answers, one_at_a_time(target, requests - _FIRST_TO_SEE))
     for source in target.sources:
         rows = tables.measured(answers[answers["source"] == source])
         bad, seen = rows.loc[rows["error"] != "", "error"], set(tables.good(rows)["cluster"])
@@ -71,27 +73,15 @@ def _unserved(target: Target) -> Iterator[str]:
             yield f"{source} got no answer from {' or '.join(missing)} in {len(rows)} requests"
 
 
-def one_at_a_time(target: Target, requests: int, first: int) -> pd.DataFrame:
-    """Return ANSWERS to so many requests of each source; no more than ``first`` of each where ways hang."""
-
-    def ask(count: int) -> pd.DataFrame:
-        loop = probes.ClosedLoop(requests=count, concurrency=1, timeout_s=LOOK_S, keep_alive=False)
-        return probes.send_many(target.fleet, target.outside, target.inside, loop=loop, namespace=target.namespace)
-
-    answers = ask(min(requests, first))
-    return answers if requests <= first or hangs(answers) else tables.joined(answers, ask(requests - first))
+def one_at_a_time(target: Target, requests: int) -> pd.DataFrame:
+    """Return ANSWERS to so many requests of each source, one after the other."""
+    loop = probes.ClosedLoop(requests=requests, concurrency=1, timeout_s=LOOK_S, keep_alive=False)
+    return target.ask(loop, target.outside)
 
 
 def hangs(answers: pd.DataFrame) -> bool:
     """Tell whether more than one request got no answer at all."""
     return int((answers["error"] == "timeout").sum()) > 1
-
-
-def looked_up(target: Target, ask: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Return the ANSWERS that ``ask`` gives, with the cluster of the pod that gave each."""
-    before = mesh.pods_by_name(target.fleet, target.namespace)
-    answers = ask()
-    return mesh.answered_by(answers, before, mesh.pods_by_name(target.fleet, target.namespace))
 
 
 def plans(

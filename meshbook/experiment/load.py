@@ -17,7 +17,7 @@ from meshbook import analysis, mesh, probes, tables
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.experiment.causes import silent_ways
-from meshbook.experiment.checks import BORNE, hangs, looked_up, unanswered
+from meshbook.experiment.checks import BORNE, hangs, unanswered
 from meshbook.experiment.plan import Limits, LoadProfile, Target
 from meshbook.settings import AUTO, out_of_range
 
@@ -68,7 +68,7 @@ def fit_load(
     ``plans`` to say.
     """
     rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
-    calm = looked_up(target, lambda: _calm(target))
+    calm = mesh.looked_up(target.fleet, target.namespace, _calm, target)
     pods = {state.context: state.ready for state in target.states()}
 
     def capacities(steps: Sequence[pd.DataFrame]) -> dict[str, analysis.Capacity | None]:
@@ -97,7 +97,7 @@ def fit_load(
         rate_per_s=rate,
         outage_s=length_s or max(load.outage_s, fitted_s),
         around_s=max(length_s or load.around_s, around_s),
-        share_requests=_to_compare(target, limits),
+        split_tests=_split_tests(target, limits),
         sources=len(target.sources),
         bears=bears,
         answers=answers,
@@ -105,14 +105,13 @@ def fit_load(
     )
 
 
-def _to_compare(target: Target, limits: Limits) -> int:
-    """Return how many requests of each source tell whether every cluster has its expected share."""
-    most = limits.max_failed_share
-    sizes = [
-        analysis.sample_size(target.expected, cluster, limits.share_tolerance, max_failed_share=most)
+def _split_tests(target: Target, limits: Limits) -> dict[str, analysis.SplitTest]:
+    """Return by cluster how its share of the answers is compared with the expected one."""
+    tolerance, most = limits.share_tolerance, limits.max_failed_share
+    return {
+        cluster: analysis.split_test(target.expected, cluster, tolerance, max_failed_share=most)
         for cluster in target.versions
-    ]
-    return max(size.requests for size in sizes)
+    }
 
 
 def fit_limits(limits: Limits, load: LoadProfile, max_gap_s: str | float = AUTO) -> Limits:
@@ -180,10 +179,6 @@ def _steps(
     A short one goes first, and more until enough is ``known``; a longer one where that was not too much already.
     """
 
-    def ask(loop: probes.ClosedLoop) -> pd.DataFrame:
-        inside, namespace = target.inside, target.namespace
-        return looked_up(target, lambda: probes.send_many(target.fleet, inside=inside, loop=loop, namespace=namespace))
-
     answer_s, of_each = max(0.001, answer_s), pods / len(target.fleet)
     per_pod = min(_MOST_PER_POD, max(_FEWEST_PER_POD, round(_MOST_WAIT_S / answer_s)))
     in_flight = min(_MOST_IN_FLIGHT, math.ceil(per_pod * of_each))
@@ -194,7 +189,7 @@ def _steps(
     while len(steps) < _MOST_STEPS and spent_s < _LONGEST_S and not (spent_s >= _STEP_S and known(steps)):
         requests = max(short, long) if bears_more else short
         loop = probes.ClosedLoop(requests=requests, concurrency=in_flight, timeout_s=_STEP_TIMEOUT_S, keep_alive=False)
-        steps.append(ask(loop))
+        steps.append(target.ask(loop))
         if hangs(steps[-1]):
             break
         spent_s += (steps[-1]["time"].max() - steps[-1]["time"].min()).total_seconds()

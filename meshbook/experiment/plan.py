@@ -12,8 +12,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from meshbook import entries, mesh, outage, settings
-from meshbook.analysis import Capacity, ExpectedShares
+from meshbook import entries, mesh, outage, probes, settings
+from meshbook.analysis import Capacity, ExpectedShares, SplitTest
 from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import UsageError, WaitTimeout
 from meshbook.mesh import Entry
@@ -38,8 +38,6 @@ class LoadProfile:
     """Length of the outage."""
     around_s: float = 12.0
     """Seconds that are watched before the outage, and after all is ready again."""
-    share_requests: int = 80
-    """Requests of each source, one at a time, once all is steady again: enough to compare shares."""
     loop_requests: int = 10
     """Requests of the article's own loop, in the middle of the outage."""
     sources: int = 3
@@ -47,6 +45,8 @@ class LoadProfile:
     """By context: what the other clusters bear when the application of this one is down; empty: not measured."""
     answers: pd.DataFrame | None = field(default=None, repr=False, compare=False)
     """ANSWERS by which that was measured."""
+    split_tests: Mapping[str, SplitTest] = field(default_factory=dict, repr=False)
+    """By context: how its share of the answers is compared with the expected one, once all is restored."""
     causes: str = ""
     """Why a cluster gave none of them to a source, as far as could be seen; empty: each gave some to all."""
 
@@ -73,6 +73,7 @@ class LoadProfile:
         lines = [f"load      {rate}, {self.offered_per_s:.3g}/s in all; {length}"]
         for name, found in self.bears.items():
             lines.append(f"bears     without {name}{f' the others {found}' if found else f': {NOT_KNOWN}'}")
+        lines += dict.fromkeys(f"shares    afterwards {test}" for test in self.split_tests.values())
         return "\n".join(lines)
 
 
@@ -115,6 +116,11 @@ class Target:
     def inside(self) -> str:
         """URL inside the mesh."""
         return f"http://{self.service}.{self.namespace}:{self.port}/hello"
+
+    def ask(self, loop: probes.ClosedLoop, outside: Sequence[Entry] = ()) -> pd.DataFrame:
+        """Return ANSWERS to ``loop`` from the pods of every cluster, and from here to ``outside`` where it is given."""
+        asked = (self.fleet, outside, self.inside)
+        return mesh.looked_up(self.fleet, self.namespace, probes.send_many, *asked, loop=loop, namespace=self.namespace)
 
     def states(self) -> list[DeploymentState]:
         """Return how the application's Deployments are, whatever else is in their namespace."""

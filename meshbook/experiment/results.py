@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from meshbook import analysis, tables
-from meshbook.analysis import UNAVAILABLE, Capacity, ExpectedShares, Overload, Part, TrialRecord
+from meshbook.analysis import UNAVAILABLE, Capacity, ExpectedShares, Overload, Part, SplitTest, TrialRecord
 from meshbook.outage import MODES
 
 _LONG_MS = 10_000.0
@@ -41,6 +41,8 @@ class Trial:
     """By context: the version of the application there."""
     expected: Mapping[str, ExpectedShares]
     """By source: what share of its answers each cluster should give before and after."""
+    test: SplitTest
+    """How the shares of ``afterwards`` are compared with these."""
     down: datetime
     """When the API said that it was down."""
     ready_again: datetime

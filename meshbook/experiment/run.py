@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from meshbook.analysis import ENDPOINTS_GONE, ChangeRequest, Evidence, LoadBalan
 from meshbook.clusters import pause
 from meshbook.errors import MeshbookError, NotRestoredError, OutageError, UsageError
 from meshbook.experiment.causes import silent_ways
-from meshbook.experiment.checks import UNANSWERED_HINT, intent, looked_up, one_at_a_time, plans, survivors, unanswered
+from meshbook.experiment.checks import UNANSWERED_HINT, intent, one_at_a_time, plans, survivors, unanswered
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
 from meshbook.experiment.plan import LoadProfile, Step, Target
 from meshbook.experiment.results import NotDone, Results, Trial
@@ -27,7 +28,7 @@ from meshbook.outage import Outage, Safeguards
 _RECENT_S, _RECENT = 5.0, 16
 """Seconds, and requests of each source, before an outage in which each must have been answered by the survivor."""
 _FIRST = 16
-"""Requests of each source about shares, after which no more are sent where ways hang."""
+"""Requests of each source about shares, after which no more are sent where too many of them failed."""
 
 
 def run(
@@ -50,6 +51,8 @@ def run(
             f"a watchdog after {safeguards.watchdog_s:g} s would cut an outage of {load.outage_s:g} s short",
             hint="watchdog_s is for runners that vanish: outage_s and some minutes",
         )
+    if missing := [step.context for step in steps if step.context not in load.split_tests]:
+        raise UsageError(f"the load of {missing[0]}'s outage was not measured", hint="fit_load first")
     for plan in plans(steps, target, safeguards, load):
         plan.require()
     ahead = [(step, number) for step in steps for number in range(1, repeats + 1)]
@@ -89,6 +92,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
     way = target.outside[0]
     checked = health_check(target.fleet[way.clusters[0]], target.gateway_namespace) if way.path == tables.VIP else ""
     pods = mesh.pods_by_name(target.fleet, target.namespace)
+    test = load.split_tests[step.context]
     asked = {"rate_per_s": load.rate_per_s, "timeout_s": load.patience_s}
     with (
         Observer(target.fleet, target.service, target.namespace) as observer,
@@ -112,7 +116,8 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         phases=phases,
         attribution=analysis.attribute(_evidence(target, record, phases, balancer)),
         loop=mesh.answered_by(loop, *known),
-        afterwards=looked_up(target, lambda: one_at_a_time(target, load.share_requests, _FIRST)),
+        afterwards=test.until_decided(partial(one_at_a_time, target), one_at_a_time(target, _FIRST)),
+        test=test,
         versions=target.versions,
         expected=target.expected,
         down=_known(ended.down, ended),

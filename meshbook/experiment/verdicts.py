@@ -43,7 +43,7 @@ def claims(
     for source in dict.fromkeys(str(source) for trial in judged for source in trial.witnessed["source"].unique()):
         found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
     found.append(_worst(trials, lambda one: _served(one, one.afterwards), "after each outage"))
-    found.append(_worst(trials, partial(_share_as_expected, limits=limits), "after each outage"))
+    found.append(_worst(trials, lambda one: analysis.split_as_expected(one.afterwards, one.test), "after each outage"))
     found.append(_worst(trials, _steady_again))
     return [*found, *([_all_done(results)] if results.not_done else []), *calibrated]
 
@@ -51,14 +51,6 @@ def claims(
 def _served(trial: Trial, answers: pd.DataFrame) -> Verdict:
     """Compare who answered with what the mesh is configured for; see ``analysis.answers_as_expected``."""
     return analysis.answers_as_expected(answers, trial.versions, trial.expected)
-
-
-def _share_as_expected(trial: Trial, limits: Limits) -> Verdict:
-    """Compare the shares with what the mesh was configured for before: one test, of as many requests as were planned.
-
-    A source whose share is off by just the tolerance passes in 1 of 40 runs at most, and a pass takes all sources.
-    """
-    return analysis.split_as_expected(trial.afterwards, trial.record.context, trial.expected, limits.share_tolerance)
 
 
 def _has_others(trial: Trial) -> bool:

@@ -8,8 +8,8 @@
 - ``Entry``: an address for requests from outside, and where it leads; ``entries_of`` those that have one;
   ``expected_by`` their shares. ``ingress_gateways``: the pods by which they come in, so that each can be asked.
 - ``places``: which clusters these are, as a reader of a report knows them.
-- ``pods_by_name``, ``answered_by``: which cluster the pod is in that answered; ``injected_by``: who made its sidecar;
-  ``certificates``: the roots that it trusts.
+- ``looked_up``: answers with the cluster that has the pod of each, by ``pods_by_name`` and ``answered_by``;
+  ``injected_by``: who made a pod's sidecar; ``certificates``: the roots that it trusts.
 
 Reads objects of the API through ``clusters``, and looks from within pods where it may; changes nothing. What may not be
 read is "not looked at". ``snapshot`` reads; ``routing``, ``workloads``, ``remote_secrets``, ``gateways``, ``ingress``
@@ -23,9 +23,10 @@ from meshbook.mesh.ingress import Entry, IngressGateway, entries_of, ingress_gat
 from meshbook.mesh.places import Place, places
 from meshbook.mesh.routing import Expected
 from meshbook.mesh.shares import by_cluster, expected_by, expected_share
-from meshbook.mesh.snapshot import answered_by, pods_by_name
+from meshbook.mesh.snapshot import answered_by, looked_up, pods_by_name
 from meshbook.mesh.workloads import certificates, injected_by
 
 __all__ = ["CAUSE", "NOT_LOOKED_AT", "Direction", "Entry", "Expected", "Finding", "IngressGateway", "Place"]
 __all__ += ["answered_by", "between", "by_cluster", "certificates", "entries_of", "expected_by", "expected_share"]
-__all__ += ["explained", "in_words", "ingress_gateways", "injected_by", "places", "pods_by_name", "why", "why_outside"]
+__all__ += ["explained", "in_words", "ingress_gateways", "injected_by", "looked_up", "places", "pods_by_name"]
+__all__ += ["why", "why_outside"]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -140,6 +141,15 @@ def pods_by_name(fleet: Fleet, namespace: str, *, labels: str = "") -> dict[str,
     )
     counts = Counter(name for found in listed.values() for name in found)
     return {name: cluster for cluster, found in listed.items() for name in found if counts[name] == 1}
+
+
+def looked_up(
+    fleet: Fleet, namespace: str, ask: Callable[..., pd.DataFrame], /, *args: Any, **kwargs: Any
+) -> pd.DataFrame:
+    """Return the ANSWERS that ``ask`` gives, with the cluster of each: pods are listed before and after."""
+    before = pods_by_name(fleet, namespace)
+    answers = ask(*args, **kwargs)
+    return answered_by(answers, before, pods_by_name(fleet, namespace))
 
 
 def answered_by(answers: pd.DataFrame, *listed: Mapping[str, str]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meshbook import tables
-from meshbook.analysis import Change, ChangeRequest, ExpectedShares, TrialRecord, phases
+from meshbook.analysis import Change, ChangeRequest, ExpectedShares, TrialRecord, phases, split_test
 from meshbook.experiment import Trial
 from meshbook.outage import MODES
 from meshbook.verdict import Verdict
@@ -64,6 +64,7 @@ def trial(
     changes: Sequence[Change] = (),
 ) -> Trial:
     sources = dict.fromkeys(row["source"] for row in rows)
+    expected = dict.fromkeys(sources, EVEN)
     after = [row for source in sources for row in afterwards(source)] if after is None else after
     record = TrialRecord(
         mode=mode,
@@ -83,7 +84,8 @@ def trial(
         loop=tables.empty(tables.ANSWERS),
         afterwards=tables.from_rows(after, tables.ANSWERS),
         versions={"cluster1": "v1", "cluster2": "v2"},
-        expected=dict.fromkeys(sources, EVEN),
+        expected=expected,
+        test=split_test(expected, "cluster1", 0.25, max_failed_share=0.05),
         down=at(10.3),
         ready_again=at(20.6),
     )

@@ -36,7 +36,8 @@ def served(bare_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Fleet:
 def asked_target(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Target:
     """A target of which each pod answers a request in 45 ms, one at a time."""
     service_s = {"v1": 0.045, "v2": 0.045}
-    monkeypatch.setattr(mesh, "answered_by", lambda answers, *_: answers)  # these rows say who answered
+    # these rows say who answered
+    monkeypatch.setattr(mesh, "looked_up", lambda _, __, ask, *args, **how: ask(*args, **how))
     monkeypatch.setattr(probes, "curl_from_here", lambda _, requests, **__: asked(service_s, 1, requests))
     monkeypatch.setattr(probes, "curl_from_pods", lambda *_, requests, **__: asked(service_s, 1, requests))
     monkeypatch.setattr(probes, "send_many", lambda *_, **__: asked(service_s, 8, 16))

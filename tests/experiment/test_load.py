@@ -136,11 +136,10 @@ def test_so_many_requests_are_sent_afterwards_as_compare_shares(
 ) -> None:
     even = ExpectedShares(shares={"cluster1": 0.5, "cluster2": 0.5}, why="1 of 2 ready endpoints")
     monkeypatch.setattr(mesh, "by_cluster", lambda expected, _: dict.fromkeys(expected, even))
-    narrow, wide = (
-        experiment.fit_load(LoadProfile(), asked_target, Limits(share_tolerance=tolerance)).share_requests
-        for tolerance in (0.15, 0.25)
-    )
-    assert 60 < wide <= LoadProfile().share_requests < 150 < narrow
+    limits = [Limits(share_tolerance=tolerance) for tolerance in (0.15, 0.25)]
+    narrow, wide = (experiment.fit_load(LoadProfile(), asked_target, one) for one in limits)
+    assert [load.split_tests["cluster1"].looks for load in (narrow, wide)] == [(180, 360), (62, 124)]
+    assert str(wide).count("shares    afterwards 62 requests of each source, and as many again") == 1
 
 
 def test_a_rate_for_a_service_of_which_nothing_is_known_is_a_low_one(

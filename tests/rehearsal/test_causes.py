@@ -6,6 +6,7 @@ Those that show soonest; ``bench/causes.py`` plants them all, and healthy varian
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 from causes import Bench
@@ -64,13 +65,14 @@ def test_what_the_mesh_is_configured_for_is_expected_and_comes(ground: Ground, v
         assert {source: round(one.shares.get(SECOND, 0.0), 2) for source, one in found.items()} == shares
         assert why in found[FIRST].of(SECOND)
         wanted = mesh.by_cluster(found, [*versions])
+        test = analysis.split_test(wanted, SECOND, 0.25)
+        ask = partial(mesh.looked_up, fleet, "sample", probes.curl_from_pods, fleet, URL, timeout_s=2)
         deadline = time.monotonic() + EFFECT_S
         while True:
-            pods = mesh.pods_by_name(fleet, "sample")
-            answers = mesh.answered_by(probes.curl_from_pods(fleet, URL, requests=60, timeout_s=2), pods)
+            answers = test.until_decided(ask, ask(requests=20))
             verdicts = [
                 analysis.answers_as_expected(answers, versions, wanted),
-                analysis.split_as_expected(answers, SECOND, wanted, 0.25),
+                analysis.split_as_expected(answers, test),
             ]
             if all(verdict.outcome == "pass" for verdict in verdicts):
                 break
