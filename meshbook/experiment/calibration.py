@@ -25,7 +25,7 @@ from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.plan import LoadProfile, Target
 from meshbook.mesh import Entry
 from meshbook.objects import labels_of
-from meshbook.outage import signals_deferred, sigterm_unwinds
+from meshbook.outage import interrupted_once
 
 LONGEST_PAUSE_S = 8.0
 """Less than the workload's own LONGEST_S, after which its shell lets the process go on by itself."""
@@ -169,12 +169,14 @@ def scratch_workload(target: Target) -> Iterator[Scratch]:
     """Give the workload, rolled out and answering by every path, for the length of a ``with`` block."""
     folder = notebook.manifests_folder() / "scratch"
     target.fleet.each(lambda cluster: _require_room(cluster, target.namespace))
-    with sigterm_unwinds():
+    with interrupted_once() as defer:
         try:
-            yield _set_up(target, folder)
+            try:
+                yield _set_up(target, folder)
+            finally:
+                defer()
         finally:
-            with signals_deferred():
-                _remove(target, folder)
+            _remove(target, folder)
 
 
 def _require_room(cluster: Cluster, namespace: str) -> None:

@@ -30,13 +30,12 @@ from meshbook.outage.records import (
 from meshbook.outage.safeguards import Plan, plan
 from meshbook.outage.session import (
     clusters_down,
+    interrupted_once,
     outage,
     pending_rollbacks,
     restore,
-    signals_deferred,
-    sigterm_unwinds,
 )
 
 __all__ = ["MODE", "MODES", "OF", "REPLICAS", "RUN", "SCALE_TO_ZERO", "SINCE", "Check", "Intent", "Outage"]
-__all__ += ["PendingRollback", "Plan", "Restored", "Safeguards", "clusters_down", "is_lab", "outage"]
-__all__ += ["pending_rollbacks", "plan", "restore", "signals_deferred", "sigterm_unwinds"]
+__all__ += ["PendingRollback", "Plan", "Restored", "Safeguards", "clusters_down", "interrupted_once", "is_lab"]
+__all__ += ["outage", "pending_rollbacks", "plan", "restore"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from meshbook import progress
 from meshbook.clusters import Cluster, DeploymentState, Fleet
@@ -46,27 +46,29 @@ def outage(intent: Intent) -> Iterator[Outage]:
     deployment = intent.cluster.get("Deployment", intent.deployment, intent.namespace)
     going_on = Outage(intent=intent, replicas=replicas_of(deployment), require_down=mode.require_down)
     own, broken_off = lease.Lease(intent, deployment), True
-    with sigterm_unwinds():
+    with interrupted_once() as defer:
         try:
-            own.acquire()
-            watchdog.start(intent, mode)
-            progress.step(f"{intent}: {intent.mode} is requested")
-            mode.begin(going_on)
-            progress.step(f"{intent}: is down")
-            yield going_on
-            broken_off = False
+            try:
+                own.acquire()
+                watchdog.start(intent, mode)
+                progress.step(f"{intent}: {intent.mode} is requested")
+                mode.begin(going_on)
+                progress.step(f"{intent}: is down")
+                yield going_on
+                broken_off = False
+            finally:
+                defer()  # a block of its own: wherever up to here a signal breaks off, the one below is entered
         finally:
-            with signals_deferred():
-                try:
-                    if going_on.down_requested:
-                        progress.step(f"{intent}: the restore is requested")
-                    _restore(intent, mode, going_on)
-                    if going_on.restore_requested:
-                        progress.step(f"{intent}: restored, {_state(intent)}")
-                    if going_on.restore_requested and broken_off:
-                        say(f"{intent}: {intent.mode} was broken off; what was down is restored, {_state(intent)}")
-                finally:
-                    own.release()
+            try:
+                if going_on.down_requested:
+                    progress.step(f"{intent}: the restore is requested")
+                _restore(intent, mode, going_on)
+                if going_on.restore_requested:
+                    progress.step(f"{intent}: restored, {_state(intent)}")
+                if going_on.restore_requested and broken_off:
+                    say(f"{intent}: {intent.mode} was broken off; what was down is restored, {_state(intent)}")
+            finally:
+                own.release()
     after_s = intent.safeguards.watchdog_s
     if after_s and going_on.restore_requested is None:
         raise OutageError(
@@ -270,37 +272,38 @@ def _leases(cluster: Cluster, namespace: str) -> list[lease.RunLease]:
 
 
 @contextmanager
-def sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM leave the block by ``SystemExit``, unless the program has plans of its own for it."""
+def interrupted_once() -> Iterator[Callable[[], None]]:
+    """Let SIGINT or SIGTERM break the block off once, and not at all after the function that it yields was called.
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
+    A handler of the program's own is asked for that; by default SIGTERM is ``SystemExit``. One that comes later, be it
+    in the midst of the unwinding, cuts nothing, and counts as Ctrl-C when the block is done.
+    """
+    deferring, received = False, list[int]()
 
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if mine:
-        signal.signal(signal.SIGTERM, leave)
+    def defer() -> None:
+        nonlocal deferring
+        deferring = True
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal deferring
+        if deferring:
+            received.append(number)
+            return
+        deferring, own = True, handlers[number]
+        if not callable(own):
+            raise SystemExit(128 + number)
+        own(number, frame)
+        deferring = False  # the program goes on
+
+    mine = threading.current_thread() is threading.main_thread()  # signals do not reach other threads
+    handlers: dict[int, Any] = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM) if mine}
+    taken = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
     try:
-        yield
+        for number in taken:
+            signal.signal(number, on_signal)
+        yield defer
     finally:
-        if mine:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Let no SIGINT or SIGTERM cut the block; one that came meanwhile counts as Ctrl-C when it is done."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals do not reach other threads
-        yield
-        return
-    handlers = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+        for number, handler in taken.items():
+            signal.signal(number, handler)
     if received:
         raise KeyboardInterrupt

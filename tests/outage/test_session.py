@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -93,6 +94,31 @@ def test_a_second_ctrl_c_does_not_stop_the_restoring(
         _before_the_next(monkeypatch, "wait_for_rollout", impatient)
     assert shape(target) == before
     assert signal.getsignal(signal.SIGTERM) == former
+
+
+def test_ctrl_c_again_and_again_on_the_way_out_of_the_block_loses_nothing(fleet: Fleet, target: Cluster) -> None:
+    before, pressed = shape(target), []
+
+    def press(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename.endswith(("contextlib.py", "outage/session.py")):
+            pressed.append(event)
+            signal.raise_signal(signal.SIGINT)
+        return press
+
+    def first() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            sys.settrace(press)
+
+    tracing = sys.gettrace()
+    try:
+        with pytest.raises(KeyboardInterrupt), outage.outage(intent(fleet)):
+            first()
+    finally:
+        sys.settrace(tracing)
+    assert len(pressed) > 20  # all of them were pressed, and none broke anything off
+    assert shape(target) == before
 
 
 @pytest.mark.parametrize(
