@@ -3,7 +3,7 @@
 #   make run     make the environment, start a lab, run every stage, leave notebooks and report in outputs/
 #   make test    make the environment, run the whole test suite
 #   make check   lint, types, import contracts, notebooks without outputs
-#   make lab     start a lab and JupyterLab on it; takes the lab down when JupyterLab ends
+#   make lab     start a lab, and JupyterLab on copies of the notebooks; takes the lab down when JupyterLab ends
 #   make bench   how true the measured outages are, against outages of known length (ARGS='--times 20' for the record)
 #   make example a fresh outputs/example/ from one run on the lab, to be reviewed before it is committed
 #   make clean   remove the environment, caches and run outputs (the example stays)
@@ -33,7 +33,10 @@ check: $(VENV)/.dev
 
 lab: $(VENV)/.run
 	$(BIN)/meshbook lab up
-	trap '$(BIN)/meshbook lab down' EXIT; trap : INT; $(BIN)/jupyter lab notebooks $(ARGS)
+	trap '$(BIN)/meshbook lab down' EXIT; trap : INT; eval "$$($(BIN)/meshbook lab env)"; \
+	work=outputs/work/$$(date +%Y%m%d-%H%M%S); mkdir -p $$work && cp notebooks/*.ipynb $$work && \
+	$(BIN)/jupyter lab $$work --allow-root --KernelManager.transport_encryption=auto $(ARGS); \
+	echo "for the pages of what you have run and saved: $(BIN)/meshbook report $$work"
 
 bench: $(VENV)/.run
 	$(BIN)/python bench/outage_accuracy.py $(ARGS)

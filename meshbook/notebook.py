@@ -130,7 +130,8 @@ def manifests_folder(given: str = "") -> Path:
 def show_text(title: str, text: str, *, opened: bool = True) -> None:
     """Show a text to be read or copied as it stands, under a title that folds it away."""
     title = escape(translate(title, of_kernel()))
-    html = f"<details{' open' * opened}><summary>{title}</summary><pre>{escape(text)}</pre></details>"
+    shown = f'<pre style="white-space:pre;overflow-x:auto">{escape(text)}</pre>'
+    html = f"<details{' open' * opened}><summary>{title}</summary>{shown}</details>"
     _display({"text/html": html, "text/plain": text})
 
 

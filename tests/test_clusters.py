@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -40,6 +41,17 @@ def _status(message: str, reason: str = "") -> dict[str, Any]:
 
 
 # contexts
+
+
+def test_the_command_of_a_call_means_the_same_context_whatever_its_name(
+    kubeconfig: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = "arn:aws:eks:eu-1:1:cluster/it's prod; $(false) & ニフクラ"
+    caplog.set_level("DEBUG", "meshbook.progress")
+    cluster = Cluster(Kubeconfig(kubeconfig({odd: UNREACHABLE, "other": UNREACHABLE})), odd)
+    cluster.tell_kubectl("config", "view", "--minify", "-o", "jsonpath={.contexts[0].name}")
+    done = subprocess.run(["bash", "-c", caplog.messages[-1]], capture_output=True, text=True, check=True)
+    assert done.stdout == odd
 
 
 def test_an_unknown_context_says_which_there_are(kubeconfig: Write) -> None:

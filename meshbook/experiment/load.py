@@ -13,7 +13,7 @@ from functools import partial
 
 import pandas as pd
 
-from meshbook import analysis, mesh, probes, tables
+from meshbook import analysis, mesh, probes, progress, tables
 from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.experiment.causes import silent_ways
@@ -68,6 +68,7 @@ def fit_load(
     ``plans`` to say.
     """
     rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
+    progress.step("measuring what each side bears: some requests one by one, then some at once")
     calm = mesh.looked_up(target.fleet, target.namespace, _calm, target)
     pods = {state.context: state.ready for state in target.states()}
 

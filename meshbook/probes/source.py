@@ -26,7 +26,6 @@ from meshbook.probes.curl import MESH, container_of, is_near
 from meshbook.probes.outcomes import Outcome, Records, dates, numbered, one_line, to_frame
 from meshbook.probes.records import Ask
 from meshbook.probes.session import READY_S, Schedule, SenderSession, run_here
-from meshbook.verdict import counted
 
 PROBER = "app=prober"
 """Label of the pods that send."""
@@ -90,7 +89,7 @@ class Source:
         """How many of its requests are known to have ended, and how."""
         counts = [session.outcomes.counts for session in list(self._sessions)]
         known, failed = (sum(count[at] for count in counts) for at in (0, 1))
-        return f"{self.source} {counted(known, 'request')}, {failed} failed"
+        return f"{self.source} {failed} of {known} failed"
 
     @property
     def clock(self) -> Clock | None:
