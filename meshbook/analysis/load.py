@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -296,16 +296,7 @@ def utilisation(
     bears: float | None,
 ) -> pd.DataFrame:
     """Return LOAD without its trial: for each of ``parts`` (begin and end) how busy some ``clusters`` were."""
-    rows = _utilisation(tables.conform(answers, tables.ANSWERS), parts, clusters, bears)
-    return pd.DataFrame(list(rows))
-
-
-def _utilisation(
-    answers: pd.DataFrame,
-    parts: Mapping[str, tuple[datetime, datetime]],
-    clusters: Collection[str],
-    bears: float | None,
-) -> Iterator[dict[str, object]]:
+    answers, rows = tables.conform(answers, tables.ANSWERS), []
     sent, ended = _times(answers)
     good = ((answers["error"] == "") & answers["cluster"].isin(clusters)).to_numpy()
     for part, span in parts.items():
@@ -314,11 +305,8 @@ def _utilisation(
         theirs = good & (ended >= since) & (ended < until)
         took_ms = 1000 * (ended - sent)[theirs]
         served = float(theirs.sum()) / length
-        yield {
-            "part": part,
-            "offered_per_s": round(float(((sent >= since) & (sent < until)).sum()) / length, 2),
-            "served_per_s": round(served, 2),
-            "median_ms": round(float(np.median(took_ms)), 1) if len(took_ms) else None,
-            "p90_ms": round(float(np.quantile(took_ms, 0.9)), 1) if len(took_ms) else None,
-            "utilisation": round(served / bears, 2) if bears else None,
-        }
+        median_ms, p90_ms = np.quantile(took_ms, [0.5, 0.9]).round(1).tolist() if len(took_ms) else (None, None)
+        row = {"part": part, "offered_per_s": float(((sent >= since) & (sent < until)).sum()) / length}
+        row |= {"served_per_s": served, "utilisation": served / bears if bears else None}
+        rows.append(row | {"median_ms": median_ms, "p90_ms": p90_ms})
+    return pd.DataFrame(rows).round({"offered_per_s": 2, "served_per_s": 2, "utilisation": 2})

@@ -131,8 +131,8 @@ def _hole(inside: pd.DataFrame, since: datetime, end: datetime, longest_s: float
     # where sources ask seldom, as long as two of their requests are apart is no hole
     if hole_s <= max(_SHORTEST_HOLE_S, longest_s, 2 * beat_of(inside)):
         return ""
-    stood_still = ": its sender stood still, as on a busy machine" if (inside["error"] == tables.DROPPED).any() else ""
-    return f" For {hole_s:.1f} s of it no request is known to have been sent{stood_still}."
+    why = next((f": {said}" for said in inside.loc[inside["error"] == tables.DROPPED, "detail"] if said), "")
+    return f" For {hole_s:.1f} s of it no request is known to have been sent{why}."
 
 
 # ---- how many failed
