@@ -241,7 +241,8 @@ def test_the_downtime_of_no_trials_says_so() -> None:
 def test_japanese_names_and_the_longest_are_drawn_within_the_picture(
     draw: Callable[[pd.DataFrame], Figure], names: tuple[str, str]
 ) -> None:
-    figure = draw(pd.concat([answers(["v1", "v2"] * 4, name, cluster=name) for name in names]))
+    sources = [(source, name) for name in names for source in (name, f"external client via {name}")]
+    figure = draw(pd.concat([answers(["v1", "v2"] * 4, source, cluster=name) for source, name in sources]))
     figure._repr_png_()  # a letter that no font has, or a chart without room, is a warning, and so an error
     assert all(name in words(figure) for name in names)
     drawn = figure.get_tightbbox()

@@ -68,6 +68,13 @@ def test_the_command_prints_documents_that_kubectl_takes(capsys: pytest.CaptureF
     assert kinds == {("ClusterRole", None), ("Role", "shop")}
 
 
+def test_the_command_prints_what_the_entry_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rights", "--stage", "2", "--entry", "load-balancer", "-o", "name"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "create services in nifc-istio-gateway" in told
+    assert not [line for line in told if "multicluster" in line]
+
+
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(UsageError, match="no stage 7"):
         rights.needed(["7"])

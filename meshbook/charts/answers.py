@@ -20,6 +20,7 @@ from meshbook.charts.figures import (
     MOST_DRAWN,
     Chart,
     Style,
+    label_of,
     nothing,
     plain,
     styles_of_answerers,
@@ -48,7 +49,7 @@ def share_by_source(frame: pd.DataFrame, expected: Mapping[str, ExpectedShares] 
     for group, source in enumerate(sources):
         for place, name in enumerate(names):
             y = group * (len(names) + 0.6) + place
-            ticks.append((y, f"{source}   {name}" if place == 0 else name))
+            ticks.append((y, label_of(source, name) if place == 0 else name))
             k, n = int(counts.get((source, name), 0)), int(counts[source].sum())
             _draw_share(axes, y, k, n, styles.get(name, BAD))
             if (source, name) in marks:

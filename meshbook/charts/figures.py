@@ -26,6 +26,8 @@ FAILED, INK, GREY, GRID, SHADE = "#A3231A", "#222222", "#767676", "#DDDDDD", "#E
 MOST_DRAWN = 1_000
 """Requests of one line or lane that are drawn one by one: a chart is about as many pixels wide on a screen, and more
 would lie on top of each other."""
+_LABEL_SIGNS = 58
+"""Signs of a line beside an axis."""
 _DPI = 200
 _SCREEN_DPI = 100
 _COLOURS = 128
@@ -110,6 +112,12 @@ def styles_of_answerers(answers: pd.DataFrame, clusters: Iterable[str] = ()) -> 
 def styles_of_sources(sources: Sequence[str]) -> dict[str, Style]:
     """Return other styles than those of the first two clusters."""
     return {source: _STYLES[(number + 2) % len(_STYLES)] for number, source in enumerate(sources)}
+
+
+def label_of(source: str, name: str) -> str:
+    """Return the label of the first row of a source: in two lines where one would leave no room for the rows."""
+    between = "   " if len(source) + len(name) <= _LABEL_SIGNS else "\n"
+    return f"{source}{between}{name}"
 
 
 def plain(axes: Axes, xlabel: str = "", *, size: float = 8.5, grid: bool = False) -> None:

@@ -29,6 +29,7 @@ from meshbook.charts.figures import (
     SHADE,
     Chart,
     Style,
+    label_of,
     legend_columns,
     nothing,
     plain,
@@ -128,7 +129,7 @@ def _draw_answers(axes: Axes, lanes: Lanes, styles: Mapping[str, Style], zero: p
         if name in _WRONG or not crowded:
             axes.scatter(drawn, [lane] * len(drawn), c=style.colour, marker=marker, s=size)
         words = f"{name} ({len(some)})" if crowded else name
-        labels.append(words if source in sources[:lane] else f"{source}   {words}")
+        labels.append(words if source in sources[:lane] else label_of(source, words))
     axes.set_yticks(range(len(lanes)), labels)
     axes.set_ylim(len(lanes) - 0.4, -1.5)
     bar = f"a bar is {(end - begin) / _BINS:.2g} s, the higher the more requests"

@@ -230,6 +230,13 @@ def test_pods_that_ask_from_a_cluster_that_is_down_are_not_held_against_it() -> 
     assert not [claim for claim in found if claim == "seen by cluster1"]
 
 
+def test_the_address_of_a_cluster_that_is_down_is_no_witness() -> None:
+    near, far = (f"external client via cluster{number}" for number in (1, 2))
+    one = replace(trial([*answers(near, (10.5, 20.0)), *answers(far)], mode="cluster-down"), silenced=frozenset({near}))
+    assert set(one.witnessed["source"]) == {far}
+    assert {row["source"] for row in one.downtime} == {near, far}
+
+
 def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
     lost = [{**row, "error": "lost", "time": None} for row in answers("cluster2")]
     found = outcomes(experiment.claims(Results([trial([*CALM, *lost])]), [], LIMITS))
