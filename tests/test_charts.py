@@ -14,6 +14,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 from PIL import Image
+from readers import left_in_english
 
 from meshbook import analysis, charts, tables
 
@@ -288,3 +289,12 @@ def test_the_share_that_is_expected_is_marked_and_no_other() -> None:
     assert sorted(upright) == [25, 75]
     assert "upright: the expected share" in words(charts.share_by_source(frame, wanted))
     assert "expected" not in words(charts.share_by_source(frame))
+
+
+def test_a_chart_is_in_the_language_of_who_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHBOOK_LANGUAGE", "ja")
+    png, _ = charts.share_by_source(FRAMES["errors"])._repr_png_()  # type: ignore[attr-defined]
+    with Image.open(io.BytesIO(png)) as picture:
+        words = str(picture.text["Description"]).splitlines()  # type: ignore[attr-defined]
+    assert {"外部クライアント   v1", "正常な応答なし", "18件中6件"} <= {*words}
+    assert not left_in_english(words)

@@ -107,7 +107,16 @@ def latency_by_cluster(frame: pd.DataFrame) -> Figure:
         axes.set_yticks([0, 25, 50, 75, 100])
         axes.set_ylabel("% of answers")
         axes.grid(axis="y", color=GRID, linewidth=0.6)
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=9, frameon=False, borderpad=0)
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=2,
+            fontsize=9,
+            frameon=False,
+            borderpad=0,
+            columnspacing=1.2,
+            handlelength=1.6,
+        )
         if len(sources) > 1:
             axes.set_title(source, loc="left", fontsize=10)
         _in_ms(axes, answers["time_total_ms"])

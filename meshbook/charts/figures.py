@@ -22,6 +22,8 @@ from matplotlib.text import Text
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from meshbook.language import LANGUAGES, of_kernel, translate
+
 FAILED, INK, GREY, GRID, SHADE = "#A3231A", "#222222", "#767676", "#DDDDDD", "#E9E4DC"
 MOST_DRAWN = 1_000
 """Requests of one line or lane that are drawn one by one: a chart is about as many pixels wide on a screen, and more
@@ -45,6 +47,7 @@ class Chart(Figure):
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         drawn, buffer = io.BytesIO(), io.BytesIO()
+        self._translate(of_kernel())
         for text in self.findobj(Text):
             text.set_fontfamily(_font_families())
         with warnings.catch_warnings():
@@ -55,6 +58,19 @@ class Chart(Figure):
             small.save(buffer, format="png", optimize=True, pnginfo=self._description())
         width, height = (round(side * _SCREEN_DPI) for side in self.get_size_inches())
         return buffer.getvalue(), {"width": width, "height": height}
+
+    def _translate(self, language: str) -> None:
+        """Put what stands in the figure into ``language``. Words of an axis are set on it: it would write them anew."""
+        if language == LANGUAGES[0]:
+            return
+        for axes in self.findobj(lambda artist: hasattr(artist, "yaxis")):  # a secondary axis is no Axes
+            for axis in (axes.xaxis, axes.yaxis):
+                labels = [label.get_text() for label in axis.get_majorticklabels()]
+                said = [translate(label, language) for label in labels]
+                if said != labels:
+                    axis.set_ticks(axis.get_majorticklocs(), said)
+        for text in self.findobj(Text):
+            text.set_text(translate(text.get_text(), language))
 
     def _description(self) -> PngInfo:
         """Return what the picture's words are, in itself: whoever redacts a run, or reads it aloud, sees no pixels."""

@@ -32,7 +32,7 @@ _SAYS_ALL = re.compile(r".*[すたんい]", re.DOTALL)
 """A Japanese sentence that ends here, and no mere part of one."""
 _LONGEST = 4
 """Pieces that end in a full stop of which one sentence may consist: an error message that it quotes has some."""
-_SEPARATORS = ("; ", ": ", ", ", " · ")
+_SEPARATORS = ("   ", "; ", ": ", ", ", " · ")
 _LONGEST_LINE = 2_000
 """Signs of a line above which it is no sentence, but data."""
 
