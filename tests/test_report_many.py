@@ -133,6 +133,15 @@ def test_what_is_no_run_is_not_on_the_page_over_all_runs(two: list[Path]) -> Non
         assert ("1 run, the newest first" in page, "two/index.html" in page) == (True, False)
 
 
+def test_a_run_whose_notebook_is_cut_off_is_on_the_page_over_all_runs_with_its_state(two: list[Path]) -> None:
+    executed(two[0], "01_connectivity", claim())
+    whole = (two[0] / "01_connectivity.ipynb").read_bytes()
+    (two[1] / "01_connectivity.ipynb").write_bytes(whole[: len(whole) // 2])
+    page = report.write_history(two[0].parent).read_text(encoding="utf-8")
+    assert '<span class="word error">error</span></td>\n<td><b>two</b>' in page
+    assert "cannot read 01_connectivity.ipynb" in page
+
+
 def test_the_page_over_all_runs_says_why_a_run_is_no_pass_and_once(two: list[Path]) -> None:
     missed = gap(2.1, 3.0, outcome="fail")
     executed(two[0], "03_failover", missed, claim(low=20, high=80, limit="15 to 85 %"), error="RunError")

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -63,7 +64,8 @@ class Chart(Figure):
         """Put what stands in the figure into ``language``. Words of an axis are set on it: it would write them anew."""
         if language == LANGUAGES[0]:
             return
-        for axes in self.findobj(lambda artist: hasattr(artist, "yaxis")):  # a secondary axis is no Axes
+        every: Iterable[Any] = self.findobj(lambda artist: hasattr(artist, "yaxis"))  # a secondary axis is no Axes
+        for axes in every:
             for axis in (axes.xaxis, axes.yaxis):
                 labels = [label.get_text() for label in axis.get_majorticklabels()]
                 said = [translate(label, language) for label in labels]

@@ -37,9 +37,20 @@ def _row(folder: Path, page: jinja2.Template) -> dict[str, Any] | None:
     try:
         row = _told(folder, _content(folder))
         page.render(rows=[row])
-    except (UsageError, OSError, ValueError, LookupError, TypeError, AttributeError, jinja2.TemplateError):
-        return None  # no run, or one that its own report refuses too
+    except (UsageError, OSError, ValueError, LookupError, TypeError, AttributeError, jinja2.TemplateError) as error:
+        return _unreadable(folder, str(error))  # its own report refuses it too
     return row
+
+
+def _unreadable(folder: Path, why: str) -> dict[str, Any] | None:
+    """Return the row of a folder with notebooks that cannot be read; None where there are none: it is no run."""
+    notebooks = [path for path in folder.glob("*.ipynb") if path.is_file()]
+    if not notebooks:
+        return None
+    broken = {"notebook": folder.name, "state": "error", "message": why}
+    at = max(path.stat().st_mtime for path in notebooks)
+    nothing = {"outcome": "error", "verdicts": [], "notebooks": []}
+    return {**_told(folder, nothing), "at": at, "broken": broken}
 
 
 def _told(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
