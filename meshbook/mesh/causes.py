@@ -22,7 +22,7 @@ from meshbook.mesh.ingress import Entry, ingress
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.shares import at_gateway
 from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
-from meshbook.verdict import PASS, Verdict
+from meshbook.verdict import PASS, WORST_FIRST, Verdict
 
 How = Callable[[Look], Iterable[Finding]]
 Looks = dict[Look, How]
@@ -195,16 +195,16 @@ def _late(look: Look, came: pd.DataFrame, views: Mapping[str, Snapshot]) -> Iter
 
 
 def explained(findings: Sequence[Finding], *verdicts: Verdict) -> list[Verdict]:
-    """Return the verdicts; the first that did not pass begins with the cause, by direction, and what mends it."""
-    worst = next((position for position, verdict in enumerate(verdicts) if verdict.outcome != PASS), None)
-    if worst is None:
+    """Return the verdicts; the first of the worst begins with the cause, by direction, and what mends it."""
+    worst = min(verdicts, key=lambda verdict: WORST_FIRST.index(verdict.outcome))
+    if worst.outcome == PASS:
         return list(verdicts)
-    told, verdict = in_words(findings), verdicts[worst]
+    told, reason = in_words(findings), worst.reason
     if told:
-        verdict = replace(verdict, reason=f"{told} {verdict.reason}")
+        reason = f"{told} {reason}"
     elif needs := dict.fromkeys(one.mend for one in findings if one.state == NOT_LOOKED_AT):
-        verdict = replace(verdict, reason=f"{verdict.reason} No cause was seen; to look further: {', '.join(needs)}.")
-    return [*verdicts[:worst], verdict, *verdicts[worst + 1 :]]
+        reason = f"{reason} No cause was seen; to look further: {', '.join(needs)}."
+    return [replace(one, reason=reason) if one is worst else one for one in verdicts]
 
 
 def in_words(findings: Sequence[Finding]) -> str:
