@@ -11,8 +11,9 @@ What acts on objects does not belong here: controllers and the kubelet are clien
 from __future__ import annotations
 
 from meshbook.lab.apiserver.kinds import CUSTOM_KINDS, KINDS, Kind
+from meshbook.lab.apiserver.patches import merge_patch
 from meshbook.lab.apiserver.requests import User
 from meshbook.lab.apiserver.schema import Schema, schema_of
 from meshbook.lab.apiserver.server import ApiServer
 
-__all__ = ["CUSTOM_KINDS", "KINDS", "ApiServer", "Kind", "Schema", "User", "schema_of"]
+__all__ = ["CUSTOM_KINDS", "KINDS", "ApiServer", "Kind", "Schema", "User", "merge_patch", "schema_of"]

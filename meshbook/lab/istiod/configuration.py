@@ -61,9 +61,8 @@ def _service_ports(mesh: Mesh, namespace: str) -> Iterator[tuple[MeshService, in
                 yield service, port, clusters.outbound_name(service.host, port, subset), policy
 
 
-def _outbound(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
-    """Return clusters, and their endpoints."""
-    found: tuple[list[Json], list[Json]] = [], []
+def _outbound(proxy: Proxy, mesh: Mesh) -> Iterator[tuple[Json, Json]]:
+    """Yield each cluster with its endpoints."""
     for service, port, name, policy in _service_ports(mesh, proxy.namespace):
         instances = service.instances[port]
         cluster = clusters.outbound(
@@ -73,21 +72,16 @@ def _outbound(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
             speaks_http2=policy.http2 or port in service.http2,
             policy=policy.cluster,
         )
-        members = clusters.load_assignment(name, balancing.endpoints(proxy, instances, policy, mesh))
-        found[0].append(cluster)
-        found[1].append(members)
-    return found
+        yield cluster, clusters.load_assignment(name, balancing.endpoints(proxy, instances, policy, mesh))
 
 
-def _passed_through(proxy: Proxy, mesh: Mesh) -> tuple[list[Json], list[Json]]:
-    """Return the clusters that an east-west gateway chooses by server name, and their endpoints."""
-    found: tuple[list[Json], list[Json]] = [], []
+def _passed_through(proxy: Proxy, mesh: Mesh) -> Iterator[tuple[Json, Json]]:
+    """Yield each cluster that an east-west gateway chooses by server name, with its endpoints."""
     for service, port, outbound, policy in _service_ports(mesh, proxy.namespace):
         name = clusters.server_name(outbound)
-        found[0].append(clusters.cluster(name, lb_policy=balancing.LEAST_REQUEST))
         members = balancing.passed_through(proxy, service.instances[port], policy)
-        found[1].append(clusters.load_assignment(name, members))
-    return found
+        cluster = clusters.cluster(name, lb_policy=balancing.LEAST_REQUEST)
+        yield cluster, clusters.load_assignment(name, members)
 
 
 def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
@@ -95,7 +89,7 @@ def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
     served = [] if is_plain else sorted(_own_ports(proxy, mesh).items())
     inbound = [(port, names) for port, (_, names) in served]
     name, unknown = listeners.OUTBOUND, listeners.direct_response(502, UNKNOWN_HOST)
-    log, (outbound, endpoints) = mesh.config.access_log, _outbound(proxy, mesh)
+    log, outbound = mesh.config.access_log, list(_outbound(proxy, mesh))
     passed = list(_passed_by_address(mesh))
     hosts = [*_resolvable_hosts(proxy, mesh), *(host for host, _ in passed)]
     return Resources(
@@ -106,12 +100,12 @@ def _sidecar(proxy: Proxy, mesh: Mesh) -> Resources:
             *([listeners.inbound(proxy.address, inbound, log)] if inbound else []),
         ],
         clusters=[
-            *outbound,
+            *(cluster for cluster, _ in outbound),
             *(cluster for _, cluster in passed),
             *(clusters.inbound(proxy.address, port, speaks_http2=http2) for port, (http2, _) in served),
             clusters.admin(proxy.address),
         ],
-        endpoints=endpoints,
+        endpoints=[members for _, members in outbound],
         routes=[listeners.routes(name, hosts, otherwise=unknown)],
     )
 
@@ -184,18 +178,20 @@ class _Server:
 
 def _gateway(proxy: Proxy, mesh: Mesh) -> Resources:
     servers = [server for one in mesh.gateway_objects for server in _servers(one, proxy)]
-    wanted, endpoints, routes = [clusters.admin(proxy.address)], list[Json](), list[Json]()
-    for http, upstream in ((True, _outbound), (False, _passed_through)):
+    upstream, routes = list[tuple[Json, Json]](), list[Json]()
+    for http, found in ((True, _outbound), (False, _passed_through)):
         if any(server.http is http for server in servers):
-            found, members = upstream(proxy, mesh)
-            wanted += found
-            endpoints += members
+            upstream += found(proxy, mesh)
     for port in sorted({server.port for server in servers if server.http}):
         name = f"gateway-{port}"
         hosts = _virtual_hosts([one for one in servers if one.http and one.port == port], mesh)
         routes.append(listeners.routes(name, hosts, otherwise=listeners.direct_response(404), any_port=True))
-    served = _gateway_listeners(proxy, mesh, servers)
-    return Resources(clusters=wanted, endpoints=endpoints, listeners=served, routes=routes)
+    return Resources(
+        clusters=[clusters.admin(proxy.address), *(cluster for cluster, _ in upstream)],
+        endpoints=[members for _, members in upstream],
+        listeners=_gateway_listeners(proxy, mesh, servers),
+        routes=routes,
+    )
 
 
 def _is_http(server: Object) -> bool | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from meshbook.lab.apiserver import merge_patch
 from meshbook.lab.client import (
     BACKEND_CONFIGS,
     DEPLOYMENTS,
@@ -35,19 +36,6 @@ KINDS = (
     *(BACKEND_CONFIGS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, HPAS, MULTI_CLUSTER_INGRESSES),
     *(MULTI_CLUSTER_SERVICES, NODES, PODS, REPLICA_SETS, SERVICES),
 )
-
-
-def merged(old: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(old) if isinstance(old, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
 
 
 class Playground:
@@ -80,7 +68,7 @@ class Playground:
     def patch(self, resource: Resource, name: str, patch: Object) -> Object:
         key = ("sample" if resource.namespaced else "", name)
         before = self.objects[resource][key]
-        after: Object = merged(before, patch)
+        after: Object = merge_patch(before, patch)
         after["metadata"] = {**after["metadata"], "resourceVersion": str(next(self._numbers))}
         if before.get("spec") != after.get("spec"):
             after["metadata"]["generation"] += 1

@@ -11,7 +11,7 @@ from nonsense import Request, Wire, creation, objects, throw
 from meshbook.lab.client import DEPLOYMENTS, PODS
 from meshbook.lab.topology import API_PORT
 
-REQUESTS = 800
+REQUESTS = 500
 LABELS = {"app": "sound"}
 
 
