@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import ssl
 import sys
 import sysconfig
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import labs
 import pytest
 from aiohttp import web
 from api_servers import api_servers
+from background import Background
 from multidict import CIMultiDictProxy
 from readers import left_in_english
 
@@ -92,26 +91,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "notebooks"
 
 
-T = TypeVar("T")
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Background:
-    """An event loop in a thread of its own, for servers that synchronous code shall meet."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="servers of a test", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
-
-    def close(self) -> None:
-        self.run(asyncio.sleep(0.05))  # TLS connections end a few turns of the loop after their server
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 @pytest.fixture

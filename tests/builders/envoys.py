@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from background import Background
 
 from meshbook.lab.discovery import DiscoveryServer
 from meshbook.lab.envoy import Node, Resources, prepare_envoy
@@ -19,7 +20,6 @@ from meshbook.lab.images import ENVOY
 from meshbook.lab.pki import Authority
 
 BOUND_S = 15.0
-T = TypeVar("T")
 
 
 class Program(ThreadingHTTPServer):
@@ -64,29 +64,25 @@ class Discovery:
     def __init__(self, cluster: str, address: str, authority: Authority) -> None:
         self.cluster, self.address, self.authority = cluster, address, authority
         self.refusals: list[str] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._background = Background()
 
     def __enter__(self) -> Discovery:
-        self._thread.start()
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(BOUND_S)
-        self._loop.close()
+        self._background.close()
         assert self.refusals == []
 
     def start(self) -> None:
         """Serve; of what was published before a stop, the server knows nothing."""
         self._server = DiscoveryServer(self.cluster, self.address, self.authority)
         self.refusals = self._server.refusals
-        self._run(self._server.start)
+        self._background.run(self._server.start())
 
     def stop(self) -> None:
-        self._run(self._server.stop)
+        self._background.run(self._server.stop())
 
     def node(self, name: str, admin_address: str) -> Node:
         return Node(cluster=self.cluster, name=name, admin_address=admin_address, discovery_address=self.address)
@@ -97,10 +93,7 @@ class Discovery:
         async def publish() -> list[str]:
             return self._server.publish(node, resources)
 
-        return self._run(publish)
-
-    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(BOUND_S)
+        return self._background.run(publish())
 
 
 @contextmanager
