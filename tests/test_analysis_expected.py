@@ -136,22 +136,22 @@ def test_what_so_many_requests_can_tell_is_said_before_they_are_sent() -> None:
 @pytest.mark.parametrize(
     ("count", "requests", "outcome", "said"),
     [
-        ((30, 29), 0, "pass", "inside the limits, at look 1 of 2. Expected"),
-        ((3, 17), 20, "inconclusive", "across a limit, at look 1 of 1; 114 requests decide, 20 were sent."),
+        ((30, 29), 0, "pass", "inside the limits. Look 1 of 2. Expected"),
+        ((3, 17), 20, "inconclusive", "across a limit; 114 requests decide, 20 were sent. Look 1 of 1."),
         ((3, 7), 0, "inconclusive", "across a limit; 114 requests decide, 10 were sent."),
         (
             (85, 29),
             0,
             "inconclusive",
-            "the limit of 25 %, which `tolerance` sets, at look 2 of 2: so near to it",
+            "the limit of 25 %, which `tolerance` sets. Look 2 of 2. So near to it",
         ),
         (
             (29, 85),
             0,
             "inconclusive",
-            "the limit of 75 %, which `tolerance` sets, at look 2 of 2: so near to it",
+            "the limit of 75 %, which `tolerance` sets. Look 2 of 2. So near to it",
         ),
-        ((14, 100), 0, "fail", "outside the limits, at look 2 of 2."),
+        ((14, 100), 0, "fail", "outside the limits. Look 2 of 2."),
     ],
     ids=["first look", "an own number", "broken off", "on the lower limit", "on the upper limit", "second look"],
 )

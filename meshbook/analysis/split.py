@@ -192,20 +192,18 @@ def _where_it_lies(found: Share, share: float, test: SplitTest) -> str:
         return f"{found.source} got no good answer from {found.sent} requests."
     low, high = share - test.tolerance, share + test.tolerance
     decide, look = between(low, high), sum(found.sent >= one for one in test.looks)
-    at = f", at look {look} of {len(test.looks)}" if look else ""
+    at = f" Look {look} of {len(test.looks)}." if look else ""
     where = f"{found.source} got {found.k} of {found.n} from {found.cluster}: the interval lies"
     outcome = decide(found.k, found.n)
     if outcome == FAIL:
-        return f"{where} outside the limits{at}."
+        return f"{where} outside the limits.{at}"
     if outcome == PASS:
         few = _power([share], test.tolerance, found.n)[1] < _FAILS
         told = f" So few requests: {_told([share], test.tolerance, found.n)[1]}." if few else ""
-        return f"{where} inside the limits{at}.{told}"
+        return f"{where} inside the limits.{at}{told}"
     if found.sent < test.enough:
-        return f"{where} across a limit{at}; {test.enough} requests decide, {found.sent} were sent."
-    ends = share_interval(found.k, found.n)
-    limit = 100 * (low if ends[0] < low else high)
-    near = (
-        f"across the limit of {limit:.3g} %, which `tolerance` sets{at}: so near to it neither pass nor fail is sure."
-    )
-    return f"{where} {near} A narrower or a wider `tolerance` decides; {to_decide(found.k, found.n, decide)}."
+        return f"{where} across a limit; {test.enough} requests decide, {found.sent} were sent.{at}"
+    limit = 100 * (low if share_interval(found.k, found.n)[0] < low else high)
+    where = f"{where} across the limit of {limit:.3g} %, which `tolerance` sets.{at}"
+    sure = "So near to it neither pass nor fail is sure: a narrower or a wider `tolerance` decides"
+    return f"{where} {sure}; {to_decide(found.k, found.n, decide)}."
