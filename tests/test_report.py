@@ -56,6 +56,14 @@ def test_every_file_of_a_report_is_written(folder: Path) -> None:
     ]
 
 
+def test_a_copy_that_nobody_has_run_is_no_stage_of_a_folder_without_a_record(folder: Path) -> None:
+    executed(folder, "01_connectivity", claim())
+    cells = [nbformat.v4.new_code_cell("probe()")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "03_failover.ipynb")
+    found = report.collect(folder)
+    assert (found.outcome, [stage.name for stage in found.stages]) == ("pass", ["01_connectivity"])
+
+
 @pytest.mark.parametrize("there", ["nothing", "another"])
 def test_a_notebook_without_its_rows_is_reported_all_the_same_and_that_is_said(folder: Path, there: str) -> None:
     executed(folder, "01_connectivity", claim())

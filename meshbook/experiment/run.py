@@ -107,6 +107,7 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
             balancer = load_balancer(target.fleet, target.gateway_namespace, way.path, checked)
             ended.hold(load.outage_s / 2, lambda: watch.so_far)
         _watch_on("requests after the outage", load.around_s, watch)
+        progress.step("each source asks one by one, who has which share now")
         known = pods, mesh.pods_by_name(target.fleet, target.namespace)
         answers = mesh.answered_by(watch.stop(), *known)
         record = _record(step, number, target, ended, answers, observer)

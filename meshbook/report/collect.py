@@ -149,6 +149,7 @@ class Report:
 def collect(folder: Path, language: str = LANGUAGES[0]) -> Report:
     """Return what ``folder`` (or one executed notebook) tells about its run; UsageError when it holds no run.
 
+    Without a record, as where somebody steps through copies by hand, a notebook of which no cell has run is none of it.
     Of its notebooks' text what readers of ``language`` read.
     """
     alone = folder.is_file() and folder.suffix == ".ipynb"
@@ -156,7 +157,7 @@ def collect(folder: Path, language: str = LANGUAGES[0]) -> Report:
         raise UsageError(f"{folder} is not a folder, nor an executed notebook")
     run = _json(folder / RUN_FILE) if not alone and (folder / RUN_FILE).exists() else {}
     found = [folder] if alone else sorted(folder.glob("*.ipynb"))
-    notebooks = {path.stem: _json(path) for path in found}
+    notebooks = {path.stem: notebook for path in found if _was_run(notebook := _json(path)) or run or alone}
     told = _told(run)
     planned = run.get("planned") if isinstance(run.get("planned"), list) else []
     names = list(dict.fromkeys([*map(str, planned or []), *told, *notebooks]))
@@ -169,6 +170,13 @@ def collect(folder: Path, language: str = LANGUAGES[0]) -> Report:
     outcome = worst((*(stage.state for stage in stages), *unknown), "error")
     run_id = str(run.get("run_id") or folder.resolve().name)
     return Report(run_id=run_id, outcome=outcome, stages=stages, run=run, language=language)
+
+
+def _was_run(notebook: Mapping[str, Any]) -> bool:
+    cells = notebook.get("cells")
+    if not isinstance(cells, list) or "papermill" in notebook.get("metadata", {}):
+        return True
+    return any(cell.get("execution_count") or cell.get("outputs") for cell in cells if isinstance(cell, dict))
 
 
 def _told(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
