@@ -13,7 +13,7 @@ from pathlib import Path
 from meshbook import manifests
 from meshbook.errors import UsageError
 from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object
-from meshbook.settings import FLEET, LOAD_BALANCER, OWN_ADDRESS, entry_kind
+from meshbook.settings import FLEET, LOAD_BALANCER, OWN_ADDRESS, OWNER_LABEL, entry_kind
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 STAGES = ("0", "1", "2", "3", "4", "99")
@@ -154,6 +154,17 @@ def roles(rights: Iterable[Right], name: str = "meshbook") -> list[Object]:
         rule = by_place.setdefault(one.namespace, {}).setdefault((group,), {})
         rule.setdefault(f"{plural}/{subresource}".rstrip("/"), []).append(one.verb)
     return [_role(place, groups, name) for place, groups in sorted(by_place.items())]
+
+
+def namespaces(rights: Iterable[Right]) -> list[str]:
+    """Return how to make the namespaces of ``rights`` that are not there, in comments of YAML.
+
+    Not as objects to apply: one that is there is its owner's, and with meshbook's label it would be deleted.
+    """
+    names = sorted({one.namespace for one in rights} - {"", SYSTEM_NAMESPACE})
+    mine = " ".join(f"{key}={value}" for key, value in OWNER_LABEL.items())
+    made = [f"#   kubectl create namespace {name} && kubectl label namespace {name} {mine}" for name in names]
+    return ["# Namespaces that are not there yet, so that 99_cleanup may delete them:", *made] if made else []
 
 
 def _role(place: str, groups: Mapping[tuple[str, ...], Mapping[str, list[str]]], name: str) -> Object:

@@ -64,8 +64,15 @@ def test_a_stage_that_only_looks_needs_nothing_but_looks_and_a_command() -> None
 
 def test_the_command_prints_documents_that_kubectl_takes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rights", "--stage", "1", "-n", "shop", "-o", "yaml"]) == 0
-    kinds = {(one["kind"], one["metadata"].get("namespace")) for one in yaml.safe_load_all(capsys.readouterr().out)}
-    assert kinds == {("ClusterRole", None), ("Role", "shop")}
+    said = capsys.readouterr().out
+    assert {(one["kind"], one["metadata"].get("namespace")) for one in yaml.safe_load_all(said)} == {
+        ("ClusterRole", None),
+        ("Role", "shop"),
+    }
+    made = [line for line in said.splitlines() if line.startswith("#   kubectl create namespace")]
+    assert made == [
+        "#   kubectl create namespace shop && kubectl label namespace shop app.kubernetes.io/managed-by=meshbook"
+    ]
 
 
 def test_the_command_prints_what_the_entry_needs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,7 @@ def rights(arguments: argparse.Namespace) -> int:
     if arguments.output == "name":
         print("\n".join(map(str, wanted)))
     else:
+        print("\n".join(roles_of.namespaces(wanted)))
         print(yaml.safe_dump_all(roles_of.roles(wanted), sort_keys=False), end="")
     return 0
 

@@ -36,10 +36,7 @@ from meshbook.objects import (
     revisions,
     timestamp,
 )
-from meshbook.settings import FIELD_MANAGER, Patience
-
-OWNER_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
-"""Marks namespaces that meshbook made, and so may delete."""
+from meshbook.settings import FIELD_MANAGER, OWNER_LABEL, Patience
 
 _VOLATILE = {"resourceVersion", "managedFields", "generation"}
 """Metadata that changes though the object says the same."""
