@@ -45,20 +45,21 @@ def apply(
 def find(fleet: Fleet, entry: str, namespace: str, *, timeout_s: float = 900.0) -> list[Entry]:
     """Return the addresses, once there are; one that does not come within ``timeout_s`` says why not.
 
-    A URL is its own; else it is looked for what ``entry`` names, and then for what stage 2 makes otherwise. UsageError
-    where there is nothing, or where it is not clear what is meant.
+    A URL is its own. FLEET, which nobody has to name, finds what stage 2 has made otherwise, too. UsageError where
+    there is nothing, or where it is not clear what is meant.
     """
     kind = entry_kind(entry)
     if kind == OWN_ADDRESS:
         parts = urlsplit(entry)
         url = parts._replace(path=parts.path.rstrip("/") or _PATH, fragment="").geturl()
         return [Entry(url=url, clusters=tuple(cluster.name for cluster in fleet))]
-    looks = [_of_fleet, _of_services]
-    for look in looks if kind == FLEET else reversed(looks):
+    looks = {"MultiClusterIngress": _of_fleet} if kind == FLEET else {}
+    looks[f"Service {SERVICE}"] = _of_services
+    for look in looks.values():
         if found := look(fleet, namespace, timeout_s):
             return found
     raise UsageError(
-        f"nothing leads into {namespace} from outside: neither a MultiClusterIngress nor a Service {SERVICE} is there",
+        f"nothing leads into {namespace} from outside: there is no {' and no '.join(looks)} there",
         hint=f"run stage 2 first, which makes one (entry: {FLEET} or {LOAD_BALANCER}); or entry: http://ADDRESS",
     )
 

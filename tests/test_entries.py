@@ -66,7 +66,7 @@ def test_a_service_that_gets_no_address_fails_a_claim_and_the_others_are_asked(b
     assert [one.url for one in mesh.entries_of(found)] == ["http://[2001:db8::7]/hello"]
     verdict = preflight.addressed(found)
     assert verdict.outcome == "fail"
-    assert "via cluster1: cluster1: Service meshbook-entry in gw is not as waited for" in verdict.reason
+    assert "via cluster1: cluster1: Service meshbook-entry in gw" in verdict.reason
     assert "a controller that gives addresses to Services" in verdict.reason
 
 
@@ -84,14 +84,18 @@ def test_what_is_named_counts_where_both_are_there(balanced: Fleet, monkeypatch:
 def test_an_address_that_does_not_come_is_told_with_its_obstacles(
     balanced: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hint = "was the feature enabled for this cluster (gkehub.enable_ingress), and is it a GKE cluster?"
+
     def in_vain(*_: object, **__: object) -> str:
-        raise WaitTimeout("no VIP after 1 s", events="SyncFailed quota", hint="look there")
+        message = "cluster2: MultiClusterIngress edge has no VIP after 1 s"
+        raise WaitTimeout(message, events="SyncFailed quota", hint=hint)
 
     monkeypatch.setattr(gkehub, "wait_for_vip", in_vain)
     head = {"metadata": {"name": "edge", "namespace": "gw"}, "spec": {"template": {"spec": {}}}}
     balanced["cluster2"].create("MultiClusterIngress", head)
     reason = preflight.addressed(entries.find(balanced, "fleet", "gw")).reason
-    assert reason == "external client: no VIP after 1 s. events: SyncFailed quota. Try: look there."
+    why = "cluster2: MultiClusterIngress edge has no VIP after 1 s. events: SyncFailed quota"
+    assert reason == f"external client: {why}. Try: {hint}."
 
 
 def test_shares_of_somebodys_own_address_are_known_where_all_gateways_agree() -> None:
