@@ -65,6 +65,7 @@ class Node:
             authority=Authority(topology.pki),
             report=self._report,
             remove=self._remove,
+            start_s=lambda: 0.0,
             token=self._token,
             record=lambda _, event: self.events.append(event),
             timing=FAST,

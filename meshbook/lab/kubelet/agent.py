@@ -39,13 +39,13 @@ class Kubelet:
         client: Client,
         processes: ProcessTable,
         authority: Authority,
-        timing: Timing | None = None,
+        timing: Timing,
     ) -> None:
         self._topology = topology
         self._cluster = cluster
         self._client = client
         self._processes = processes
-        self._timing = timing or Timing()
+        self._timing = timing
         self._authority = authority
         tls = authority.server_context(f"{cluster.name}-kubelet", [cluster.node_address], require_client=True)
         self._server = KubeletServer(cluster.node_address, tls, self.pods)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -64,10 +64,6 @@ class Timing:
     heartbeat_s: float = 20.0
 
 
-async def _no_token(_: Object) -> str:
-    return ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class NodeContext:
     """What a node lends to its pods."""
@@ -83,13 +79,13 @@ class NodeContext:
     """Writes the status (second) of a pod (first); ``ApiError`` when the API server does not take it."""
     remove: Callable[[Object], Awaitable[None]]
     """Removes the object of a pod that has ended."""
-    start_s: Callable[[], float] = lambda: 0.0
+    start_s: Callable[[], float]
     """How long a pod takes before its first container starts: there, for its network, its volumes and its images."""
-    token: Callable[[Object], Awaitable[str]] = _no_token
+    token: Callable[[Object], Awaitable[str]]
     """Asks for the token of a pod's service account."""
-    record: Callable[[Object, PodEvent], None] = lambda _pod, _event: None
+    record: Callable[[Object, PodEvent], None]
     """Makes an event of what happened to a pod; must not block."""
-    timing: Timing = field(default_factory=Timing)
+    timing: Timing
 
 
 @dataclass(frozen=True, kw_only=True)
