@@ -392,7 +392,7 @@ def test_the_first_of_the_worst_verdicts_begins_with_the_cause(fleet: FakeFleet)
     no_gateway_pod(fleet)
     told = mesh.explained(look(fleet), *map(verdict, ("pass", "inconclusive", "fail", "fail")))
     assert [told[0], told[1], told[3]] == [verdict("pass"), verdict("inconclusive"), verdict("fail")]
-    assert told[2].reason.startswith("a → b: b's east-west gateway has no pod")
+    assert told[2].reason.startswith("a → b: b has no pod of the east-west gateway")
     assert told[2].reason.endswith("--replicas=1. a got nothing.")
 
 

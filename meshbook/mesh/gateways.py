@@ -6,22 +6,20 @@ that opens the port for mutual TLS to pass through.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.routing import covers, title
 from meshbook.mesh.snapshot import NETWORK_LABEL, Snapshot
+from meshbook.mesh.workloads import none_ready
 from meshbook.objects import (
     EAST_WEST_PORT,
     SYSTEM_NAMESPACE,
     Object,
     addresses_of,
-    describe_pod,
     is_ready,
     labels_of,
-    selects,
 )
-from meshbook.verdict import counted
 
 EAST_WEST = "istio=eastwestgateway"
 PASSTHROUGH = "AUTO_PASSTHROUGH"
@@ -54,10 +52,9 @@ def gateway(look: Look, source: Snapshot, destination: Snapshot, host: str = "")
         seen = f"{destination.cluster}'s Service {name} lacks {', '.join(lacking)}."
         yield look.cause(seen, f"{kubectl} describe service {name}")
         return
-    pods = destination.behind(service)
-    ready = [pod for pod in pods if is_ready(pod)]
+    ready = [pod for pod in destination.behind(service) if is_ready(pod)]
     if not ready:
-        yield look.cause(*_none_ready(service, pods, destination))
+        yield look.cause(*none_ready(service, destination, "the east-west gateway"))
         return
     if trouble := _unopened(ready, destination, host):
         yield look.cause(*trouble)
@@ -76,24 +73,6 @@ def _lacking(service: Object) -> list[str]:
         f"port {EAST_WEST_PORT}": opened,
     }
     return [what for what, there in lacks.items() if not there]
-
-
-def _none_ready(service: Object, pods: Sequence[Object], view: Snapshot) -> tuple[str, str]:
-    kubectl = view.kubectl()
-    name = service["metadata"]["name"]
-    if pods:
-        seen = f"None of the {len(pods)} pods of {view.cluster}'s {name} is ready ({describe_pod(pods[0])})."
-        return seen, f"{kubectl} describe pod {pods[0]['metadata']['name']}"
-    selector = {"matchLabels": service["spec"].get("selector") or {}}
-    for found in view.list("Deployment", SYSTEM_NAMESPACE):
-        if selects(selector, labels_of(found["spec"].get("template") or {"metadata": {}})):
-            owner, replicas = found["metadata"]["name"], found["spec"].get("replicas", 1)
-            seen = (
-                f"{view.cluster}'s east-west gateway has no pod: Deployment {owner} has {counted(replicas, 'replica')}."
-            )
-            mend = f"scale deployment {owner} --replicas=1" if not replicas else f"describe deployment {owner}"
-            return seen, f"{kubectl} {mend}"
-    return f"No pod has the labels that {view.cluster}'s Service {name} selects.", f"{kubectl} describe service {name}"
 
 
 def _unopened(ready: list[Object], view: Snapshot, host: str) -> tuple[str, str] | None:

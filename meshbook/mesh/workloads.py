@@ -7,7 +7,7 @@ root, and mutual TLS must not be switched off, since it is what carries a reques
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from meshbook.mesh import routing
 from meshbook.mesh.findings import Finding, Look
@@ -26,6 +26,7 @@ from meshbook.objects import (
     revisions,
     selects,
 )
+from meshbook.verdict import counted
 
 INJECTED = "sidecar.istio.io/status"
 """Annotation that the injector leaves on a pod, with the revision that it is of."""
@@ -55,17 +56,9 @@ def servers(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -
             seen = f"{view.cluster} has no Service {asked.service} in {asked.namespace}."
             yield look.cause(seen, f"{there} {asked.service} --tcp={asked.port}")
             return
-    pods = destination.behind(service)
-    ready = [pod for pod in pods if is_ready(pod)]
-    if not pods:
-        selector = {"matchLabels": (service or {})["spec"].get("selector") or {}}
-        yield look.cause(*_no_pods(asked, destination, selector, where))
-    elif not ready:
-        name = pods[0]["metadata"]["name"]
-        yield look.cause(
-            f"None of {destination.cluster}'s {len(pods)} pods of {asked.service} is ready ({describe_pod(pods[0])}).",
-            f"{where} describe pod {name}",
-        )
+    ready = [pod for pod in destination.behind(service) if is_ready(pod)]
+    if service and not ready:
+        yield look.cause(*none_ready(service, destination, asked.service))
     else:
         known = {one.pod for one in routing.endpoints(asked.service, asked.namespace, [destination])}
         if not known & {pod["metadata"]["name"] for pod in ready}:
@@ -79,18 +72,20 @@ def clients(look: Look, asked: Asked, source: Snapshot) -> Iterator[Finding]:
     yield from _sidecars(look, asked.clients(source), source, "that ask")
 
 
-def _no_pods(asked: Asked, view: Snapshot, selector: Mapping[str, Mapping[str, str]], where: str) -> tuple[str, str]:
-    """Return what is seen where a Service has no pod, and the command that mends it."""
-    for found in view.list("Deployment", asked.namespace):
-        template = found["spec"].get("template") or {"metadata": {}}
-        if selects(dict(selector), labels_of(template)) and not found["spec"].get("replicas", 1):
-            name = found["metadata"]["name"]
-            return (
-                f"{view.cluster}'s Deployment {name} has 0 replicas.",
-                f"{where} scale deployment {name} --replicas=1",
-            )
-    labels = ",".join(f"{key}={value}" for key, value in selector["matchLabels"].items())
-    return f"{view.cluster} has no pod with the labels of Service {asked.service}.", f"{where} get pods -l {labels}"
+def none_ready(service: Object, view: Snapshot, called: str) -> tuple[str, str]:
+    """Return what is seen of a Service that has no ready pod, and the command that mends it."""
+    name, home = service["metadata"]["name"], service["metadata"]["namespace"]
+    kubectl, selector = view.kubectl(home), {"matchLabels": service["spec"].get("selector") or {}}
+    if pods := view.behind(service):
+        seen = f"None of {view.cluster}'s {len(pods)} pods of {called} is ready ({describe_pod(pods[0])})."
+        return seen, f"{kubectl} describe pod {pods[0]['metadata']['name']}"
+    for found in sorted(view.list("Deployment", home), key=lambda one: int(one["spec"].get("replicas", 1))):
+        if selects(selector, labels_of(found["spec"].get("template") or {"metadata": {}})):
+            owner, replicas = found["metadata"]["name"], found["spec"].get("replicas", 1)
+            mend = f"scale deployment {owner} --replicas=1" if not replicas else f"describe deployment {owner}"
+            seen = f"{view.cluster} has no pod of {called}: Deployment {owner} has {counted(replicas, 'replica')}."
+            return seen, f"{kubectl} {mend}"
+    return f"{view.cluster} has no pod with the labels of Service {name}.", f"{kubectl} describe service {name}"
 
 
 def _sidecars(look: Look, pods: list[Object], view: Snapshot, which: str) -> Iterator[Finding]:

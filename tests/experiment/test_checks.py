@@ -80,7 +80,7 @@ def test_a_source_that_the_survivor_has_not_answered_hinders_the_start(checks: C
 def test_a_refusal_begins_with_the_cause(checks: Checks, asked_target: Target) -> None:
     load = experiment.fit_load(LoadProfile(), asked_target, Limits())
     check = checks(load)["each source is answered by the survivor"]
-    assert check.saw.startswith("cluster1 → cluster1, cluster2 → cluster1: cluster1 has no pod with the labels")
+    assert check.saw.startswith("cluster1 → cluster1, cluster2 → cluster1: cluster1 has no pod of helloworld")
     assert check.saw.endswith("external client got none from cluster2 in 0 requests (nothing)")
 
 

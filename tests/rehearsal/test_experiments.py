@@ -79,7 +79,7 @@ def test_no_outage_starts_while_a_source_cannot_reach_the_survivor(target: Targe
         load = experiment.fit_load(LoadProfile(), target, experiment.Limits())
         (plan,) = experiment.plans(steps, target, Safeguards(), load)
         wrong, steady = [check for check in plan.checks if check.ok is False]
-        assert wrong.saw.startswith("cluster1 → cluster2: cluster2's east-west gateway has no pod: ")
+        assert wrong.saw.startswith("cluster1 → cluster2: cluster2 has no pod of the east-west gateway: ")
         assert "cluster1 got none from cluster2 in " in wrong.saw
         assert "cluster1 got no answer from cluster2 in " in steady.saw
         with pytest.raises(OutageError, match="each source is answered by the survivor"):
