@@ -95,6 +95,12 @@ def test_contexts_go_on_request_and_what_they_are_called_for_short() -> None:
     }
 
 
+def matrix(name: str) -> str:
+    row = {"source": "external client", "path": "vip", "part": "", "cluster": name, "version": "v1", "state": "proven"}
+    png, _ = charts.coverage(tables.from_rows([row], tables.COVERAGE))._repr_png_()  # type: ignore[operator]
+    return base64.b64encode(png).decode()
+
+
 def chart(name: str) -> str:
     rows = tables.from_rows([{"source": name, "cluster": name, "version": "v1", "error": ""}], tables.ANSWERS)
     return base64.b64encode(charts.share_by_source(rows)._repr_png_()[0]).decode()  # type: ignore[operator]
@@ -106,14 +112,24 @@ def chart(name: str) -> str:
         (chart("ニフクラ"), ["contexts"], True),
         (chart("prod"), ["contexts"], False),
         (chart("prod"), [], True),
+        (matrix("a-cluster-in-a-long-name"), ["contexts"], False),
         (chart("ada@acme.example"), [], False),
         ("cGljdHVyZQ==", ["contexts"], False),
         ("cGljdHVyZQ==", [], True),
     ],
-    ids=["display name", "short form", "short form, not asked for", "mail address", "unknown, asked for", "unknown"],
+    ids=[
+        "display name",
+        "short form",
+        "short form, not asked for",
+        "broken in lines",
+        "mail address",
+        "unknown, asked for",
+        "unknown",
+    ],
 )
 def test_a_picture_stays_where_what_it_draws_may_be_shown(picture: str, on_request: list[str], stays: bool) -> None:
-    redactor = Redactor(Secrets(contexts=("gke_p_z_prod",), names={"gke_p_z_prod": "prod"}), on_request)
+    contexts = {"gke_p_z_prod": "prod", "gke_p_z_long": "a-cluster-in-a-long-name"}
+    redactor = Redactor(Secrets(contexts=tuple(contexts), names=contexts), on_request)
     assert (redactor.document({"image/png": picture})["image/png"] == picture) is stays
 
 

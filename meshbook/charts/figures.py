@@ -75,11 +75,14 @@ class Chart(Figure):
             text.set_text(translate(text.get_text(), language))
 
     def _description(self) -> PngInfo:
-        """Return what the picture's words are, in itself: whoever redacts a run, or reads it aloud, sees no pixels."""
+        """Return what the picture's words are, in itself: whoever redacts a run, or reads it aloud, sees no pixels.
+
+        A name that is broken in two lines stands there in one as well.
+        """
+        words = [text.get_text() for text in self.findobj(Text)]
+        every = dict.fromkeys(text.replace("\n", between) for text in words for between in ("\n", "", " "))
         found = PngInfo()
-        found.add_itxt(
-            "Description", "\n".join(dict.fromkeys(text.get_text() for text in self.findobj(Text))), zip=True
-        )
+        found.add_itxt("Description", "\n".join(filter(None, every)), zip=True)
         return found
 
 

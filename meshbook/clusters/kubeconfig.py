@@ -16,43 +16,24 @@ import yaml
 from meshbook.errors import UsageError
 from meshbook.objects import Object
 
-_CLUSTER: Mapping[str, type] = {
-    "server": str,
-    "tls-server-name": str,
-    "insecure-skip-tls-verify": bool,
-    "certificate-authority": str,
-    "certificate-authority-data": str,
-    "proxy-url": str,
-    "disable-compression": bool,  # nothing is asked for compressed
-    "extensions": list,
-}
-_USER: Mapping[str, type] = {
-    "client-certificate": str,
-    "client-certificate-data": str,
-    "client-key": str,
-    "client-key-data": str,
-    "token": str,
-    "tokenFile": str,
-    "as": str,
-    "as-uid": str,
-    "as-groups": list,
-    "as-user-extra": dict,
-    "username": str,
-    "password": str,
-    "auth-provider": dict,
-    "exec": dict,
-    "extensions": list,
-}
-_EXEC: Mapping[str, type] = {
-    "apiVersion": str,
-    "command": str,
-    "args": list,
-    "env": list,
-    "installHint": str,
-    "provideClusterInfo": bool,
-    "interactiveMode": str,
-}
-_CONTEXT: Mapping[str, type] = {"cluster": str, "user": str, "namespace": str, "extensions": list}
+
+def _keys(**kinds: str) -> dict[str, str]:
+    return {key: kind for kind, keys in kinds.items() for key in keys.split()}
+
+
+_CLUSTER = _keys(
+    str="server tls-server-name certificate-authority certificate-authority-data proxy-url",
+    bool="insecure-skip-tls-verify disable-compression",  # nothing is asked for compressed
+    list="extensions",
+)
+_USER = _keys(
+    str="client-certificate client-certificate-data client-key client-key-data token tokenFile username password"
+    " as as-uid",
+    list="as-groups extensions",
+    dict="as-user-extra auth-provider exec",
+)
+_EXEC = _keys(str="apiVersion command installHint interactiveMode", list="args env", bool="provideClusterInfo")
+_CONTEXT = _keys(str="cluster user namespace", list="extensions")
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _SECTIONS = {"contexts": "context", "clusters": "cluster", "users": "user"}
 
@@ -136,16 +117,15 @@ class Kubeconfig:
     def _context(self, name: str) -> Object:
         return self._checked(self._entries["contexts"][name], _CONTEXT, f"context {name!r}")
 
-    def _checked(self, entry: Object, keys: Mapping[str, type], title: str) -> Object:
+    def _checked(self, entry: Object, keys: Mapping[str, str], title: str) -> Object:
         """Return what is set of an entry; UsageError where that is of the wrong type, or a key nobody here obeys."""
         found = {key: value for key, value in entry.items() if value not in (None, "", [], {})}
         for key, value in found.items():
             if key not in keys:
                 hint = "take it out of the kubeconfig, if the cluster can be reached without it"
                 raise UsageError(f"{title} in {self.path} has the key {key!r}, which is not supported", hint=hint)
-            if not isinstance(value, keys[key]):
-                wanted = keys[key].__name__
-                raise UsageError(f"{key} of {title} in {self.path} is a {type(value).__name__}, and no {wanted}")
+            if type(value).__name__ != keys[key]:
+                raise UsageError(f"{key} of {title} in {self.path} is a {type(value).__name__}, and no {keys[key]}")
         return found
 
     def extension(self, context: str, name: str) -> Object:
