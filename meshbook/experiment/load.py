@@ -69,6 +69,7 @@ def fit_load(
     """
     rate, length_s = _given(rate_per_s, "rate_per_s"), _given(outage_s, "outage_s")
     progress.step("measuring what each side bears: some requests one by one, then some at once")
+    split_tests = _split_tests(target, limits)  # before any load: a pod may lose its readiness by it
     calm = mesh.looked_up(target.fleet, target.namespace, _calm, target)
     pods = {state.context: state.ready for state in target.states()}
 
@@ -98,7 +99,7 @@ def fit_load(
         rate_per_s=rate,
         outage_s=length_s or max(load.outage_s, fitted_s),
         around_s=max(length_s or load.around_s, around_s),
-        split_tests=_split_tests(target, limits),
+        split_tests=split_tests,
         sources=len(target.sources),
         bears=bears,
         answers=answers,
