@@ -80,7 +80,7 @@ def test_help_comes_at_once(meshbook: Meshbook) -> None:
     began = time.monotonic()
     found = meshbook("--help")
     assert (found.returncode, time.monotonic() - began < 1.0) == (0, True)
-    assert {"run", "restore", "report", "list", "lab", "version"} <= set(
+    assert {"run", "restore", "report", "list", "lab", "completion"} <= set(
         re.findall(r"^    (\w+)", found.stdout, re.MULTILINE)
     )
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import platform
 import re
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from meshbook.errors import LabError, MeshbookError, NotRestoredError, UsageError
 from meshbook.language import LANGUAGES, VARIABLE, of_kernel
@@ -76,11 +78,11 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meshbook", description="A runbook that proves a two-cloud service mesh works."
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="say which meshbook this is")
+    about = f"meshbook {version('meshbook')} (Python {platform.python_version()}, {platform.system()})"
+    parser.add_argument("--version", action="version", version=about)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_run(verbs.add_parser("run", help="execute stages of the runbook and report what they found"))
-    restore = verbs.add_parser("restore", help="restore what an interrupted outage left down")
-    restore.set_defaults(call="verbs.restore")
+    restore = _add(verbs, "restore", "verbs.restore", "restore what an interrupted outage left down")
     _add_clusters(restore)
     restore.add_argument("--contexts", default="", metavar="A,B", help="default: $CTX_CLUSTER1, $CTX_CLUSTER2")
     where = restore.add_mutually_exclusive_group()
@@ -90,8 +92,9 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="only say what would be restored, and whose outage it is"
     )
     restore.add_argument("--force", action="store_true", help="also what belongs to a run that is still alive")
-    report = verbs.add_parser("report", help="write the pages and files of a folder of executed notebooks, or of runs")
-    report.set_defaults(call="verbs.report")
+    report = _add(
+        verbs, "report", "verbs.report", "write the pages and files of a folder of executed notebooks, or of runs"
+    )
     report.add_argument("folder", type=Path)
     _add_language(report)
     report.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
@@ -103,24 +106,18 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("after", type=Path, metavar="RUN")
     _add_rights(verbs.add_parser("rights", help="print the roles that suffice for stages, as YAML"))
     _add_lab(verbs.add_parser("lab", help="two clusters on this machine"))
-    stages = verbs.add_parser("list", help="list the stages of the runbook, and what each asks")
-    stages.set_defaults(call="verbs.list_stages")
+    stages = _add(verbs, "list", "verbs.list_stages", "list the stages of the runbook, and what each asks")
     stages.add_argument("--notebooks", type=Path, metavar="DIR", help="folder of the runbook")
-    completion = verbs.add_parser("completion", help='for bash or zsh: eval "$(meshbook completion bash)"')
-    completion.set_defaults(call="verbs.completion")
+    completion = _add(verbs, "completion", "verbs.completion", 'for bash or zsh: eval "$(meshbook completion bash)"')
     completion.add_argument("shell", choices=["bash", "zsh"])
-    verbs.add_parser("version", help="say which meshbook this is").set_defaults(call="verbs.version")
     return parser
 
 
-class _Version(argparse.Action):
-    """``--version`` as the verb says it, without an import before it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from meshbook.cli import verbs
-
-        verbs.version(argparse.Namespace())
-        parser.exit()
+def _add(verbs: Any, name: str, call: str, text: str) -> argparse.ArgumentParser:
+    """Add a verb that calls a function of this package, and return its parser."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text)
+    parser.set_defaults(call=call)
+    return parser
 
 
 def _add_rights(parser: argparse.ArgumentParser) -> None:
@@ -136,18 +133,16 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
     from meshbook.lab.launch import SIDECARS
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    up = actions.add_parser("up", help="start it")
-    up.set_defaults(call="verbs.lab_up")
+    up = _add(actions, "up", "verbs.lab_up", "start it")
     _add_apiserver(up)
     up.add_argument(
         "--fast", action="store_true", help="what takes time on a real mesh (pods, calls, draining) does not"
     )
     up.add_argument("--pod-start", type=float, metavar="S", help="how long a pod takes to start (default: 3 s)")
     up.add_argument("--sidecars", choices=SIDECARS, default=SIDECARS[0], help="init containers (default), or beside")
-    actions.add_parser("status", help="say whether it is up").set_defaults(call="verbs.lab_status")
-    env = actions.add_parser("env", help='print what kubectl and gcloud need: eval "$(meshbook lab env)"')
-    env.set_defaults(call="verbs.lab_env")
-    actions.add_parser("down", help="take it down and remove its files").set_defaults(call="verbs.lab_down")
+    _add(actions, "status", "verbs.lab_status", "say whether it is up")
+    _add(actions, "env", "verbs.lab_env", 'print what kubectl and gcloud need: eval "$(meshbook lab env)"')
+    _add(actions, "down", "verbs.lab_down", "take it down and remove its files")
     build = actions.add_parser("build", help="make real API servers for it, once (some minutes; needs Go)")
     build.description = (
         "Make kube-apiserver, kube-controller-manager and etcd from their Go modules, for lab up --apiserver real.\n"

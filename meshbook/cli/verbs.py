@@ -1,15 +1,13 @@
-"""The small verbs: restore, report, list, lab, version. Each is one call into the package that does it."""
+"""The small verbs: restore, report, list, lab and the like. Each is one call into the package that does it."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import re
 import shlex
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,12 +188,6 @@ def completion(arguments: argparse.Namespace) -> int:
             elif action.type is Path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     print(shtab.complete(verbs[0], arguments.shell))
-    return 0
-
-
-def version(arguments: argparse.Namespace) -> int:
-    """Print versions, as a bug report needs them."""
-    print(f"meshbook {version_of('meshbook')} (Python {platform.python_version()}, {platform.system()})")
     return 0
 
 
