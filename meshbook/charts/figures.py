@@ -151,6 +151,11 @@ def plain(axes: Axes, xlabel: str = "", *, size: float = 8.5, grid: bool = False
         axes.set_axisbelow(True)
 
 
+def in_signs(letters: int) -> int:
+    """Return how many signs of the reader's language have room where as many ``letters`` have."""
+    return letters if of_kernel() == LANGUAGES[0] else letters * 5 // 9
+
+
 def legend_columns(labels: Sequence[str], width: int) -> int:
     """Return in how many columns a legend fits into a figure that is ``width`` signs wide."""
     return max(1, min(len(labels), width // (max(map(len, labels), default=1) + 7)))

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from meshbook import tables
 from meshbook.analysis import NONE_EXPECTED, NOT_TESTED, PROVEN, REFUTED, UNDECIDED
-from meshbook.charts.figures import FAILED, GREY, GRID, INK, SHADE, Chart, nothing
+from meshbook.charts.figures import FAILED, GREY, GRID, INK, SHADE, Chart, in_signs, nothing
 from meshbook.language import of_kernel, translate
 
 _FILLS = {PROVEN: "#CFE3F1", REFUTED: "#F6D5CF", UNDECIDED: "#EFEFEF", NOT_TESTED: "white", NONE_EXPECTED: SHADE}
@@ -31,7 +31,7 @@ def coverage(frame: pd.DataFrame) -> Figure:
     rows = list(dict.fromkeys(zip(cells["source"], cells["path"], strict=True)))
     columns = list(dict.fromkeys(zip(cells["part"], cells["cluster"], cells["version"], strict=True)))
     ways = [translate(f"{source} → {_WAYS.get(path, path)}", of_kernel()) for source, path in rows]
-    names = [_wrapped(way, _NAME_CHARS if way.isascii() else _NAME_CHARS // 2) for way in ways]
+    names = [_wrapped(way, in_signs(_NAME_CHARS)) for way in ways]
     heads = [_wrapped(f"{cluster} ({version})", _HEAD_CHARS) for _, cluster, version in columns]
     highest = max([2, *(name.count("\n") + 1 for name in names)])
     height = max(_ROW_IN, highest * _LINE_IN + 0.1)

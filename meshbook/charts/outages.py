@@ -29,6 +29,7 @@ from meshbook.charts.figures import (
     SHADE,
     Chart,
     Style,
+    in_signs,
     label_of,
     legend_columns,
     nothing,
@@ -73,8 +74,7 @@ def timeline(
     """
     phases, sent = tables.conform(phases, tables.PHASES), tables.conform(answers, tables.ANSWERS)[_DRAWN]
     said = [translate(text, of_kernel()) for text in headline]
-    widths = [_HEADLINE_CHARS if text.isascii() else _HEADLINE_CHARS * 5 // 9 for text in said]
-    headline = [line for text, width in zip(said, widths, strict=True) for line in textwrap.wrap(text, width)]
+    headline = [line for text in said for line in textwrap.wrap(text, in_signs(_HEADLINE_CHARS))]
     sent = tables.measured(sent[sent["time"].notna() & (sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS)])
     sent = sent.assign(who=tables.by_whom(sent))
     lanes = _lanes(sent, slow_after_s)
