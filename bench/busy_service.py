@@ -132,7 +132,11 @@ class _Run:
             for source in given.sources:
                 at = number / given.per_s + self.chance.uniform(0, _TICK_S)
                 if _in(given.still, at):
-                    dropped = {"time": None, "time_total_ms": None, "detail": "the sender was too busy"}
+                    dropped = {
+                        "time": None,
+                        "time_total_ms": None,
+                        "detail": "the sender was too busy to send it in time",
+                    }
                     self.rows.append(row(source, 0, at, 0.0, "", tables.DROPPED) | dropped)
                 else:
                     yield at - still_s * (at >= given.still[1] > 0), source
