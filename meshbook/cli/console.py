@@ -100,6 +100,7 @@ def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None
         if stage.state == "skipped" or (stage.state in _BROKEN and not stage.claims):
             word = coloured(stage.state, f"{said(stage.state):12}", sys.stdout)
             print(f"{word}  {stage.name:18}  {said(stage.message)}".rstrip())
+    print("".join(f"{'restored':12}  {line}\n" for line in run.run.get("restored", [])), end="")
     found = overall(run.outcome, run.claims)
     broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)
     found += f", {broken} did not reach its verdict" if broken and run.claims else ""
