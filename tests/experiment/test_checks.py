@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from meshbook import experiment, mesh, outage, probes, tables
-from meshbook.analysis import Capacity, ExpectedShares
+from meshbook.analysis import Capacity, ExpectedShares, split_test
 from meshbook.clusters import Fleet
 from meshbook.errors import ClusterError, OutageError, UsageError
 from meshbook.experiment import Limits, LoadProfile, Step, Target
@@ -54,8 +54,11 @@ def test_a_rate_above_four_fifths_of_what_the_survivor_bears_is_refused_with_the
 def test_nothing_starts_while_a_plan_is_not_ready(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "plan", lambda _: PLAN)
     target, step = experiment.find_target(served, "sample", "gateways"), Step(mode="scale-to-zero", context="cluster1")
+    halves = {"cluster2": ExpectedShares(shares={"cluster1": 0.5, "cluster2": 0.5}, why="")}
+    tests = {"cluster1": split_test(halves, "cluster1", 0.25, max_failed_share=0.1)}
+    load = LoadProfile(rate_per_s=9, bears={"cluster1": bearing(20)}, split_tests=tests)
     with pytest.raises(OutageError, match="the survivor bears the load"):
-        experiment.run([step], target, LoadProfile(rate_per_s=9, bears={"cluster1": bearing(20)}), Safeguards())
+        experiment.run([step], target, load, Safeguards())
 
 
 def test_a_source_that_the_survivor_has_not_answered_hinders_the_start(checks: Checks, asked_target: Target) -> None:
