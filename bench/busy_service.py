@@ -154,7 +154,7 @@ class _Run:
             ended, error = sent + given.patience_s, "timeout"
         elif ready and pod.free_at - now < given.refuses_after_s and not self._fails(now):
             ended, error = self._served(pod, now, sent)
-        if self._wall(ended) - self._wall(sent) > ended - sent and self.chance.random() < 0.5:
+        if sent < given.still[0] <= ended and self.chance.random() < 0.5:
             error = "http_503"
         return row(source, seq, self._wall(sent), self._wall(ended) - self._wall(sent), version, error)
 
