@@ -14,7 +14,7 @@ from functools import partial
 import pandas as pd
 
 from meshbook import analysis, mesh, probes, progress, tables
-from meshbook.clusters import Fleet
+from meshbook.clusters import Fleet, pause
 from meshbook.errors import UsageError
 from meshbook.experiment.causes import silent_ways
 from meshbook.experiment.checks import BORNE, hangs, unanswered
@@ -50,6 +50,8 @@ longer one would be the outage itself."""
 _MOST_STEPS, _LONGEST_S = 6, 40.0
 """No step begins after so many, or so long."""
 _STEP_TIMEOUT_S = 10.0
+_TOLD_S = 2.0
+"""Seconds until proxies know that a pod is ready again."""
 
 
 def fit_load(
@@ -71,7 +73,7 @@ def fit_load(
     progress.step("measuring what each side bears: some requests one by one, then some at once")
     split_tests = _split_tests(target, limits)  # before any load: a pod may lose its readiness by it
     calm = mesh.looked_up(target.fleet, target.namespace, _calm, target)
-    pods = {state.context: state.ready for state in target.states()}
+    pods = _ready(target)
 
     def capacities(steps: Sequence[pd.DataFrame]) -> dict[str, analysis.Capacity | None]:
         return {
@@ -88,6 +90,7 @@ def fit_load(
     if not hangs(calm):
         steps = _steps(target, max(1, sum(pods.values())), answer_s, lambda some: all(capacities(some).values()))
         answer_s = max(answer_s, _slowest_s(pd.concat(steps)))
+        _let_recover(target, pods)
     bears, answers = capacities(steps), pd.concat([calm, *steps], ignore_index=True)
     silent = any(unanswered(answers, target, [cluster]) for cluster in target.versions)
     why = mesh.in_words(silent_ways(target, answers)) if silent else ""
@@ -105,6 +108,17 @@ def fit_load(
         answers=answers,
         causes=why,
     )
+
+
+def _ready(target: Target) -> dict[str, int]:
+    return {state.context: state.ready for state in target.states()}
+
+
+def _let_recover(target: Target, pods: Mapping[str, int]) -> None:
+    """Wait where pods have lost their readiness by the steps: else no outage began, for what was done to them here."""
+    if any(count < pods[context] for context, count in _ready(target).items()):
+        target.wait_for_rollout()
+        pause(_TOLD_S)
 
 
 def _split_tests(target: Target, limits: Limits) -> dict[str, analysis.SplitTest]:

@@ -119,6 +119,20 @@ def test_however_slow_the_service_its_measurement_ends_soon_with_a_plan_that_say
     assert (few.ok, "; outage_s: " in few.saw) == (None, True)
 
 
+def test_pods_that_lost_their_readiness_by_the_steps_are_waited_for(
+    asked_target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(Target, "wait_for_rollout", lambda _: waited.append(1))
+    monkeypatch.setattr("meshbook.experiment.load.pause", lambda _: None)
+    for ready, waits in (((1, 1), 0), ((1, 0), 1), ((0, 0), 0)):  # before, and after; one that never was is no news
+        states = iter([[SimpleNamespace(context="cluster1", ready=count)] for count in ready])
+        monkeypatch.setattr(Target, "states", lambda _, states=states: next(states))
+        waited.clear()
+        experiment.fit_load(LoadProfile(), asked_target, Limits())
+        assert len(waited) == waits
+
+
 def test_an_outage_is_so_long_that_each_source_decides_in_spite_of_two_failures(asked_target: Target) -> None:
     def fitted(rate: float, max_failed_share: float = 0.05) -> LoadProfile:
         limits = Limits(max_failed_share=max_failed_share)
