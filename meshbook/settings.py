@@ -63,11 +63,12 @@ def entry_kind(entry: str) -> str:
         return entry
     try:
         parts = urlsplit(entry)
-        fits = parts.scheme == "http" and bool(parts.hostname) and "@" not in parts.netloc
-    except ValueError:
+        fits = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        fits = fits and not re.search(r"\s", entry) and "@" not in parts.netloc
+    except (AttributeError, TypeError, ValueError):  # no text, or what is no URL
         fits = False
     if not fits:
-        told = "has a login, which every answer would show" if "@" in entry else f"is {entry!r}"
+        told = "has a login, which every answer would show" if "@" in str(entry) else f"is {entry!r}"
         raise UsageError(f"entry {told}", hint=f"{FLEET}, {LOAD_BALANCER}, or http://ADDRESS of your own")
     return OWN_ADDRESS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,11 @@ def test_an_address_of_ones_own_is_asked_as_it_is_and_nothing_is_made(bare_fleet
     assert (found.url, found.source, found.path, found.clusters) == (url, "external client", "address", BOTH)
 
 
-@pytest.mark.parametrize("wrong", ["fleets", "", "https://mesh.example", "http://", "http://[::1", "http://me:pass@x"])
-def test_what_is_no_way_in_is_refused_and_no_login_shown(wrong: str) -> None:
+BROKEN = ["http://", "http://[::1", "http://x:port", "http://x:0", "http://x y", "http://me:pass@x"]
+
+
+@pytest.mark.parametrize("wrong", ["fleets", "", "https://x", 7, *BROKEN])
+def test_what_is_no_way_in_is_refused_and_no_login_shown(wrong: Any) -> None:
     with pytest.raises(UsageError, match=r"fleet, load-balancer, or http://ADDRESS") as caught:
         settings.entry_kind(wrong)
     assert "pass" not in str(caught.value)

@@ -22,8 +22,10 @@ def display_names(contexts: Sequence[str], given: Mapping[str, str] | None = Non
     if unknown := [context for context in given if context not in contexts]:
         raise UsageError(f"names: there is no context {unknown[0]!r} here", hint=f"one of {', '.join(contexts)}")
     for context, name in given.items():
-        if not 0 < len(name.strip()) <= LONGEST or not name.isprintable():
-            raise UsageError(f"names: {name!r} of {context} must have 1 to {LONGEST} printable signs")
+        if not (isinstance(name, str) and 0 < len(name) <= LONGEST and name.isprintable() and name == name.strip()):
+            raise UsageError(
+                f"names: {name!r} of {context} must have 1 to {LONGEST} printable signs, no space at an end"
+            )
     names = _shortened([context for context in contexts if context not in given]) | dict(given)
     for context, name in names.items():
         others = {other for one, short in names.items() if one != context for other in (one, short)}
