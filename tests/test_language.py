@@ -21,6 +21,14 @@ EXAMPLE = Path(__file__).parents[1] / "outputs/example/verdicts.json"
         ("cluster1 → cluster2: 0 of 60; b → a: 3 of 9.", "cluster1 → cluster2 60件中0件、b → a 9件中3件。"),
         ("a: gone. Nobody has said this yet.", "a: 削除済み。Nobody has said this yet."),
         ("Try: kubectl get pods. After 2 s.", "対処 — kubectl get pods\n2秒後に確認できました。"),
+        (
+            "ERROR, 1 of 1 claim passed, b did not reach its verdict",
+            "エラー、確認項目1件中1件が合格、bは判定に至りませんでした",
+        ),
+        (
+            "the survivor bears the load: 1/s from 2 sources; what it bears was not measured",
+            "残る側が負荷に耐えられる: 呼び出し元2件から1/s、処理能力は測定していません",
+        ),
         ("  PASS: gone\n  n = 3", "  合格: 削除済み\n  n = 3"),
     ],
 )

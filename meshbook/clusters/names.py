@@ -18,15 +18,15 @@ _PROJECT = re.compile(r"(?:gke|connectgateway)_[^_]+_(?=.)|.*projects/[^/]+/(?=.
 
 def display_names(contexts: Sequence[str], given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the name of each context, in their order; UsageError where one of ``given`` cannot tell its cluster."""
-    given = given or {}
+    given = {context: str(name) for context, name in (given or {}).items()}
     if unknown := [context for context in given if context not in contexts]:
         raise UsageError(f"names: there is no context {unknown[0]!r} here", hint=f"one of {', '.join(contexts)}")
     for context, name in given.items():
-        if not (isinstance(name, str) and 0 < len(name) <= LONGEST and name.isprintable() and name == name.strip()):
+        if not (0 < len(name) <= LONGEST and name.isprintable() and name == name.strip()):
             raise UsageError(
                 f"names: {name!r} of {context} must have 1 to {LONGEST} printable signs, no space at an end"
             )
-    names = _shortened([context for context in contexts if context not in given]) | dict(given)
+    names = _shortened([context for context in contexts if context not in given]) | given
     for context, name in names.items():
         others = {other for one, short in names.items() if one != context for other in (one, short)}
         if name in others:
