@@ -257,8 +257,9 @@ def front_service(port: int | str) -> dict[str, Any]:
         (NODE, "vip", None, "http://10.0.0.1:30080/hello"),
         (NODE, "address", 8080, "http://10.0.0.1:8080/hello"),
         ("http://proxy.example:8443/hello", "address", 8080, "http://10.0.0.1:8080/hello"),
+        ("http://proxy.example:8443/hello", "address", None, "http://10.0.0.1:80/hello"),
     ],
-    ids=["no Service", "by number", "by name", "another port", "by node port", "by a port of somebody's own"],
+    ids=["no Service", "by number", "by name", "another port", "by node port", "by a port of somebody's own", "alone"],
 )
 def test_a_gateway_is_asked_where_the_service_in_front_of_it_sends_requests(
     fronted: FakeFleet, url: str, path: str, target: int | str | None, there: str
@@ -277,6 +278,19 @@ def test_only_pods_that_were_started_and_that_a_gateway_opens_are_asked(fronted:
     found = mesh.ingress_gateways(fronted, [mesh.Entry(url=VIP)], FRONT)  # type: ignore[arg-type]
     assert [one.pod for one in found] == ["in-a1", "in-a2", ""]
     assert found[-1].need == f"list pods in {FRONT} (b)"
+
+
+def test_of_requests_that_no_rule_takes_it_is_said_just_that_and_no_service_without_a_name(fronted: FakeFleet) -> None:
+    for cluster in fronted:
+        cluster.objects["VirtualService"][-1]["spec"]["http"][0]["match"] = [{"uri": {"exact": "/other"}}]
+    entry = mesh.Entry(url=VIP, clusters=("a", "b"))
+    rows = [{"source": "external client", "path": "address", "error": "http_404"}]
+    where = {"namespace": "sample", "gateway_namespace": FRONT}
+    found = mesh.why_outside(fronted, [entry], tables.from_rows(rows, tables.ANSWERS), **where)  # type: ignore[arg-type]
+    causes = {one.seen for one in found if one.state == "cause"}
+    assert causes == {
+        f"{name}'s VirtualService sample/in applies, and none of its rules matches /hello." for name in "ab"
+    }
 
 
 def test_a_gateway_that_failed_its_own_cluster_alone_is_looked_at_and_no_direction_is_made_of_it(

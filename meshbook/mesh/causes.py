@@ -123,6 +123,8 @@ def _of_heard(came: pd.DataFrame, asked: Asked, views: Mapping[str, Snapshot]) -
 def _of_silent(
     came: pd.DataFrame, asked: Asked, views: Mapping[str, Snapshot], source: Snapshot, destination: Snapshot
 ) -> dict[str, How]:
+    if not asked.service:  # no route of a gateway takes it, so that it is for nobody
+        return {"routes": partial(_routes, asked=asked, views=views)}
     ends: dict[str, Any] = {"asked": asked, "source": source, "destination": destination}
     looks: dict[str, How] = {
         "servers": partial(workloads.servers, **ends),
@@ -149,6 +151,9 @@ def _routes(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator
     kind, _, name = way.rule.partition(" ")
     home, _, bare = name.partition("/")
     edit = f"{source.kubectl(home)} edit {kind.lower()} {bare}"
+    if way.trouble and not way.rule:
+        yield look.cause(f"{source.cluster}: {way.trouble}.", f"{source.kubectl('')} get virtualservices -A")
+        return
     if way.trouble:
         yield look.cause(f"{source.cluster}'s {way.rule} applies, and {way.trouble}.", edit)
         return

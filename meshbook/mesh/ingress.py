@@ -74,13 +74,16 @@ def ingress_gateways(fleet: Fleet, entries: Sequence[Entry], namespace: str) -> 
     """Return the ingress gateway pods in ``namespace`` of every cluster that run, with what is asked for at each.
 
     One that is still to come, or has ended, is no gateway. In front of somebody's own address may stand what changes
-    ports: one that no Service has says nothing there.
+    ports: one that neither a Service nor a Gateway has says nothing there.
     """
     found: list[IngressGateway] = []
     for cluster, view in take(fleet, {namespace}).items():
         entry = next((one for one in entries if cluster in one.clusters), entries[0])
-        parts, else_port = urlsplit(entry.url), _HTTP if entry.path == tables.ADDRESS else 0
-        at = partial(url_at, port=parts.port or _HTTP, path=parts.path or "/", view=view, else_port=else_port)
+        parts, opened = urlsplit(entry.url), [port for one in view.list("Gateway") for port in _plain_ports(one)]
+        port = parts.port or _HTTP
+        usual = min(opened, key=lambda one: one != _HTTP, default=_HTTP)
+        else_port = usual if entry.path == tables.ADDRESS and port not in opened else 0
+        at = partial(url_at, port=port, path=parts.path or "/", view=view, else_port=else_port)
         try:
             pods = [pod for pod in _gateways(view, namespace) if (pod.get("status") or {}).get("phase") == "Running"]
             found += [IngressGateway(cluster=cluster, pod=str(pod["metadata"]["name"]), url=at(pod)) for pod in pods]
@@ -113,15 +116,15 @@ def ingress(look: Look, view: Snapshot, namespace: str, *, failed: bool) -> Iter
 
 def _gateways(view: Snapshot, namespace: str) -> list[Object]:
     """Return the proxies of a namespace; where Gateways open a plain port at some of them, those alone."""
-    opened = [one["spec"].get("selector") for one in view.list("Gateway") if _is_plain(one)]
+    opened = [one["spec"].get("selector") for one in view.list("Gateway") if _plain_ports(one)]
     pods = [pod for pod in view.list("Pod", namespace) if not is_deleting(pod) and _has_proxy(pod)]
     chosen = [pod for pod in pods if any(one and one.items() <= labels_of(pod).items() for one in opened)]
     return chosen or pods
 
 
-def _is_plain(gateway: Object) -> bool:
-    servers = gateway["spec"].get("servers") or []
-    return any(str(one["port"].get("protocol", "")).upper() in _PLAIN for one in servers)
+def _plain_ports(gateway: Object) -> list[int]:
+    ports = [one["port"] for one in gateway["spec"].get("servers") or []]
+    return [int(port["number"]) for port in ports if str(port.get("protocol", "")).upper() in _PLAIN]
 
 
 def _has_proxy(pod: Object) -> bool:

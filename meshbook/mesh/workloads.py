@@ -133,13 +133,14 @@ def _deployment_of(pod: Object) -> str:
 def url_at(pod: Object, port: int, path: str, view: Snapshot, *, else_port: int = 0) -> str:
     """Return the URL of a pod itself: at the port that a Service in front of it sends ``port`` to.
 
-    Where no Service has that, ``else_port`` counts if one has it.
+    Where no Service has that, ``else_port`` counts, or ``port`` itself where there is none.
     """
     services = [one for one in view.list("Service", pod["metadata"]["namespace"]) if pod in view.behind(one)]
     ports = [one for service in services for one in service["spec"].get("ports") or []]
     fits = [one for one in ports if port in (one["port"], one.get("nodePort"))]
     fits = fits or [one for one in ports if one["port"] == else_port]
-    target = next(filter(None, (_number(one.get("targetPort", one["port"]), pod) for one in fits)), port)
+    targets = (_number(one.get("targetPort", one["port"]), pod) for one in fits)
+    target = next(filter(None, targets), else_port or port)
     address = str(pod["status"].get("podIP", ""))
     return f"http://{f'[{address}]' if ':' in address else address}:{target}{path}"
 
