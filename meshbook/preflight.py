@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def pods_ready(fleet: Fleet, rolled_out: Sequence[DeploymentState]) -> Verdict:
         for one in rolled_out
     }
     unsettled = next((one for one in rolled_out if not one.settled), None)
-    where = f"--context {fleet[unsettled.context].context} -n {unsettled.namespace}" if unsettled else ""
+    where = f"--context {shlex.quote(fleet[unsettled.context].context)} -n {unsettled.namespace}" if unsettled else ""
     hint = f"kubectl {where} describe pods" if where else ""
     return _judged("every pod that was deployed is ready", rows, hint, subject="Deployment")
 

@@ -44,8 +44,9 @@ def test_a_context_is_called_by_a_short_form_that_no_other_has_and_no_project_is
         ({"c1": " "}, "1 to 24 printable signs"),
         ({"c1": "a\nb"}, "1 to 24 printable signs"),
         ({"c1": "a", "c2": "a "}, "no space at an end"),
+        ({"c1": "a; b"}, "none of them , : ;"),
     ],
-    ids=["no such context", "twice", "another's context", "long", "empty", "line break", "space"],
+    ids=["no such context", "twice", "another's context", "long", "empty", "line break", "space", "several"],
 )
 def test_a_name_that_cannot_tell_its_cluster_is_refused(given: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):

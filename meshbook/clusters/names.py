@@ -13,6 +13,8 @@ from meshbook.errors import UsageError
 
 LONGEST = 24
 """Signs of a name that a chart has room for beside its axis."""
+_BETWEEN = {*",;:"}
+"""Signs that part what a sentence says of one cluster from what it says of another."""
 _PROJECT = re.compile(r"(?:gke|connectgateway)_[^_]+_(?=.)|.*projects/[^/]+/(?=.)")
 
 
@@ -22,10 +24,9 @@ def display_names(contexts: Sequence[str], given: Mapping[str, str] | None = Non
     if unknown := [context for context in given if context not in contexts]:
         raise UsageError(f"names: there is no context {unknown[0]!r} here", hint=f"one of {', '.join(contexts)}")
     for context, name in given.items():
-        if not (0 < len(name) <= LONGEST and name.isprintable() and name == name.strip()):
-            raise UsageError(
-                f"names: {name!r} of {context} must have 1 to {LONGEST} printable signs, no space at an end"
-            )
+        if not (0 < len(name) <= LONGEST and name.isprintable() and name == name.strip() and not _BETWEEN & {*name}):
+            wanted = f"1 to {LONGEST} printable signs, none of them {' '.join(sorted(_BETWEEN))}, no space at an end"
+            raise UsageError(f"names: {name!r} of {context} must have {wanted}")
     names = _shortened([context for context in contexts if context not in given]) | given
     for context, name in names.items():
         others = {other for one, short in names.items() if one != context for other in (one, short)}

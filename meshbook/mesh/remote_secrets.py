@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -168,7 +169,7 @@ def judge(
     """
     mine, called = _meant(tried, destination, uid)
     mend = (
-        f"istioctl create-remote-secret --context {destination.api.context} --name {called}"
+        f"istioctl create-remote-secret --context {shlex.quote(destination.api.context)} --name {called}"
         f" | {source.kubectl('')} apply -f -"
     )
     if mine is None:

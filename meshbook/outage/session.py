@@ -7,6 +7,7 @@ still lives for ``lease``.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -141,7 +142,7 @@ def restore(
         try:
             recorded, runs = insist(f"{cluster.name}: what is down there", cluster, look, timeout_s, tell)
         except ClusterError as error:
-            by_hand = {cluster.name: f"meshbook restore --contexts {cluster.context}"}
+            by_hand = {cluster.name: f"meshbook restore --contexts {shlex.quote(cluster.context)}"}
             message = f"{cluster.name}: it is not known what is down there: {error.message}"
             raise NotRestoredError(message, by_hand=by_hand, hint=error.hint) from error
         return _restore_targets(cluster, recorded, timeout_s, force=force, leases=runs, tell=tell)
