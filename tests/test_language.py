@@ -17,6 +17,7 @@ EXAMPLE = Path(__file__).parents[1] / "outputs/example/verdicts.json"
     ("english", "japanese"),
     [
         ("dry run", "ドライラン"),
+        ("a b → gateway istio-x", "a b → ゲートウェイistio-x"),
         ("1 of 20 requests failed.", "20件中1件のリクエストが失敗しました。"),
         ("cluster1 → cluster2: 0 of 60; b → a: 3 of 9.", "cluster1 → cluster2 60件中0件、b → a 9件中3件。"),
         ("a: gone. Nobody has said this yet.", "a: 削除済み。Nobody has said this yet."),

@@ -293,7 +293,9 @@ def expected(asked: Asked, source: Snapshot, views: Sequence[Snapshot]) -> Expec
     """Return the shares that one source's requests should have; NotSeen where what decides cannot be read."""
     way = route(asked, source)
     if way.trouble:
-        return Expected(source=source.cluster, shares={}, why=f"{way.rule} {way.trouble}".strip(), rule=way.rule)
+        return Expected(
+            source=source.cluster, shares={}, why=": ".join(filter(None, (way.rule, way.trouble))), rule=way.rule
+        )
     shares: dict[str, float] = defaultdict(float)
     counts: Counter[str] = Counter()
     shaping = len(way.legs) > 1 or any(leg.subset or leg.service != asked.service for leg in way.legs if asked.service)
