@@ -77,6 +77,13 @@ def test_a_claim_whose_limit_was_changed_is_the_same_claim(two: list[Path]) -> N
     assert [(change.before, change.after) for change in changes(two)] == [("pass", "pass")] * 3
 
 
+def test_a_cluster_that_is_called_otherwise_is_the_same_cluster(two: list[Path]) -> None:
+    for folder, name in zip(two, ("GKE 東京", "prod"), strict=True):
+        where = place(name=name)
+        executed(folder, "01_connectivity", claim(claim=f"each source gets answers from {name} (v1)"), place=where)
+    assert [(change.before, change.after) for change in changes(two)] == [("pass", "pass")] * 2
+
+
 def test_a_stage_that_was_not_reached_is_worse_and_one_that_was_not_asked_is_not(two: list[Path]) -> None:
     executed(two[0], "01_connectivity", claim())
     executed(two[0], "03_failover", claim())

@@ -104,10 +104,16 @@ def _claims(before: Report, after: Report) -> Iterator[Change]:
 
 
 def _by_key(report: Report) -> dict[tuple[str, str, int], Mapping[str, Any]]:
+    """Return the claims by what both runs have in common: a cluster's context, whatever it is called."""
     found: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+    contexts = {one.get("name", one["context"]): one["context"] for one in (report.place or {}).get("clusters", [])}
+    names = re.compile(
+        "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(contexts, key=len)[::-1]) or r"(?!)"
+    )
     for stage in report.stages:
         for claim in stage.claims:
-            text, number = _LONE_NUMBER.sub("#", str(claim["claim"])), 0
+            text = names.sub(lambda name: str(contexts[name[0]]), str(claim["claim"]))
+            text, number = _LONE_NUMBER.sub("#", text), 0
             while (stage.name, text, number) in found:
                 number += 1
             found[stage.name, text, number] = claim
