@@ -58,6 +58,8 @@ def test_a_name_stands_in_words_and_the_context_in_commands(kubeconfig: Callable
     fleet = Fleet.named([GKE, EKS], path, {GKE: "ニフクラ"})
     assert [cluster.name for cluster in fleet] == ["ニフクラ", "prod"]
     assert fleet["ニフクラ"] is fleet[GKE]
+    spaced = Fleet.named([GKE, EKS], path, {GKE: "GKE <prod>"})
+    assert spaced["GKE <prod>"] is spaced[spaced.clusters[0].name]
     assert fleet[GKE].kubectl_options[-2:] == ["--context", GKE]
     with pytest.raises(ClusterError, match=r"^no answer from ニフクラ"):
         fleet[GKE].version()

@@ -17,6 +17,10 @@ EXAMPLE = Path(__file__).parents[1] / "outputs/example/verdicts.json"
     ("english", "japanese"),
     [
         ("dry run", "ドライラン"),
+        (
+            "every source is answered by pods of a\N{NO-BREAK SPACE}b (v1) and c (v2)",
+            "どの呼び出し元にもa\N{NO-BREAK SPACE}b (v1)とc (v2)のpodから応答が返る",
+        ),
         ("a b → gateway istio-x", "a b → ゲートウェイistio-x"),
         ("1 of 20 requests failed.", "20件中1件のリクエストが失敗しました。"),
         ("cluster1 → cluster2: 0 of 60; b → a: 3 of 9.", "cluster1 → cluster2 60件中0件、b → a 9件中3件。"),

@@ -14,7 +14,7 @@ from typing import TypeVar
 from meshbook.clusters.cluster import Cluster
 from meshbook.clusters.concurrency import gather
 from meshbook.clusters.kubeconfig import Kubeconfig, refuse_same_cluster
-from meshbook.clusters.names import display_names
+from meshbook.clusters.names import as_word, display_names
 from meshbook.clusters.records import Applied, DeploymentState
 from meshbook.errors import UsageError
 from meshbook.settings import Patience, context_names, kubeconfig_path
@@ -82,7 +82,7 @@ class Fleet:
     def __getitem__(self, name: str) -> Cluster:
         """Return the cluster of this name, or of this context."""
         for cluster in self:
-            if name in (cluster.name, cluster.context):
+            if name == cluster.context or as_word(name) == cluster.name:
                 return cluster
         known = ", ".join(cluster.name for cluster in self)
         raise UsageError(f"no cluster {name!r} in this fleet", hint=f"one of {known}")

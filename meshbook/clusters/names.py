@@ -27,12 +27,18 @@ def display_names(contexts: Sequence[str], given: Mapping[str, str] | None = Non
         if not (0 < len(name) <= LONGEST and name.isprintable() and name == name.strip() and not _BETWEEN & {*name}):
             wanted = f"1 to {LONGEST} printable signs, none of them {' '.join(sorted(_BETWEEN))}, no space at an end"
             raise UsageError(f"names: {name!r} of {context} must have {wanted}")
-    names = _shortened([context for context in contexts if context not in given]) | given
+    words = {context: as_word(name) for context, name in given.items()}
+    names = _shortened([context for context in contexts if context not in given]) | words
     for context, name in names.items():
         others = {other for one, short in names.items() if one != context for other in (one, short)}
         if name in others:
             raise UsageError(f"names: {name!r} of {context} is the name of another cluster", hint="give it another one")
     return {context: names[context] for context in contexts}
+
+
+def as_word(name: str) -> str:
+    """Return a name that is one word in every sentence and line: its spaces do not break."""
+    return name.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _shortened(contexts: Sequence[str]) -> dict[str, str]:

@@ -24,7 +24,8 @@ VARIABLE: Final = "MESHBOOK_LANGUAGE"
 
 _HOLE = re.compile(r"\{(?P<name>\w+)(?::(?P<kind>[wlq]))?\}")
 _NUMBER, _TEXT = r"-?\d[\d.,e+-]*?", r".+?"
-_WORD = r"(?:external client(?: via [^\s,;]+)?|(?:\[[^\]]*\]|[^\s,;\[])+(?: \([^()]*\))?)"
+_WORD = r"(?:external client(?: via [^ \n,;]+)?|(?:\[[^\]]*\]|[^ \n,;\[])+(?: \([^()]*\))?)"
+"""A name may have spaces that do not break."""
 _LIST = rf"{_WORD}(?:(?:,| and|, and| or) {_WORD})*"
 _LINE = re.compile(r"(?P<clock>\d\d:\d\d:\d\d )?(?P<text>\S(?:.*\S)?)")
 _SENTENCE_END = re.compile(r"(?<=\.) (?=\S)(?![^“]*”)(?![^()]*\))")
