@@ -222,13 +222,13 @@ def test_what_does_not_come_in_time_fails_a_claim_and_what_needs_it_is_not_waite
             f"no good answer from {what} within {timeout_s:g} s", saw="http_404 3×", hint="kubectl get routes"
         )
 
-    first = preflight.awaited("the load balancer has an address", never, "way", timeout_s=2)
+    first = preflight.awaited("requests from outside have an address to go to", never, "way", timeout_s=2)
     assert (first.verdict.outcome, first.value) == ("fail", None)
     assert first.verdict.reason == "no good answer from way within 2 s. saw: http_404 3×. Try: kubectl get routes."
-    second = preflight.awaited("its address answers", never, needs=first.verdict)
+    second = preflight.awaited("each address answers", never, needs=first.verdict)
     assert (second.verdict.outcome, second.value) == ("inconclusive", None)
-    assert "the load balancer has an address" in second.verdict.reason
-    assert preflight.awaited("its address answers", str, 7).value == "7"
+    assert "requests from outside have an address to go to" in second.verdict.reason
+    assert preflight.awaited("each address answers", str, 7).value == "7"
 
 
 def test_a_pod_that_did_not_become_ready_is_named_with_what_it_says(fleet: Any) -> None:
