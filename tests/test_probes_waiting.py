@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pandas as pd
 import pytest
 from hello_service import HELLO, URL, service
 
@@ -46,6 +47,20 @@ def test_the_wait_returns_the_first_good_answer_and_what_came_before_it(caplog: 
     assert len(looks) == 4
     assert looks[-1].endswith(" (5 s left at most): http_404 2×, http_502 1×")
     assert len(tables.frame([first])) == 1
+
+
+def test_once_a_request_has_hung_several_go_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = [["timeout"], ["timeout", "timeout", "", "timeout"]]
+    sent: list[int] = []
+
+    def ask(url: str, requests: int, **_: object) -> pd.DataFrame:
+        sent.append(requests)
+        return pd.DataFrame({"error": tries[len(sent) - 1], "version": "v2", "instance": "b"})
+
+    monkeypatch.setattr("meshbook.probes.waits.curl_from_here", ask)
+    first = probes.wait_for_first_answer(URL, 5, poll_s=0.01)
+    assert sent == [1, 4]
+    assert (first.version, first.before) == ("v2", "timeout 1×")
 
 
 def test_a_wait_that_ends_says_what_it_last_saw_and_what_to_look_at() -> None:
