@@ -29,6 +29,8 @@ from meshbook.outage.safeguards import plan
 from meshbook.outage.targets import TARGETS, OutageTarget, replicas_of
 
 T = TypeVar("T")
+_AGAIN_S = 0.01
+"""Seconds after which a signal comes again that came where it could not be acted on."""
 
 
 @contextmanager
@@ -280,15 +282,21 @@ def interrupted_once() -> Iterator[Callable[[], None]]:
     in the midst of the unwinding, cuts nothing, and counts as Ctrl-C when the block is done.
     """
     deferring, received = False, list[int]()
+    again = threading.Thread()
 
     def defer() -> None:
         nonlocal deferring
         deferring = True
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal deferring
+        nonlocal deferring, again
         if deferring:
             received.append(number)
+            return
+        if frame is not None and frame.f_code.co_filename == contextlib.__file__:
+            # on the way into the block or out of it: what is raised there is raised in neither, and restores nothing
+            again = threading.Timer(_AGAIN_S, signal.raise_signal, [number])
+            again.start()
             return
         deferring, own = True, handlers[number]
         if not callable(own):
@@ -304,6 +312,8 @@ def interrupted_once() -> Iterator[Callable[[], None]]:
             signal.signal(number, on_signal)
         yield defer
     finally:
+        if again.ident:
+            again.join()
         for number, handler in taken.items():
             signal.signal(number, handler)
     if received:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from outage_fleet import (
@@ -118,6 +120,25 @@ def test_ctrl_c_again_and_again_on_the_way_out_of_the_block_loses_nothing(fleet:
     finally:
         sys.settrace(tracing)
     assert len(pressed) > 20  # all of them were pressed, and none broke anything off
+    assert shape(target) == before
+
+
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_ctrl_c_while_python_enters_or_leaves_the_block_loses_nothing(fleet: Fleet, target: Cluster, way: str) -> None:
+    before, taken_down = shape(target), cast(Any, outage.outage(intent(fleet)))
+    restoring = taken_down.gen
+    press = map(signal.raise_signal, [signal.SIGINT])  # from C, so that it is pressed within contextlib
+    taken_down.gen = zip(restoring, press, strict=False) if way == "in" else restoring
+
+    def block() -> None:
+        with taken_down:
+            taken_down.gen = restoring
+            if way == "in":
+                threading.Event().wait(20)
+            taken_down.gen = itertools.chain(filter(None, press), restoring)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
     assert shape(target) == before
 
 
