@@ -28,7 +28,7 @@ import nbformat
 import pandas as pd
 from long_watch import BEGIN, SOURCES, answers, outages
 
-from meshbook import analysis, charts, notebook, probes, report, runs, tables
+from meshbook import analysis, charts, marks, notebook, probes, report, runs, tables
 from meshbook import rows as row_files
 from meshbook.analysis import ChangeRequest, TrialRecord
 from meshbook.clusters import ExecStreams, Fleet
@@ -205,7 +205,7 @@ def redact(rows: pd.DataFrame, folder: Path) -> Work:
 def reported(rows: pd.DataFrame, folder: Path) -> Work:
     """The report of a run whose one notebook kept these rows."""
     kept = row_files.write(rows, folder, STAGE, "answers")
-    data = {"text/plain": "rows", notebook.ROWS_TYPE: kept.to_dict()}
+    data = {"text/plain": "rows", marks.ROWS_TYPE: kept.to_dict()}
     cell = nbformat.v4.new_code_cell("keep()", outputs=[nbformat.v4.new_output("display_data", data=data)])
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / f"{STAGE}.ipynb")
     return lambda: report.write(folder)

@@ -20,7 +20,7 @@ from meshbook import report, rows
 from meshbook.cli import main
 from meshbook.cli.console import summarise
 from meshbook.errors import UsageError
-from meshbook.notebook import ROWS_TYPE, VERDICT_TYPE
+from meshbook.marks import ROWS_TYPE, VERDICT_TYPE
 from meshbook.place import place_of
 from meshbook.report import used
 

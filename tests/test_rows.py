@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from stage_runs import executed, passing, run, write
 
-from meshbook import notebook, rows, tables
+from meshbook import marks, notebook, rows, tables
 from meshbook.errors import RunError, UsageError
 from meshbook.runs import Redactor, Secrets
 
@@ -91,7 +91,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def read_rows(executed: Path, name: str = "answers") -> pd.DataFrame:
-    return rows.read(notebook.marks_of(json.loads(executed.read_text())).rows[name], executed.parent)
+    return rows.read(marks.marks_of(json.loads(executed.read_text())).rows[name], executed.parent)
 
 
 @pytest.mark.parametrize("n", [30, rows.MOST_IN_CSV + 1])
@@ -165,7 +165,7 @@ def test_plain_papermill_leaves_rows_beside_the_copy_or_where_a_report_finds_the
         capture_output=True,
         timeout=60,
     )
-    (kept,) = notebook.marks_of(nbformat.read(tmp_path / "copy.ipynb", as_version=4)).rows.values()
+    (kept,) = marks.marks_of(nbformat.read(tmp_path / "copy.ipynb", as_version=4)).rows.values()
     assert (kept.file == "copy.answers.csv") is telling
     assert rows.is_beside(kept, tmp_path) is telling
     assert rows.fetch(kept, tmp_path)

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from stage_runs import VERDICT, Watcher, executed, passing, run, write
 
-from meshbook.notebook import marks_of
+from meshbook.marks import marks_of
 
 
 def test_a_notebook_that_leaves_its_verdict_passes(folder: Path) -> None:

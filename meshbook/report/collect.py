@@ -10,7 +10,7 @@ from typing import Any
 
 from meshbook.errors import UsageError
 from meshbook.language import LANGUAGES
-from meshbook.notebook import Claim, Marks, is_read_in, marks_of
+from meshbook.marks import Claim, Marks, is_read_in, marks_of
 from meshbook.rows import KeptRows
 from meshbook.settings import RUN_FILE
 from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, is_plan, numbers_text, shown, worst, worst_first

@@ -1,7 +1,8 @@
 """Runs of the runbook: notebooks executed by papermill, in this process, one after the other.
 
 - ``parameters``: which notebooks with which parameters, checked before anything starts.
-- ``execute``: one notebook, signals included, and how it really ended. ``session``: all of a run, and its record.
+- ``execute``: one notebook. ``executed_copy``: its file. ``outcomes``: how it really ended. ``interrupts``: signals.
+- ``session``: all of a run, and its record.
 - ``kernels``: what notebooks are executed in, started ahead; ``waiting_kernel`` is such a process.
 - ``redact``: what must not be in an executed copy.
 
@@ -9,7 +10,8 @@ What does not live here: HTML, tables and JUnit (``report``), what a notebook it
 lab (``cli``).
 """
 
-from meshbook.runs.execute import Interrupts, NotebookOutcome
+from meshbook.runs.interrupts import Interrupts
+from meshbook.runs.outcomes import NotebookOutcome
 from meshbook.runs.parameters import RunPlan, plan_run, runbook_folder, stages
 from meshbook.runs.redact import Redactor, Secrets, gather_secrets
 from meshbook.runs.session import EndedNotebook, Run, Session, new_folder

@@ -15,10 +15,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from meshbook.runs.execute import Interrupts
+from meshbook.runs.interrupts import Interrupts
 
 TEMPORARY = "TMPDIR"
 """Environment variable by which a kernel's temporary files lie where they go with the run: it is killed at its end."""

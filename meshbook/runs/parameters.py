@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from meshbook.errors import UsageError
-from meshbook.runs.execute import papermill
+from meshbook.runs.executed_copy import papermill
 from meshbook.settings import AUTO, entry_kind, out_of_range
 
 DRY_RUN = "dry_run"

@@ -22,17 +22,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshbook.errors import MeshbookError, NotRestoredError, UsageError
-from meshbook.runs.execute import (
-    ExecutedCopy,
-    Interrupts,
-    NotebookOutcome,
-    Stop,
-    execute,
-    outcome_of,
-    repair,
-    write_whole,
-)
+from meshbook.runs.execute import execute
+from meshbook.runs.executed_copy import ExecutedCopy, write_whole
+from meshbook.runs.interrupts import Interrupts
 from meshbook.runs.kernels import KernelsAhead
+from meshbook.runs.outcomes import NotebookOutcome, Stop, outcome_of, repair
 from meshbook.runs.parameters import PlannedNotebook, RunPlan
 from meshbook.runs.redact import Redactor
 from meshbook.settings import RUN_FILE

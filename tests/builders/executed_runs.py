@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 
 from meshbook import rows
-from meshbook.notebook import PLACE_TYPE, ROWS_TYPE, VERDICT_TYPE
+from meshbook.marks import PLACE_TYPE, ROWS_TYPE, VERDICT_TYPE
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 
