@@ -126,6 +126,20 @@ def test_a_file_that_does_not_fit_is_refused(folder: Path, content: str) -> None
     assert len(caught.value.message) < 500
 
 
+def test_a_key_that_is_given_twice_is_refused_with_its_line(folder: Path) -> None:
+    write(folder, "01_one.ipynb", passing())
+    file = folder / "lab.yaml"
+    for content in (
+        "requests: 5\nshare: 0.5\nrequests: 6\n",
+        "share: 0.5\nweights:\n  {v1: 1, requests: 2, requests: 3}\n",
+    ):
+        file.write_text(content)
+        with pytest.raises(UsageError, match=r"requests is given twice \(line 3\)"):
+            runs.plan_run(folder, file=file)
+    with pytest.raises(UsageError, match="weights"):
+        runs.plan_run(folder, given=["weights={v1: 1, v1: 2}"])
+
+
 @pytest.mark.parametrize("word", ["1", "01", "one", "01_one", "01_one.ipynb", "notebooks/01_one.ipynb"])
 def test_a_stage_is_named_by_number_or_word(folder: Path, word: str) -> None:
     write(folder, "01_one.ipynb", passing())

@@ -125,7 +125,7 @@ def _read(file: Path) -> dict[str, Any]:
     if file.exists() and not file.is_file():  # a pipe would be waited for without end
         raise UsageError(f"cannot read the parameters file {file}: it is a folder, a pipe or a device")
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        loaded = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the parameters file {file}: {_one_line(error)}") from error
     names = loaded or {}
@@ -134,7 +134,23 @@ def _read(file: Path) -> dict[str, Any]:
     return names
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, but for a key that is given twice: which of the two was meant?"""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[str]()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem} (line {error.problem_mark.line + 1})"
     return "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
 
 
@@ -279,7 +295,7 @@ def from_text(parameter: Declared, text: str) -> Any:
     if base == "list" and not text.lstrip().startswith("["):
         text = f"[{text}]"
     try:
-        value = float(text) if base == "float" else yaml.safe_load(text)
+        value = float(text) if base == "float" else yaml.load(text, _Loader)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise _mistyped(parameter, text) from error
     return checked(parameter, value)
