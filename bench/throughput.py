@@ -71,7 +71,7 @@ def by_curl(url: str, loop: probes.ClosedLoop) -> int:
     """Ask by one ``curl -Z`` and return how many good answers came."""
     argv = ["curl", "-q", "--silent", "--no-progress-meter", "--http1.1", "--noproxy", "*", "--output", "/dev/null"]
     argv += ["--parallel", "--parallel-immediate", "--parallel-max", str(loop.concurrency), "--write-out", WRITE_OUT]
-    argv += [] if loop.keep_alive else ["--header", "Connection: close"]
+    argv += ["--header", "Connection: close"]
     done = subprocess.run([*argv, f"{url}#[1-{loop.requests}]"], stdout=subprocess.PIPE, check=True, text=True)
     return sum(line.startswith("200|0|") for line in done.stdout.splitlines())
 
@@ -102,7 +102,7 @@ def timed(ask: Callable[[str, probes.ClosedLoop], int], url: str, loop: probes.C
 def rounds(url: str, loop: probes.ClosedLoop, times: int) -> Iterator[dict[str, object]]:
     """Yield what each way to ask took, in each round."""
     ways = {"curl -Z": by_curl, "here": from_here, "pod": from_pod}
-    one = probes.ClosedLoop(requests=1, concurrency=1, keep_alive=loop.keep_alive)
+    one = probes.ClosedLoop(requests=1, concurrency=1)
     for number in range(times):
         for name in random.sample(list(ways), len(ways)):
             start_s = timed(ways[name], url, one)["seconds"]
@@ -136,13 +136,10 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=50)
     parser.add_argument("--times", type=int, default=9, help="rounds")
     given = parser.parse_args()
-    asked = {"requests": given.requests, "concurrency": given.concurrency, "timeout_s": 30.0}
+    loop = probes.ClosedLoop(requests=given.requests, concurrency=given.concurrency, timeout_s=30.0)
     with server() as url:
-        for keep_alive in (True, False):
-            loop = probes.ClosedLoop(**asked, keep_alive=keep_alive)
-            table = summary(pd.DataFrame(rounds(url, loop, given.times)), given.requests)
-            title = "connections used again" if keep_alive else "a connection for each request"
-            sys.stdout.write(f"{title}\n{table.to_string(index=False)}\n\n")
+        table = summary(pd.DataFrame(rounds(url, loop, given.times)), given.requests)
+    sys.stdout.write(f"{table.to_string(index=False)}\n")
 
 
 if __name__ == "__main__":

@@ -220,7 +220,6 @@ def alone(url: str, files: int = 256) -> Iterator[subprocess.Popen[bytes]]:
         "timeout_s": 0.2,
         "requests": 10_000,
         "in_flight": 4096,
-        "keep_alive": False,
         "silence_s": SILENCE_S,
     }
     program = SENDER.read_text() + f"\nmain(json.loads({json.dumps(config)!r}))\n"

@@ -75,7 +75,7 @@ def _unserved(target: Target) -> Iterator[str]:
 
 def one_at_a_time(target: Target, requests: int) -> pd.DataFrame:
     """Return ANSWERS to so many requests of each source, one after the other."""
-    loop = probes.ClosedLoop(requests=requests, concurrency=1, timeout_s=LOOK_S, keep_alive=False)
+    loop = probes.ClosedLoop(requests=requests, concurrency=1, timeout_s=LOOK_S)
     return target.ask(loop, target.outside)
 
 

@@ -204,7 +204,7 @@ def _steps(
     spent_s, bears_more = 0.0, False
     while len(steps) < _MOST_STEPS and spent_s < _LONGEST_S and not (spent_s >= _STEP_S and known(steps)):
         requests = max(short, long) if bears_more else short
-        loop = probes.ClosedLoop(requests=requests, concurrency=in_flight, timeout_s=_STEP_TIMEOUT_S, keep_alive=False)
+        loop = probes.ClosedLoop(requests=requests, concurrency=in_flight, timeout_s=_STEP_TIMEOUT_S)
         steps.append(target.ask(loop))
         if hangs(steps[-1]):
             break

@@ -29,11 +29,6 @@ class ClosedLoop:
     concurrency: int = 50
     timeout_s: float = REQUEST_S
     """Longest time of one request."""
-    keep_alive: bool = True
-    """Whether the next request goes out on the connection of one that has ended, as long as its server leaves it open.
-
-    Behind a load balancer of connections that spreads less: every request has a connection of its own without it.
-    """
 
     def __post_init__(self) -> None:
         if not 1 <= self.requests <= 10_000_000:
@@ -58,13 +53,7 @@ def send_many(
     ``mesh``); either may be left out. A source that cannot start is an error; one that breaks leaves rows marked
     ``lost``.
     """
-    schedule = Schedule(
-        gap_s=0.0,
-        timeout_s=loop.timeout_s,
-        requests=loop.requests,
-        in_flight=loop.concurrency,
-        keep_alive=loop.keep_alive,
-    )
+    schedule = Schedule(gap_s=0.0, timeout_s=loop.timeout_s, requests=loop.requests, in_flight=loop.concurrency)
     each = sources(fleet, outside, inside, schedule, namespace)
     threads = start(each)
     try:

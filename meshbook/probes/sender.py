@@ -2,13 +2,12 @@
 
 ``session`` gives this text to a Python (3.8 or newer) at its stdin, with a last line that calls ``main``: nothing is
 installed, and nothing that the caller does delays a request. Standard library only, one thread, non-blocking sockets,
-no child. It sends in one of two ways:
+no child. Each request has a connection of its own. It sends in one of two ways:
 
-- On schedule (an open loop): a request leaves on its tick whatever earlier ones do, each on a connection of its own. A
-  tick whose successor is due as well is left out, never made up for in a burst; so is one for which as many requests
-  as may be are in flight.
+- On schedule (an open loop): a request leaves on its tick whatever earlier ones do. A tick whose successor is due as
+  well is left out, never made up for in a burst; so is one for which as many requests as may be are in flight.
 - As fast as it goes (a closed loop; a gap of 0 s): as many as may be are in flight, and the next one leaves as soon as
-  one has ended, on the same connection where that is wanted and stands.
+  one has ended.
 
 It tells lines of JSON: ``ready`` (the address that it connects to) or ``refused`` (why it cannot); then an answer to
 each question for its clock, ``rows`` of requests that ended, and each that was ``dropped``. It hears lines of JSON:
@@ -63,7 +62,6 @@ class Answer:
         self.body = b""  # as much of it as is told
         self.whole = False  # complete by its own account; without one the connection's end ends it
         self.framed = False  # has such an account
-        self.keeps = False  # leaves its connection open for the next
         self._unread = b""
         self._left = -1  # bytes that are still to come of the body, or of this chunk; -1: not known
         self._chunked = self._begun = False
@@ -100,11 +98,9 @@ class Answer:
         elif length.isdigit() and not self._chunked:
             self._left = int(length)
         self.framed = self._chunked or self._left >= 0
-        self.keeps = self.framed and words[0] != b"http/1.0" and value(fields, b"connection") != b"close"
 
     def _read_body(self, data: bytes) -> None:
         if self._left >= 0:
-            self.keeps = self.keeps and len(data) <= self._left
             data = data[: self._left]
             self._left -= len(data)
         if len(self.body) < _BODY_TOLD:
@@ -141,21 +137,18 @@ def value(fields: bytes, name: bytes) -> bytes:
 
 
 class Transfer:
-    """One request on its way; ``sent`` is Unix time right before it left, the rest monotonic."""
+    """One request on its way; ``sent`` is Unix time right before it left, the rest monotonic.
 
-    def __init__(self, number: int, timeout_s: float) -> None:
+    The kernel may have been told up to ``error_s`` later.
+    """
+
+    def __init__(self, number: int, link: socket.socket, timeout_s: float) -> None:
         self.number = number
-        self.link: socket.socket
-        self.deadline = time.monotonic() + timeout_s
-        self.leave()
-
-    def leave(self) -> None:
-        """Stamp it as sent now: its connection is asked for, or it goes out on one that stands."""
-        self.sent, self.begun = time.time(), time.monotonic()
-        self.error_s = 0.0  # how much later than ``sent`` the kernel may have been told
-        self.connected = self.first_byte = 0.0
+        self.link = link
         self.answer = Answer()
-        self.reused = False
+        self.connected = self.first_byte = self.error_s = 0.0
+        self.sent, self.begun = time.time(), time.monotonic()
+        self.deadline = self.begun + timeout_s
 
     def row(self, exit_code: int, said: str) -> list[Any]:
         """Return what is told of its end; lengths in microseconds, -1 for what was not reached."""
@@ -167,14 +160,14 @@ class Transfer:
         return [self.number, self.sent, int(self.error_s * 1e6), *lengths, self.answer.code, exit_code, body, said]
 
 
-def route(url: str, direct: bool, keep_alive: bool) -> tuple[int, tuple[Any, ...], bytes]:
+def route(url: str, direct: bool) -> tuple[int, tuple[Any, ...], bytes]:
     """Return family and address to connect to (the environment's proxy, unless ``direct``), and what to send there."""
     parts = urlsplit(url)
     proxy = "" if direct else proxy_of(parts.hostname or "")
     there = urlsplit(proxy if "//" in proxy else "//" + proxy) if proxy else parts
     target = url if proxy else urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    head = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "User-Agent: meshbook", "Accept: */*"]
-    head += [] if keep_alive else ["Connection: close"]
+    head = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "User-Agent: meshbook"]
+    head += ["Accept: */*", "Connection: close"]
     family, _, _, _, address = socket.getaddrinfo(there.hostname, there.port or 80, type=socket.SOCK_STREAM)[0]
     return family, address, "\r\n".join((*head, "", "")).encode()
 
@@ -201,8 +194,7 @@ class Sender:
     """Sends on schedule, or as fast as it goes, until all is sent and ended."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.keep_alive: bool = config["keep_alive"]
-        self.family, self.address, self.request = route(config["url"], config["direct"], self.keep_alive)
+        self.family, self.address, self.request = route(config["url"], config["direct"])
         self.gap_s: float = config["gap_s"]
         self.timeout_s: float = config["timeout_s"]
         self.silence_s = config["silence_s"]
@@ -282,32 +274,18 @@ class Sender:
             elif full:
                 tell({"dropped": number, "why": f"{FULL} ({self.most})"})
             else:
-                self.on_way[number] = transfer = Transfer(number, self.timeout_s)
-                self._connect(transfer)
+                self._connect(number)
 
-    def _connect(self, transfer: Transfer) -> None:
-        transfer.link = link = socket.socket(self.family)
+    def _connect(self, number: int) -> None:
+        link = socket.socket(self.family)
         link.setblocking(False)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transfer.leave()
+        self.on_way[number] = transfer = Transfer(number, link, self.timeout_s)
         code = link.connect_ex(self.address)
         transfer.error_s = time.monotonic() - transfer.begun
         self.selector.register(link, selectors.EVENT_WRITE, transfer)
         if code not in (0, errno.EINPROGRESS):
             self._end(transfer, REFUSED, os.strerror(code))
-
-    def _send_on(self, link: socket.socket) -> None:
-        """Send the next request on a connection that the one before has left open."""
-        self.on_way[self.number] = transfer = Transfer(self.number, self.timeout_s)
-        self.number += 1
-        transfer.link, transfer.reused, transfer.connected = link, True, transfer.begun
-        self.selector.modify(link, selectors.EVENT_READ, transfer)
-        try:
-            link.sendall(self.request)
-        except OSError as error:
-            self._lose(transfer, RESET, error.strerror or str(error))
-        else:
-            transfer.error_s = time.monotonic() - transfer.begun
 
     def _go_on(self, transfer: Transfer) -> None:
         try:
@@ -324,7 +302,7 @@ class Sender:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lose(transfer, RESET, error.strerror or str(error))
+            self._end(transfer, RESET, error.strerror or str(error))
 
     def _receive(self, transfer: Transfer) -> None:
         piece = transfer.link.recv(_PIECE)
@@ -337,17 +315,9 @@ class Sender:
             elif answer.length > (_LONGEST_ANSWER if answer.code else _LONGEST_HEAD):
                 self._end(transfer, TOO_LONG, "the answer, or its head, is too long")
         elif not answer.length:
-            self._lose(transfer, NO_ANSWER)
+            self._end(transfer, NO_ANSWER)
         else:
             self._end(transfer, CUT if answer.framed or not answer.code else 0)
-
-    def _lose(self, transfer: Transfer, exit_code: int, said: str = "") -> None:
-        """End a request whose connection broke; one that another had left is no word on the service, so ask anew."""
-        if transfer.reused and not transfer.answer.length:
-            self._hang_up(transfer)
-            self._connect(transfer)
-        else:
-            self._end(transfer, exit_code, said)
 
     def _give_up_what_is_late(self) -> None:
         now = time.monotonic()
@@ -363,10 +333,7 @@ class Sender:
         if len(self.rows) >= _ROWS_TOLD:
             self._tell_rows()
         del self.on_way[transfer.number]
-        if self.keep_alive and transfer.answer.keeps and not exit_code and self.number <= self.last:
-            self._send_on(transfer.link)
-        else:
-            self._hang_up(transfer)
+        self._hang_up(transfer)
 
     def _tell_rows(self) -> None:
         if self.rows:
@@ -384,7 +351,7 @@ def tell(words: dict[str, object]) -> None:
 
 
 def main(config: dict[str, Any]) -> None:
-    """Send as ``config`` says: url, direct, gap_s, timeout_s, requests, in_flight, keep_alive, silence_s."""
+    """Send as ``config`` says: url, direct, gap_s, timeout_s, requests, in_flight, silence_s."""
     # The alarm's default is the end of the process: even one that is stuck in a write does not outlive its caller.
     signal.alarm(config["silence_s"])
     with suppress(OSError):

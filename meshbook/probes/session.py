@@ -58,8 +58,6 @@ class Schedule:
     requests: int
     in_flight: int
     """As many requests of a source as may be on their way at once."""
-    keep_alive: bool = False
-    """Whether a request may go out on the connection of one that has ended."""
     begin: float = math.inf
     """Unix time of the first; infinite until every source is ready."""
     end: float = math.inf
@@ -128,8 +126,7 @@ class SenderSession:
     @cached_property
     def _program(self) -> str:
         config = {"url": self.url, "direct": self.direct, "silence_s": _SILENCE_S}
-        asked = ("gap_s", "timeout_s", "requests", "in_flight", "keep_alive")
-        config |= {name: getattr(self.schedule, name) for name in asked}
+        config |= {name: getattr(self.schedule, name) for name in ("gap_s", "timeout_s", "requests", "in_flight")}
         return f"{Path(sender.__file__).read_text('utf-8')}\nmain(json.loads({json.dumps(config)!r}))\n"
 
     def on_line(self, line: str, when: datetime) -> None:

@@ -42,7 +42,7 @@ _REQUESTS = declared(
     ("instance", "string", "pod that answered; empty unless the answer is good"),
     ("code", "Int64", "HTTP status; missing when there was no HTTP answer"),
     ("exit_code", "Int64", "curl's exit code of this transfer; missing when the probe's record was lost"),
-    ("time_connect_ms", "float64", "until the connection stood (to the proxy where there is one); 0: it did before"),
+    ("time_connect_ms", "float64", "until the connection stood (to the proxy where there is one)"),
     ("time_starttransfer_ms", "float64", "until the first byte of the answer"),
     ("time_total_ms", "float64", "until the last byte, or until the transfer was given up"),
     ("remote_ip", "string", "address that curl was connected to"),
