@@ -8,31 +8,19 @@ to a server, so no answer can forge a record; both ends of a line must agree, so
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from meshbook import tables
 from meshbook.errors import UsageError
-from meshbook.probes.outcomes import (
-    NOT_REACHED,
-    Outcome,
-    Records,
-    is_answer,
-    numbered,
-    one_line,
-    outcome,
-    to_frame,
-)
+from meshbook.probes.outcomes import NOT_REACHED, Outcome, Outcomes, is_answer, one_line, outcome, to_frame
 from meshbook.settings import REQUEST_S
 
 _FIELDS = ("http_code", "exitcode", "time_connect", "time_starttransfer", "time_total", "size_download", "remote_ip")
@@ -52,8 +40,9 @@ Each is told whole, so that the records of two that end together do not mix."""
 TIMED_OUT = 28
 """curl's exit code of a transfer that took all its time."""
 _DAMAGED = Outcome(tables.GARBLED, "the probe's record of this transfer is damaged")
-_SAME = ["http_code", "exitcode", "size_download", "remote_ip", "said"]
-"""Fields that, with the body, say how a transfer ended."""
+
+Told = tuple[Outcome, list[float]]
+"""How a transfer ended, and its moments: those of ``outcomes.RECORD`` from ``sent`` on; none where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,72 +132,43 @@ def parse_records(
     Records that never came become rows marked ``lost``, damaged ones ``garbled``; ``note`` (what the exec said, say) or
     the text's last line becomes their detail.
     """
-    found, kinds = _records(text, ask, arrivals)
-    records = numbered(ask.requests)
-    garbled = np.array([kind.error == tables.GARBLED for kind in kinds], dtype=bool)[found["outcome"]]
-    for known in (found[garbled], found[~garbled][::-1]):  # the first good record of a number counts, else its last
-        records[known["number"] - 1] = known
-    hung = np.isin(records["outcome"], [at for at, kind in enumerate(kinds) if kind.error == tables.TIMEOUT])
-    alone = slice(0, 0 if ask.at_once else 2 + int(np.argmax(hung)) if hung.any() else None)
-    records["sent"][alone] = _in_order(records["sent"][alone], records["total_us"][alone] / 1e6)
-    lost = records["outcome"] < 0
-    if lost.any():
-        records["outcome"][lost] = len(kinds)
-        kinds.append(Outcome(tables.LOST, one_line(note) or _last_words(text, ask)))
-    return to_frame(records, kinds, source=source, path=path, url=ask.url)
+    found: dict[int, Told] = {}
+    for number, told in _records(text, ask, arrivals):
+        if number not in found or found[number][0].error == tables.GARBLED:  # the first good one counts, else the last
+            found[number] = told
+    hung = [number for number, (became, _) in found.items() if became.error == tables.TIMEOUT]
+    alone = 0 if ask.at_once else min([ask.requests, *(number + 1 for number in hung)])
+    latest = math.inf
+    for number in range(alone, 0, -1):  # each began before the next one, by its own length
+        moments = found[number][1] if number in found else []
+        if moments and not math.isnan(moments[0]):
+            latest = moments[0] = min(moments[0], latest - moments[-1] / 1e6)
+    outcomes, lost = Outcomes(), Outcome(tables.LOST, one_line(note) or _last_words(text, ask))
+    for number in ask.numbers:
+        outcomes.add(number, *found.get(number, (lost, [])))
+    return to_frame(outcomes.records, outcomes.kinds, source=source, path=path, url=ask.url)
 
 
-def _records(text: str, ask: Ask, arrivals: Sequence[float]) -> tuple[Records, list[Outcome]]:
-    """Return the records that ``text`` holds, whole ones and damaged ones, in their order, and their outcomes."""
+def _records(text: str, ask: Ask, arrivals: Sequence[float]) -> Iterator[tuple[int, Told]]:
+    """Yield number and content of the records that ``text`` holds, whole ones and damaged ones, in their order."""
     mark = re.escape(f"{ask.url}#{ask.nonce}-")
-    data = np.frombuffer(text.encode(), dtype="uint8")
-    starts = np.concatenate(([0], np.flatnonzero(data == ord("\n")) + 1, [len(data)]))
-    lines = _pieces(data, starts)
-    at = np.flatnonzero(pc.match_substring(lines, ask.nonce))
-    complete = rf"^{mark}(?P<seq>\d{{1,9}})\|{_VALUES}\|{mark}(?P<end>\d{{1,9}})\n?$"
-    values = pc.extract_regex(lines.take(at), complete)
-    seq = _numbers(pc.struct_field(values, "seq"))
-    whole = (seq > 0) & (seq == _numbers(pc.struct_field(values, "end")))
-    begun = pc.extract_regex(lines.take(at[~whole]), rf"{mark}(?P<seq>\d{{1,9}})\|")
-    seq[~whole] = _numbers(pc.struct_field(begun, "seq"))
-    asked = (seq >= 1) & (seq <= ask.requests)
-    at, seq, whole, values = at[asked], seq[asked], whole[asked], values.filter(pa.array(asked))
-    # Bodies and records take turns: what lies before a record, up to its line end, is its body.
-    bodies = _pieces(data, np.concatenate(([0], np.column_stack((starts[at], starts[at + 1])).ravel())))[::2]
-    fields = dict(zip((field.name for field in values.type), values.flatten(), strict=True))
-    found = numbered(len(at))
-    found["number"] = seq
-    for part, name in (("connect_us", "time_connect"), ("first_us", "time_starttransfer"), ("total_us", "time_total")):
-        lengths = _microseconds(fields[name])  # curl's 0 says that a transfer did not come so far
-        found[part] = np.where(whole & ((lengths > 0) | (part == "total_us")), lengths, NOT_REACHED)
-    heard = whole & (at < len(arrivals))
-    found["sent"][heard] = np.asarray(arrivals)[at[heard]] - found["total_us"][heard] / 1e6
-    found["outcome"], firsts = _alike([*(fields[name] for name in _SAME), bodies])
-    shared = zip(whole[firsts], bodies.take(firsts).to_pylist(), values.take(firsts).to_pylist(), strict=True)
-    return found, [_outcome(body, values) if fit else _DAMAGED for fit, body, values in shared]
+    whole = re.compile(rf"{mark}(?P<seq>\d{{1,9}})\|{_VALUES}\|{mark}(?P=seq)")
+    begun = re.compile(rf"{mark}(\d{{1,9}})\|")
+    body: list[str] = []  # bodies and records take turns: what lies before a record is its body
+    for at, line in enumerate(text.split("\n")):
+        values = whole.fullmatch(line) if ask.nonce in line else None
+        found = values or (begun.search(line) if ask.nonce in line else None)
+        if not found or int(found[1]) not in ask.numbers:
+            body.append(line)
+            continue
+        told = _told(values, "\n".join(body), arrivals[at] if at < len(arrivals) else math.nan) if values else None
+        yield int(found[1]), told or (_DAMAGED, [])
+        body = []
 
 
-def _numbers(texts: pa.Array) -> npt.NDArray[np.int64]:
-    """Return the texts as numbers, 0 for what is missing."""
-    return np.array(pc.fill_null(pc.cast(texts, "int64"), 0))
-
-
-def _microseconds(texts: pa.Array) -> npt.NDArray[np.int64]:
-    return np.rint(np.asarray(pc.fill_null(pc.cast(texts, "float64"), 0.0)) * 1e6).astype("int64")
-
-
-def _alike(columns: Sequence[pa.Array]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return for each row which kind it is, rows being alike when all ``columns`` are, and the first row of each."""
-    kind = np.zeros(len(columns[0]), dtype="int64")
-    for column in columns:
-        coded = column.dictionary_encode("encode")
-        kind = pd.factorize(kind * len(coded.dictionary) + np.asarray(coded.indices))[0]
-    return kind, np.unique(kind, return_index=True)[1]
-
-
-def _outcome(body: str, values: Mapping[str, str]) -> Outcome:
-    came, size = body[:-1].encode(), int(values["size_download"])
-    return outcome(
+def _told(values: re.Match[str], body: str, arrival: float) -> Told:
+    came, size = body.encode(), int(values["size_download"])
+    became = outcome(
         int(values["http_code"]),
         int(values["exitcode"]),
         came[-size:].decode("utf-8", "replace") if size else "",
@@ -216,21 +176,11 @@ def _outcome(body: str, values: Mapping[str, str]) -> Outcome:
         values["remote_ip"],
         whole=size <= len(came),
     )
-
-
-def _pieces(data: npt.NDArray[np.uint8], edges: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-    """Return the texts between ``edges``, without a copy."""
-    return pa.LargeStringArray.from_buffers(len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(data))
-
-
-def _in_order(sent: npt.NDArray[np.float64], total_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return Unix times, each the latest possible: a transfer began before the next one, by its own length."""
-    known = ~np.isnan(sent)
-    start = sent[known][:1].sum()  # Unix times are too large to keep the microseconds of a sum
-    after_s = np.cumsum(total_s[known][::-1])[::-1]
-    in_order = sent.copy()
-    in_order[known] = np.minimum.accumulate((sent[known] - start + after_s)[::-1])[::-1] - after_s + start
-    return in_order
+    connect_us, first_us, total_us = (
+        round(1e6 * float(values[name])) for name in ("time_connect", "time_starttransfer", "time_total")
+    )
+    # curl's 0 says that a transfer did not come so far
+    return became, [arrival - total_us / 1e6, 0, connect_us or NOT_REACHED, first_us or NOT_REACHED, total_us]
 
 
 def _last_words(text: str, ask: Ask) -> str:
