@@ -24,7 +24,7 @@ from typing import Any
 
 from meshbook.errors import LabError
 from meshbook.lab import pki, prerequisites
-from meshbook.lab.apiserver import ApiServer, User
+from meshbook.lab.apiserver import ApiServer, User, service_account
 from meshbook.lab.client import DEPLOYMENTS, NODES, ApiError, Client, resource_of
 from meshbook.lab.controllers import Manager, MultiClusterIngressController
 from meshbook.lab.discovery import DiscoveryServer
@@ -68,7 +68,7 @@ class LabContext:
     authority: Authority
     processes: ProcessTable
     tokens: dict[str, str]
-    """By user name: the owner and the viewer of each cluster."""
+    """By user name: the owner, the viewer and the other istiods' reader of each cluster."""
     fleet_token: str
     control_token: str
     programs: Programs | None
@@ -120,7 +120,7 @@ async def _context(root: Path, programs: Programs | None, choice: Choice) -> Asy
                 pace = replace(pace, pod_start_s=choice.pod_start_s)
             kinds = {"real_api": programs is not None, "native_sidecars": choice.sidecars == "native"}
             topology = two_clouds(root, block, lowest_port(block), pace=pace, **kinds)
-            users = [user for cluster in topology.clusters for user in (cluster.name, cluster.viewer)]
+            users = [user for one in topology.clusters for user in (one.name, one.viewer, one.reader)]
             processes = ProcessTable(topology)
             await processes.start_reaper()
             try:
@@ -229,10 +229,10 @@ async def _keep_edge(context: LabContext, discovery: DiscoveryServer) -> None:
 
 def _api_server(context: LabContext, cluster: ClusterTopology) -> AnyApiServer:
     authority = context.authority
-    viewer = User(name="viewer", groups=(prerequisites.VIEWERS, "system:authenticated"), read_only=True)
     tokens = {
         context.tokens[cluster.name]: User(name="admin", groups=("system:masters", "system:authenticated")),
-        context.tokens[cluster.viewer]: viewer,
+        context.tokens[cluster.viewer]: User(name="viewer", groups=(prerequisites.VIEWERS, "system:authenticated")),
+        context.tokens[cluster.reader]: service_account(SYSTEM_NAMESPACE, prerequisites.READER),
     }
     if context.programs:
         return RealApiServer(context.topology, cluster, context.programs, context.processes, authority, tokens)

@@ -21,6 +21,8 @@ from meshbook.objects import SYSTEM_NAMESPACE, Object
 TEMPLATE = Path(__file__).with_suffix(".yaml")
 VIEWERS = "meshbook:viewers"
 """Group of users who may look and change nothing."""
+READER = "istio-reader-service-account"
+"""Service account as which the istiods of other clusters read this one."""
 GATEWAY_NAME = "istio-eastwestgateway"
 
 
@@ -31,6 +33,7 @@ def of_cluster(
     text = Template(TEMPLATE.read_text()).substitute(
         network=cluster.network,
         viewers=VIEWERS,
+        reader=READER,
         revision=REVISION,
         webhook=f"https://{cluster.istiod_address}:{WEBHOOK_PORT}/inject",
         authority=_encoded(root_pem),
@@ -39,7 +42,7 @@ def of_cluster(
     yield from yaml.safe_load_all(text)
     for other in topology.clusters:
         if other.name != cluster.name:
-            yield _remote_secret(other, pki.cluster_kubeconfig(other, root_pem, tokens[other.name]))
+            yield _remote_secret(other, pki.cluster_kubeconfig(other, root_pem, tokens[other.reader]))
 
 
 def _remote_secret(other: ClusterTopology, kubeconfig: str) -> Object:

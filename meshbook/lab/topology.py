@@ -70,6 +70,11 @@ class ClusterTopology:
         """The user who may look and change nothing, which is the name of a context too."""
         return f"{self.name}-viewer"
 
+    @property
+    def reader(self) -> str:
+        """The user as whom the other clusters' istiods read this one."""
+        return f"{self.name}-istio-reader"
+
     def _machine(self, host: int) -> str:
         return f"127.{self.block}.{10 * self.index}.{host}"
 

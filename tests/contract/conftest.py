@@ -247,6 +247,8 @@ def _tidy_up(api: Api) -> None:
                 free = {"metadata": {"finalizers": None}}
                 api.ask("PATCH", path, free, Content_Type="application/merge-patch+json")
         api.ask("DELETE", f"/api/v1/namespaces/{namespace}")
+    for kind in ("clusterroles", "clusterrolebindings"):
+        api.ask("DELETE", f"/apis/rbac.authorization.k8s.io/v1/{kind}?{selector}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

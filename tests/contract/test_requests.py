@@ -60,6 +60,8 @@ def test_requests_are_answered_as_agreed(case: Step, api: Any, request: pytest.F
         pytest.skip(f"{api.context} is Kubernetes 1.{minor_of(api)}, and this is so since 1.{case['since']}")
     known = {"me": case["me"], "ns": api.namespace, "core": api.core, "apps": api.apps}
     known["istio"] = f"/apis/networking.istio.io/v1beta1/namespaces/{api.namespace}"
+    known["rbac"] = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{api.namespace}"
+    known["account"] = f"system:serviceaccount:{api.namespace}:{case['me']}"
     if "{pod}" in str(case):
         known["pod"] = request.getfixturevalue("pod")
     for step in case["steps"]:

@@ -32,6 +32,7 @@ from meshbook.lab.apiserver.errors import (
 from meshbook.lab.apiserver.managedfields import Manager, updated
 from meshbook.lab.apiserver.patches import applied, merged, patched
 from meshbook.lab.apiserver.printers import table, wants_table
+from meshbook.lab.apiserver.rbac import Authorizer
 from meshbook.lab.apiserver.requests import ApiRequest
 from meshbook.lab.apiserver.schema import schema_of
 from meshbook.lab.apiserver.store import AlreadyStored, NotStored, StaleWrite, Store, Stored, StoreFull, encode
@@ -61,8 +62,16 @@ def answer(body: bytes, status: int = 200, warnings: Iterable[str] = ()) -> web.
 class Handlers:
     """The verbs over one cluster's store."""
 
-    def __init__(self, store: Store, cluster: ClusterTopology, admission: Admission, kubelets: Kubelets) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cluster: ClusterTopology,
+        admission: Admission,
+        kubelets: Kubelets,
+        authorizer: Authorizer,
+    ) -> None:
         self._store = store
+        self._authorizer = authorizer
         self._cluster = cluster
         self._admission = admission
         self._kubelets = kubelets
@@ -70,6 +79,7 @@ class Handlers:
     async def handle(self, request: ApiRequest, http: web.Request) -> web.StreamResponse:
         match request.subresource, request.verb:
             case "exec", _:
+                self._may_create(request)  # though a WebSocket begins with a GET
                 return await self._kubelets.exec(request, self._current(request).object, http)
             case "log", _:
                 return await self._kubelets.log(request, self._current(request).object, http)
@@ -94,6 +104,9 @@ class Handlers:
         wants_table(request)  # who takes no form of answer that there is, is refused before anything is written
         stored, created = await self._write(request)
         return answer(_one(request, stored), 201 if created else 200, request.warnings)
+
+    def _may_create(self, request: ApiRequest) -> None:
+        self._authorizer.authorize(request.user, dataclasses.replace(request.action, verb="create"))
 
     def _current(self, request: ApiRequest) -> Stored:
         """Return the object that ``request`` names, or refuse with 404."""
@@ -131,6 +144,7 @@ class Handlers:
             if before is None:
                 if not applying or request.subresource:
                     raise not_found(request.kind, request.name)
+                self._may_create(request)
                 return await self._create(request, applied(request, body, None), tracked=False), True
             if request.verb == "update":
                 obj = decoded(request, body)
@@ -193,6 +207,7 @@ class Handlers:
                 obj = decoded(request, admitted, from_webhook=True)
                 self._fill(request, obj, before)
             check(kind, obj, before)
+            self._authorizer.confirm_no_escalation(request.user, kind, obj)
         elif causes := list(faults(obj, schema_of(kind.kind))):
             raise invalid(kind, request.name, *causes)
         obj = strategy.with_generation(kind, request.subresource, obj, before)

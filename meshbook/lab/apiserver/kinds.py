@@ -1,9 +1,9 @@
 """The served kinds: names, versions, subresources, field selectors. Data only.
 
 A kind that neither the lab acts on nor the runbook applies is not served, so that nobody can create an object that does
-nothing: no Jobs, no definitions of further kinds. Roles are kept and not asked. Istio's and Google's kinds are served
-from the start, as on a cluster that has their CustomResourceDefinitions. How an object looks inside is in ``schema``;
-how it is printed, in ``printers``.
+nothing: no Jobs, no definitions of further kinds. Istio's and Google's kinds are served from the start, as on a cluster
+that has their CustomResourceDefinitions. How an object looks inside is in ``schema``; how it is printed, in
+``printers``.
 """
 
 from __future__ import annotations

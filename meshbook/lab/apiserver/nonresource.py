@@ -11,7 +11,7 @@ from collections.abc import Callable
 from meshbook.lab.apiserver.decoding import BODY_TYPES, decode, typed
 from meshbook.lab.apiserver.errors import Failure, bad_request, cause, unsupported_media
 from meshbook.lab.apiserver.kinds import Kind, groups, kinds_of
-from meshbook.lab.apiserver.requests import READING, Action, User, allows
+from meshbook.lab.apiserver.rbac import Action, Authorizer, User
 from meshbook.lab.apiserver.store import encode
 from meshbook.objects import Object
 
@@ -116,50 +116,51 @@ def _patch_operation(kind: Kind, version: str) -> Object:
     return operation | {"parameters": parameters, "responses": {"200": {"description": "OK"}}}
 
 
-def review(path: str, user: User, body: bytes, media_type: str) -> Object:
+def review(path: str, user: User, body: bytes, media_type: str, authorizer: Authorizer) -> Object:
     """Answer a review: what ``user`` may do, or who that is."""
+    group, version, resource = path.removeprefix("/apis/").split("/")
+    authorizer.authorize(user, Action(verb="create", group=group, resource=resource))
     if media_type not in BODY_TYPES:
         raise unsupported_media(BODY_TYPES)
     kind, answer = REVIEWS[path]
-    asked = typed(decode(body, media_type), kind, "v1")
-    head = {"kind": kind, "apiVersion": path.removeprefix("/apis/").rpartition("/")[0], "metadata": {}}
-    return {**asked, **head, "status": answer(user, asked.get("spec", {}))}
+    asked = typed(decode(body, media_type), kind, version)
+    head = {"kind": kind, "apiVersion": f"{group}/{version}", "metadata": {}}
+    return {**asked, **head, "status": answer(authorizer, user, asked.get("spec", {}))}
 
 
-def _access_review(user: User, spec: Object) -> Object:
+def _access_review(authorizer: Authorizer, user: User, spec: Object) -> Object:
     """``kubectl auth can-i VERB RESOURCE``."""
-    if len(spec.keys() & {"resourceAttributes", "nonResourceAttributes"}) != 1:
+    given = [spec[name] for name in ("resourceAttributes", "nonResourceAttributes") if name in spec]
+    if len(given) != 1:
         message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         why = cause("spec.resourceAttributes", "FieldValueInvalid", f"Invalid value: {message}")
         details = {"group": "authorization.k8s.io", "causes": [why]}
         text = f'.authorization.k8s.io "" is invalid: {why["field"]}: {why["message"]}'
         raise Failure(422, "Invalid", text, details)
-    if asked := spec.get("resourceAttributes"):
-        names = ("verb", "group", "resource", "subresource", "namespace", "name")
-        allowed = allows(user, Action(**{name: asked.get(name, "") for name in names}))
-    else:
-        allowed = not user.read_only or spec.get("nonResourceAttributes", {}).get("verb") in READING
-    return {"allowed": allowed} | ({"reason": "the user may only read"} if not allowed else {})
+    names = ("verb", "group", "resource", "subresource", "namespace", "name", "path")
+    allowed, reason = authorizer.decide(user, Action(**{name: given[0].get(name, "") for name in names}))
+    return {"allowed": allowed} | ({"reason": reason} if reason else {})
 
 
-def _rules_review(user: User, spec: Object) -> Object:
-    """``kubectl auth can-i --list``, as far as rules can say it."""
+def _rules_review(authorizer: Authorizer, user: User, spec: Object) -> Object:
+    """``kubectl auth can-i --list``."""
     if not spec.get("namespace"):
         raise bad_request("no namespace on request")
-    verbs = list(READING) if user.read_only else ["*"]
-    rules = {"resourceRules": [{"verbs": verbs, "apiGroups": ["*"], "resources": ["*"]}]}
-    paths = {"nonResourceRules": [{"verbs": ["get"] if user.read_only else ["*"], "nonResourceURLs": ["*"]}]}
-    exception = {"evaluationError": "secrets may not be read"} if user.read_only else {}
-    return {**rules, **paths, "incomplete": user.read_only, **exception}
+    grants = authorizer.grants(user, spec["namespace"])
+    rules = [rule for grant in grants for rule in grant.rules]
+    paths = [rule for grant in grants if not grant.namespace for rule in grant.rules if "nonResourceURLs" in rule]
+    missing = ", ".join(grant.missing for grant in grants if grant.missing)
+    answer = {"resourceRules": [rule for rule in rules if "resources" in rule], "nonResourceRules": paths}
+    return answer | {"incomplete": bool(missing)} | ({"evaluationError": missing} if missing else {})
 
 
-def _subject_review(user: User, _spec: Object) -> Object:
+def _subject_review(_authorizer: Authorizer, user: User, _spec: Object) -> Object:
     """``kubectl auth whoami``."""
     return {"userInfo": {"username": user.name, "groups": list(user.groups)}}
 
 
 _AUTHORIZATION, _AUTHENTICATION = "/apis/authorization.k8s.io/v1", "/apis/authentication.k8s.io/v1"
-REVIEWS: dict[str, tuple[str, Callable[[User, Object], Object]]] = {
+REVIEWS: dict[str, tuple[str, Callable[[Authorizer, User, Object], Object]]] = {
     f"{_AUTHORIZATION}/selfsubjectaccessreviews": ("SelfSubjectAccessReview", _access_review),
     f"{_AUTHORIZATION}/selfsubjectrulesreviews": ("SelfSubjectRulesReview", _rules_review),
     f"{_AUTHENTICATION}/selfsubjectreviews": ("SelfSubjectReview", _subject_review),

@@ -1,6 +1,6 @@
-"""Who asks what, and may they: from method, path, query and headers to one ``ApiRequest``. Pure.
+"""Who asks what: from method, path, query and headers to one ``ApiRequest``. Pure.
 
-What stands in the body is read in ``decoding``; what is done, in ``handlers``.
+Whether they may is decided in ``rbac``; what stands in the body is read in ``decoding``; what is done, in ``handlers``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from multidict import MultiMapping
 
 from meshbook.lab.apiserver import kinds
 from meshbook.lab.apiserver.errors import (
-    Failure,
     bad_option,
     bad_request,
     bad_value,
+    internal,
     method_not_allowed,
     not_allowed,
     not_supported,
@@ -26,6 +26,7 @@ from meshbook.lab.apiserver.errors import (
     unknown_resource,
 )
 from meshbook.lab.apiserver.kinds import EVERYWHERE, Kind
+from meshbook.lab.apiserver.rbac import AUTHENTICATED, Action, Authorizer, User, service_account
 from meshbook.lab.apiserver.scalars import INT64
 from meshbook.objects import Object, label_selector, labels_of
 
@@ -35,30 +36,10 @@ LONGEST_MANAGER = 128
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 READING = ("get", "list", "watch")
 _ACTING = ("binding", "exec")
-"""Subresources that are posted to; a reader may not GET them either."""
+"""Subresources that are posted to."""
+_NAMED = re.compile(r"(?:^|,)metadata\.name==?([^,]+)")
 _TRUE = ("true", "1", "t", "T", "TRUE", "True")
 _FIELD_TERM = re.compile(r"(?P<path>[^=!\s]+)\s*(?P<operator>==|=|!=)\s*(?P<value>[^=!]*)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class User:
-    """Someone with a token. ``read_only`` users may get, list and watch, as the role ``view`` allows."""
-
-    name: str
-    groups: tuple[str, ...] = ("system:masters", "system:authenticated")
-    read_only: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Action:
-    """What someone wants to do to which resource."""
-
-    verb: str
-    group: str = ""
-    resource: str = ""
-    subresource: str = ""
-    namespace: str = ""
-    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +65,16 @@ class ApiRequest:
 
     @property
     def action(self) -> Action:
-        names = {"verb": self.verb, "namespace": self.namespace, "name": self.name, "subresource": self.subresource}
-        return Action(group=self.kind.group, resource=self.kind.plural, **names)
+        """What must be allowed. A Namespace lies in itself; a list of one name is about that one."""
+        selected = _NAMED.search(self.query.get("fieldSelector", "")) if not self.name else None
+        return Action(
+            verb=self.verb,
+            group=self.kind.group,
+            resource=self.kind.plural,
+            subresource=self.subresource,
+            namespace=self.name if self.kind.kind == "Namespace" else self.namespace,
+            name=selected[1] if selected else self.name,
+        )
 
     @property
     def content_type(self) -> str:
@@ -212,36 +201,31 @@ def _verb(method: str, kind: Kind, name: str, subresource: str, watching: bool) 
 
 
 def authenticate(headers: Mapping[str, str], tokens: Mapping[str, User]) -> User:
-    """Return whose bearer token came; 401 without one that is known. Nobody may act as somebody else here."""
+    """Return whose bearer token came; 401 without one that is known."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     user = tokens.get(token.strip()) if scheme.lower() == "bearer" else None
     if user is None:
         raise unauthorized()
-    if "Impersonate-User" in headers:
-        raise _forbidden(user, Action(verb="impersonate", resource="users", name=headers["Impersonate-User"]))
     return user
 
 
-def allows(user: User, action: Action) -> bool:
-    if not user.read_only:
-        return True
-    return action.verb in READING and action.resource != "secrets" and action.subresource not in _ACTING
-
-
-def authorize(user: User, action: Action) -> None:
-    """Refuse with 403 what ``user`` may not do."""
-    if not allows(user, action):
-        raise _forbidden(user, action)
-
-
-def _forbidden(user: User, action: Action) -> Failure:
-    plural = f"{action.resource}/{action.subresource}" if action.subresource else action.resource
-    where = f'in the namespace "{action.namespace}"' if action.namespace else "at the cluster scope"
-    qualified = f"{action.resource}.{action.group}" if action.group else action.resource
-    shown = f' "{action.name}"' if action.name else ""
-    message = (
-        f'{qualified}{shown} is forbidden: User "{user.name}" cannot {action.verb} resource "{plural}" '
-        f'in API group "{action.group}" {where}'
-    )
-    details = {"name": action.name, "group": action.group, "kind": action.resource}
-    return Failure(403, "Forbidden", message, {key: value for key, value in details.items() if value})
+def impersonated(user: User, headers: MultiMapping[str], authorizer: Authorizer) -> User:
+    """Return as whom ``user`` wants to act; 403 where it may not."""
+    asked = {name.title() for name in headers if name.title().startswith("Impersonate-")}
+    if not asked:
+        return user
+    if "Impersonate-User" not in asked:
+        raise internal(f"requested {', '.join(sorted(asked))} without impersonating a user")
+    if others := asked - {"Impersonate-User", "Impersonate-Group"}:
+        raise bad_request(f"the lab does not do {', '.join(sorted(others))}")
+    name, groups = headers["Impersonate-User"], tuple(headers.getall("Impersonate-Group", ()))
+    match name.split(":"):
+        case ["system", "serviceaccount", namespace, account]:
+            actions = [Action(verb="impersonate", resource="serviceaccounts", namespace=namespace, name=account)]
+            groups = groups or service_account(namespace, account).groups
+        case _:
+            actions = [Action(verb="impersonate", resource="users", name=name)]
+    given = headers.getall("Impersonate-Group", ())
+    for action in (*actions, *(Action(verb="impersonate", resource="groups", name=group) for group in given)):
+        authorizer.authorize(user, action)
+    return User(name=name, groups=tuple(dict.fromkeys((*groups, AUTHENTICATED))))

@@ -1,6 +1,6 @@
 """One emulated kube-apiserver: HTTPS in front, a ``Store`` behind.
 
-Here is found out who asks and what for, in this order: user, path, permission, verb. What is then done is in
+Here is found out who asks and what for, in this order: user, path, verb, permission. What is then done is in
 ``handlers``; paths that name no resource are in ``nonresource``.
 """
 
@@ -12,8 +12,10 @@ import re
 import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
+import yaml
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -23,7 +25,8 @@ from meshbook.lab.apiserver.admission import Admission
 from meshbook.lab.apiserver.decoding import LARGEST_BODY, YAML
 from meshbook.lab.apiserver.errors import Failure, bad_request, internal, method_not_allowed
 from meshbook.lab.apiserver.handlers import Handlers, answer
-from meshbook.lab.apiserver.requests import User, authenticate, authorize, resource_request
+from meshbook.lab.apiserver.rbac import Action, Authorizer, User
+from meshbook.lab.apiserver.requests import authenticate, impersonated, resource_request
 from meshbook.lab.apiserver.store import Store, encode
 from meshbook.lab.apiserver.streams import Kubelets
 from meshbook.lab.topology import API_PORT, ClusterTopology
@@ -32,7 +35,8 @@ log = logging.getLogger(__name__)
 _http_log = logging.getLogger(f"{__name__}.http")
 _http_log.setLevel(logging.CRITICAL)  # what cannot be read as HTTP gets a 400, and no traceback
 
-BUILT_IN_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+BOOTSTRAP = Path(__file__).with_name("bootstrap.yaml")
+"""What every cluster has from its start."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """What stands for a byte that could not be decoded."""
 SHUTDOWN_S = 0.2
@@ -56,6 +60,7 @@ class ApiServer:
     ) -> None:
         self.cluster = cluster
         self.store = Store()
+        self._authorizer = Authorizer(self.store)
         self._tls = tls
         self._tokens = tokens
         self._middlewares = tuple(middlewares)
@@ -63,12 +68,11 @@ class ApiServer:
         self._stack = AsyncExitStack()
         self._reachable = asyncio.Event()
         self._reachable.set()
-        namespaces = kinds.kind_named("Namespace")
-        for name in BUILT_IN_NAMESPACES:
-            head = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            namespace = strategy.for_create(namespaces, head)
-            strategy.defaults(namespaces, namespace)
-            self.store.create(namespaces.bucket, namespace)
+        for obj in yaml.safe_load_all(BOOTSTRAP.read_text()):
+            kind = kinds.kind_named(obj["kind"])
+            new = strategy.for_create(kind, obj)
+            strategy.defaults(kind, new)
+            self.store.create(kind.bucket, new)
 
     async def start(self) -> None:
         """Listen on the cluster's API address."""
@@ -76,7 +80,8 @@ class ApiServer:
         session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
         await self._stack.enter_async_context(session)
         kubelets = Kubelets(self.store, session, self._kubelet_tls)
-        self._handlers = Handlers(self.store, self.cluster, Admission(self.store, session), kubelets)
+        admission = Admission(self.store, session)
+        self._handlers = Handlers(self.store, self.cluster, admission, kubelets, self._authorizer)
         application = web.Application(client_max_size=LARGEST_BODY, middlewares=self._middlewares)
         application.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(
@@ -123,20 +128,27 @@ class ApiServer:
             raise bad_request("a header or the path holds what is not UTF-8")
         if path in nonresource.HEALTH:
             return web.Response(text="ok")
-        user = User(name="system:anonymous", groups=(), read_only=True)
-        if path not in nonresource.PUBLIC:
-            user = authenticate(http.headers, self._tokens)
+        found = nonresource.find(path, f"{self.cluster.api_address}:{API_PORT}")
+        if found and path in nonresource.PUBLIC:
+            return _document(http, *found)
+        user = impersonated(authenticate(http.headers, self._tokens), http.headers, self._authorizer)
         if path in nonresource.REVIEWS:
             if http.method != "POST":
                 raise method_not_allowed()
             media_type = http.headers.get("Content-Type", "application/json").partition(";")[0].strip()
-            return answer(encode(nonresource.review(path, user, await http.read(), media_type)), 201)
-        found = nonresource.find(path, f"{self.cluster.api_address}:{API_PORT}")
+            reviewed = nonresource.review(path, user, await http.read(), media_type, self._authorizer)
+            return answer(encode(reviewed), 201)
+        if not path.startswith(("/api/v1/", "/apis/")) or found:
+            self._authorizer.authorize(user, Action(verb=http.method.lower(), path=path))
         if found:
-            if http.method not in ("GET", "HEAD"):
-                raise method_not_allowed()
-            return web.Response(body=found[0], headers={"Content-Type": found[1]})
+            return _document(http, *found)
         body = await http.read()
         request = resource_request(http.method, path, query=http.query, headers=http.headers, user=user, body=body)
-        authorize(user, request.action)
+        self._authorizer.authorize(user, request.action)
         return await self._handlers.handle(request, http)
+
+
+def _document(http: web.Request, body: bytes, content_type: str) -> web.Response:
+    if http.method not in ("GET", "HEAD"):
+        raise method_not_allowed()
+    return web.Response(body=body, headers={"Content-Type": content_type})

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from meshbook.lab.apiserver.errors import internal, invalid, not_allowed
-from meshbook.lab.apiserver.kinds import Kind
+from meshbook.lab.apiserver.kinds import RBAC, Kind
 from meshbook.lab.topology import ClusterTopology
 from meshbook.objects import NAME_LETTERS, Object, containers_of, timestamp
 
@@ -283,6 +283,12 @@ def _endpoint_slice(endpoint_slice: Object) -> None:
         _default(port, protocol="TCP", name="")
 
 
+def _role_binding(binding: Object) -> None:
+    named = [binding["roleRef"], *(one for one in binding.get("subjects", ()) if one["kind"] != "ServiceAccount")]
+    for one in named:
+        one["apiGroup"] = one.get("apiGroup") or RBAC
+
+
 def _webhooks(configuration: Object) -> None:
     for webhook in configuration.get("webhooks", ()):
         _default(webhook, failurePolicy="Fail", matchPolicy="Equivalent", reinvocationPolicy="Never")
@@ -292,6 +298,7 @@ def _webhooks(configuration: Object) -> None:
 
 
 _DEFAULTS: dict[str, Callable[[Object], None]] = {
+    "ClusterRoleBinding": _role_binding,
     "Deployment": _deployment,
     "EndpointSlice": _endpoint_slice,
     "HorizontalPodAutoscaler": _autoscaler,
@@ -299,6 +306,7 @@ _DEFAULTS: dict[str, Callable[[Object], None]] = {
     "Namespace": _namespace,
     "Pod": _pod,
     "ReplicaSet": _replica_set,
+    "RoleBinding": _role_binding,
     "Secret": _secret,
     "Service": _service,
 }

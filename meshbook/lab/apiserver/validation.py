@@ -275,6 +275,17 @@ def _lease(obj: Object, _before: Object | None) -> Iterator[Object]:
         yield bad_value("spec.leaseDurationSeconds", duration, "must be greater than 0")
 
 
+def _role_binding(obj: Object, before: Object | None) -> Iterator[Object]:
+    ref, everywhere = obj["roleRef"], obj["kind"] == "ClusterRoleBinding"
+    if everywhere and ref["kind"] != "ClusterRole":
+        yield not_supported("roleRef.kind", ref["kind"], "ClusterRole")
+    for i, subject in enumerate(obj.get("subjects", ())):
+        if everywhere and subject["kind"] == "ServiceAccount" and not subject.get("namespace"):
+            yield required(f"subjects[{i}].namespace")
+    if before and ref != before["roleRef"]:
+        yield bad_value("roleRef", ref, "cannot change roleRef")
+
+
 def _webhooks(obj: Object, _before: Object | None) -> Iterator[Object]:
     for i, webhook in enumerate(obj.get("webhooks", ())):
         url = webhook["clientConfig"].get("url", "https://")
@@ -293,6 +304,7 @@ def _secret(obj: Object, before: Object | None) -> Iterator[Object]:
 
 
 _SPECIFIC: dict[str, Callable[[Object, Object | None], Iterator[Object]]] = {
+    "ClusterRoleBinding": _role_binding,
     "ConfigMap": _data,
     "Deployment": _workload,
     "Event": _event,
@@ -302,6 +314,7 @@ _SPECIFIC: dict[str, Callable[[Object, Object | None], Iterator[Object]]] = {
     "Pod": _pod,
     "PodDisruptionBudget": _budget,
     "ReplicaSet": _workload,
+    "RoleBinding": _role_binding,
     "Secret": _secret,
     "Service": _service,
 }

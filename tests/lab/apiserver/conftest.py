@@ -116,7 +116,7 @@ async def api(topology: LabTopology) -> AsyncIterator[Api]:
     cluster, authority = topology.clusters[0], Authority(topology.pki)
     tls = authority.server_context(cluster.name, [cluster.api_address])
     readers = ("system:authenticated",)
-    users = {"full": User(name="admin"), "reader": User(name="viewer", groups=readers, read_only=True)}
+    users = {"full": User(name="admin"), "reader": User(name="viewer", groups=readers)}
     server = ApiServer(cluster, tls, users, authority.client_context("kube-apiserver-kubelet-client"))
     await server.start()
     api = Api(server, cluster, authority)

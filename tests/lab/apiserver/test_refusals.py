@@ -16,24 +16,30 @@ async def test_a_wrong_token_is_unauthorized(api: Any) -> None:
     assert (await api("GET", "/readyz")).body == {"text": "ok"}
 
 
-async def test_a_reader_may_look_and_not_touch(api: Any) -> None:
-    await api.made(api.CONFIG_MAPS, api.config_map())
-    api.token = "reader"
-    assert (await api("GET", api.CONFIG_MAPS)).code == 200
-    refused = await api("DELETE", f"{api.CONFIG_MAPS}/settings")
-    assert (refused.code, refused.reason) == (403, "Forbidden")
-    assert 'User "viewer" cannot delete resource "configmaps" in API group "" in the namespace "default"' in (
-        refused.message
+async def test_who_may_exec_by_get_alone_may_not_exec(api: Any) -> None:
+    roles, bindings = (
+        f"/apis/rbac.authorization.k8s.io/v1/namespaces/default/{kind}" for kind in ("roles", "rolebindings")
     )
-
-
-async def test_a_reader_can_ask_what_it_may(api: Any) -> None:
+    rules = [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]}]
+    await api.made(roles, {"metadata": {"name": "exec"}, "rules": rules})
+    binding = {"roleRef": {"kind": "Role", "name": "exec"}, "subjects": [{"kind": "User", "name": "viewer"}]}
+    await api.made(bindings, {"metadata": {"name": "exec"}, **binding})
     api.token = "reader"
-    for verb, allowed in (("get", True), ("create", False)):
-        spec = {"resourceAttributes": {"verb": verb, "resource": "pods", "namespace": "default"}}
-        body = {"kind": "SelfSubjectAccessReview", "spec": spec}
-        answer = await api("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
-        assert answer.body["status"]["allowed"] is allowed
+    refused = await api("GET", f"{api.PODS}/one/exec?command=x")
+    assert (refused.code, 'cannot create resource "pods/exec"' in refused.message) == (403, True)
+
+
+async def test_who_may_not_impersonate_is_refused_and_so_is_what_is_not_done(api: Any) -> None:
+    api.token = "reader"
+    refused = await api("GET", api.PODS, headers={"Impersonate-User": "ada"})
+    assert refused.code == 403
+    assert (
+        'users "ada" is forbidden: User "viewer" cannot impersonate resource "users" in API group ""' in refused.message
+    )
+    api.token = "full"
+    assert (await api("GET", api.PODS, headers={"Impersonate-Group": "one"})).code == 500
+    others = await api("GET", api.PODS, headers={"Impersonate-User": "ada", "Impersonate-Uid": "1"})
+    assert (others.code, others.message) == (400, "the lab does not do Impersonate-Uid")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class ControlPlanes:
         stack.push_async_callback(_cancel, self.running)
 
     async def add_remote_secret(self) -> None:
-        tokens = {name: f"token-of-{name}" for name in self.clients}
+        tokens = {cluster.reader: f"token-of-{cluster.name}" for cluster in self.topology.clusters}
         objects = prerequisites.of_cluster(self.topology, self.topology.clusters[0], self.authority.root_pem, tokens)
         for obj in objects:
             if obj["kind"] == "Secret":
