@@ -51,7 +51,7 @@ def find(fleet: Fleet, entry: str, namespace: str, *, timeout_s: float = 900.0) 
     kind = entry_kind(entry)
     if kind == OWN_ADDRESS:
         parts = urlsplit(entry)
-        url = parts._replace(path=parts.path.rstrip("/") or _PATH, fragment="").geturl()
+        url = parts._replace(path=parts.path.rstrip("/") or _PATH).geturl()
         return [Entry(url=url, clusters=tuple(cluster.name for cluster in fleet))]
     looks = {"MultiClusterIngress": _of_fleet} if kind == FLEET else {}
     looks[f"Service {SERVICE}"] = _of_services

@@ -64,11 +64,12 @@ def entry_kind(entry: str) -> str:
     try:
         parts = urlsplit(entry)
         fits = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-        fits = fits and not re.search(r"\s", entry) and "@" not in parts.netloc
+        fits = fits and not re.search(r"[\s@?#]", entry)
     except (AttributeError, TypeError, ValueError):  # no text, or what is no URL
         fits = False
     if not fits:
-        told = "has a login, which every answer would show" if "@" in str(entry) else f"is {entry!r}"
+        shown = re.search("[@?#]", str(entry)) is None
+        told = f"is {entry!r}" if shown else "has a login or a query, which every answer would show"
         raise UsageError(f"entry {told}", hint=f"{FLEET}, {LOAD_BALANCER}, or http://ADDRESS of your own")
     return OWN_ADDRESS
 

@@ -33,6 +33,7 @@ def give(fleet: Fleet, context: str, **address: object) -> None:
         ("http://203.0.113.7", "http://203.0.113.7/hello"),
         ("http://mesh.example:8080/", "http://mesh.example:8080/hello"),
         ("http://mesh.example/hello", "http://mesh.example/hello"),
+        ("http://[2001:db8::7]:8080", "http://[2001:db8::7]:8080/hello"),
     ],
 )
 def test_an_address_of_ones_own_is_asked_as_it_is_and_nothing_is_made(bare_fleet: Fleet, given: str, url: str) -> None:
@@ -41,11 +42,12 @@ def test_an_address_of_ones_own_is_asked_as_it_is_and_nothing_is_made(bare_fleet
     assert (found.url, found.source, found.path, found.clusters) == (url, "external client", "address", BOTH)
 
 
-BROKEN = ["http://", "http://[::1", "http://x:port", "http://x:0", "http://x y", "http://me:pass@x"]
+BROKEN = ["http://", "http://[::1", "http://x:port", "http://x:0", "http://x y"]
+SECRET = ["http://me:pass@x", "http://x/hello?key=pass", "https://x#pass"]
 
 
-@pytest.mark.parametrize("wrong", ["fleets", "", "https://x", 7, *BROKEN])
-def test_what_is_no_way_in_is_refused_and_no_login_shown(wrong: Any) -> None:
+@pytest.mark.parametrize("wrong", ["fleets", "", "https://x", 7, *BROKEN, *SECRET])
+def test_what_is_no_way_in_is_refused_and_no_secret_shown(wrong: Any) -> None:
     with pytest.raises(UsageError, match=r"fleet, load-balancer, or http://ADDRESS") as caught:
         settings.entry_kind(wrong)
     assert "pass" not in str(caught.value)

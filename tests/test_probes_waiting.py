@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hello_service import HELLO, URL, service
 
-from meshbook import probes, tables
+from meshbook import mesh, probes, tables
 from meshbook.errors import UsageError, WaitTimeout
 
 
@@ -55,12 +55,28 @@ def test_once_a_request_has_hung_several_go_side_by_side(monkeypatch: pytest.Mon
 
     def ask(url: str, requests: int, **_: object) -> pd.DataFrame:
         sent.append(requests)
-        return pd.DataFrame({"error": tries[len(sent) - 1], "version": "v2", "instance": "b"})
+        return pd.DataFrame({"error": tries[len(sent) - 1], "version": "v2", "instance": "b", "code": pd.NA})
 
     monkeypatch.setattr("meshbook.probes.waits.curl_from_here", ask)
     first = probes.wait_for_first_answer(URL, 5, poll_s=0.01)
     assert sent == [1, 4]
     assert (first.version, first.before) == ("v2", "timeout 1×")
+
+
+@pytest.mark.parametrize(("url", "said"), [("http://127.0.0.1:1/hello", "refused"), ("http://x.invalid/hello", "dns")])
+def test_an_address_that_exists_is_not_waited_for_where_nobody_answers(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshbook.probes.waits._EXISTS_S", 0.1)
+    with pytest.raises(WaitTimeout, match=rf"from {url} within 0\.1 s; the last try gave {said}"):
+        probes.wait_for_first_answers([mesh.Entry(url=url)], 900)
+
+
+def test_what_is_behind_an_address_that_exists_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshbook.probes.waits._EXISTS_S", 0.1)
+    with service(*[(503, b"")] * 4, (200, HELLO)) as server:
+        first = probes.wait_for_first_answer(server.url, 30, exists=True, poll_s=0.02)
+    assert first.before == "http_503 4×"
 
 
 def test_a_wait_that_ends_says_what_it_last_saw_and_what_to_look_at() -> None:

@@ -26,6 +26,8 @@ _BATCH = 6
 _PAUSE_S = 0.2
 _SIDE_BY_SIDE = 4
 """Requests of one try, once one has hung: where one of two ways hangs, nearly every try has a good answer then."""
+_EXISTS_S = 60.0
+"""Seconds until somebody answers, by HTTP at all, at an address that existed before: only what is behind it is new."""
 _HANGS_S, _HANGS = 2.0, 2
 """Seconds after which a request of the wait hangs, and so many of a source end it.
 
@@ -62,11 +64,16 @@ def wait_for_first_answer(
     url: str,
     timeout_s: float = 900.0,
     *,
+    exists: bool = False,
     poll_s: float = 0.5,
     request_timeout_s: float = REQUEST_S,
 ) -> FirstAnswer:
-    """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead."""
+    """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead.
+
+    Where nobody answers at all at an address that ``exists`` already, it ends after a minute.
+    """
     started, seen = time.monotonic(), Counter[str]()
+    longest_s = min(timeout_s, _EXISTS_S) if exists else timeout_s
     with progress.waiting(f"the first good answer from {url}", timeout_s) as tell:
         while True:
             hung = seen[tables.TIMEOUT]
@@ -85,14 +92,18 @@ def wait_for_first_answer(
                 )
             seen.update(rows["error"])
             tell(_counted(seen))
-            if waited + poll_s > timeout_s:
-                raise _nothing_good(url, timeout_s, row, seen)
+            longest_s = timeout_s if rows["code"].notna().any() else longest_s
+            if waited + poll_s > longest_s:
+                raise _nothing_good(url, longest_s, row, seen)
             time.sleep(poll_s)
 
 
 def wait_for_first_answers(entries: Sequence[Entry], timeout_s: float = 900.0) -> list[FirstAnswer]:
     """Wait for each of several entries as for one, all at once; WaitTimeout tells of the first that has none."""
-    waits = {one.url: partial(wait_for_first_answer, one.url, timeout_s) for one in entries_of(entries)}
+    waits = {
+        one.url: partial(wait_for_first_answer, one.url, timeout_s, exists=one.path == tables.ADDRESS)
+        for one in entries_of(entries)
+    }
     try:
         return [*gather(waits).values()]
     except GatheredError as error:
