@@ -4,7 +4,7 @@
 - ``execute``: one notebook. ``executed_copy``: its file. ``outcomes``: how it really ended. ``interrupts``: signals.
 - ``session``: all of a run, and its record.
 - ``kernels``: what notebooks are executed in, started ahead; ``waiting_kernel`` is such a process.
-- ``redact``: what must not be in an executed copy.
+- ``secrets``: what must not be in an executed copy. ``redact``: takes it out.
 
 What does not live here: HTML, tables and JUnit (``report``), what a notebook itself leaves (``notebook``), starting a
 lab (``cli``).
@@ -13,7 +13,8 @@ lab (``cli``).
 from meshbook.runs.interrupts import Interrupts
 from meshbook.runs.outcomes import NotebookOutcome
 from meshbook.runs.parameters import RunPlan, plan_run, runbook_folder, stages
-from meshbook.runs.redact import Redactor, Secrets, gather_secrets
+from meshbook.runs.redact import Redactor
+from meshbook.runs.secrets import Secrets, gather_secrets
 from meshbook.runs.session import EndedNotebook, Run, Session, new_folder
 
 __all__ = [

@@ -1,29 +1,24 @@
-"""Take out of an executed notebook what must not leave this machine, and prove that it is gone.
+"""Take out of an executed notebook what must not leave this machine, and prove that it is gone. Pure.
 
-A walk over every string of the document, and over the different texts of rows: secrets of the kubeconfigs, this
-machine's folders and user, who has a mail address, Google Cloud project ids and numbers; on request addresses, or the
-names of contexts and users. What stands in for them is put in square brackets, since angle ones would become tags where
-an output is HTML. A picture that draws any of it is left out. Files are read (``gather_secrets``), never written here.
+A walk over every string of the document, and over the different texts of rows: ``secrets``, however they are written
+(in JSON, a URL, HTML, a Python literal), who has a mail address, Google Cloud project ids and numbers; on request
+addresses, or the names of contexts and users. What stands in for them is put in square brackets, since angle ones would
+become tags where an output is HTML. A picture that draws any of it is left out.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import io
-import ipaddress
-import os
+import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies
-
-import yaml
+from urllib.parse import quote
 
 from meshbook.errors import RunError, UsageError
+from meshbook.runs.secrets import SHORTEST_SECRET, Secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,164 +26,28 @@ if TYPE_CHECKING:
 ON_REQUEST = ("addresses", "contexts")
 """What ``--redact`` may name; everything else is always taken out."""
 
-_SECRET_KEYS = {
-    "token", "password", "client-key-data", "client-certificate-data", "certificate-authority-data", "access-token",
-    "id-token", "refresh-token", "client-secret",
-}  # fmt: skip
-_SHORTEST_SECRET = 8
-"""Characters; anything shorter would tear holes into ordinary words."""
-
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 _PROJECT = re.compile(
     r"(?<=projects/)[a-z0-9][\w.:-]*|(?<=projects%2F)[a-z0-9][\w.:-]*"
-    r"|(?<=[?&]project=)[\w.:-]+|(?<=@)[a-z0-9-]+(?=\.iam\.gserviceaccount\.com)"
+    r"|(?<=[?&]project=)[\w.:-]+|(?<=@)[a-z0-9-]+(?=\.iam\.gserviceaccount\.com)|[a-z0-9-]+(?=\.svc\.id\.goog)"
 )
-_PROJECT_NUMBER = re.compile(r"""(project(?:[ _]?number|[ _]?id)?\W{1,6})\d{6,15}\b""", re.IGNORECASE)
+_PROJECT_NUMBER = re.compile(
+    r"""((?:project(?:[ _]?number|[ _]?id)?|container[ _]?info)\W{1,6})\d{6,15}\b""", re.IGNORECASE
+)
 """Whatever stands between the two, as in ``project 123456``, ``"project": "123456"`` and ``projectNumber=123456``."""
 _PROJECT_ID = re.compile(r"""(\bproject(?:_?id)?\\?["']: ?\\?["'])[a-z][\w.:-]+""", re.IGNORECASE)
 """As JSON, and as JSON in a text of JSON."""
-_PROJECT_OF_NAME = re.compile(
-    r"(?:gke|connectgateway)_([a-z0-9.:-]+)_[^_]+_.+|.*projects/([^/]+)/.*|.*@([a-z0-9-]+)\.iam\.gserviceaccount\.com.*"
-)
-"""A project in the name of a cluster, context or user, as gcloud and its fleet commands give them."""
 _URL_LOGIN = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s/@\"']+(?=@)")
 """Name and password of a URL, such as a proxy's."""
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b)")
 """What stands before the @ of an address: the domain may be what tells two contexts apart."""
 _BY = re.compile(r"(?<= · by )(?!\[user)[^·\n]*[^·\s](?= · meshbook )")
 """This machine's user, in the line that says where a run takes place."""
+_HOLDER = re.compile(r"(\bprocess \d+ at )[\w.-]+")
+"""The machine of a run that holds a Lease."""
 _OTHER_HOME = re.compile(r"(?<=/home/)[\w.-]+|(?<=/Users/)[\w.-]+")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]+:){7})[0-9a-fA-F:]{3,39}(?![\w:])")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Secrets:
-    """What one run must not show: values by the name that stands in for them."""
-
-    values: Mapping[str, str] = field(default_factory=dict)
-    """Secret value → what is shown instead."""
-    folders: Mapping[str, str] = field(default_factory=dict)
-    """Absolute folder → what is shown instead; longest first."""
-    projects: tuple[str, ...] = ()
-    contexts: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Context → what it is called without the user's word for it: a part of its name."""
-    users: tuple[str, ...] = ()
-    """What the kubeconfigs call those who ask."""
-    hosts: tuple[str, ...] = ()
-    """Host names of API servers, taken out with the addresses."""
-
-
-def gather_secrets(
-    kubeconfig: str,
-    *,
-    root: Path,
-    contexts: Sequence[str] = (),
-    names: Mapping[str, str] | None = None,
-    extra_projects: Iterable[str] = (),
-) -> Secrets:
-    """Gather what to take out: from the kubeconfig files of ``kubeconfig``, from this machine, from the names given."""
-    files = [Path(part).expanduser().absolute() for part in kubeconfig.split(os.pathsep) if part]
-    documents = [_document(file) for file in files]
-    found = [
-        pair for file, document in zip(files, documents, strict=True) for pair in _walk_secrets(document, file.parent)
-    ]
-    found += [pair for proxy in getproxies().values() for pair in _password_in(proxy)]
-    values = {value: f"[{key}]" for key, value in found if len(value) >= _SHORTEST_SECRET}
-    projects = {project for document in documents for project in _projects(document)}
-    projects |= {project for name in contexts for project in _projects_of(name)}
-    servers = [str(entry["cluster"].get("server", "")) for document in documents for entry in _clusters(document)]
-    hosts = {urlsplit(server).hostname or "" for server in servers} - {""}
-    return Secrets(
-        values=values,
-        projects=tuple(sorted({*projects, *extra_projects} - {""})),
-        folders=_folders(root),
-        contexts=tuple(dict.fromkeys(contexts)),
-        names=names or {},
-        users=tuple(dict.fromkeys(_users(documents, contexts))),
-        hosts=tuple(sorted(host for host in hosts if not _is_address(host))),
-    )
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}  # whoever needs the file says what is wrong with it; there is nothing in it to hide
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _walk_secrets(node: Any, folder: Path) -> Iterator[tuple[str, str]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key in _SECRET_KEYS and isinstance(value, str):
-                yield key, value.strip()
-            elif key in ("token-file", "tokenFile") and isinstance(value, str):
-                yield from _token_in(folder / Path(value).expanduser())
-            elif key == "proxy-url" and isinstance(value, str):
-                yield from _password_in(value)
-            else:
-                yield from _walk_secrets(value, folder)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _walk_secrets(item, folder)
-
-
-def _password_in(url: str) -> Iterator[tuple[str, str]]:
-    """Yield a URL's password as it stands there, and as it is meant."""
-    password = url.rpartition("@")[0].rpartition("://")[2].partition(":")[2]
-    yield from (("password", found) for found in {password, unquote(password)})
-
-
-def _token_in(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        yield "token", path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return
-
-
-def _projects(document: Mapping[str, Any]) -> Iterator[str]:
-    for entry in _clusters(document):
-        for extension in entry["cluster"].get("extensions") or []:
-            project = (extension.get("extension") or {}).get("project")
-            if isinstance(project, str) and project:
-                yield project
-    entries = [one for kind in ("clusters", "contexts", "users") for one in document.get(kind) or []]
-    for entry in filter(lambda one: isinstance(one, dict), entries):
-        yield from _projects_of(str(entry.get("name", "")))
-
-
-def _projects_of(name: str) -> Iterator[str]:
-    if found := _PROJECT_OF_NAME.fullmatch(name):
-        yield from filter(None, found.groups())
-
-
-def _users(documents: Iterable[Mapping[str, Any]], contexts: Sequence[str]) -> Iterator[str]:
-    for entry in (one for document in documents for one in document.get("contexts") or []):
-        if isinstance(entry, dict) and entry.get("name") in contexts and isinstance(entry.get("context"), dict):
-            yield from filter(None, [str(entry["context"].get("user") or "")])
-
-
-def _clusters(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for entry in document.get("clusters") or []:
-        if isinstance(entry, dict) and isinstance(entry.get("cluster"), dict):
-            yield entry
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _folders(root: Path) -> dict[str, str]:
-    home = os.path.expanduser("~")  # "~" itself where nobody knows
-    named = {str(root): "[repo]", str(root.resolve()): "[repo]", home: "~", tempfile.gettempdir(): "[tmp]"}
-    usable = {path: shown for path, shown in named.items() if len(path) > 1}
-    return dict(sorted(usable.items(), key=lambda item: -len(item[0])))
 
 
 class Redactor:
@@ -246,6 +105,8 @@ class Redactor:
 
     def _value(self, key: str, value: Any) -> Any:
         if not _is_picture(key, value):
+            if _names_project(key, value):
+                return "[project]"
             return "[user]" if key == "user" and value and "contexts" in self._wanted else self.document(value)
         words = _words_of(value)
         unknown = words is None and "contexts" in self._wanted
@@ -275,16 +136,26 @@ class Redactor:
 Rule = tuple[re.Pattern[str], str]
 
 
+def _written(text: str) -> str:
+    """Return a pattern of a text as it stands, and as it is written in JSON, in JSON within it, a URL, HTML, Python."""
+    in_json = [json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
+    in_urls = [quote(text), quote(text, safe="")]
+    in_urls += [re.sub("%..", lambda code: code[0].lower(), found) for found in in_urls]
+    again = [json.dumps(found)[1:-1] for found in in_json]
+    forms = {text, *in_json, *again, *in_urls, html.escape(text), repr(text)[1:-1], ascii(text)[1:-1]}
+    return f"(?:{'|'.join(re.escape(form) for form in sorted(forms, key=len, reverse=True))})"
+
+
 def _always(secrets: Secrets) -> Iterator[Rule]:
     yield _PEM, "[certificate]"
     for value, shown in sorted(secrets.values.items(), key=lambda item: -len(item[0])):
-        yield re.compile(re.escape(value)), shown
+        yield re.compile(_written(value)), shown
     yield _URL_LOGIN, "[login]"
     yield _MAIL, "[user]"
     for project in secrets.projects:
         yield re.compile(rf"(?<![a-z0-9]){re.escape(project)}(?![a-z0-9])"), "[project]"
     for folder, shown in secrets.folders.items():
-        yield re.compile(rf"(?<![\w.~\]-]){re.escape(folder)}(?![\w-])"), shown
+        yield re.compile(rf"(?<![\w.~\]-]){_written(folder)}(?![\w-])"), shown
     yield _OTHER_HOME, "[user]"
     yield _PROJECT, "[project]"
     yield _PROJECT_NUMBER, r"\1[project]"
@@ -300,13 +171,20 @@ def _contexts(secrets: Secrets) -> Iterator[Rule]:
     shown = {name: f"[context {number}]" for name, number in names.items()}
     shown = {user: f"[user {number}]" for number, user in enumerate(secrets.users, 1)} | shown
     for name in sorted(shown, key=len, reverse=True):
-        where = r"(?<=\bas )" if name not in names and len(name) < _SHORTEST_SECRET else r"(?<!\w)"
-        yield re.compile(rf"{where}{re.escape(name)}(?!\w)"), shown[name]
+        where = r"(?<=\bas )" if name not in names and len(name) < SHORTEST_SECRET else r"(?<!\w)"
+        yield re.compile(rf"{where}{_written(name)}(?!\w)"), shown[name]
     yield _BY, "[user]"
+    yield _HOLDER, r"\1[host]"
 
 
 def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:
     return [*(re.compile(re.escape(host)) for host in secrets.hosts), _IPV4, _IPV6]
+
+
+def _names_project(key: str, value: Any) -> bool:
+    """Tell whether a value of JSON is a project by the word of its key, be it a text or a number."""
+    said = f'"{key}": "{value}"'
+    return type(value) in (int, str) and bool(_PROJECT_NUMBER.search(said) or _PROJECT_ID.search(said))
 
 
 def _is_picture(key: str, value: Any) -> bool:
@@ -335,7 +213,7 @@ def _strings(node: Any) -> Iterator[str]:
         yield node
     elif isinstance(node, Mapping):
         for key, value in node.items():
-            yield key
+            yield f'"{key}": "{value}"' if _names_project(key, value) else key
             yield from () if _is_picture(key, value) else _strings(value)
     elif isinstance(node, list | tuple):
         for item in node:
