@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
+from html import escape
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
+import yaml
+from aiohttp import web
 from stage_runs import passing, run, write
 
 from meshbook import charts, runs, tables
@@ -40,25 +46,80 @@ def kubeconfig(tmp_path: Path) -> Path:
     return path
 
 
-def test_nothing_secret_is_left_in_an_executed_copy(folder: Path, kubeconfig: Path) -> None:
-    leaky = [
-        f"text = open({str(kubeconfig)!r}).read()\nprint(text)\ntext",
-        "import os, pathlib\nprint(pathlib.Path.home() / 'x', os.getcwd(), '/home/somebody/x', namespace)",
-        "print('-----BEGIN CERTIFICATE-----\\nMIIB\\nMIIC\\n-----END CERTIFICATE-----')",
-        "print('projects/acme-other/locations/global/memberships/m', '203.0.113.9:443', '2001:db8::7')",
-        "raise ValueError(namespace + ' at ' + str(pathlib.Path.home()))",
-    ]
-    write(folder, "01_one.ipynb", *leaky)
-    redactor = Redactor(runs.gather_secrets(str(kubeconfig), root=folder.parent), ["addresses"])
-    record = run(folder, given=["namespace=s3cret-bearer-token"], redactor=redactor)
-    text = "".join(path.read_text(encoding="utf-8") for path in record.folder.iterdir())
+CONTEXT, PASSWORD, NUMBER = 'arn:aws:eks:x:cluster/"prod" é', 'pass "word"/&é', "987654321098"
+LOGIN = """\
+#!/bin/sh
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "status": {"token": "a-plugins-own-token"}}'
+"""
+SAID = f"""
+-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----
+projects/acme-other/locations/global/memberships/m acme-third.svc.id.goog ada@other.example process 7 at adas-laptop
+203.0.113.9:443 2001:db8::7 /home/somebody/x consumer projects/{NUMBER}
+"""
+LEAKY = [
+    "import html, json, os, sys, tempfile\nfrom functools import partial\nfrom pathlib import Path\n"
+    "from urllib.parse import quote\n"
+    "import pandas as pd\nfrom meshbook import clusters, errors, notebook",
+    "files = [Path(folder, name).read_text() for name in ('kubeconfig', 'token', 'said')]\n"
+    "names = json.loads(Path(folder, 'names').read_text())\n"
+    "told = [*files, *names, os.getcwd(), str(Path.home() / 'x'), namespace]\n"
+    "written = [form(text) for text in told for form in (str, json.dumps, repr, html.escape)]\n"
+    "written += [form(name) for name in names for form in (quote, partial(quote, safe=''))]\n"
+    "written += [json.dumps(json.dumps(told)), quote('in acme-fleet')]",
+    "print(*written, sep='\\n')\nprint(*written, file=sys.stderr)\nwritten",
+    "notebook.keep_table(pd.DataFrame({'told': written}), 'told')",
+    "display({'application/json': {'projectNumber': 987654321098, 'containerInfo': '987654321098',\n"
+    "  'project': 'acme-4', 'user': 'ada'}}, raw=True)",
+    "try:\n    clusters.Cluster(clusters.Kubeconfig(str(Path(folder, 'kubeconfig'))), names[0]).version()\n"
+    "except errors.ClusterError as error:\n    print(error)",
+    "Path(tempfile.mkdtemp(), 'left').write_text('\\n'.join(written))\nos.kill(os.getpid(), 9)",
+]
+
+
+def test_nothing_secret_is_left_in_any_file_of_a_run_whose_kernel_was_killed(
+    folder: Path, tmp_path: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def repeat(request: web.Request) -> web.Response:
+        message = f"who is {request.headers['Authorization']}? consumer 'project_number:{NUMBER}'"
+        return web.json_response({"message": message}, status=403)
+
+    scripted.script["GET /version"] = [repeat]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    given = tmp_path / "given"
+    given.mkdir()
+    document = yaml.safe_load(KUBECONFIG.replace("TOKENFILE", "token"))
+    called = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./login", "interactiveMode": "Never"}
+    called["env"] = [{"name": "CLIENT_SECRET", "value": "s3cret-of-the-plugin"}]
+    document["clusters"] += [{"name": "one", "cluster": {"server": scripted.url}}]
+    document["clusters"] += [{"name": "far", "cluster": {"proxy-url": "http://bob:proxy-secret@proxy:3128"}}]
+    document["users"] += [{"name": "plugged", "user": {"exec": called}}]
+    document["users"] += [{"name": "basic", "user": {"username": "ada", "password": PASSWORD}}]
+    document["contexts"] = [{"name": CONTEXT, "context": {"cluster": "one", "user": "plugged"}}]
+    files = {"kubeconfig": yaml.safe_dump(document), "token": "fleet-token-value\n", "said": SAID, "login": LOGIN}
+    for name, content in {**files, "names": json.dumps([CONTEXT, PASSWORD])}.items():
+        (given / name).write_text(content)
+    (given / "login").chmod(0o700)
+    write(folder, "01_one.ipynb", f"folder = {str(given)!r}", *LEAKY)
+    found = runs.gather_secrets(str(given / "kubeconfig"), root=tmp_path, contexts=[CONTEXT])
+    record = run(folder, given=["namespace=s3cret-bearer-token"], redactor=Redactor(found, ["addresses", "contexts"]))
+    assert record.notebooks[0].error == "DeadKernelError"
+    made = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    made = {path: content for path, content in made.items() if path.parent not in (given, folder)}
+    assert {path.suffix for path in made if path.parent == record.folder} == {".ipynb", ".csv", ".json"}
+    text = (record.folder / "01_one.ipynb").read_text()
+    assert [word for word in ("who is Bearer [login]?", "[token]", "[context 1]", "~/x") if word not in text] == []
     secret = [
-        "s3cret-bearer-token", "LS0tLS1CRUdJTi1DQQ", "S0VZREFUQQ", "ya29.abcdefgh", "acme", "MIIB", "somebody",
-        str(Path.home()) + "/", str(folder.parent), "203.0.113.9", "2001:db8::7",
+        "s3cret-bearer-token", "LS0tLS1CRUdJTi1DQQ", "S0VZREFUQQ", "ya29.abcdefgh", "fleet-token-value", "proxy-secret",
+        "a-plugins-own-token", "s3cret-of-the-plugin", "acme", NUMBER, "ada@", "adas-laptop", "MIIB", "somebody",
+        "203.0.113.9", "2001:db8::7", *written(CONTEXT), *written(PASSWORD),
     ]  # fmt: skip
-    assert [word for word in secret if word in text] == []
-    assert "[token]" in text
-    assert "~/x" in text
+    assert [(word, path.name) for path, content in made.items() for word in secret if word.encode() in content] == []
+    assert [path.name for path in record.folder.iterdir() if str(tmp_path) in path.read_text()] == []
+
+
+def written(text: str) -> list[str]:
+    quoted = json.dumps(text)[1:-1]
+    return [text, quoted, json.dumps(quoted)[1:-1], repr(text)[1:-1], quote(text), quote(text, safe=""), escape(text)]
 
 
 def test_the_token_behind_a_token_file_is_a_secret_too(kubeconfig: Path) -> None:

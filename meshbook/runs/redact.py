@@ -37,6 +37,8 @@ _PROJECT_NUMBER = re.compile(
 """Whatever stands between the two, as in ``project 123456``, ``"project": "123456"`` and ``projectNumber=123456``."""
 _PROJECT_ID = re.compile(r"""(\bproject(?:_?id)?\\?["']: ?\\?["'])[a-z][\w.:-]+""", re.IGNORECASE)
 """As JSON, and as JSON in a text of JSON."""
+_PROJECT_KEY = re.compile(r".*project(?:_?number|_?id)?|container_?info", re.IGNORECASE)
+_PROJECT_VALUE = re.compile(r"\d{6,15}|[a-z][\w.:-]+")
 _URL_LOGIN = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s/@\"']+(?=@)")
 """Name and password of a URL, such as a proxy's."""
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b)")
@@ -46,8 +48,10 @@ _BY = re.compile(r"(?<= · by )(?!\[user)[^·\n]*[^·\s](?= · meshbook )")
 _HOLDER = re.compile(r"(\bprocess \d+ at )[\w.-]+")
 """The machine of a run that holds a Lease."""
 _OTHER_HOME = re.compile(r"(?<=/home/)[\w.-]+|(?<=/Users/)[\w.-]+")
-_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
-_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]+:){7})[0-9a-fA-F:]{3,39}(?![\w:])")
+_START = r"(?:(?<![\w.])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
+"""Where a name or an address may begin: no letter before it but that of ``\\n`` or ``%2F`` in a text within a text."""
+_IPV4 = re.compile(_START + r"(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\w)")
+_IPV6 = re.compile(_START + r"(?<!:)(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]+:){7})[0-9a-fA-F:]{3,39}(?![\w:])")
 
 
 class Redactor:
@@ -153,7 +157,7 @@ def _always(secrets: Secrets) -> Iterator[Rule]:
     yield _URL_LOGIN, "[login]"
     yield _MAIL, "[user]"
     for project in secrets.projects:
-        yield re.compile(rf"(?<![a-z0-9]){re.escape(project)}(?![a-z0-9])"), "[project]"
+        yield re.compile(rf"(?:(?<![a-z0-9])|{_START}){re.escape(project)}(?![a-z0-9])"), "[project]"
     for folder, shown in secrets.folders.items():
         yield re.compile(rf"(?<![\w.~\]-]){_written(folder)}(?![\w-])"), shown
     yield _OTHER_HOME, "[user]"
@@ -171,7 +175,7 @@ def _contexts(secrets: Secrets) -> Iterator[Rule]:
     shown = {name: f"[context {number}]" for name, number in names.items()}
     shown = {user: f"[user {number}]" for number, user in enumerate(secrets.users, 1)} | shown
     for name in sorted(shown, key=len, reverse=True):
-        where = r"(?<=\bas )" if name not in names and len(name) < SHORTEST_SECRET else r"(?<!\w)"
+        where = r"(?<=\bas )" if name not in names and len(name) < SHORTEST_SECRET else rf"(?:(?<!\w)|{_START})"
         yield re.compile(rf"{where}{_written(name)}(?!\w)"), shown[name]
     yield _BY, "[user]"
     yield _HOLDER, r"\1[host]"
@@ -183,8 +187,7 @@ def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:
 
 def _names_project(key: str, value: Any) -> bool:
     """Tell whether a value of JSON is a project by the word of its key, be it a text or a number."""
-    said = f'"{key}": "{value}"'
-    return type(value) in (int, str) and bool(_PROJECT_NUMBER.search(said) or _PROJECT_ID.search(said))
+    return type(value) in (int, str) and bool(_PROJECT_KEY.fullmatch(key) and _PROJECT_VALUE.fullmatch(str(value)))
 
 
 def _is_picture(key: str, value: Any) -> bool:
@@ -213,7 +216,7 @@ def _strings(node: Any) -> Iterator[str]:
         yield node
     elif isinstance(node, Mapping):
         for key, value in node.items():
-            yield f'"{key}": "{value}"' if _names_project(key, value) else key
+            yield f'"project": "{value}"' if _names_project(key, value) else key
             yield from () if _is_picture(key, value) else _strings(value)
     elif isinstance(node, list | tuple):
         for item in node:

@@ -22,6 +22,7 @@ _SECRET_KEYS = {
     "token", "password", "client-key-data", "client-certificate-data", "certificate-authority-data", "access-token",
     "id-token", "refresh-token", "client-secret",
 }  # fmt: skip
+_SECRET_NAME = re.compile("KEY|PASSWORD|SECRET|TOKEN", re.IGNORECASE)
 SHORTEST_SECRET = 8
 """Characters; anything shorter would tear holes into ordinary words."""
 
@@ -90,6 +91,8 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _walk_secrets(node: Any, folder: Path) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
+        if _SECRET_NAME.search(str(node.get("name", ""))):  # of a plugin's environment
+            yield "secret", str(node.get("value", ""))
         for key, value in node.items():
             if key in _SECRET_KEYS and isinstance(value, str):
                 yield key, value.strip()
