@@ -46,12 +46,12 @@ class Bench:
 
     def ask(self, requests: int = 12, timeout_s: float = 0.0) -> pd.DataFrame:
         asked = {"requests": requests, "timeout_s": timeout_s or self.timeout_s}
-        return probes.curl_from_pods(self.ground.fleet, URL, **asked)
+        return mesh.looked_up(self.ground.fleet, "sample", probes.curl_from_pods, self.ground.fleet, URL, **asked)
 
     def heard(self, answers: pd.DataFrame) -> set[str]:
         """Return the directions in which answers came."""
-        pods, good = mesh.pods_by_name(self.ground.fleet, "sample"), tables.good(answers)
-        return {f"{source} → {pods.get(pod, '')}" for source, pod in zip(good["source"], good["instance"], strict=True)}
+        good = tables.good(answers)
+        return {f"{source} → {cluster}" for source, cluster in zip(good["source"], good["cluster"], strict=True)}
 
     def wait(self, ways: set[str], *, silent: bool, timeout_s: float = 0.0) -> pd.DataFrame | None:
         """Ask until none (or each) of the directions is heard; None where that does not come about in time."""
@@ -74,7 +74,8 @@ class Bench:
 
     def why_outside(self) -> list[Finding]:
         entry = mesh.Entry(url=f"http://{self.vip}/hello", clusters=(self.ground.second.name,))
-        answers = probes.curl_from_here([entry], requests=20, timeout_s=self.timeout_s)
+        asked = {"requests": 20, "timeout_s": self.timeout_s}
+        answers = mesh.looked_up(self.ground.fleet, "sample", probes.curl_from_here, [entry], **asked)
         where = {"namespace": "sample", "gateway_namespace": self.ground.gateways}
         found = mesh.why_outside(self.ground.fleet, [entry], answers, **where)
         return [one for one in found if one.state in ("cause", "as configured")]

@@ -174,7 +174,7 @@ def nothing_between(fleet: Fleet) -> Verdict:
     )
 
 
-def one_root(fleet: Fleet, namespace: str = SYSTEM_NAMESPACE) -> Verdict:
+def one_root(fleet: Fleet) -> Verdict:
     """Claim: all clusters trust the same root certificates, so that mutual TLS works between them.
 
     While roots are being replaced there are several, in any order. Where only some are common it is not known by which
@@ -183,8 +183,9 @@ def one_root(fleet: Fleet, namespace: str = SYSTEM_NAMESPACE) -> Verdict:
     roots: dict[str, frozenset[str]] = {}
 
     def look(cluster: Cluster) -> Seen:
-        cluster.tell_kubectl("get", "configmap", "istio-ca-root-cert", "-o", "yaml", namespace=namespace)
-        pem = (cluster.get("ConfigMap", "istio-ca-root-cert", namespace).get("data") or {}).get("root-cert.pem", "")
+        cluster.tell_kubectl("get", "configmap", "istio-ca-root-cert", "-o", "yaml", namespace=SYSTEM_NAMESPACE)
+        trusted = cluster.get("ConfigMap", "istio-ca-root-cert", SYSTEM_NAMESPACE)
+        pem = (trusted.get("data") or {}).get("root-cert.pem", "")
         found = roots[cluster.name] = mesh.certificates(pem)
         prints = sorted(hashlib.sha256(one.encode()).hexdigest()[:16] for one in found)
         return bool(found), f"sha256 {', '.join(prints)}" if found else "no root certificate in istio-ca-root-cert"

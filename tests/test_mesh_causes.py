@@ -11,7 +11,6 @@ from meshes import HOST, NETWORK, SYSTEM, FakeFleet, healthy_mesh, named, pod, s
 
 from meshbook import mesh, tables
 from meshbook.clusters import ExecResult
-from meshbook.errors import ClusterError
 from meshbook.mesh import Direction, Finding, remote_secrets
 from meshbook.mesh.remote_secrets import Try
 from meshbook.mesh.snapshot import Snapshot
@@ -25,8 +24,9 @@ PEER = "security.istio.io/v1beta1/PeerAuthentication"
 def answers(*heard: tuple[str, str], error: str = "", ms: float = 5.0) -> pd.DataFrame:
     """Five answers of each pod to each source: (source, pod); with ``error`` none is good."""
     rows = [
-        {"source": source, "instance": "" if error else pod, "error": error, "time_total_ms": ms}
+        {"source": source, "instance": "" if error else pod, "cluster": at, "error": error, "time_total_ms": ms}
         for source, pod in heard
+        for at in ["" if error else pod[-2]]
         for _ in range(5)
     ]
     return tables.from_rows(rows, tables.ANSWERS)
@@ -373,12 +373,7 @@ def test_slow_everywhere_is_no_cause(fleet: FakeFleet) -> None:
 @pytest.mark.parametrize("kind", ["Secret", "Pod", "Gateway", PEER, "EndpointSlice", "pods/exec"])
 def test_what_may_not_be_read_is_neither_cause_nor_fine(fleet: FakeFleet, kind: str) -> None:
     fleet["a"].refused.add(kind)
-    pods = {"helloworld-v1-a0": "a", "helloworld-v2-b0": "b"}
-    if kind == "Pod":
-        with pytest.raises(ClusterError):
-            look(fleet)
-        return
-    found = mesh.why(fleet, URL, EACH_ALONE, pods=pods)  # type: ignore[arg-type]
+    found = look(fleet)
     unseen = [one for one in found if one.state == "not looked at"]
     assert [one for one in found if one.state == "cause"] == []
     assert any("list" in one.mend or "pods/exec" in one.mend for one in unseen)
@@ -405,7 +400,7 @@ def test_without_a_cause_a_verdict_says_what_could_be_looked_at_yet(fleet: FakeF
 
 def test_pods_are_joined_to_clusters_by_name_and_a_name_of_both_tells_nothing(fleet: FakeFleet) -> None:
     added("Pod", *servers("x", "v1", 1))(fleet)
-    found = mesh.pods_by_name(fleet, "sample", labels="app=helloworld")  # type: ignore[arg-type]
+    found = mesh.pods_by_name(fleet, "sample")  # type: ignore[arg-type]
     assert found["helloworld-v1-a0"] == "a"
     assert found["helloworld-v2-b0"] == "b"
     assert "helloworld-v1-x0" not in found

@@ -298,7 +298,7 @@ def test_a_gateway_that_failed_its_own_cluster_alone_is_looked_at_and_no_directi
 ) -> None:
     hangs = ExecResult(exit_code=28, stdout="", stderr="")
     fronted["a"].run = lambda name, _: hangs if name == "in-a1" else ExecResult(exit_code=0, stdout="", stderr="")
-    vip = [{"source": "external client", "path": "vip", "instance": f"helloworld-{one}0"} for one in ("v1-a", "v2-b")]
+    vip = [{"source": "external client", "path": "vip", "cluster": one} for one in "ab"]
     asked = [{"source": "a", "path": "gateway in-a1", "error": error} for error in ("", "timeout")]
     entry = mesh.Entry(url=VIP, clusters=("b",), path="vip")
     where = {"namespace": "sample", "gateway_namespace": FRONT}

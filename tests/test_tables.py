@@ -126,10 +126,3 @@ def test_good_and_measured_rows_are_told_apart_from_lost_ones() -> None:
     frame = tables.from_rows(rows, tables.ANSWERS)
     assert tables.good(frame)["seq"].tolist() == [1]
     assert tables.measured(frame)["seq"].tolist() == [1, 2]
-
-
-def test_rows_that_were_kept_without_a_column_that_is_optional_are_read() -> None:
-    frame = tables.from_rows([{"seq": 1, "version": "v1", "error": ""}], tables.ANSWERS)
-    old = tables.conform(frame.drop(columns="cluster"), tables.ANSWERS)
-    pd.testing.assert_frame_equal(old, frame)
-    assert tables.by_whom(old).tolist() == ["v1"]

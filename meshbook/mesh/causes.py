@@ -21,7 +21,7 @@ from meshbook.mesh.findings import AS_CONFIGURED, CAUSE, FINE, NOT_LOOKED_AT, NO
 from meshbook.mesh.ingress import Entry, ingress
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.shares import at_gateway
-from meshbook.mesh.snapshot import NotSeen, Snapshot, pods_by_name, take
+from meshbook.mesh.snapshot import NotSeen, Snapshot, take
 from meshbook.verdict import PASS, WORST_FIRST, Verdict
 
 How = Callable[[Look], Iterable[Finding]]
@@ -30,17 +30,14 @@ Looks = dict[Look, How]
 _ORDER = (CAUSE, AS_CONFIGURED, NOTED, NOT_LOOKED_AT, FINE)
 
 
-def why(
-    fleet: Fleet, url: str, answers: pd.DataFrame, *, namespace: str = "sample", pods: Mapping[str, str] | None = None
-) -> list[Finding]:
+def why(fleet: Fleet, url: str, answers: pd.DataFrame, *, namespace: str = "sample") -> list[Finding]:
     """Return what keeps clusters from answering those who asked ``url`` from a pod in ``namespace``; causes first.
 
-    ``answers`` is a frame of ANSWERS. A direction without any good answer is looked at in full; of the others only what
-    changes their shares. ``pods`` names the cluster of pods that are gone since; those that are there are listed.
+    ``answers`` is a frame of ANSWERS, looked up. A direction without any good answer is looked at in full; of the
+    others only what changes their shares.
     """
     asked = Asked.of(url, namespace)
-    known = {**(pods or {}), **pods_by_name(fleet, asked.namespace)}
-    return _found(_ways(asked, take(fleet, {asked.namespace, namespace}), answers, known))
+    return _found(_ways(asked, take(fleet, {asked.namespace, namespace}), answers))
 
 
 def why_outside(
@@ -49,8 +46,8 @@ def why_outside(
     """Return what keeps clusters from answering those who asked from outside; causes first.
 
     The ingress gateways that the ``entries`` lead to are in ``gateway_namespace``, the pods that should answer in
-    ``namespace``. A direction is from the gateways of one cluster to the pods of another. ``answers`` may hold those of
-    each gateway asked by its own address as well: a request that failed has all of them looked at.
+    ``namespace``. A direction is from the gateways of one cluster to the pods of another. ``answers``, looked up, may
+    hold those of each gateway asked by its own address as well: a request that failed has all of them looked at.
     """
     views = take(fleet, {namespace, gateway_namespace})
     failed = bool((answers["error"] != "").any())
@@ -58,7 +55,7 @@ def why_outside(
         _look(name, name, "ingress"): partial(ingress, view=view, namespace=gateway_namespace, failed=failed)
         for name, view in views.items()
     }
-    known, unseen = pods_by_name(fleet, namespace), []
+    unseen: list[Finding] = []
     for cluster in {name: None for entry in entries for name in entry.clusters}:
         ways = [entry for entry in entries if cluster in entry.clusters]
         try:
@@ -70,7 +67,7 @@ def why_outside(
         if leg:
             asked = replace(asked, service=leg.service, namespace=leg.namespace, port=leg.port or asked.port)
         came = answers["source"].isin([one.source for one in ways]) & ~tables.of_gateways(answers)
-        looks |= _ways(asked, views, answers[came].assign(source=cluster), known, {cluster})
+        looks |= _ways(asked, views, answers[came].assign(source=cluster), {cluster})
     return [*_found(looks), *unseen]
 
 
@@ -97,19 +94,12 @@ def _found(looks: Looks) -> list[Finding]:
     return sorted(itertools.chain(*found.values()), key=lambda finding: _ORDER.index(finding.state))
 
 
-def _ways(
-    asked: Asked,
-    views: Mapping[str, Snapshot],
-    answers: pd.DataFrame,
-    known: Mapping[str, str],
-    asking: Collection[str] = (),
-) -> Looks:
+def _ways(asked: Asked, views: Mapping[str, Snapshot], answers: pd.DataFrame, asking: Collection[str] = ()) -> Looks:
     """Return the looks at each direction from those who asked (default: all), in full where nothing good came."""
-    came = answers.assign(cluster=answers["instance"].map(known))
     looks: Looks = {}
     for a in asking or [name for name in views if name in set(answers["source"])]:
         for b in views:
-            mine = came[came["source"] == a]
+            mine = answers[answers["source"] == a]
             heard = (tables.good(mine)["cluster"] == b).any()
             found = _of_heard(mine, asked, views) if heard else _of_silent(mine, asked, views, views[a], views[b])
             looks |= {_look(a, b, name): how for name, how in found.items()}

@@ -19,7 +19,7 @@ from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.reachability import TIMED_OUT, WAIT_S, curl, run_in
 from meshbook.mesh.snapshot import NotSeen, Snapshot, take
 from meshbook.mesh.workloads import url_at
-from meshbook.objects import PROXY_CONTAINER, Object, describe_pod, is_deleting, is_ready, labels_of
+from meshbook.objects import PROXY_CONTAINER, Object, containers_of, describe_pod, is_deleting, is_ready, labels_of
 
 _HEALTH_PORT = 15021
 _PLAIN, _HTTP = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB"), 80
@@ -117,7 +117,8 @@ def ingress(look: Look, view: Snapshot, namespace: str, *, failed: bool) -> Iter
 def _gateways(view: Snapshot, namespace: str) -> list[Object]:
     """Return the proxies of a namespace; where Gateways open a plain port at some of them, those alone."""
     opened = [one["spec"].get("selector") for one in view.list("Gateway") if _plain_ports(one)]
-    pods = [pod for pod in view.list("Pod", namespace) if not is_deleting(pod) and _has_proxy(pod)]
+    pods = [pod for pod in view.list("Pod", namespace) if not is_deleting(pod)]
+    pods = [pod for pod in pods if any(one["name"] == PROXY_CONTAINER for one in containers_of(pod))]
     chosen = [pod for pod in pods if any(one and one.items() <= labels_of(pod).items() for one in opened)]
     return chosen or pods
 
@@ -125,10 +126,6 @@ def _gateways(view: Snapshot, namespace: str) -> list[Object]:
 def _plain_ports(gateway: Object) -> list[int]:
     ports = [one["port"] for one in gateway["spec"].get("servers") or []]
     return [int(port["number"]) for port in ports if str(port.get("protocol", "")).upper() in _PLAIN]
-
-
-def _has_proxy(pod: Object) -> bool:
-    return any(one["name"] == PROXY_CONTAINER for one in pod["spec"].get("containers", []))
 
 
 def _hangs(pod: Object, view: Snapshot) -> bool:

@@ -24,7 +24,7 @@ from meshbook.errors import ClusterError, MeshbookError
 from meshbook.mesh.findings import Finding, Look
 from meshbook.mesh.reachability import run_in
 from meshbook.mesh.snapshot import REMOTE_SECRETS, NotSeen, Snapshot
-from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object, labels_of, timestamp
+from meshbook.objects import EXEC_RIGHTS, SYSTEM_NAMESPACE, Object, containers_of, labels_of, timestamp
 from meshbook.settings import Patience
 
 _PATIENCE = Patience(connect_s=3.0, read_s=5.0, attempts=1)
@@ -217,8 +217,7 @@ def _meant(tried: Sequence[Try], destination: Snapshot, uid: str) -> tuple[Try |
 def _mesh_name(view: Snapshot) -> str:
     """Return the name by which the mesh knows a cluster, as its proxies are told; "" where none can be asked."""
     for pod in view.list("Pod"):
-        containers = [*pod["spec"].get("containers", []), *pod["spec"].get("initContainers", [])]
-        for entry in (entry for one in containers for entry in one.get("env") or []):
+        for entry in (entry for one in containers_of(pod) for entry in one.get("env") or []):
             if entry["name"] == "ISTIO_META_CLUSTER_ID" and entry.get("value"):
                 return str(entry["value"])
     return ""

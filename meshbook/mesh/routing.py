@@ -16,12 +16,11 @@ from urllib.parse import urlsplit
 
 from meshbook.errors import UsageError
 from meshbook.mesh.snapshot import NotSeen, Snapshot
-from meshbook.objects import SYSTEM_NAMESPACE, Object, is_ready, labels_of
+from meshbook.objects import SERVICE_LABEL, SYSTEM_NAMESPACE, Object, is_ready, labels_of
 
 MESH = "mesh"
 """Gateway of requests from sidecars, as VirtualServices name it."""
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
-SERVICE_LABEL = "kubernetes.io/service-name"
 REGION, ZONE, SUBZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"
 _DOMAIN = "svc.cluster.local"
 

@@ -130,15 +130,13 @@ def _read(cluster: Cluster, kind: str, namespace: str) -> list[Object] | str:
         return f"an answer to a list of {kind}: {error.message}"
 
 
-def pods_by_name(fleet: Fleet, namespace: str, *, labels: str = "") -> dict[str, str]:
+def pods_by_name(fleet: Fleet, namespace: str) -> dict[str, str]:
     """Return which cluster each pod of ``namespace`` is in, by the pod's name: who an answer's ``instance`` is.
 
     Pods come and go: list before and after the requests, and join the two. A name that two clusters have is left out,
     since it tells nothing.
     """
-    listed = fleet.each(
-        lambda cluster: [str(pod["metadata"]["name"]) for pod in cluster.list("Pod", namespace, labels=labels)]
-    )
+    listed = fleet.each(lambda cluster: [str(pod["metadata"]["name"]) for pod in cluster.list("Pod", namespace)])
     counts = Counter(name for found in listed.values() for name in found)
     return {name: cluster for cluster, found in listed.items() for name in found if counts[name] == 1}
 

@@ -16,6 +16,7 @@ from meshbook.mesh.snapshot import PEER_AUTHENTICATION, ROOT_CERTIFICATE, Snapsh
 from meshbook.objects import (
     INJECTION_LABEL,
     REVISION_LABEL,
+    SERVICE_LABEL,
     SYSTEM_NAMESPACE,
     Object,
     annotations_of,
@@ -63,7 +64,7 @@ def servers(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -
         known = {one.pod for one in routing.endpoints(asked.service, asked.namespace, [destination])}
         if not known & {pod["metadata"]["name"] for pod in ready}:
             seen = f"{destination.cluster}'s ready pods of {asked.service} are in no EndpointSlice."
-            yield look.cause(seen, f"{where} get endpointslices -l {routing.SERVICE_LABEL}={asked.service}")
+            yield look.cause(seen, f"{where} get endpointslices -l {SERVICE_LABEL}={asked.service}")
         yield from _sidecars(look, ready, destination, f"of {asked.service}")
 
 

@@ -28,8 +28,6 @@ class Table:
 
     name: str
     columns: tuple[Column, ...]
-    optional: frozenset[str] = frozenset()
-    """Columns that rows which are kept in files may lack; they are missing then."""
 
     @property
     def names(self) -> list[str]:
@@ -47,8 +45,7 @@ def empty(table: Table) -> pd.DataFrame:
 
 def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
     """Return ``frame`` with exactly the columns and dtypes of ``table``; UsageError says what does not fit."""
-    absent = [name for name in table.names if name not in frame.columns]
-    missing = [name for name in absent if name not in table.optional]
+    missing = [name for name in table.names if name not in frame.columns]
     unknown = [str(name) for name in frame.columns if name not in table.names]
     if missing or unknown:
         raise UsageError(
@@ -57,7 +54,6 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
             missing=", ".join(missing),
             unknown=", ".join(unknown),
         )
-    frame = frame.assign(**dict.fromkeys(absent)) if absent else frame
     # what fits is not copied: a claim on a day of requests would else take longer to look at them than to judge
     misfits = [column for column in table.columns if not _fits(frame[column.name], column)]
     cast = {column.name: _cast(frame[column.name], column, table) for column in misfits}

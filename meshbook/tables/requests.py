@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 
 from meshbook.tables.frames import Dtype, conform, declared
@@ -32,7 +30,7 @@ UNKNOWN = "unknown"
 _STAMP_ERROR_MS = 50.0
 """How long before its ``time`` a request may have been sent where its row does not say: curl stamps its rows late."""
 
-_REQUESTS = declared(
+ANSWERS = declared(
     "answers",
     ("time", "datetime64[us, UTC]", "when the request was sent; missing when the probe's record of it was lost"),
     ("seq", "Int64", "number of the request within its source, from 1"),
@@ -54,7 +52,6 @@ _REQUESTS = declared(
     ("clock_error_ms", "float64", "that clock was at most so far off this machine's; the same for all of one source"),
     ("cluster", "string", "cluster whose pod answered, or 'unknown'; empty unless the answer is good and looked up"),
 )
-ANSWERS = replace(_REQUESTS, optional=frozenset({"cluster"}))
 
 SENDS = declared(
     "sends",

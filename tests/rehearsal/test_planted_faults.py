@@ -122,7 +122,7 @@ def test_each_clusters_address_survives_its_application_and_not_its_ingress_gate
         until(lambda: _versions(found) == [{"v2"}] * 2)
         here.scale("istio-ingressgateway", 0, GATEWAYS)
         until(lambda: _versions(found) == [set(), {"v2"}])
-        answers = probes.curl_from_here(found, 4, timeout_s=0.3)
+        answers = mesh.looked_up(fleet, "sample", probes.curl_from_here, found, 4, timeout_s=0.3)
         causes = mesh.why_outside(fleet, found, answers, namespace="sample", gateway_namespace=GATEWAYS)
         assert "cluster1 has no ready ingress gateway: Deployment istio-ingressgateway has 0 replicas." in [
             one.seen for one in causes if one.state == mesh.CAUSE
