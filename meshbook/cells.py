@@ -2,15 +2,17 @@
 
 In JupyterLab a cell can be interrupted, and an earlier one run again, while names keep what they held before. ``watch``
 follows a kernel's cells from then on; ``stale`` says of a cell's source why it must not be judged by. What a cell reads
-and writes is taken from its source: names, not what happens inside of objects. Knows nothing of verdicts.
+and writes is what Python makes of its source: names, not what happens inside of objects. Knows nothing of verdicts.
 """
 
 from __future__ import annotations
 
 import ast
+import dis
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 
@@ -93,11 +95,11 @@ def names_of(source: str) -> tuple[set[str], set[str]]:
 
     python = TransformerManager().transform_cell(_MAGIC_AROUND.sub(r"\1", source))  # type: ignore[no-untyped-call]
     try:
-        nodes = list(_in_order(ast.parse(python)))
+        code = compile(python, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except SyntaxError:  # what the kernel itself will complain about
         return set(), set()
     reads, writes = set[str](), set[str]()
-    for name, writing in nodes:
+    for name, writing in _in_order(code):
         if writing:
             writes.add(name)
         elif name not in writes:
@@ -107,40 +109,20 @@ def names_of(source: str) -> tuple[set[str], set[str]]:
 
 _MAGIC_AROUND = re.compile(r"^(?:%%(?:time|capture)\b.*\n|([ \t]*)%time[ \t]+)", re.MULTILINE)
 """A magic that runs Python as the notebook's own; all others are calls without names."""
-_OWN_NAMES = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp | ast.Lambda
-_DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_NAMED = _DEFINED | ast.ExceptHandler
 
 
-def _in_order(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """Yield each name of a cell and whether it is written, values before what they are assigned to."""
-    if isinstance(tree, ast.Name):
-        yield tree.id, not isinstance(tree.ctx, ast.Load)
-    elif isinstance(tree, ast.alias):
-        yield (tree.asname or tree.name).partition(".")[0], True
-    elif isinstance(tree, _NAMED) and tree.name:
-        yield tree.name, True
-    if isinstance(tree, ast.AugAssign) and isinstance(tree.target, ast.Name):
-        yield tree.target.id, False
-    for child in _children(tree):
-        yield from _in_order(child)
+def _in_order(code: CodeType, *, outermost: bool = True) -> Iterator[tuple[str, bool]]:
+    """Yield each global name of a cell and whether it is written, in the order in which Python gets to it.
 
-
-def _children(tree: ast.AST) -> Iterable[ast.AST]:
-    if isinstance(tree, _OWN_NAMES | _DEFINED):
-        inner = list(ast.walk(tree))
-        names = [node for node in inner if isinstance(node, ast.Name)]
-        own = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
-        own |= {node.arg for node in inner if isinstance(node, ast.arg)}
-        own |= {str(node.name) for node in inner if isinstance(node, _NAMED)} - {getattr(tree, "name", "")}
-        return [node for node in names if node.id not in own]  # its own names are not the notebook's
-    values = [child for child in ast.iter_child_nodes(tree) if not _is_target(tree, child)]
-    return [*values, *(child for child in ast.iter_child_nodes(tree) if _is_target(tree, child))]
-
-
-def _is_target(tree: ast.AST, child: ast.AST) -> bool:
-    targets = getattr(tree, "targets", None) or [getattr(tree, "target", None)]
-    return any(child is target for target in targets) and not isinstance(tree, ast.For)
+    Functions, lambdas and comprehensions are code of their own, in which a name that is not global is theirs alone.
+    """
+    for step in dis.get_instructions(code):
+        if isinstance(step.argval, CodeType):
+            yield from _in_order(step.argval, outermost=False)
+        elif step.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+            yield step.argval, False
+        elif outermost and step.opname in ("STORE_NAME", "DELETE_NAME"):
+            yield step.argval, True
 
 
 def watch(shell: Any) -> Cells:
