@@ -104,7 +104,7 @@ class Bench:
         with HEALTHY[name](self.ground):
             both = set(self.ground.ways.values())
             expected = mesh.expected_share(self.ground.fleet, URL)
-            near = any(one.failover for one in expected.values())
+            near = any(one.fails_over for one in expected.values())
             settled = self.wait(set() if near else both, silent=False, timeout_s=_PATIENCE_S)
             answers = self.ask(40, timeout_s=_PATIENCE_S)
             found = [*mesh.why(self.ground.fleet, URL, answers), *mesh.between(self.ground.fleet)]

@@ -27,7 +27,9 @@ from meshbook.experiment import Limits, Results, Trial
 from meshbook.verdict import worst
 
 VERSIONS = {"cluster1": "v1", "cluster2": "v2"}
-EXPECTED = {probes.OUTSIDE: ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")}
+EXPECTED = {
+    probes.OUTSIDE: ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="cluster2 has 1 of 2 ready endpoints")
+}
 SOURCES = (probes.OUTSIDE, "cluster1", "cluster2")
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PROMISED = 0.95

@@ -64,7 +64,7 @@ BALANCERS: dict[str, Callable[[Rng, float, int], Hits]] = {
 }
 
 
-EVEN = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="1 of 2 ready endpoints")
+EVEN = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="cluster2 has 1 of 2 ready endpoints")
 
 
 @dataclass(frozen=True, kw_only=True)

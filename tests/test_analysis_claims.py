@@ -18,7 +18,7 @@ from meshbook.verdict import Verdict, worst
 
 # ---- every claim
 
-EVEN = ExpectedShares(shares={"east": 0.5, "west": 0.5}, why="1 of 2 ready endpoints")
+EVEN = ExpectedShares(shares={"east": 0.5, "west": 0.5}, why="west has 1 of 2 ready endpoints")
 
 
 def split(frame: pd.DataFrame, tolerance: float = 0.1, requests: int = 0) -> Verdict:

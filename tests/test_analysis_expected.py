@@ -12,10 +12,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from meshbook import analysis, mesh, tables
+from meshbook import analysis, tables
 from meshbook.analysis import ExpectedShares, SplitTest
-from meshbook.errors import UsageError
-from meshbook.mesh import Expected
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 VERSIONS = {"a": "v1", "b": "v2"}
@@ -246,26 +244,3 @@ def test_a_version_that_its_cluster_should_not_have_fails_whatever_the_shares() 
     assert (verdict.outcome, "1 of v3 from pods of a" in verdict.reason) == ("fail", True), verdict.reason
     unknown = analysis.answers_as_expected(found.assign(cluster=""), VERSIONS, uneven)
     assert (unknown.outcome, "not looked up" in unknown.reason) == ("inconclusive", True), unknown.reason
-
-
-CONFIGURED = {"a": Expected(source="a", shares={"a": 0.25, "b": 0.75}, why="", counts={"a": 1, "b": 3})}
-
-
-def test_a_clusters_share_is_as_configured_and_a_users_own_number_wins() -> None:
-    auto = mesh.by_cluster(CONFIGURED, ["a", "b"])["a"]
-    assert (auto.shares, auto.why) == ({"a": 0.25, "b": 0.75}, "3 of 4 ready endpoints")
-    own = mesh.by_cluster(CONFIGURED, ["a", "b"], "0.6")["a"]
-    assert (own.shares, own.why) == ({"a": 0.4, "b": 0.6}, "your own number")
-
-
-def test_a_cluster_without_ready_endpoints_is_not_meant_to_be_silent() -> None:
-    gone = {"a": Expected(source="a", shares={"a": 1.0}, why="", counts={"a": 1})}
-    expected = mesh.by_cluster(gone, ["a", "b"])
-    assert expected["a"] == ExpectedShares(shares={}, why="b has no ready endpoint")
-    assert analysis.answers_as_expected(answers(a=(20, 0)), VERSIONS, expected).outcome == "fail"
-
-
-@pytest.mark.parametrize("share", ["half", "1.5", "-0.1"])
-def test_a_share_that_is_none_is_refused(share: str) -> None:
-    with pytest.raises(UsageError, match="auto, or a number from 0 to 1"):
-        mesh.by_cluster(CONFIGURED, ["a", "b"], share)

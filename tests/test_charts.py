@@ -281,7 +281,9 @@ def test_a_finding_is_told_in_lines_that_fit() -> None:
 
 def test_the_share_that_is_expected_is_marked_and_no_other() -> None:
     frame = pd.concat([answers(["v1"] * 3, "east", cluster="east"), answers(["v2"], "east", cluster="west")])
-    wanted = {"east": analysis.ExpectedShares(shares={"east": 0.75, "west": 0.25}, why="3 of 4 ready endpoints")}
+    wanted = {
+        "east": analysis.ExpectedShares(shares={"east": 0.75, "west": 0.25}, why="cluster2 has 3 of 4 ready endpoints")
+    }
     (axes,) = charts.share_by_source(frame, wanted).axes
     upright = [
         line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2

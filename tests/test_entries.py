@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from meshbook import Fleet, UsageError, entries, gkehub, mesh, preflight, rights, settings
+from meshbook.analysis import ExpectedShares
 from meshbook.errors import WaitTimeout
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -108,10 +109,7 @@ def test_shares_of_somebodys_own_address_are_known_where_all_gateways_agree() ->
     even, all_here = ({"cluster1": one, "cluster2": 1 - one} for one in (0.5, 1.0))
     entry = mesh.Entry(url="http://mesh.example/hello", clusters=BOTH)
     for there, known in ((even, even), (all_here, {})):
-        at = {
-            name: mesh.Expected(source=name, shares=some, why="")
-            for name, some in zip(BOTH, (even, there), strict=True)
-        }
+        at = {name: ExpectedShares(shares=some, why="") for name, some in zip(BOTH, (even, there), strict=True)}
         assert mesh.expected_by([entry], at)["external client"].shares == known
 
 

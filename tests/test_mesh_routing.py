@@ -8,6 +8,7 @@ import pytest
 from meshes import HOST, FakeFleet, endpoints, healthy_mesh, named, servers
 
 from meshbook import mesh
+from meshbook.errors import UsageError
 
 URL = "http://helloworld.sample:5000/hello"
 SUBSETS = [{"name": name, "labels": {"version": name}} for name in ("v1", "v2", "v9")]
@@ -27,7 +28,7 @@ def routed(*routes: tuple[str, int], match: list[dict[str, Any]] | None = None, 
 def share(fleet: FakeFleet, source: str = "a") -> tuple[float | None, str]:
     """The share of cluster ``b``, and why."""
     found = mesh.expected_share(fleet, URL)[source]  # type: ignore[arg-type]
-    return (round(found.shares["b"], 3) if "b" in found.shares else None if not found.shares else 0.0), found.of("b")
+    return (round(found.shares["b"], 3) if found.shares else None), found.why
 
 
 def plant(fleet: FakeFleet, kind: str, *found: dict[str, Any]) -> None:
@@ -35,11 +36,24 @@ def plant(fleet: FakeFleet, kind: str, *found: dict[str, Any]) -> None:
         cluster.objects[kind] += found
 
 
-@pytest.mark.parametrize(("pods", "expected"), [(1, 0.5), (3, 0.75), (0, 0.0)])
+@pytest.mark.parametrize(("pods", "expected"), [(1, 0.5), (3, 0.75)])
 def test_without_a_rule_each_ready_endpoint_counts_the_same(pods: int, expected: float) -> None:
-    found, why = share(healthy_mesh(pods))
-    assert found == expected
-    assert why == f"expected {100 * expected:g} %: {pods} of {1 + pods} ready endpoints"
+    assert share(healthy_mesh(pods)) == (expected, f"b has {pods} of {1 + pods} ready endpoints")
+
+
+def test_a_cluster_without_ready_endpoints_is_not_meant_to_be_silent() -> None:
+    assert share(healthy_mesh(0)) == (None, "b has no ready endpoint")
+
+
+def test_a_users_own_number_wins() -> None:
+    found = mesh.expected_share(healthy_mesh(3), URL, share="0.6")  # type: ignore[arg-type]
+    assert {(one.shares["a"], one.shares["b"], one.why) for one in found.values()} == {(0.4, 0.6, "your own number")}
+
+
+@pytest.mark.parametrize("number", ["half", "1.5", "-0.1"])
+def test_a_share_that_is_none_is_refused(number: str) -> None:
+    with pytest.raises(UsageError, match="auto, or a number from 0 to 1"):
+        mesh.expected_share(healthy_mesh(), URL, share=number)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("balancer", ["LEAST_REQUEST", "RANDOM", "ROUND_ROBIN"])
@@ -53,7 +67,7 @@ def test_weights_of_a_virtual_service_count_before_endpoints() -> None:
     fleet = healthy_mesh(3)
     plant(fleet, "DestinationRule", rule({"subsets": SUBSETS}))
     plant(fleet, "VirtualService", routed(("v1", 90), ("v2", 10)))
-    assert share(fleet) == (0.1, "expected 10 %: VirtualService sample/split sends 90 % to v1, 10 % to v2")
+    assert share(fleet) == (0.1, "VirtualService sample/split sends 90 % to v1, 10 % to v2")
 
 
 @pytest.mark.parametrize(
@@ -130,13 +144,13 @@ def test_what_cannot_be_told_has_no_share_and_says_why(policy: dict[str, Any]) -
     plant(fleet, "DestinationRule", rule({"trafficPolicy": {"loadBalancer": policy}}))
     found, why = share(fleet)
     assert found is None
-    assert why.startswith("no share can be expected: DestinationRule sample/rule")
+    assert why.startswith("DestinationRule sample/rule")
 
 
 def test_what_may_not_be_read_has_no_share_and_says_which_right_is_missing() -> None:
     fleet = healthy_mesh()
     fleet["b"].refused.add("EndpointSlice")
-    assert share(fleet)[1] == "no share can be expected: not looked at: needs list endpointslices in sample (b)"
+    assert share(fleet)[1] == "not looked at: needs list endpointslices in sample (b)"
 
 
 def test_an_ingress_gateway_routes_by_the_rule_of_its_gateway() -> None:

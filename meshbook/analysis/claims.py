@@ -37,6 +37,8 @@ class ExpectedShares:
 
     shares: Mapping[str, float]
     why: str
+    by_rule: bool = False
+    """Whether somebody has set them by a rule; else each ready endpoint counts the same."""
     fails_over: bool = False
     """Whether clusters that get no share take over once those with one cannot answer (locality failover)."""
 

@@ -144,7 +144,7 @@ class Target:
         places = {"namespace": self.namespace, "gateway_namespace": self.gateway_namespace}
         inside = mesh.expected_share(self.fleet, self.inside, namespace=self.namespace)
         at_gateways = mesh.expected_share(self.fleet, self.outside[0].url, **places)
-        return mesh.by_cluster({**mesh.expected_by(self.outside, at_gateways), **inside}, list(self.versions))
+        return {**mesh.expected_by(self.outside, at_gateways), **inside}
 
     @property
     def sources(self) -> list[str]:

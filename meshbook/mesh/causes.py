@@ -162,12 +162,14 @@ def _shares(look: Look, asked: Asked, views: Mapping[str, Snapshot]) -> Iterator
     source, destination = look.direction.source, look.direction.destination
     share = routing.expected(asked, views[source], list(views.values()))
     if not share.shares:
-        yield look.noted(f"{source}: {share.of(destination)}.")
-    elif share.rule or share.failover:
-        seen = f"{destination}'s share at {source} is {share.of(destination)}."
+        yield look.noted(f"{source}: no share can be expected: {share.why}.")
+        return
+    percent = f"{100 * share.shares[destination]:.3g} %"
+    seen = f"{destination}'s share at {source} is expected {percent}: {share.why}."
+    if share.by_rule:
         yield look.configured(seen, f"{views[source].kubectl('')} get virtualservices,destinationrules -A")
     else:
-        yield look.fine(f"{destination}'s share at {source} is {share.of(destination)}.")
+        yield look.fine(seen)
 
 
 def _silence(look: Look, asked: Asked, came: pd.DataFrame, destination: Snapshot) -> Iterator[Finding]:

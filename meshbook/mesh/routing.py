@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from meshbook.analysis import ExpectedShares
 from meshbook.errors import UsageError
 from meshbook.mesh.snapshot import NotSeen, Snapshot
 from meshbook.objects import SERVICE_LABEL, SYSTEM_NAMESPACE, Object, is_ready, labels_of
@@ -262,40 +263,12 @@ def locality(pod: Object, view: Snapshot) -> tuple[str, str, str]:
 # ---- shares
 
 
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What share of one source's answers should come from each cluster, and why."""
-
-    source: str
-    shares: Mapping[str, float]
-    """By context, together 1; empty where it cannot be told."""
-    why: str
-    rule: str = ""
-    """The VirtualService that shares the requests out; empty for none."""
-    failover: str = ""
-    """The DestinationRule that keeps requests near while near pods are ready; empty for none."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """Ready pods by context that the requests may reach."""
-
-    def because(self, cluster: str) -> str:
-        """Return why one cluster's share is what it is: ``3 of 4 ready endpoints``."""
-        return self.why or f"{self.counts.get(cluster, 0)} of {sum(self.counts.values())} ready endpoints"
-
-    def of(self, cluster: str) -> str:
-        """Return one cluster's share in words: ``expected 75 %: 3 of 4 ready endpoints``."""
-        if not self.shares:
-            return f"no share can be expected: {self.why}"
-        return f"expected {100 * self.shares.get(cluster, 0.0):.3g} %: {self.because(cluster)}"
-
-
-def expected(asked: Asked, source: Snapshot, views: Sequence[Snapshot]) -> Expected:
+def expected(asked: Asked, source: Snapshot, views: Sequence[Snapshot]) -> ExpectedShares:
     """Return the shares that one source's requests should have; NotSeen where what decides cannot be read."""
     way = route(asked, source)
     if way.trouble:
-        return Expected(
-            source=source.cluster, shares={}, why=": ".join(filter(None, (way.rule, way.trouble))), rule=way.rule
-        )
-    shares: dict[str, float] = defaultdict(float)
+        return _unknown(": ".join(filter(None, (way.rule, way.trouble))))
+    shares: dict[str, float] = {view.cluster: 0.0 for view in views}
     counts: Counter[str] = Counter()
     shaping = len(way.legs) > 1 or any(leg.subset or leg.service != asked.service for leg in way.legs if asked.service)
     rule = way.rule if shaping else ""
@@ -308,12 +281,10 @@ def expected(asked: Asked, source: Snapshot, views: Sequence[Snapshot]) -> Expec
             reasons.append(f"no ready pod behind {leg.subset or leg.service}")
             continue
         if "consistentHash" in (balancer := traffic.get("loadBalancer") or {}):
-            why = f"DestinationRule {title(rules[0])} has consistentHash: each client stays with one pod"
-            return Expected(source=source.cluster, shares={}, why=why, rule=rule)
+            return _unknown(f"DestinationRule {title(rules[0])} has consistentHash: each client stays with one pod")
         setting = balancer.get("localityLbSetting") or {}
         if setting.get("distribute"):
-            why = f"DestinationRule {title(rules[0])} distributes by locality"
-            return Expected(source=source.cluster, shares={}, why=why, rule=rule)
+            return _unknown(f"DestinationRule {title(rules[0])} distributes by locality")
         if "outlierDetection" in traffic and setting.get("enabled", True) is not False:
             near = _nearest(there, _client_locality(asked, source), setting.get("failoverPriority"))
             if len(near) < len(there):
@@ -322,24 +293,29 @@ def expected(asked: Asked, source: Snapshot, views: Sequence[Snapshot]) -> Expec
         for one in there:
             shares[one.cluster] += leg.weight / len(there)
             counts[one.cluster] += 1
-    return _told(source.cluster, shares, counts, rule, failover, reasons)
+    return _told(shares, counts, rule, failover, reasons)
+
+
+def _unknown(why: str) -> ExpectedShares:
+    return ExpectedShares(shares={}, why=why)
 
 
 def _told(
-    source: str, shares: Mapping[str, float], counts: Counter[str], rule: str, failover: str, legs: Sequence[str]
-) -> Expected:
+    shares: Mapping[str, float], counts: Counter[str], rule: str, failover: str, legs: Sequence[str]
+) -> ExpectedShares:
+    """Return the shares, together 1; none where a cluster has no ready endpoint, since that is no configuration."""
     parts = [f"{rule} sends {', '.join(legs)}"] if rule else list(legs)
     if failover:
-        near = " and ".join(sorted(shares))
+        near = " and ".join(sorted(name for name, share in shares.items() if share))
         parts.append(f"{failover} has outlierDetection, so the nearest ready pods answer: those of {near}")
-    total = sum(shares.values())
-    return Expected(
-        source=source,
+    gone, total, last = [name for name in shares if not counts[name]], sum(shares.values()), [*shares][-1]
+    if gone and not (total and (rule or failover)):
+        return _unknown("; ".join(parts) or f"{' and '.join(gone)} has no ready endpoint")
+    return ExpectedShares(
         shares={name: share / total for name, share in shares.items()},
-        why="; ".join(parts),
-        rule=rule,
-        failover=failover,
-        counts=counts,
+        why="; ".join(parts) or f"{last} has {counts[last]} of {counts.total()} ready endpoints",
+        by_rule=bool(rule or failover),
+        fails_over=bool(failover),
     )
 
 

@@ -1,6 +1,6 @@
 """What share of a source's answers each cluster should give, by what the API servers say of the mesh.
 
-``routing`` decides; here the clusters are read, and the shares are put as ``analysis`` takes them.
+``routing`` decides; here the clusters are read, or the user's own number is taken.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ from meshbook.clusters import Fleet
 from meshbook.errors import UsageError
 from meshbook.mesh import routing
 from meshbook.mesh.ingress import Entry
-from meshbook.mesh.routing import Asked, Expected
+from meshbook.mesh.routing import Asked
 from meshbook.mesh.snapshot import NotSeen, Snapshot, take
 from meshbook.objects import labels_of, selects
 from meshbook.settings import AUTO
 
 
 def expected_share(
-    fleet: Fleet, url: str, *, namespace: str = "sample", gateway_namespace: str = ""
-) -> dict[str, Expected]:
+    fleet: Fleet, url: str, *, namespace: str = "sample", gateway_namespace: str = "", share: str = AUTO
+) -> dict[str, ExpectedShares]:
     """Return by source what share of the answers to ``url`` each cluster should give, as the mesh is configured.
 
     Sources are the contexts: the clients in ``namespace``, or with ``gateway_namespace`` the ingress gateways there,
-    which route by their VirtualService. A share that cannot be told is empty, and says why.
+    which route by their VirtualService. Shares that cannot be told are empty, and say why. ``share`` is ``auto``, or
+    the user's own number for the last of the clusters, which counts before the mesh's.
     """
     home = gateway_namespace or namespace
+    if share != AUTO:
+        names = [cluster.name for cluster in fleet]
+        return dict.fromkeys(names, _chosen(share, names))
     views = take(fleet, {namespace, home})
     found = {}
     for name, view in views.items():
@@ -35,11 +39,11 @@ def expected_share(
             asked = at_gateway(view, url, home) if gateway_namespace else Asked.of(url, namespace)
             found[name] = routing.expected(asked, view, list(views.values()))
         except NotSeen as error:
-            found[name] = Expected(source=name, shares={}, why=error.message)
+            found[name] = ExpectedShares(shares={}, why=error.message)
     return found
 
 
-def expected_by(entries: Collection[Entry], at_gateways: Mapping[str, Expected]) -> dict[str, Expected]:
+def expected_by(entries: Collection[Entry], at_gateways: Mapping[str, ExpectedShares]) -> dict[str, ExpectedShares]:
     """Return the expected shares of who asks by each entry: as at the ingress gateways that it may lead to.
 
     Where these differ, the share is not known. ``at_gateways`` is ``expected_share`` of the gateways.
@@ -51,7 +55,7 @@ def expected_by(entries: Collection[Entry], at_gateways: Mapping[str, Expected])
         why = (
             f"the gateways of {' and '.join(entry.clusters)} share out differently, and which of them answer is unknown"
         )
-        found[entry.source] = Expected(source=entry.source, shares={}, why=why) if differ else first
+        found[entry.source] = ExpectedShares(shares={}, why=why) if differ else first
     return found
 
 
@@ -72,16 +76,8 @@ def at_gateway(view: Snapshot, url: str, namespace: str) -> Asked:
     raise NotSeen(f"an ingress gateway in {namespace} that a Gateway selects ({view.cluster})")
 
 
-def by_cluster(
-    expected: Mapping[str, Expected], clusters: Sequence[str], share: str = AUTO
-) -> dict[str, ExpectedShares]:
-    """Return by source what share each of ``clusters`` should have.
-
-    ``share`` is ``auto``, or the user's own number for the last of the clusters, which counts before the mesh's. That a
-    cluster has no ready endpoint is no configuration: then no share is known.
-    """
-    if share == AUTO:
-        return {source: _as_configured(one, clusters) for source, one in expected.items()}
+def _chosen(share: str, clusters: Sequence[str]) -> ExpectedShares:
+    """Return a user's own number for the last of the clusters; the others share the rest evenly."""
     try:
         number = float(share)
     except ValueError:
@@ -89,13 +85,6 @@ def by_cluster(
     if not 0 <= number <= 1:
         raise UsageError(f"share is {share!r}", hint="auto, or a number from 0 to 1")
     *others, last = clusters
-    shares = {**{cluster: (1 - number) / len(others) for cluster in others}, last: number}
-    return {source: ExpectedShares(shares=shares, why="your own number") for source in expected}
-
-
-def _as_configured(one: Expected, clusters: Sequence[str]) -> ExpectedShares:
-    gone = [name for name in clusters if not one.shares.get(name)]
-    if one.shares and gone and not (one.rule or one.failover):
-        return ExpectedShares(shares={}, why=f"{' and '.join(gone)} has no ready endpoint")
-    shares = {name: one.shares.get(name, 0.0) for name in clusters} if one.shares else {}
-    return ExpectedShares(shares=shares, why=one.because(clusters[-1]), fails_over=bool(one.failover))
+    return ExpectedShares(
+        shares={**dict.fromkeys(others, (1 - number) / len(others)), last: number}, why="your own number"
+    )

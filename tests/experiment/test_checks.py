@@ -83,7 +83,7 @@ def test_a_source_that_the_survivor_has_not_answered_hinders_the_start(checks: C
 def test_a_refusal_begins_with_the_cause(checks: Checks, asked_target: Target) -> None:
     load = experiment.fit_load(LoadProfile(), asked_target, Limits())
     check = checks(load)["each source is answered by the survivor"]
-    assert check.saw.startswith("cluster1 → cluster1, cluster2 → cluster1: cluster1 has no pod of helloworld")
+    assert check.saw.startswith("cluster1 → cluster1: cluster1 has no ready ingress gateway")
     assert check.saw.endswith("external client got none from cluster2 in 0 requests (nothing)")
 
 
@@ -121,7 +121,7 @@ def test_too_few_requests_for_the_limit_on_failures_are_told_before_the_outage(c
 
 # who answers whom, and whether all is steady
 BOTH = ["cluster1", "cluster2"]
-EVEN = ExpectedShares(shares=dict.fromkeys(BOTH, 0.5), why="1 of 2 ready endpoints")
+EVEN = ExpectedShares(shares=dict.fromkeys(BOTH, 0.5), why="cluster2 has 1 of 2 ready endpoints")
 NEAR = {
     source: ExpectedShares(shares={name: float(name == own) for name in BOTH}, why="locality failover", fails_over=True)
     for source, own in (("external client", "cluster1"), ("cluster1", "cluster1"), ("cluster2", "cluster2"))
