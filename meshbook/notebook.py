@@ -177,6 +177,8 @@ _ENDS = {"low": "at least ", "high": "at most "}
 
 def _html(table: pd.DataFrame, max_rows: int = 60, *, whole: bool = True) -> str:
     """Return a frame as a table; what is the same in all rows of a ``whole`` one stands above it."""
+    from meshbook import tables
+
     if table.empty:
         return "<p>none</p>"
     shown, above = _titled(table), ""
@@ -185,7 +187,7 @@ def _html(table: pd.DataFrame, max_rows: int = 60, *, whole: bool = True) -> str
         values = {name: str(shown[name].iloc[0]) for name in same}
         above = " · ".join(f"{name}: {value}" for name, value in values.items() if value not in ("", "nan", "<NA>"))
         shown = shown.drop(columns=same)
-    rows = shown.to_html(index=False, border=0, max_rows=max_rows, na_rep="")
+    rows = tables.to_html(shown, max_rows)
     return f"<p>{escape(above)}</p>{rows}" if above else rows
 
 

@@ -137,7 +137,9 @@ class Verdict:
         if self.details:
             import pandas as pd
 
-            table = pd.DataFrame(list(self.details)).to_html(index=False, border=0, float_format="{:g}".format)
+            from meshbook.tables import to_html
+
+            table = to_html(pd.DataFrame(list(self.details)))
         numbers = f"<br><small>{escape(self.numbers)}</small>" if self.numbers else ""
         lines = f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}{numbers}"
         return translate_html(f'<div style="{_STYLE.format(colour=colour)}">{lines}{table}</div>', of_kernel())

@@ -14,7 +14,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from executed_runs import PIXEL, claim, display, executed, record
+from executed_runs import MATRIX, PIXEL, claim, display, executed, record
 
 from meshbook import report, rows
 from meshbook.cli import main
@@ -147,7 +147,7 @@ def test_who_answered_whom_is_drawn_before_all_verdicts(folder: Path) -> None:
     executed(folder, "01_connectivity", claim())
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
-    assert text.index(PIXEL) < text.index("10 of 20")
+    assert text.index(MATRIX) < text.index("10 of 20") < text.index(PIXEL)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from meshbook.errors import UsageError
 from meshbook.place import place_of, place_text
 from meshbook.runs import Redactor, Secrets
 
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 KUBECONFIG = """\
 clusters:
 - name: gke_acme-prod_us-central1_one
@@ -156,9 +158,11 @@ def test_contexts_go_on_request_and_what_they_are_called_for_short() -> None:
     }
 
 
-def matrix(name: str) -> str:
-    row = {"source": "external client", "path": "vip", "part": "", "cluster": name, "version": "v1", "state": "proven"}
-    png, _ = charts.coverage(tables.from_rows([row], tables.COVERAGE))._repr_png_()  # type: ignore[operator]
+def timeline(name: str) -> str:
+    phase = {"part": "outage", "phase": "request accepted", "low_s": 0.0, "high_s": 0.1, "not_after": NOON}
+    rows = [{"source": "external client", "cluster": "east", "version": "v1", "error": "", "time": NOON}]
+    drawn = tables.from_rows([phase], tables.PHASES), tables.from_rows(rows, tables.ANSWERS)
+    png, _ = charts.timeline(*drawn, [f"{'word ' * 21}{name}"])._repr_png_()  # type: ignore[operator]
     return base64.b64encode(png).decode()
 
 
@@ -173,7 +177,7 @@ def chart(name: str) -> str:
         (chart("ニフクラ"), ["contexts"], True),
         (chart("prod"), ["contexts"], False),
         (chart("prod"), [], True),
-        (matrix("a-cluster-in-a-long-name"), ["contexts"], False),
+        (timeline("a-cluster-in-a-long-name"), ["contexts"], False),
         (chart("ada@acme.example"), [], False),
         ("cGljdHVyZQ==", ["contexts"], False),
         ("cGljdHVyZQ==", [], True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -126,3 +127,11 @@ def test_good_and_measured_rows_are_told_apart_from_lost_ones() -> None:
     frame = tables.from_rows(rows, tables.ANSWERS)
     assert tables.good(frame)["seq"].tolist() == [1]
     assert tables.measured(frame)["seq"].tolist() == [1, 2]
+
+
+def test_text_stands_to_the_left_and_numbers_to_the_right_with_what_is_missing() -> None:
+    frame = pd.DataFrame({"name": ["a", "b"], "ms": [12.5, None], "n": ["", 3], "ready": [True, False]})
+    sides = re.findall(r'text-align:(\w+)">([^<]*)<', tables.to_html(frame))
+    found = [("left", "name"), ("right", "ms"), ("right", "n"), ("left", "ready")]
+    found += [("left", "a"), ("right", "12.5"), ("right", ""), ("left", "True")]
+    assert sides == [*found, ("left", "b"), ("right", ""), ("right", "3"), ("left", "False")]

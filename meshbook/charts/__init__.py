@@ -3,7 +3,7 @@
 - ``answers``: who answers, and how fast (``tables.ANSWERS``).
 - ``outages``: one trial from the request to the restore (``tables.PHASES`` and the answers), and how long a service was
   unavailable in all of them (``tables.TRIALS``).
-- ``matrix``: who answers whom, by which way and when (``tables.COVERAGE``).
+- ``matrix``: who answers whom, by which way and when (``tables.COVERAGE``), in HTML.
 - ``figures``: what they share: styles, fonts, axes, words.
 
 Figures are made without pyplot: no state is kept, and a figure shows once, where it is the value of a cell. matplotlib

@@ -24,18 +24,25 @@ _NOT_REACHED = {
 }
 """What is told of a notebook that the record names among the planned ones, and says no more of."""
 
-_COVERAGE = "coverage"
-"""Id of the cells that draw who was asked by whom."""
+_COVERAGE = 'class="coverage"'
+"""What the HTML has that shows who was answered by whom."""
+_HALF_WIDTH = 720
+"""Pixels up to which two pictures stand side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One picture of a notebook: the heading that it stands below, and its PNG in base64."""
+    """One picture of a notebook: the heading that it stands below, and its PNG in base64; or the HTML of a matrix."""
 
     caption: str
-    png: str
-    is_coverage: bool = False
-    """Whether it shows who was asked by whom: what a reader of the report sees first."""
+    png: str = ""
+    width: int = _HALF_WIDTH
+    coverage: str = ""
+    """Who was answered by whom, as HTML: what a reader of the report sees first."""
+
+    @property
+    def is_wide(self) -> bool:
+        return self.width > _HALF_WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +277,9 @@ def _figures(notebook: Mapping[str, Any]) -> Iterator[Figure]:
             lines = [line for line in "".join(cell["source"]).splitlines() if line.startswith("#")]
             heading = lines[-1].lstrip("# ") if lines else heading
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                png = "".join(output["data"]["image/png"]).replace("\n", "")
-                yield Figure(caption=heading, png=png, is_coverage=cell.get("id") == _COVERAGE)
+            data, sizes = output.get("data", {}), output.get("metadata", {}).get("image/png", {})
+            if "image/png" in data:
+                png = "".join(data["image/png"]).replace("\n", "")
+                yield Figure(caption=heading, png=png, width=sizes.get("width", _HALF_WIDTH))
+            elif _COVERAGE in (html := "".join(data.get("text/html", ""))):
+                yield Figure(caption=heading, coverage=html)

@@ -75,6 +75,7 @@ def environment(language: str = LANGUAGES[0]) -> jinja2.Environment:
     templates.filters |= {"json": _as_json, "scale": scale_of, "shown": shown, "moment": moment_text}
     templates.filters |= {
         "said": lambda text: translate(text, language),
+        "said_html": lambda text: translate_html(text, language),
         "measured": lambda claim: translate(measured_text(claim), language),
         "clusters": lambda place: translate(clusters_text(place), language),
     }

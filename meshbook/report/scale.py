@@ -34,16 +34,18 @@ def _bare(claim: Mapping[str, Any]) -> str:
 
 
 def scale_of(claim: Mapping[str, Any]) -> Scale | None:
-    """Return a claim's numbers as places on its line: 0 to 100 for percent, else from 0 to beyond all of them."""
-    low, high, limits = claim["low"], claim["high"], limits_of(claim)
+    """Return a claim's numbers as places on its line: to a bit beyond an only limit, else 0 to 100 for percent."""
+    low, high, estimate, limits = claim["low"], claim["high"], claim["estimate"], limits_of(claim)
     if low is None or high is None or low < 0:
         return None
-    end = 100.0 if claim["unit"] == "%" else 1.15 * max(high, *limits, 0.0) or 1.0
-    estimate = claim["estimate"]
-    place = {"low": low, "high": high, "estimate": low if estimate is None else estimate}
-    placed = {name: min(100 * value / end, 100.0) for name, value in place.items()}
-    shown = {**placed, "estimate": None if estimate is None else placed["estimate"]}
-    return Scale(**shown, limits=tuple(min(100 * limit / end, 100.0) for limit in limits))
+    whole = claim["unit"] == "%" and len(limits) != 1
+    end = 100.0 if whole else 1.15 * max(high, *limits, 0.0) or 1.0
+
+    def place(value: float) -> float:
+        return min(100 * value / end, 100.0)
+
+    middle = None if estimate is None else place(estimate)
+    return Scale(low=place(low), high=place(high), estimate=middle, limits=tuple(map(place, limits)))
 
 
 def used(claim: Mapping[str, Any]) -> float | None:

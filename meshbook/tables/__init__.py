@@ -4,7 +4,7 @@ A new table is declared here first, with its subject: ``requests``, ``outages`` 
 declaration is refused (``frames``). Nothing is measured, judged or drawn here.
 """
 
-from meshbook.tables.frames import Table, conform, empty, frame, from_rows
+from meshbook.tables.frames import Table, conform, empty, frame, from_rows, to_html
 from meshbook.tables.mesh import ACCESS, ATTRIBUTION, COVERAGE
 from meshbook.tables.outages import (
     CALIBRATION,
@@ -82,4 +82,5 @@ __all__ = [
     "of_gateways",
     "stamp_errors_ms",
     "to_display",
+    "to_html",
 ]

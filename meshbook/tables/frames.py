@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import pandas as pd
@@ -111,3 +113,19 @@ def _cell(value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(str(_cell(item)) for item in value)
     return value
+
+
+def to_html(frame: pd.DataFrame, max_rows: int | None = None) -> str:
+    """Return a frame as a table of HTML, text to the left and numbers to the right, wherever it is shown."""
+    sides = ["right" if frame[name].map(_is_number_or_nothing).all() else "left" for name in frame]
+    shown = frame.to_html(index=False, border=0, max_rows=max_rows, na_rep="", float_format="{:g}".format)
+
+    def aligned(row: re.Match[str]) -> str:
+        side = iter(sides)
+        return re.sub("<t[dh]>", lambda cell: f'{cell[0][:-1]} style="text-align:{next(side)}">', row[0])
+
+    return re.sub("<tr.*?</tr>", aligned, shown, flags=re.DOTALL)
+
+
+def _is_number_or_nothing(value: object) -> bool:
+    return bool(pd.isna(value)) or value == "" or (isinstance(value, Real) and not isinstance(value, bool))

@@ -14,6 +14,8 @@ from meshbook.marks import PLACE_TYPE, ROWS_TYPE, VERDICT_TYPE
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 
+MATRIX = '<div class="coverage"><table><tr><td>proven</td></tr></table></div>'
+
 
 def claim(outcome: str = "pass", **changed: Any) -> dict[str, Any]:
     return {
@@ -46,8 +48,9 @@ def executed(
         nbformat.v4.new_code_cell("probe()", execution_count=1, outputs=[display(data)]),
         nbformat.v4.new_markdown_cell("## Shares", metadata={"tags": ["en"]}),
         nbformat.v4.new_markdown_cell("## 応答の割合", metadata={"tags": ["ja"]}),
-        nbformat.v4.new_code_cell("draw()", id="coverage", execution_count=2, outputs=[display({"image/png": PIXEL})]),
-        nbformat.v4.new_code_cell("notebook.leave_verdict()", execution_count=3, outputs=[]),
+        nbformat.v4.new_code_cell("draw()", execution_count=2, outputs=[display({"image/png": PIXEL})]),
+        nbformat.v4.new_code_cell("cover()", execution_count=3, outputs=[display({"text/html": MATRIX})]),
+        nbformat.v4.new_code_cell("notebook.leave_verdict()", execution_count=4, outputs=[]),
     ]
     if claims:
         worst = "fail" if any(one["outcome"] == "fail" for one in claims) else claims[0]["outcome"]
