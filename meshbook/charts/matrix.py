@@ -19,6 +19,7 @@ _BACKGROUNDS = {PROVEN: "#0072b22e", REFUTED: "#d5462f45", UNDECIDED: "#80808030
 """Of the cells of a state, translucent, for bright and dark pages."""
 _WAYS = {"mesh": "the mesh service", tables.VIP: "the VIP", tables.ADDRESS: "the address", "": "nobody"}
 _CELL = "border:1px solid #8885;padding:.3em .7em;vertical-align:middle;text-align:"
+_NAME = f"max-width:12em;overflow-wrap:anywhere;{_CELL}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ def coverage(frame: pd.DataFrame) -> Matrix:
     """
     cells = tables.conform(frame, tables.COVERAGE)
     parts = cells["part"].unique()
-    shown = (_table(rows, part if len(parts) > 1 else "") for part, rows in cells.groupby("part", sort=False))
+    shown = (_table(rows, str(part) if len(parts) > 1 else "") for part, rows in cells.groupby("part", sort=False))
     side_by_side = "display:flex;flex-wrap:wrap;gap:.6em 1.6em"
     content = "".join(shown) or "<p>no requests to show</p>"
     return Matrix(html=f'<div class="coverage" style="{side_by_side}">{content}</div>')
@@ -49,15 +50,16 @@ def coverage(frame: pd.DataFrame) -> Matrix:
 
 def _table(cells: pd.DataFrame, part: str) -> str:
     heads = (f"{cluster} ({version})" for cluster, version in cells[["cluster", "version"]].drop_duplicates().values)
-    head = "".join(f'<th style="{_CELL}center">{escape(head)}</th>' for head in heads)
-    rows = "".join(_row(source, path, row) for (source, path), row in cells.groupby(["source", "path"], sort=False))
+    head = "".join(f'<th style="{_NAME}center">{escape(head)}</th>' for head in heads)
+    rows = "".join(_row(row) for _, row in cells.groupby(["source", "path"], sort=False))
     caption = escape(f"{part}: answered by" if part else "answered by pods of")
     return f"<table><caption>{caption}</caption><tbody><tr><th></th>{head}</tr>{rows}</tbody></table>"
 
 
-def _row(source: str, path: str, cells: pd.DataFrame) -> str:
+def _row(cells: pd.DataFrame) -> str:
+    source, path = cells[["source", "path"]].iloc[0]
     name = escape(f"{source} → {_WAYS.get(path, path)}")
-    return f'<tr><th style="{_CELL}left;overflow-wrap:anywhere">{name}</th>{"".join(_cells(cells))}</tr>'
+    return f'<tr><th style="{_NAME}left">{name}</th>{"".join(_cells(cells))}</tr>'
 
 
 def _cells(cells: pd.DataFrame) -> Iterator[str]:

@@ -127,5 +127,5 @@ def to_html(frame: pd.DataFrame, max_rows: int | None = None) -> str:
     return re.sub("<tr.*?</tr>", aligned, shown, flags=re.DOTALL)
 
 
-def _is_number_or_nothing(value: object) -> bool:
+def _is_number_or_nothing(value: Any) -> bool:
     return bool(pd.isna(value)) or value == "" or (isinstance(value, Real) and not isinstance(value, bool))
