@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -25,7 +24,7 @@ from injection import Injector
 from localpod import LocalPod
 
 from meshbook import probes
-from meshbook.analysis import Fault, compare_with_truth, outage_windows
+from meshbook.analysis import Fault, compare_with_truth, streams
 from meshbook.clusters import Fleet
 
 LENGTHS_S = (0.05, 0.2, 1.0, 3.0, 10.0)
@@ -51,10 +50,13 @@ def measure(kind: str, lengths_s: list[float], rate_per_s: float, calm_s: float)
 
 def false_windows(frame: pd.DataFrame, faults: list[Fault]) -> int:
     """Return how many windows of all sources lie where nothing was down."""
-    found = outage_windows(frame)
-    begins, ends = found["last_good"], found["first_good"].fillna(frame["time"].max())
-    true = [((begins <= fault.end) & (ends >= fault.start)).to_numpy() for fault in faults]
-    return len(found) - int(np.logical_or.reduce(true, axis=0).sum()) if true else len(found)
+    spans = [(fault.start.timestamp(), fault.end.timestamp()) for fault in faults]
+    windows = [
+        (window["start"] - stream.clock_error, window["end"] + stream.clock_error)
+        for stream in streams(frame)
+        for window in stream.windows.to_dict("records")
+    ]
+    return sum(not any(begin <= end and start <= stop for start, end in spans) for begin, stop in windows)
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Promises of the outage windows: the truth lies in every range, and what was not seen is not claimed."""
+"""Promises of availability: the truth lies in every range, and what was not seen is not claimed."""
 
 from __future__ import annotations
 
@@ -69,6 +69,10 @@ def frozen(start: float, end: float, sends: Sequence[float]) -> list[Sent]:
     return told
 
 
+def windows(told: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([one.windows.assign(source=one.source) for one in analysis.streams(told)], ignore_index=True)
+
+
 def only(found: pd.DataFrame) -> pd.Series:
     assert len(found) == 1
     return found.iloc[0]
@@ -111,10 +115,10 @@ def test_an_outage_of_one_version_behind_a_balancer_is_a_window_for_each_request
     told = [
         Sent(send, 0.001, "http_503") if 5 < send < 6 and n % 2 else Sent(send) for n, send in enumerate(schedule())
     ]
-    found = analysis.outage_windows(frame(told))
+    found = windows(frame(told))
     assert found["failed"].tolist() == [1] * 5
-    assert (found["low_ms"] == 0).all()
-    assert (found["high_ms"] <= 210).all()
+    assert (found["low_s"] == 0).all()
+    assert (found["high_s"] <= 0.21).all()
 
 
 # ---- what is told apart
@@ -123,41 +127,39 @@ def test_an_outage_of_one_version_behind_a_balancer_is_a_window_for_each_request
 def test_one_good_and_prompt_answer_ends_a_window_and_none_keeps_it_one() -> None:
     apart = frame(refused(5.0, 5.5, schedule()))
     apart.loc[52, ["error", "version"]] = ["", "v1"]
-    found = analysis.outage_windows(apart)
-    assert found["number"].tolist() == [1, 2]
-    assert found["failed"].tolist() == [2, 2]
-    assert analysis.outage_windows(frame(refused(5.0, 5.5, schedule())))["failed"].tolist() == [5]
+    assert windows(apart)["failed"].tolist() == [2, 2]
+    assert windows(frame(refused(5.0, 5.5, schedule())))["failed"].tolist() == [5]
 
 
 def test_a_window_counts_what_was_sent_failed_and_slow() -> None:
-    found = only(analysis.outage_windows(frame(frozen(5.01, 7.96, schedule()), error_ms=3)))
-    assert (found["kind"], found["failed"], found["slow"], found["sent"]) == ("failed", 19, 10, 29)
-    assert found["last_good"] == at(4.997)
+    found = only(windows(frame(frozen(5.01, 7.96, schedule()), error_ms=3)))
+    assert (found["failed"], found["slow"], found["sent"]) == (19, 10, 29)
+    assert found["start"] == pytest.approx(at(4.997).timestamp(), abs=1e-6)
 
 
 def test_a_slow_request_that_others_overtake_proves_no_outage() -> None:
     told = [Sent(send, 0.9 if send == 5.0 else USUAL_S) for send in schedule()]
-    found = only(analysis.outage_windows(frame(told)))
-    assert (found["kind"], found["low_ms"]) == ("slow", 0)
-    assert found["high_ms"] == pytest.approx(205, abs=1)
+    found = only(windows(frame(told)))
+    assert (found["failed"], found["low_s"]) == (0, 0)
+    assert found["high_s"] == pytest.approx(0.205, abs=0.001)
 
 
 def test_a_service_that_is_always_slow_is_not_down() -> None:
     told = frame([Sent(send, 0.3) for send in schedule()])
-    assert analysis.outage_windows(told).empty
+    assert windows(told).empty
 
 
 def test_a_version_far_away_is_not_slow_beside_a_near_one() -> None:
     told = frame([Sent(send, 0.18 if n % 2 else USUAL_S) for n, send in enumerate(schedule())])
     told["version"] = ["v1", "v2"] * (len(told) // 2)
-    assert analysis.outage_windows(told).empty
+    assert windows(told).empty
 
 
 def test_sources_are_measured_each_on_its_own() -> None:
     both = pd.concat(
         [frame(refused(5.0, 6.0, schedule()), source="a"), frame([Sent(s) for s in schedule()], source="b")]
     )
-    assert analysis.outage_windows(both)["source"].tolist() == ["a"]
+    assert windows(both)["source"].tolist() == ["a"]
     assert downtime(both)["windows"].tolist() == [1, 0]
 
 
@@ -179,28 +181,27 @@ def test_late_dropped_and_lost_requests_and_slow_answers_widen_what_may_be_unsee
 
 def test_a_freeze_too_short_to_notice_is_shorter_than_what_is_said_to_be_unseen() -> None:
     told = frame(frozen(5.01, 5.06, schedule()))
-    assert analysis.outage_windows(told).empty
+    assert windows(told).empty
     assert only(downtime(told))["high_ms"] >= 50
 
 
 def test_an_outage_without_an_end_or_a_begin_has_no_upper_bound() -> None:
-    never_back = only(analysis.outage_windows(frame(refused(5.0, 99.0, schedule()))))
-    assert pd.isna(never_back["high_ms"])
-    assert pd.isna(never_back["first_good"])
-    assert never_back["low_ms"] > 14_000
-    never_there = only(analysis.outage_windows(frame(refused(0.0, 5.0, schedule()))))
-    assert pd.isna(never_there["last_good"])
+    never_back = only(windows(frame(refused(5.0, 99.0, schedule()))))
+    assert never_back["end"] == math.inf
+    assert never_back["low_s"] > 14
+    never_there = only(windows(frame(refused(0.0, 5.0, schedule()))))
+    assert never_there["start"] == -math.inf
 
 
 def test_lost_rows_say_nothing_for_good_or_ill() -> None:
     told = frame([Sent(send, error="lost" if 5 < send < 6 else "") for send in schedule()])
-    assert analysis.outage_windows(told).empty
+    assert windows(told).empty
     assert only(downtime(told))["high_ms"] > 1000
 
 
 def test_nothing_at_all_gives_empty_tables() -> None:
     nothing = tables.empty(tables.ANSWERS)
-    assert analysis.outage_windows(nothing).empty
+    assert analysis.streams(nothing) == []
     assert downtime(nothing).empty
     assert analysis.compare_with_truth(nothing, []).empty
     assert pd.isna(only(downtime(frame([Sent(1.5, error="refused")])))["high_ms"])
@@ -275,22 +276,19 @@ def test_where_most_requests_were_lost_the_length_is_unknown() -> None:
 
 
 def test_a_clock_error_widens_the_edges_and_not_the_length() -> None:
-    plain, vague = (
-        only(analysis.outage_windows(frame(refused(5.0, 6.0, schedule()), clock_ms=clock_ms))) for clock_ms in (0, 50)
-    )
-    assert vague["high_ms"] == plain["high_ms"]
-    assert vague["low_ms"] == plain["low_ms"]
+    told = [frame(refused(5.0, 6.0, schedule()), clock_ms=clock_ms) for clock_ms in (0, 50)]
+    plain, vague = (only(analysis.episodes(one, at(1.15), at(18.95))) for one in told)
+    assert (vague["low_ms"], vague["high_ms"]) == (plain["low_ms"], plain["high_ms"])
     assert plain["last_good"] - vague["last_good"] == timedelta(milliseconds=50)
     assert vague["first_good"] - plain["first_good"] == timedelta(milliseconds=50)
-    assert vague["first_bad"] - plain["first_bad"] == timedelta(milliseconds=50)
 
 
 def test_rows_of_a_closed_loop_are_taken_as_stamped_late_rather_than_early() -> None:
     told = frame(refused(5.0, 6.0, schedule()))
     told["time_error_ms"] = float("nan")
-    found = only(analysis.outage_windows(told))
-    assert found["last_good"] == at(4.85)
-    assert found["high_ms"] == pytest.approx(1155, abs=0.2)
+    found = only(windows(told))
+    assert found["start"] == pytest.approx(at(4.85).timestamp(), abs=1e-6)
+    assert found["high_s"] == pytest.approx(1.155, abs=0.0002)
 
 
 # ---- calibration

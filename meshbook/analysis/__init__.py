@@ -24,7 +24,7 @@ from meshbook.analysis.attribution import (
     flags_in_words,
     parse_access_log,
 )
-from meshbook.analysis.availability import DEGRADED, UNAVAILABLE, Stream, downtime, episodes, outage_windows, streams
+from meshbook.analysis.availability import DEGRADED, UNAVAILABLE, Stream, downtime, episodes, streams
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
 from meshbook.analysis.claims import ExpectedShares, all_answered, answers_as_expected
 from meshbook.analysis.coverage import (
@@ -118,7 +118,6 @@ __all__ = [
     "interrupted_at_most",
     "is_late",
     "measures_truly",
-    "outage_windows",
     "overload",
     "parse_access_log",
     "phases",

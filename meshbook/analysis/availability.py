@@ -13,17 +13,17 @@ How true the ranges are is in ``calibration``, what they mean for a claim in ``o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.bounds import Flags, Floats, gaps_of, margin_of, prompt_of, proved, ranges, requests_of
+from meshbook.analysis.bounds import Flags, gaps_of, margin_of, prompt_of, proved, ranges, requests_of
 
 UNAVAILABLE, DEGRADED = "unavailable", "degraded"
 RECOVERED = 3
@@ -153,33 +153,6 @@ def streams(frame: pd.DataFrame) -> list[Stream]:
     return [Stream.of(str(source), str(path), rows) for (source, path), rows in parts]
 
 
-def outage_windows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return WINDOWS: every time that a source of ``frame`` (ANSWERS) found the service unavailable, with error bars.
-
-    An answer that took more than five times what is usual for its source, and more than 60 ms, is slow and part of a
-    window. No window at all does not mean no outage: ``downtime`` says how long one can have been.
-    """
-    found = [tables.conform(_told(stream), tables.WINDOWS) for stream in streams(frame)]
-    return pd.concat([tables.empty(tables.WINDOWS), *found], ignore_index=True)
-
-
-def _told(stream: Stream) -> pd.DataFrame:
-    found, clock = stream.windows, stream.clock_error
-    columns = {
-        "source": stream.source,
-        "path": stream.path,
-        "number": np.arange(1, len(found) + 1),
-        "kind": np.where(found["failed"] > 0, "failed", "slow"),
-        "last_good": _moments(found["start"] - clock),
-        "first_bad": _moments(np.minimum(found["down_by"], found["end"]) + clock),
-        "last_bad": _moments(found["down_until"] - clock),
-        "first_good": _moments(found["end"] + clock),
-        "low_ms": _floor_ms(found["low_s"]),
-        "high_ms": _ceil_ms(found["high_s"]),
-    }
-    return pd.DataFrame(columns | {name: found[name] for name in ("sent", "failed", "slow")})
-
-
 def longest_of(estimates: pd.DataFrame) -> tuple[float, float]:
     """Return the range in s of the longest time unavailable of some ``Stream.estimates``, seen or not."""
     return float(estimates["low_s"].max()), float(estimates["high_s"].max())
@@ -244,15 +217,14 @@ def _episodes(stream: Stream, start: datetime, end: datetime) -> Iterator[dict[s
     for number, (_, some) in enumerate(windows.groupby((between >= RECOVERED).cumsum()), start=1):
         low_s = max(0.0, some["down_until"].max() - some["down_by"].min())
         whole = len(some) == 1 and some["low_s"].iloc[0] > 0
-        since, until = _moments([some["start"].min() - stream.clock_error, some["end"].max() + stream.clock_error])
         answered = some["slow"].sum() + between[some.index[1:]].sum()
         yield {
             "source": stream.source,
             "path": stream.path,
             "number": number,
             "kind": UNAVAILABLE if whole else DEGRADED,
-            "last_good": since,
-            "first_good": until,
+            "last_good": _moment(some["start"].min() - stream.clock_error),
+            "first_good": _moment(some["end"].max() + stream.clock_error),
             "low_ms": _floor_ms(some["low_s"].iloc[0] if whole else low_s),
             "high_ms": _ceil_ms(some["end"].max() - some["start"].min()),
             "failed": int(some["failed"].sum()),
@@ -263,18 +235,13 @@ def _episodes(stream: Stream, start: datetime, end: datetime) -> Iterator[dict[s
         }
 
 
-def _moments(at: Any) -> pd.Series[pd.Timestamp]:
-    """Return Unix times as times, to the nearest microsecond; infinite ones are missing."""
-    seconds = np.asarray(at, dtype=np.float64)
-    parts, whole = np.modf(np.where(np.isfinite(seconds), seconds, 0.0))
-    micros = whole.astype("int64") * 1_000_000 + np.rint(parts * 1e6).astype("int64")
-    return pd.Series(micros.view("M8[us]")).dt.tz_localize("UTC").where(np.isfinite(seconds))
+def _moment(unix_s: float) -> datetime | None:
+    return datetime.fromtimestamp(unix_s, UTC) if math.isfinite(unix_s) else None
 
 
-def _floor_ms(seconds: Any) -> Any:
-    return np.floor(np.asarray(seconds) * 10_000) / 10
+def _floor_ms(seconds: float) -> float:
+    return math.floor(seconds * 10_000) / 10
 
 
-def _ceil_ms(seconds: Any) -> Any:
-    high: Floats = np.ceil(np.asarray(seconds, dtype=np.float64) * 10_000) / 10
-    return np.where(np.isfinite(high), high, np.nan)[()]
+def _ceil_ms(seconds: float) -> float | None:
+    return math.ceil(seconds * 10_000) / 10 if math.isfinite(seconds) else None

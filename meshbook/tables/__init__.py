@@ -15,7 +15,6 @@ from meshbook.tables.outages import (
     SUMMARY,
     TRIAL_EPISODES,
     TRIALS,
-    WINDOWS,
 )
 from meshbook.tables.requests import (
     ADDRESS,
@@ -68,7 +67,6 @@ __all__ = [
     "TRIAL_EPISODES",
     "UNKNOWN",
     "VIP",
-    "WINDOWS",
     "Table",
     "by_whom",
     "clock_errors_ms",

@@ -8,22 +8,6 @@ from __future__ import annotations
 from meshbook.tables.frames import Dtype, Table, declared
 from meshbook.tables.requests import WAY
 
-WINDOWS = declared(
-    "windows",
-    *WAY,
-    ("number", "Int64", "number of the window within its source and path, from 1"),
-    ("kind", "string", "'failed' when a request got no good answer, 'slow' when all got one, but late"),
-    ("last_good", "datetime64[us, UTC]", "it was available until then at least; missing: never seen before"),
-    ("first_bad", "datetime64[us, UTC]", "it was unavailable from then on at the latest"),
-    ("last_bad", "datetime64[us, UTC]", "it was unavailable until then at least"),
-    ("first_good", "datetime64[us, UTC]", "it was available again by then at the latest; missing: never seen again"),
-    ("low_ms", "float64", "it was unavailable for at least this long"),
-    ("high_ms", "float64", "it was unavailable for at most this long; missing: its begin or its end was not seen"),
-    ("sent", "Int64", "requests sent between last_good and first_good"),
-    ("failed", "Int64", "those of them without a good answer"),
-    ("slow", "Int64", "those of them with a good answer, but a late one"),
-)
-
 CALIBRATION = declared(
     "calibration",
     ("fault", "string", "what was done to the service"),
