@@ -26,7 +26,7 @@ from meshbook.analysis.attribution import (
 )
 from meshbook.analysis.availability import DEGRADED, UNAVAILABLE, Stream, downtime, episodes, streams
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
-from meshbook.analysis.claims import ExpectedShares, all_answered, answers_as_expected
+from meshbook.analysis.claims import ExpectedShares, all_answered, answered_promptly, answers_as_expected
 from meshbook.analysis.coverage import (
     NONE_EXPECTED,
     NOT_TESTED,
@@ -37,14 +37,11 @@ from meshbook.analysis.coverage import (
     coverage,
     gateways_answer,
 )
-from meshbook.analysis.intervals import share_bounds, share_interval, to_see
+from meshbook.analysis.intervals import fewest_to_pass, share_bounds, share_interval, to_see
 from meshbook.analysis.load import (
     Capacity,
     Overload,
-    answered_promptly,
     capacity,
-    fewest_to_pass,
-    is_late,
     overload,
     utilisation,
 )
@@ -116,7 +113,6 @@ __all__ = [
     "flags_in_words",
     "gateways_answer",
     "interrupted_at_most",
-    "is_late",
     "measures_truly",
     "overload",
     "parse_access_log",

@@ -48,7 +48,7 @@ _MOST_PAIRS = 1_000_000
 def requests_of(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the requests of one source and path in the order of their sending; rows without a result are left out."""
     rows = tables.measured(rows).dropna(subset=["time"]).sort_values("time", kind="stable")
-    sent = rows["time"].astype("int64").to_numpy() / 1e6
+    sent = tables.unix_s(rows["time"])
     early, late = (errors.to_numpy() / 1000 for errors in tables.stamp_errors_ms(rows))
     return pd.DataFrame(
         {

@@ -206,36 +206,56 @@ def not_looked_up(answers: pd.DataFrame, claim: str, details: tuple[Detail, ...]
     return Verdict(claim=claim, outcome="inconclusive", reason=reason, n=len(answers), details=details)
 
 
-# ---- how often nobody does
+# ---- how often nobody does, or late
+
+
+def share_at_most(claim: str, k: int, n: int, limit: float) -> Verdict:
+    """Return the verdict whether at most ``limit`` of all are such as ``k`` of ``n``: exact bounds, 95 % each.
+
+    Its reason is how many requests would decide, where they do not.
+    """
+    decide = at_most(limit)
+    outcome = decide(k, n)
+    low, high = percent_range(share_bounds(k, n), n)
+    return Verdict(
+        claim=claim,
+        outcome=outcome,
+        reason=f"; {to_decide(k, n, decide)}" if outcome == INCONCLUSIVE and n else "",
+        n=n,
+        estimate=percent(k / n, n) if n else None,
+        low=low,
+        high=high,
+        limit=f"at most {100 * limit:g} %",
+        unit="%",
+    )
 
 
 def all_answered(frame: pd.DataFrame, max_error_rate: float = 0.1) -> Verdict:
     """Claim: at most ``max_error_rate`` of the requests go without a good answer.
 
-    Compared with one-sided exact bounds, 95 % each: no failure in n requests bounds the rate by 3/n.
+    No failure in n requests bounds the rate by 3/n.
     """
-    if not 0 < max_error_rate < 1:
-        raise UsageError(f"an error rate of {max_error_rate} cannot be judged", hint="above 0 and below 1, as 0.05")
-    claim = f"at most {100 * max_error_rate:g} % of the requests go without a good answer"
     answers = judged(frame)
     measured = tables.measured(answers[["error"]])
     n, k = len(measured), int((measured["error"] != "").sum())
+    claim = f"at most {100 * max_error_rate:g} % of the requests go without a good answer"
+    found = share_at_most(claim, k, n, max_error_rate)
     if verdict := no_evidence(answers, answers, claim):
         return verdict
-    decide = at_most(max_error_rate)
-    outcome = decide(k, n)
-    low, high = percent_range(share_bounds(k, n), n)
-    more = f"; {to_decide(k, n, decide)}" if outcome == "inconclusive" else ""
-    found = f"{k} of {n} requests failed" if k else f"None of {n} requests failed, so the rate is below {high:g} %"
-    rate = rate_of(answers) if outcome == "fail" else ""
-    return Verdict(
-        claim=claim,
-        outcome=outcome,
-        reason=f"{found}{rate}{more}." + explained(answers),
-        n=n,
-        estimate=percent(k / n, n),
-        low=low,
-        high=high,
-        limit=f"at most {100 * max_error_rate:g} %",
-        unit="%",
-    )
+    said = f"{k} of {n} requests failed" if k else f"None of {n} requests failed, so the rate is below {found.high:g} %"
+    rate = rate_of(answers) if found.outcome == FAIL else ""
+    return replace(found, reason=f"{said}{rate}{found.reason}.{explained(answers)}")
+
+
+def answered_promptly(answers: pd.DataFrame, slow_after_s: float, max_late_share: float) -> Verdict:
+    """Claim: at most ``max_late_share`` of the good answers take longer than ``slow_after_s``.
+
+    Slow is not failed: those without a good answer are not counted.
+    """
+    good = tables.good(tables.conform(answers, tables.ANSWERS))
+    n, k = len(good), int(tables.late(good, slow_after_s).sum())
+    claim = f"at most {100 * max_late_share:g} % of the answers are late (after {slow_after_s:g} s)"
+    found = share_at_most(claim, k, n, max_late_share)
+    slowest_s = float(good["time_total_ms"].max()) / 1000 if n else 0.0
+    said = f"{k} of {n} good answers came late, the last one after {slowest_s:.1f} s"
+    return replace(found, reason=f"{said}{found.reason}.")

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from meshbook.verdict import Outcome
+from meshbook.errors import UsageError
+from meshbook.verdict import PASS, Outcome
 
 CONFIDENCE = 0.95
 LOOKS = 2
@@ -58,7 +59,9 @@ def to_see(share: float, miss: float = MISS) -> int:
 
 @lru_cache
 def at_most(limit: float) -> Decide:
-    """Return the decision whether a share is at most ``limit``."""
+    """Return the decision whether a share is at most ``limit``, by one-sided exact bounds; UsageError if it is none."""
+    if not 0 < limit < 1:
+        raise UsageError(f"a share of {limit} cannot be judged", hint="above 0 and below 1, as 0.05")
 
     def decide(k: int, n: int) -> Outcome:
         low, high = share_bounds(k, n)
@@ -105,6 +108,11 @@ def fewest(enough: Callable[[int], bool], least: int = 1, most: int = _MOST_REQU
             return None
         least, upper = upper + 1, min(2 * upper, most)
     return least + bisect_left(range(least, upper), True, key=lasting)
+
+
+def fewest_to_pass(limit: float, wrong: int = 0) -> int:
+    """Return how many requests prove, when ``wrong`` of them go wrong, that at most ``limit`` of all do."""
+    return fewest(lambda n: at_most(limit)(wrong, n) == PASS, wrong + 1) or _MOST_REQUESTS
 
 
 @lru_cache

@@ -11,7 +11,6 @@ answers nobody in between, and a way that hangs leaves others prompt. Pure.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,9 @@ import numpy as np
 import pandas as pd
 
 from meshbook import tables
-from meshbook.analysis.intervals import CONFIDENCE, at_most, percent, percent_range, share_bounds, to_decide
-from meshbook.errors import UsageError
-from meshbook.verdict import INCONCLUSIVE, PASS, Verdict, counted
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Places = np.ndarray[Any, np.dtype[np.intp]]
+from meshbook.analysis.bounds import Flags, Floats, Places
+from meshbook.analysis.intervals import CONFIDENCE
+from meshbook.verdict import counted
 
 _BATCHES = 8
 """Parts of a step whose rates are compared with each other: more than a machine that stands still once in it."""
@@ -49,7 +44,6 @@ _TOLD_S = 1.0
 """Seconds until every proxy knows that a pod is ready again."""
 _FEWEST = 2
 """Good answers by which it is known how long they took."""
-_MOST_REQUESTS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +173,7 @@ def overload(
     since, until = start.timestamp(), end.timestamp()
     measured = (~answers["error"].isin(tables.NOT_MEASURED)).to_numpy() & ~np.isnan(ended)
     good, inside = measured & (answers["error"] == "").to_numpy(), measured & (sent >= since) & (sent < until)
-    wrong = inside & (~good | is_late(answers, slow_after_s).to_numpy())
+    wrong = inside & (~good | tables.late(answers, slow_after_s).to_numpy())
     explained, offered_per_s, served_per_s = np.zeros(len(answers), dtype=bool), 0.0, 0.0
     if wrong.any():
         took = pd.Series(ended - sent)
@@ -210,34 +204,33 @@ def overload(
 
 def _times(answers: pd.DataFrame) -> tuple[Floats, Floats]:
     """Return when requests were sent and ended, in Unix times; NaN where that is not known."""
-    known = answers["time"].notna().to_numpy()
-    sent = np.where(known, answers["time"].astype("int64").to_numpy() / 1e6, math.nan)
+    sent = tables.unix_s(answers["time"])
     return sent, sent + answers["time_total_ms"].to_numpy(dtype="float64", na_value=math.nan) / 1000
 
 
 class _Busy:
     """The good answers of a service, and whether they show it busy around requests that went wrong."""
 
-    def __init__(self, sources: Any, sent: Floats, ended: Floats, waited: Bools, around_s: float) -> None:
+    def __init__(self, sources: Any, sent: Floats, ended: Floats, waited: Flags, around_s: float) -> None:
         order = np.argsort(sent, kind="stable")
         self._sources, self._sent, self._ended = sources[order], sent[order], np.sort(ended)
         self._waited, self._around_s = self._sent[waited[order]], around_s
 
-    def explains(self, sources: Any, sent: Floats, ended: Floats) -> Bools:
+    def explains(self, sources: Any, sent: Floats, ended: Floats) -> Flags:
         """Return for each of these requests whether the load explains it."""
         since, until = sent - self._around_s, np.maximum(ended, sent + self._around_s)
-        found: Bools = self.nobody_promptly(since, sent + self._around_s) & self._reaches(sources, sent)
+        found: Flags = self.nobody_promptly(since, sent + self._around_s) & self._reaches(sources, sent)
         # others were answered all the while, with no break as long as half of it
         for half in ((since, (since + until) / 2), ((since + until) / 2, until)):
             found &= _between(self._ended, *half) > 0
         return found
 
-    def nobody_promptly(self, since: Floats, until: Floats) -> Bools:
+    def nobody_promptly(self, since: Floats, until: Floats) -> Flags:
         """Tell whether good answers to what was sent then nearly all waited: all of them stand in the same queue."""
         waited, all_of_them = _between(self._waited, since, until), _between(self._sent, since, until)
         return (all_of_them >= _FEWEST) & (waited >= (1 - _MOST_PROMPT) * all_of_them)
 
-    def _reaches(self, sources: Any, sent: Floats) -> Bools:
+    def _reaches(self, sources: Any, sent: Floats) -> Flags:
         """Tell whether its own source got answers about then: one whose way is cut gets none, however busy all are."""
         found = np.zeros(len(sent), dtype=bool)
         for source in set(sources):
@@ -249,44 +242,6 @@ class _Busy:
 def _between(moments: Floats, since: Floats, until: Floats) -> Places:
     """Return how many of ``moments``, which are in order, lie within each pair."""
     return np.searchsorted(moments, until) - np.searchsorted(moments, since)
-
-
-def is_late(answers: pd.DataFrame, slow_after_s: float) -> pd.Series[bool]:
-    """Tell of each row of ANSWERS whether its answer was good, and took longer than ``slow_after_s``."""
-    return (answers["error"] == "") & (answers["time_total_ms"].astype("float64") > 1000 * slow_after_s)
-
-
-def fewest_to_pass(limit: float, wrong: int = 0) -> int:
-    """Return how many requests prove, when ``wrong`` of them go wrong, that at most ``limit`` of all do."""
-    decide = at_most(limit)
-    return 1 + bisect_left(range(1, _MOST_REQUESTS), True, key=lambda n: n > wrong and decide(wrong, n) == PASS)
-
-
-def answered_promptly(answers: pd.DataFrame, slow_after_s: float, max_late_share: float) -> Verdict:
-    """Claim: at most ``max_late_share`` of the good answers take longer than ``slow_after_s``.
-
-    Slow is not failed: those without a good answer are not counted. Bounds are one-sided and exact.
-    """
-    if not 0 < max_late_share < 1:
-        raise UsageError(f"a late share of {max_late_share} cannot be judged", hint="above 0 and below 1, as 0.05")
-    good = tables.good(tables.conform(answers, tables.ANSWERS))
-    n, k = len(good), int(is_late(good, slow_after_s).sum())
-    decide = at_most(max_late_share)
-    outcome = decide(k, n)
-    low, high = percent_range(share_bounds(k, n), n)
-    slowest_s = float(good["time_total_ms"].max()) / 1000 if n else 0.0
-    more = f"; {to_decide(k, n, decide)}" if outcome == INCONCLUSIVE and n else ""
-    return Verdict(
-        claim=f"at most {100 * max_late_share:g} % of the answers are late (after {slow_after_s:g} s)",
-        outcome=outcome,
-        reason=f"{k} of {n} good answers came late, the last one after {slowest_s:.1f} s{more}.",
-        n=n,
-        estimate=percent(k / n, n) if n else None,
-        low=low,
-        high=high,
-        limit=f"at most {100 * max_late_share:g} %",
-        unit="%",
-    )
 
 
 def utilisation(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,17 +18,9 @@ import pandas as pd
 
 from meshbook import tables
 from meshbook.analysis.availability import longest_of, streams
-from meshbook.analysis.claims import not_expected
+from meshbook.analysis.claims import not_expected, share_at_most
 from meshbook.analysis.evidence import MOST_LOST, beat_of, explained, judged, no_evidence, rate_of, sent_between
-from meshbook.analysis.intervals import (
-    CONFIDENCE,
-    at_most,
-    percent,
-    percent_range,
-    share_bounds,
-    to_decide,
-    to_see,
-)
+from meshbook.analysis.intervals import CONFIDENCE, at_most, percent, to_see
 from meshbook.errors import UsageError
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Detail, Outcome, Verdict
 
@@ -67,8 +59,7 @@ def carried_by_the_others(
     inside = sent_between(answers, outage_start, outage_end)
     sources = list(answers["source"].unique())
     # a request that waited until the restore was not answered before
-    ended = inside["time"] + pd.to_timedelta(inside["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
-    answered = tables.good(inside[~(ended >= outage_end)])
+    answered = tables.good(inside[~(tables.ended(inside) >= outage_end)])
     counts: dict[Any, int] = answered.groupby(["source", "cluster"], sort=False).size().to_dict()
     details: tuple[Detail, ...] = tuple(
         {"source": source, "cluster": cluster, "answers": count} for (source, cluster), count in counts.items()
@@ -173,25 +164,22 @@ def few_fail(
     5 s at 50 % fail in 99 of 100 watches where all sources see them; where only one does, in 7 or 8 of 10, and one in a
     hundred passes. A fifth failing for 5 s passes in one of twenty. ``bench/decisions.py`` has the rates.
     """
-    if not 0 < max_failed_share < 1:
-        raise UsageError(f"a failed share of {max_failed_share} cannot be judged", hint="above 0 and below 1, as 0.05")
     limit = f"{100 * max_failed_share:g} %"
     claim = f"at most {limit} of each source's requests fail, and no burst of {BURST_S:g} s has more"
     answers = judged(frame)
     inside = sent_between(answers, outage_start, outage_end)
-    sources = list(answers["source"].unique())
-    if verdict := no_evidence(answers, inside, claim, sources):
+    if verdict := no_evidence(answers, inside, claim, list(answers["source"].unique())):
         return verdict
     measured = tables.measured(inside)
-    decide = at_most(max_failed_share)
-    found = {str(name): _counts(rows) for name, rows in measured.groupby("source", sort=False)}
-    worst = min(found, key=lambda name: (WORST_FIRST.index(decide(*found[name])), -found[name][0] / found[name][1]))
-    (k, n), total = found[worst], _counts(measured)
+    counts = {str(name): _counts(rows) for name, rows in measured.groupby("source", sort=False)}
+    found = {name: share_at_most(claim, *count, max_failed_share) for name, count in counts.items()}
+    worst = min(found, key=lambda name: (WORST_FIRST.index(found[name].outcome), -counts[name][0] / counts[name][1]))
+    (k, n), total, verdict = counts[worst], _counts(measured), found[worst]
     bursts = {burst.source: burst for burst in _bursts(measured, max_failed_share)}
-    outcome: Outcome = FAIL if decide(*total) == FAIL else decide(k, n)
-    low, high = percent_range(share_bounds(k, n), n)
-    more = f"; {to_decide(k, n, decide)} there" if outcome == INCONCLUSIVE else ""
-    reason = f"{worst}: {k} of {n} requests failed" if k else f"None failed; {worst}: 0 of {n}, below {high:g} %"
+    outcome: Outcome = FAIL if at_most(max_failed_share)(*total) == FAIL else verdict.outcome
+    more = f"{verdict.reason} there" if outcome == INCONCLUSIVE else ""
+    none = f"None failed; {worst}: 0 of {n}, below {verdict.high:g} %"
+    reason = f"{worst}: {k} of {n} requests failed" if k else none
     surest = min(bursts.values(), key=lambda burst: burst.chance, default=None)
     if surest and surest.chance <= 1 - CONFIDENCE:
         outcome, more = FAIL, f". A burst, more than {limit} bring about: {surest}"
@@ -199,17 +187,12 @@ def few_fail(
         outcome, more = INCONCLUSIVE, f"; but close together, above {limit} for a while: {doubt[0]}"
     rate = rate_of(inside[inside["source"] == worst]) if outcome == FAIL else ""
     together = f", all together {total[0]} of {total[1]}" if total[0] > k else ""
-    return Verdict(
-        claim=claim,
+    return replace(
+        verdict,
         outcome=outcome,
         reason=f"{reason}{together}{rate}{more}." + explained(inside),
         n=total[1],
-        estimate=percent(k / n, n),
-        low=low,
-        high=high,
-        limit=f"at most {limit}",
-        unit="%",
-        details=tuple(_failed_detail(name, *found[name], bursts.get(name), decide(*found[name])) for name in found),
+        details=tuple(_failed_detail(name, *counts[name], bursts.get(name), found[name]) for name in found),
     )
 
 
@@ -217,11 +200,17 @@ def _counts(rows: pd.DataFrame) -> tuple[int, int]:
     return int((rows["error"] != "").sum()), len(rows)
 
 
-def _failed_detail(source: str, k: int, n: int, burst: _Burst | None, outcome: Outcome) -> Detail:
-    low, high = percent_range(share_bounds(k, n), n)
-    most = f"{burst.failed} of {burst.sent}" if burst else "none"
-    names = ("source", "failed", "sent", "share %", "low %", "high %", f"most in {BURST_S:g} s", "share alone")
-    return dict(zip(names, (source, k, n, percent(k / n, n), low, high, most, outcome), strict=True))
+def _failed_detail(source: str, k: int, n: int, burst: _Burst | None, found: Verdict) -> Detail:
+    return {
+        "source": source,
+        "failed": k,
+        "sent": n,
+        "share %": found.estimate,
+        "low %": found.low,
+        "high %": found.high,
+        f"most in {BURST_S:g} s": f"{burst.failed} of {burst.sent}" if burst else "none",
+        "share alone": found.outcome,
+    }
 
 
 def _bursts(measured: pd.DataFrame, limit: float) -> Iterator[_Burst]:
@@ -230,7 +219,7 @@ def _bursts(measured: pd.DataFrame, limit: float) -> Iterator[_Burst]:
     begins = 2 * len(measured)  # each request is looked at as one of its source, and as one of all
     for name, rows in [*measured.groupby("source", sort=False), (_ALL, measured)]:
         rows = rows.sort_values("time", kind="stable")
-        sent, failed = rows["time"].astype("int64").to_numpy() / 1e6, (rows["error"] != "").to_numpy(dtype=bool)
+        sent, failed = tables.unix_s(rows["time"]), (rows["error"] != "").to_numpy(dtype=bool)
         first = np.flatnonzero(failed)
         if not len(first):
             continue

@@ -197,9 +197,8 @@ def _clients(record: TrialRecord) -> Iterator[_Client]:
     known = known[
         known["time_error_ms"].astype("float64").fillna(0.0) + tables.clock_errors_ms(known) <= _MOST_ERROR_MS
     ]
-    took = pd.to_timedelta(known["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
     middle = record.outage.asked + (record.end - record.outage.asked) / 2
-    known = known.assign(ended=known["time"] + took)
+    known = known.assign(ended=tables.ended(known))
     for source in (one for one in record.answers["source"].unique() if one in set(known["source"])):
         rows = known[known["source"] == source]
         good = tables.good(rows)

@@ -22,11 +22,11 @@ from meshbook.analysis.intervals import (
     between,
     chance,
     fewest,
+    fewest_to_pass,
     share_interval,
     to_decide,
     to_see,
 )
-from meshbook.analysis.load import fewest_to_pass
 from meshbook.errors import UsageError
 from meshbook.verdict import FAIL, INCONCLUSIVE, PASS, WORST_FIRST, Verdict
 

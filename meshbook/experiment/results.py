@@ -122,7 +122,7 @@ class Trial:
         found = analysis.downtime(self.answers, *self.span).astype(object)
         rows = found.where(found.notna(), None).to_dict("records")
         since, until = self.span
-        late = self.answers[analysis.is_late(self.answers, self.slow_after_s)]
+        late = self.answers[tables.late(self.answers, self.slow_after_s)]
         counts = late.loc[late["time"].between(since, until, inclusive="left"), "source"].value_counts()
         return [
             self.name | {str(name): value for name, value in row.items()} | {"late": int(counts.get(row["source"], 0))}

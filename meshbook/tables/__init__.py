@@ -33,12 +33,15 @@ from meshbook.tables.requests import (
     VIP,
     by_whom,
     clock_errors_ms,
+    ended,
     good,
     joined,
+    late,
     measured,
     of_gateways,
     stamp_errors_ms,
     to_display,
+    unix_s,
 )
 
 __all__ = [
@@ -72,13 +75,16 @@ __all__ = [
     "clock_errors_ms",
     "conform",
     "empty",
+    "ended",
     "frame",
     "from_rows",
     "good",
     "joined",
+    "late",
     "measured",
     "of_gateways",
     "stamp_errors_ms",
     "to_display",
     "to_html",
+    "unix_s",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from meshbook.tables.frames import Dtype, conform, declared
@@ -85,6 +87,21 @@ def measured(answers: pd.DataFrame) -> pd.DataFrame:
 def good(answers: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ANSWERS with a good answer."""
     return answers[answers["error"] == ""]
+
+
+def late(answers: pd.DataFrame, slow_after_s: float) -> pd.Series[bool]:
+    """Tell of each row of ANSWERS whether its answer was good, and took longer than ``slow_after_s``."""
+    return (answers["error"] == "") & (answers["time_total_ms"].astype("float64") > 1000 * slow_after_s)
+
+
+def ended(answers: pd.DataFrame) -> pd.Series[pd.Timestamp]:
+    """Return when each request ended; when it was sent, where its length is not known."""
+    return answers["time"] + pd.to_timedelta(answers["time_total_ms"].astype("float64").fillna(0.0), unit="ms")
+
+
+def unix_s(times: pd.Series[pd.Timestamp]) -> npt.NDArray[np.float64]:
+    """Return times as Unix times in seconds; NaN for those that are missing."""
+    return np.where(times.isna(), np.nan, times.astype("int64").to_numpy() / 1e6)
 
 
 def of_gateways(answers: pd.DataFrame) -> pd.Series[bool]:
