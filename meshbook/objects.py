@@ -81,6 +81,12 @@ def containers_of(pod: Object) -> list[Object]:
     return [*(pod["spec"].get("containers") or ()), *(pod["spec"].get("initContainers") or ())]
 
 
+def ready_endpoints(slices: Iterable[Object]) -> list[Object]:
+    """Return the endpoints of EndpointSlices that take requests: those that do not say count as ready."""
+    every = (one for found in slices for one in found.get("endpoints") or ())
+    return [one for one in every if (one.get("conditions") or {}).get("ready", True) is not False]
+
+
 def load_balancer_ips(service: Object) -> list[str]:
     """Return the addresses that a Service's load balancer has been given."""
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []

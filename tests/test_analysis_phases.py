@@ -16,9 +16,9 @@ from meshbook.analysis import (
     Observation,
     TrialRecord,
     changes,
+    endpoint_names,
     phases,
     pod_states,
-    ready_endpoints,
 )
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -51,7 +51,7 @@ def test_what_objects_show_is_told_in_names_and_words() -> None:
         {"endpoints": [{"addresses": ["10.0.0.2"], "conditions": unready}, {"addresses": ["10.0.0.3"]}]},
         {"endpoints": None},
     ]
-    assert ready_endpoints(slices) == ("10.0.0.3", "web-1")
+    assert endpoint_names(slices) == ("10.0.0.3", "web-1")
     pods = [
         {"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
         {"metadata": {"name": "b"}, "status": {}},

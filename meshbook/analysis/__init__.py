@@ -52,8 +52,8 @@ from meshbook.analysis.observations import (
     Observation,
     Subject,
     changes,
+    endpoint_names,
     pod_states,
-    ready_endpoints,
     unready,
 )
 from meshbook.analysis.outages import BURST_S, carried_by_the_others, few_fail, interrupted_at_most
@@ -107,6 +107,7 @@ __all__ = [
     "compare_with_truth",
     "coverage",
     "downtime",
+    "endpoint_names",
     "episodes",
     "few_fail",
     "fewest_to_pass",
@@ -119,7 +120,6 @@ __all__ = [
     "phases",
     "phases_to_display",
     "pod_states",
-    "ready_endpoints",
     "share_bounds",
     "share_interval",
     "split_as_expected",

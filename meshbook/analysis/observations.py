@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import pairwise, zip_longest
 from typing import Literal
 
-from meshbook.objects import Object, is_deleting, is_ready
+from meshbook.objects import Object, is_deleting, is_ready, ready_endpoints
 
 Subject = Literal["endpoints", "pods", "api"]
 
@@ -45,15 +45,10 @@ class Change:
     not_after: datetime
 
 
-def ready_endpoints(slices: Iterable[Object]) -> tuple[str, ...]:
+def endpoint_names(slices: Iterable[Object]) -> tuple[str, ...]:
     """Return the pods (or addresses, where no pod is named) that a Service's EndpointSlices call ready."""
-    found = {
-        str((endpoint.get("targetRef") or {}).get("name") or endpoint["addresses"][0])
-        for one in slices
-        for endpoint in one.get("endpoints") or []
-        if (endpoint.get("conditions") or {}).get("ready", True)
-    }
-    return tuple(sorted(found))
+    named = ((one.get("targetRef") or {}).get("name") or one["addresses"][0] for one in ready_endpoints(slices))
+    return tuple(sorted(set(named)))
 
 
 def pod_states(pods: Iterable[Object]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from meshbook import analysis, tables
 from meshbook.analysis import REACHABLE, UNREACHABLE, AccessLogs, Change, LoadBalancer, Observation, Subject
 from meshbook.clusters import Cluster, Fleet, Object
 from meshbook.errors import ClusterError, GatheredError, UsageError
-from meshbook.objects import PROXY_CONTAINER, is_ready, selector_text
+from meshbook.objects import PROXY_CONTAINER, SERVICE_LABEL, containers_of, is_ready, selector_text
 
 POLL_S = 0.2
 """Seconds between two lists of the same kind: so exactly is known when something changed."""
@@ -92,9 +92,9 @@ def _watched(cluster: Cluster, service: str, namespace: str) -> list[Watched]:
     selector = cluster.get("Service", service, namespace)["spec"].get("selector")
     if not selector:
         raise UsageError(f"{cluster.name}: Service {service} in {namespace} has no selector, so its pods are unknown")
-    slices = ("EndpointSlice", namespace, f"kubernetes.io/service-name={service}")
+    slices = ("EndpointSlice", namespace, f"{SERVICE_LABEL}={service}")
     pods = ("Pod", namespace, selector_text({"matchLabels": selector}))
-    return [("endpoints", slices, analysis.ready_endpoints), ("pods", pods, analysis.pod_states)]
+    return [("endpoints", slices, analysis.endpoint_names), ("pods", pods, analysis.pod_states)]
 
 
 def access_logs(fleet: Fleet, namespaces: Sequence[str], since: datetime, until: datetime) -> AccessLogs:
@@ -123,8 +123,7 @@ def _proxies(cluster: Cluster, namespaces: Sequence[str], since: datetime) -> It
             yield f"{cluster.name}/{namespace}", None
             continue
         for pod in pods:
-            containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
-            names = [container["name"] for container in containers]
+            names = [container["name"] for container in containers_of(pod)]
             if PROXY_CONTAINER in names:
                 role = "gateway" if names == [PROXY_CONTAINER] else "sidecar"
                 yield f"{cluster.name}/{namespace}/{pod['metadata']['name']}", _lines(cluster, pod, role, since)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from meshbook.analysis import ExpectedShares
 from meshbook.errors import UsageError
 from meshbook.mesh.snapshot import NotSeen, Snapshot
-from meshbook.objects import SERVICE_LABEL, SYSTEM_NAMESPACE, Object, is_ready, labels_of
+from meshbook.objects import SERVICE_LABEL, SYSTEM_NAMESPACE, Object, is_ready, labels_of, ready_endpoints
 
 MESH = "mesh"
 """Gateway of requests from sidecars, as VirtualServices name it."""
@@ -240,14 +240,12 @@ def endpoints(service: str, namespace: str, views: Sequence[Snapshot]) -> Iterat
     for view in views:
         pods = {one["metadata"]["name"]: one for one in view.list("Pod", namespace)}
         seen: set[str] = set()
-        for piece in view.list("EndpointSlice", namespace, labels=f"{SERVICE_LABEL}={service}"):
-            for one in piece.get("endpoints") or []:
-                name = (one.get("targetRef") or {}).get("name", "")
-                ready = (one.get("conditions") or {}).get("ready", True) is not False
-                if ready and name in pods and name not in seen:
-                    seen.add(name)
-                    place = locality(pods[name], view)
-                    yield Endpoint(cluster=view.cluster, pod=name, labels=labels_of(pods[name]), locality=place)
+        for one in ready_endpoints(view.list("EndpointSlice", namespace, labels=f"{SERVICE_LABEL}={service}")):
+            name = (one.get("targetRef") or {}).get("name", "")
+            if name in pods and name not in seen:
+                seen.add(name)
+                place = locality(pods[name], view)
+                yield Endpoint(cluster=view.cluster, pod=name, labels=labels_of(pods[name]), locality=place)
 
 
 def locality(pod: Object, view: Snapshot) -> tuple[str, str, str]:

@@ -24,6 +24,7 @@ from meshbook.objects import (
     is_ready,
     labels_of,
     last_writer,
+    ready_endpoints,
     selector_text,
     selects,
     timestamp,
@@ -269,9 +270,7 @@ class ServiceTarget(OutageTarget):
     def ready_endpoints(self) -> int:
         """Return how many of its endpoints are ready in its own cluster."""
         labels = f"{SERVICE_LABEL}={self.name}"
-        slices = self.cluster.list("EndpointSlice", self.namespace, labels=labels)
-        endpoints = [one for found in slices for one in found.get("endpoints") or []]
-        return sum((one.get("conditions") or {}).get("ready", True) is not False for one in endpoints)
+        return len(ready_endpoints(self.cluster.list("EndpointSlice", self.namespace, labels=labels)))
 
     def is_down(self, found: Object) -> bool:
         return SELECTOR_KEY in (found["spec"].get("selector") or {})
