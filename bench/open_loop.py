@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 
@@ -21,12 +22,32 @@ sys.path.insert(0, str(Path(__file__).parent))
 from injection import Injector
 from localpod import LocalPod
 
-from meshbook import probes
+from meshbook import probes, tables
 from meshbook.clusters import Fleet
 
 
+def sends(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return for each source of ANSWERS how many requests were to leave and did, how late, and how well stamped."""
+    rows = frame.assign(
+        left=frame["time"].notna(),
+        dropped=frame["error"] == tables.DROPPED,
+        lost=frame["error"].isin([tables.LOST, tables.GARBLED]),
+    )
+    counts = {"scheduled": ("seq", "size"), "sent": ("left", "sum"), "dropped": ("dropped", "sum")}
+    p99 = partial(pd.Series.quantile, q=0.99)
+    columns: dict[str, Any] = {
+        **counts,
+        "lost": ("lost", "sum"),
+        "late_median_ms": ("late_ms", "median"),
+        "late_p99_ms": ("late_ms", p99),
+        "late_max_ms": ("late_ms", "max"),
+        "stamp_p99_ms": ("time_error_ms", p99),
+    }
+    return rows.groupby(["source", "path"], sort=False).agg(**columns).round(2).reset_index()
+
+
 def measure(rate_per_s: float, seconds: float, timeout_s: float, *, frozen: bool) -> pd.DataFrame:
-    """Return SENDS of a watch over a target that answers, or is frozen from the first request to the end."""
+    """Return ``sends`` of a watch over a target that answers, or is frozen from the first request to the end."""
     with Injector() as target:
         asked = {"rate_per_s": rate_per_s, "timeout_s": timeout_s}
         with probes.watch(cast(Fleet, [LocalPod("pod")]), target.url, target.url, **asked) as watch:
@@ -34,9 +55,7 @@ def measure(rate_per_s: float, seconds: float, timeout_s: float, *, frozen: bool
                 target.frozen(seconds)
             else:
                 time.sleep(seconds)
-        stamps = watch.frame.groupby(["source", "path"])["time_error_ms"].quantile(0.99).round(2)
-        sends = watch.sends.join(stamps.rename("stamp_p99_ms"), on=["source", "path"])
-        return sends.assign(rate=rate_per_s, service="frozen" if frozen else "answers")
+        return sends(watch.frame).assign(rate=rate_per_s, service="frozen" if frozen else "answers")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from injection import Injector
 from localpod import LocalPod
+from open_loop import sends
 
 from meshbook import probes
 from meshbook.analysis import Fault, compare_with_truth, streams
@@ -33,7 +34,7 @@ _CALM_S = 1.5
 
 
 def measure(kind: str, lengths_s: list[float], rate_per_s: float, calm_s: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give one target an outage of each of ``lengths_s`` and return CALIBRATION, and SENDS of the watch."""
+    """Give one target an outage of each of ``lengths_s`` and return CALIBRATION, and the ``sends`` of the watch."""
     faults: list[Fault] = []
     with Injector() as target:
         pods = cast(Fleet, [LocalPod("pod")])
@@ -45,7 +46,7 @@ def measure(kind: str, lengths_s: list[float], rate_per_s: float, calm_s: float)
                 faults.append(inject(length_s))
             time.sleep(_CALM_S)
     frame = watch.frame
-    return compare_with_truth(frame, faults), watch.sends.assign(kind=kind, false=false_windows(frame, faults))
+    return compare_with_truth(frame, faults), sends(frame).assign(kind=kind, false=false_windows(frame, faults))
 
 
 def false_windows(frame: pd.DataFrame, faults: list[Fault]) -> int:
@@ -88,16 +89,16 @@ def main() -> int:
     results = pd.concat([calibration for calibration, _ in found], ignore_index=True)
     results[["kind", "length_s"]] = results["fault"].str.extract(r"(\w+) ([\d.]+) s")
     results["length_s"] = results["length_s"].astype(float)
-    table, sends = summary(results), pd.concat([sends for _, sends in found], ignore_index=True)
+    table, sent = summary(results), pd.concat([each for _, each in found], ignore_index=True)
     limit = 2000 / given.rate + 50
     wide, within = int((results["width_ms"] > limit).sum()), int(results["within"].sum())
-    columns = ["kind", "source", "scheduled", "sent", "dropped", "lost", "late", "late_p99_ms", "late_max_ms"]
-    false = sends.groupby("kind")["false"].first().sum()
+    columns = ["kind", "source", "scheduled", "sent", "dropped", "lost", "late_p99_ms", "late_max_ms"]
+    false = sent.groupby("kind")["false"].first().sum()
     lines = (
         table.to_string(index=False, float_format=lambda value: f"{value:g}"),
-        f"windows where nothing was down: {false} in {sends['sent'].sum()} requests",
+        f"windows where nothing was down: {false} in {sent['sent'].sum()} requests",
         f"within: {within} of {len(results)}; wider than two intervals + 50 ms ({limit:g} ms): {wide}",
-        sends[columns].to_string(index=False),
+        sent[columns].to_string(index=False),
     )
     sys.stdout.write("\n\n".join(lines) + "\n")
     outside = results[~results["within"].astype(bool)]

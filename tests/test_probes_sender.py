@@ -117,7 +117,6 @@ def test_a_sender_that_was_stopped_drops_the_ticks_it_missed_and_bursts_none() -
     assert_whole(frame, watch)
     dropped = frame[frame["error"] == tables.DROPPED]
     assert 10 <= len(dropped) <= 25
-    assert watch.sends["dropped"].tolist() == [len(dropped)]
     assert frame["late_ms"].dropna().le(25).mean() > 0.9
 
 
@@ -244,16 +243,14 @@ def test_what_is_in_flight_at_once_has_a_bound_by_the_files_that_it_may_open_too
     assert f"{FULL} (8)" in {row.get("why") for row in told}
 
 
-def test_a_source_that_reaches_the_bound_says_so_and_its_sends_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_reaches_the_bound_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshbook.probes.open_loop.MOST_IN_FLIGHT", 5)
     with service(answers=False) as url, probes.watch(outside=url, rate_per_s=50, timeout_s=0.5) as watch:
         until(lambda: (watch.frame["error"] == tables.DROPPED).sum() > 5)
     frame = watch.frame
     assert_whole(frame, watch)
     dropped = frame[frame["error"] == tables.DROPPED]
-    full = dropped["detail"] == f"{FULL} (5)"
-    assert full.any()
-    assert watch.sends[["dropped", "over_limit"]].to_numpy().tolist() == [[len(dropped), full.sum()]]
+    assert (dropped["detail"] == f"{FULL} (5)").any()
     assert frame["error"].iloc[:5].isin(["timeout", tables.DROPPED]).all()
 
 

@@ -29,10 +29,6 @@ class Exchange:
     def high(self) -> float:
         return self.there - self.asked
 
-    @property
-    def round_trip_s(self) -> float:
-        return self.heard - self.asked
-
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
@@ -40,12 +36,6 @@ class Clock:
 
     offset_s: float
     bound_s: float
-    round_trip_s: float
-    exchanges: int
-
-    def here(self, there: float) -> float:
-        """Return a reading of the other clock as one of this machine's."""
-        return there - self.offset_s
 
 
 def compare(exchanges: Sequence[Exchange]) -> Clock:
@@ -58,9 +48,4 @@ def compare(exchanges: Sequence[Exchange]) -> Clock:
     drift = [DRIFT * abs(each.asked - best.asked) for each in exchanges]
     low = max(each.low - slack for each, slack in zip(exchanges, drift, strict=True))
     high = min(each.high + slack for each, slack in zip(exchanges, drift, strict=True))
-    return Clock(
-        offset_s=(low + high) / 2,
-        bound_s=abs(high - low) / 2 + max(drift),
-        round_trip_s=best.round_trip_s,
-        exchanges=len(exchanges),
-    )
+    return Clock(offset_s=(low + high) / 2, bound_s=abs(high - low) / 2 + max(drift))

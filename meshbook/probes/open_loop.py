@@ -13,11 +13,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from meshbook import tables
 from meshbook.clusters import Cluster
 from meshbook.errors import UsageError
 from meshbook.mesh import Entry
-from meshbook.probes import sender
 from meshbook.probes.session import Schedule
 from meshbook.probes.source import Source, sources, start, stop, to_answers
 
@@ -34,8 +32,7 @@ _LEAD_S = 0.7
 class Watch:
     """Requests of all sources on one schedule, from the end of its making until ``stop`` or the schedule's end.
 
-    A context manager. ``frame`` holds the rows so far, ``sends`` what became of the schedule, ``clocks`` how far the
-    sources' clocks can be trusted. Prints nothing.
+    A context manager. ``frame`` holds the rows so far. Prints nothing.
     """
 
     def __init__(self, schedule: Schedule, sources: Sequence[Source]) -> None:
@@ -58,29 +55,6 @@ class Watch:
     def so_far(self) -> str:
         """What became of the requests of each source, in one line."""
         return "; ".join(source.so_far for source in self._sources)
-
-    @property
-    def sends(self) -> pd.DataFrame:
-        """SENDS: for each source how many requests left, how late, and how many did not leave or were lost."""
-        gap_ms = self.schedule.gap_s * 1000
-        rows = [_summed(part, gap_ms) for _, part in self.frame.groupby(["source", "path"], sort=False)]
-        return tables.from_rows(rows, tables.SENDS)
-
-    @property
-    def clocks(self) -> pd.DataFrame:
-        """CLOCKS: each pod's clock against this machine's."""
-        rows = [
-            {
-                "source": source.source,
-                "offset_ms": round(clock.offset_s * 1000, 3),
-                "bound_ms": round(clock.bound_s * 1000, 3),
-                "round_trip_ms": round(clock.round_trip_s * 1000, 3),
-                "exchanges": clock.exchanges,
-            }
-            for source in self._sources
-            if (clock := source.clock) is not None
-        ]
-        return tables.from_rows(rows, tables.CLOCKS)
 
     def stop(self) -> pd.DataFrame:
         """Send no more, wait for the requests on their way (their time-out at most), and return all rows."""
@@ -120,20 +94,3 @@ def watch(
     requests = math.ceil(LONGEST_S * rate_per_s)
     schedule = Schedule(gap_s=1 / rate_per_s, timeout_s=timeout_s, requests=requests, in_flight=MOST_IN_FLIGHT)
     return Watch(schedule, sources(fleet, outside, inside, schedule, namespace))
-
-
-def _summed(rows: pd.DataFrame, gap_ms: float) -> dict[str, object]:
-    late, errors = rows["late_ms"].dropna(), rows["error"]
-    unknown, dropped = errors.isin([tables.LOST, tables.GARBLED]), errors == tables.DROPPED
-    percentiles = {"late_median_ms": 0.5, "late_p99_ms": 0.99, "late_max_ms": 1.0}
-    return {
-        "source": rows["source"].iloc[0],
-        "path": rows["path"].iloc[0],
-        "scheduled": len(rows),
-        "sent": len(rows) - int((unknown | dropped).sum()),
-        "dropped": int(dropped.sum()),
-        "over_limit": int(rows["detail"][dropped].str.startswith(sender.FULL).sum()),
-        "lost": int(unknown.sum()),
-        "late": int((late > gap_ms).sum()),
-        **{name: round(float(late.quantile(share)), 1) for name, share in percentiles.items() if len(late)},
-    }

@@ -31,7 +31,7 @@ PROBER = "app=prober"
 """Label of the pods that send."""
 _AGAIN_S = 0.5
 """Seconds after which a lost sender is started again."""
-_NO_CLOCK = Clock(offset_s=0.0, bound_s=0.0, round_trip_s=0.0, exchanges=0)
+_NO_CLOCK = Clock(offset_s=0.0, bound_s=0.0)
 
 
 @dataclass(kw_only=True)
@@ -90,11 +90,6 @@ class Source:
         counts = [session.outcomes.counts for session in list(self._sessions)]
         known, failed = (sum(count[at] for count in counts) for at in (0, 1))
         return f"{self.source} {failed} of {known} failed"
-
-    @property
-    def clock(self) -> Clock | None:
-        """How far the source's clock is off; None where it is this machine's."""
-        return next((session.clock for session in reversed(list(self._sessions)) if session.clock), None)
 
     def frame(self, *, done: bool) -> pd.DataFrame:
         """Return ANSWERS of the requests that are known to have ended, or not to have been sent; once ``done``, of all.

@@ -55,29 +55,6 @@ ANSWERS = declared(
     ("cluster", "string", "cluster whose pod answered, or 'unknown'; empty unless the answer is good and looked up"),
 )
 
-SENDS = declared(
-    "sends",
-    *WAY,
-    ("scheduled", "Int64", "requests that were to be sent"),
-    ("sent", "Int64", "requests that are known to have been sent"),
-    ("dropped", "Int64", "requests that were not sent, since their time had passed"),
-    ("over_limit", "Int64", "those of them that were not sent since as many as may be were in flight already"),
-    ("lost", "Int64", "requests of which nothing is known: the record of them did not arrive whole"),
-    ("late", "Int64", "requests sent more than one interval after their time"),
-    ("late_median_ms", "float64", "how late the middle one was"),
-    ("late_p99_ms", "float64", "how late 99 in 100 were at most"),
-    ("late_max_ms", "float64", "how late the worst was"),
-)
-
-CLOCKS = declared(
-    "clocks",
-    ("source", "string", "whose clock"),
-    ("offset_ms", "float64", "how far it is ahead of this machine's (a clock that counts from its boot is far behind)"),
-    ("bound_ms", "float64", "how wrong that can be"),
-    ("round_trip_ms", "float64", "time from question to answer of the best exchange"),
-    ("exchanges", "Int64", "questions answered"),
-)
-
 
 def measured(answers: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ANSWERS that say something about the service, good or bad."""
