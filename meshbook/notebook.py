@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from meshbook import cells, manifests, progress
 from meshbook import rows as row_files
 from meshbook.errors import RunError, UsageError
-from meshbook.language import of_kernel, translate, translate_html
+from meshbook.language import translate, translate_html
 from meshbook.marks import PLACE_TYPE, ROWS_TYPE, VERDICT_TYPE, Claim
 from meshbook.place import place_of, place_text
 from meshbook.settings import require_usable
@@ -59,7 +59,7 @@ def begin(contexts: Sequence[str] = (), kubeconfig: str = "", names: Mapping[str
     pd.set_option("display.max_colwidth", 160, "display.width", 160)
     if shell is not None and shell.display_formatter is not None:
         shell.display_formatter.formatters["text/html"].for_type(
-            pd.DataFrame, lambda table: translate_html(_html(table), of_kernel())
+            pd.DataFrame, lambda table: translate_html(_html(table))
         )
     fleet = Fleet.connect(contexts, kubeconfig, names)
     place = place_of([asdict(one) for one in mesh.places(fleet)])
@@ -113,7 +113,7 @@ def manifests_folder(given: str = "") -> Path:
 
 def show_text(title: str, text: str, *, opened: bool = True) -> None:
     """Show a text to be read or copied as it stands, under a title that folds it away."""
-    title = escape(translate(title, of_kernel()))
+    title = escape(translate(title))
     shown = f'<pre style="white-space:pre;overflow-x:auto">{escape(text)}</pre>'
     html = f"<details{' open' * opened}><summary>{title}</summary>{shown}</details>"
     _display({"text/html": html, "text/plain": text})
@@ -258,11 +258,11 @@ def leave_verdict(*verdicts: Verdict) -> None:
 
 def _show(bundle: Mapping[str, Any]) -> None:
     """Show texts that are made here, in the reader's language."""
-    texts = {kind: said(bundle[kind], of_kernel()) for kind, said in _TRANSLATED.items() if kind in bundle}
+    texts = {kind: said(bundle[kind]) for kind, said in _TRANSLATED.items() if kind in bundle}
     _display({**bundle, **texts})
 
 
-_TRANSLATED: Mapping[str, Callable[[str, str], str]] = {"text/plain": translate, "text/html": translate_html}
+_TRANSLATED: Mapping[str, Callable[[str], str]] = {"text/plain": translate, "text/html": translate_html}
 
 
 def _display(bundle: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
-from meshbook.language import of_kernel, translate
+from meshbook.language import translate
 
 _WAIT, _COMMAND = "meshbook_wait", "meshbook_command"
 """Attributes of a log record: the name of the wait that it is about, and that it is a command. Others are steps."""
@@ -124,7 +124,7 @@ class _Display(logging.Handler):
             return
         from IPython.display import display
 
-        self._shown, bundle = text, {"text/plain": translate(text, of_kernel())}
+        self._shown, bundle = text, {"text/plain": translate(text)}
         if self._handle is None:
             identifier = f"{_DISPLAY}{uuid.uuid4().hex}"
             self._handle = display(bundle, raw=True, display_id=identifier)  # type: ignore[no-untyped-call]

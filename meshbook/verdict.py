@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any, Final, Literal
 
-from meshbook.language import of_kernel, translate, translate_html
+from meshbook.language import translate, translate_html
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 """What came out of a claim."""
@@ -128,7 +128,7 @@ class Verdict:
 
     def __str__(self) -> str:
         text = "\n  ".join(filter(None, (f"{self.shown.upper()}: {self.claim}", self.reason, self.numbers)))
-        return translate(text, of_kernel())
+        return translate(text)
 
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.shown]
@@ -142,7 +142,7 @@ class Verdict:
             table = to_html(pd.DataFrame(list(self.details)))
         numbers = f"<br><small>{escape(self.numbers)}</small>" if self.numbers else ""
         lines = f"{word} · <b>{escape(self.claim)}</b><br>{escape(self.reason)}{numbers}"
-        return translate_html(f'<div style="{_STYLE.format(colour=colour)}">{lines}{table}</div>', of_kernel())
+        return translate_html(f'<div style="{_STYLE.format(colour=colour)}">{lines}{table}</div>')
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, fit for JSON."""

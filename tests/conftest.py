@@ -27,7 +27,8 @@ from meshbook.settings import Patience
 from meshbook.verdict import Verdict
 
 os.environ["PATH"] += f"{os.pathsep}{sysconfig.get_path('scripts')}"  # where the wheel of kubectl puts it
-_REMOVED = ("KUBECONFIG", "CTX_", "CLOUDSDK_", "GOOGLE_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_REMOVED = ("KUBECONFIG", "CTX_", "MESHBOOK_", "CLOUDSDK_", "GOOGLE_")
+_REMOVED += ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @pytest.fixture(scope="session")

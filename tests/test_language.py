@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from readers import left_in_english
 
 from meshbook.language import translate, translate_html
 
-EXAMPLE = Path(__file__).parents[1] / "outputs/example/verdicts.json"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "outputs/example/verdicts.json"
 
 
 @pytest.mark.parametrize(
@@ -63,3 +67,27 @@ def test_all_that_the_example_found_can_be_said_in_japanese() -> None:
     texts = {text for claim in claims for text in (claim["claim"], claim["reason"], claim["limit"])}
     texts |= {str(text) for claim in claims for row in claim["details"] for text in (*row, *row.values())}
     assert not left_in_english(texts)
+
+
+_PIECES = re.compile(r"\{.*?\}|\(s\)|[,;:()“”]")
+"""What stands between the pieces of a pattern: holes, and marks at which the code puts sentences together."""
+_JOINED = re.compile(r"""["']\s*\n\s*f?["']""")
+"""Between two lines of one text in the code."""
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[\w'%$-]+", text.replace("_", " ").lower())
+
+
+def test_every_pattern_is_of_something_that_is_still_said() -> None:
+    sources = [path.read_text() for path in (ROOT / "meshbook").rglob("*.py")]
+    sources += [path.read_text() for path in (ROOT / "notebooks").glob("*.ipynb")]
+    said = [_words(_JOINED.sub("", source)) for source in sources]
+    known = {pair for words in said for pair in [*pairwise(words), *zip(words, words, strict=True)]}
+    files = (ROOT / "meshbook/language").glob("ja*.yaml")
+    patterns = [pattern for file in files for pattern in yaml.safe_load(file.read_text())]
+    for pattern in patterns:
+        words = _words(max(_PIECES.split(pattern), key=len))
+        pairs = [*pairwise(words)] or [*zip(words, words, strict=True)]
+        unknown = [pair for pair in pairs if pair not in known]
+        assert len(unknown) <= (len(words) > 1), f"nothing says {pattern!r} any more"  # one: they are put together

@@ -23,7 +23,7 @@ from matplotlib.text import Text
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from meshbook.language import LANGUAGES, of_kernel, translate
+from meshbook.language import LANGUAGES, of_reader, translate
 
 FAILED, INK, GREY, GRID, SHADE = "#A3231A", "#222222", "#767676", "#DDDDDD", "#E9E4DC"
 MOST_DRAWN = 1_000
@@ -48,7 +48,7 @@ class Chart(Figure):
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         drawn, buffer = io.BytesIO(), io.BytesIO()
-        self._translate(of_kernel())
+        self._translate()
         for text in self.findobj(Text):
             text.set_fontfamily(_font_families())
         with warnings.catch_warnings():
@@ -60,19 +60,19 @@ class Chart(Figure):
         width, height = (round(side * _SCREEN_DPI) for side in self.get_size_inches())
         return buffer.getvalue(), {"width": width, "height": height}
 
-    def _translate(self, language: str) -> None:
-        """Put what stands in the figure into ``language``. Words of an axis are set on it: it would write them anew."""
-        if language == LANGUAGES[0]:
+    def _translate(self) -> None:
+        """Put what stands in the figure into the reader's language. An axis is told its words: it writes them."""
+        if of_reader() == LANGUAGES[0]:
             return
         every: Iterable[Any] = self.findobj(lambda artist: hasattr(artist, "yaxis"))  # a secondary axis is no Axes
         for axes in every:
             for axis in (axes.xaxis, axes.yaxis):
                 labels = [label.get_text() for label in axis.get_majorticklabels()]
-                said = [translate(label, language) for label in labels]
+                said = [translate(label) for label in labels]
                 if said != labels:
                     axis.set_ticks(axis.get_majorticklocs(), said)
         for text in self.findobj(Text):
-            text.set_text(translate(text.get_text(), language))
+            text.set_text(translate(text.get_text()))
 
     def _description(self) -> PngInfo:
         """Return what the picture's words are, in itself: whoever redacts a run, or reads it aloud, sees no pixels.
@@ -153,7 +153,7 @@ def plain(axes: Axes, xlabel: str = "", *, size: float = 8.5, grid: bool = False
 
 def in_signs(letters: int) -> int:
     """Return how many signs of the reader's language have room where as many ``letters`` have."""
-    return letters if of_kernel() == LANGUAGES[0] else letters * 5 // 9
+    return letters if of_reader() == LANGUAGES[0] else letters * 5 // 9
 
 
 def legend_columns(labels: Sequence[str], width: int) -> int:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from meshbook import tables
 from meshbook.analysis import NONE_EXPECTED, PROVEN, REFUTED, UNDECIDED
-from meshbook.language import of_kernel, translate_html
+from meshbook.language import translate_html
 
 _BACKGROUNDS = {PROVEN: "#0072b22e", REFUTED: "#d5462f45", UNDECIDED: "#80808030", NONE_EXPECTED: "#c8b48230"}
 """Of the cells of a state, translucent, for bright and dark pages."""
@@ -32,7 +32,7 @@ class Matrix:
         return "Who answers whom, as a table"
 
     def _repr_html_(self) -> str:
-        return translate_html(self.html, of_kernel())
+        return translate_html(self.html)
 
 
 def coverage(frame: pd.DataFrame) -> Matrix:

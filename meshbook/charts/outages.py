@@ -37,7 +37,7 @@ from meshbook.charts.figures import (
     styles_of_answerers,
     styles_of_sources,
 )
-from meshbook.language import of_kernel, translate
+from meshbook.language import translate
 
 Lanes = Mapping[tuple[str, str], "pd.Series[Any]"]
 """By source and kind of request, when they were sent."""
@@ -73,7 +73,7 @@ def timeline(
     after the request to scale down, and the seconds after the restore request.
     """
     phases, sent = tables.conform(phases, tables.PHASES), tables.conform(answers, tables.ANSWERS)[_DRAWN]
-    said = [translate(text, of_kernel()) for text in headline]
+    said = [translate(text) for text in headline]
     headline = [line for text in said for line in textwrap.wrap(text, in_signs(_HEADLINE_CHARS))]
     sent = tables.measured(sent[sent["time"].notna() & (sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS)])
     sent = sent.assign(who=tables.by_whom(sent))
@@ -193,7 +193,7 @@ def _draw_phases(axes: Axes, rows: pd.DataFrame, styles: Mapping[str, Style], wo
 def _range_in_words(mine: pd.DataFrame, seen: pd.DataFrame) -> str:
     """Return the whole range of a phase, over all who saw it; why there is none, where nobody did."""
     if seen.empty:
-        why = translate(str(mine["detail"].iloc[0]), of_kernel())
+        why = translate(str(mine["detail"].iloc[0]))
         return why if len(why) <= 34 else why[:33] + "…"
     low, high = float(seen["low_s"].min()), float(seen["high_s"].max())
     return f"{1000 * low:.0f}–{1000 * high:.0f} ms" if high < 10 else f"{low:.1f}–{high:.1f} s"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 import re
 import signal
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from meshbook.errors import LabError, MeshbookError, NotRestoredError, UsageError
-from meshbook.language import LANGUAGES, VARIABLE, of_kernel
+from meshbook.language import LANGUAGES, VARIABLE, of_reader, translate
 
 OK, FOUND, USAGE, NOT_RESTORED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         arguments = parser().parse_args(argv)
+        os.environ[VARIABLE] = arguments.language  # all that this process and its kernels show is in it
         module, _, function = arguments.call.partition(".")
         return int(getattr(importlib.import_module(f"meshbook.cli.{module}"), function)(arguments))
     except (UsageError, LabError) as error:
@@ -53,19 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written
         return _say(MeshbookError(str(error)), USAGE)
     except KeyboardInterrupt:
-        sys.stderr.write("\nmeshbook: interrupted\n")
+        sys.stderr.write(f"\nmeshbook: {translate('interrupted')}\n")
         return INTERRUPTED
 
 
 def say_not_restored(lines: Sequence[str]) -> int:
     """Say as the last lines what is down still, with the commands that restore it; return the exit code for that."""
     sys.stdout.flush()
-    sys.stderr.write("".join(f"NOT RESTORED {line}\n" for line in lines))
+    sys.stderr.write("".join(f"{translate('NOT RESTORED')} {line}\n" for line in lines))
     return NOT_RESTORED
 
 
 def _say(error: MeshbookError, code: int) -> int:
-    sys.stderr.write(f"meshbook: {error}\n")
+    sys.stderr.write(f"meshbook: {translate(str(error))}\n")
     return code
 
 
@@ -75,9 +77,8 @@ def _as_interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="meshbook", description="A runbook that proves a two-cloud service mesh works."
-    )
+    parser = _Parser(prog="meshbook", description="A runbook that proves a two-cloud service mesh works.")
+    parser.set_defaults(language=of_reader())
     about = f"meshbook {version('meshbook')} (Python {platform.python_version()}, {platform.system()})"
     parser.add_argument("--version", action="version", version=about)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -96,12 +97,10 @@ def parser() -> argparse.ArgumentParser:
         verbs, "report", "verbs.report", "write the pages and files of a folder of executed notebooks, or of runs"
     )
     report.add_argument("folder", type=Path)
-    _add_language(report)
     report.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     compare = verbs.add_parser("compare", help="put two runs side by side: verdicts, numbers, parameters, versions")
     compare.description = "Each is a run's folder or one executed notebook. Exit code 1 when a verdict got worse."
     compare.set_defaults(call="verbs.compare")
-    _add_language(compare)
     compare.add_argument("before", type=Path, metavar="RUN")
     compare.add_argument("after", type=Path, metavar="RUN")
     _add_rights(verbs.add_parser("rights", help="print the roles that suffice for stages, as YAML"))
@@ -111,6 +110,15 @@ def parser() -> argparse.ArgumentParser:
     completion = _add(verbs, "completion", "verbs.completion", 'for bash or zsh: eval "$(meshbook completion bash)"')
     completion.add_argument("shell", choices=["bash", "zsh"])
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes ``--language`` wherever it stands: the parsers of verbs and of their actions are of this class, too."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        text = f"of what is shown (default: ${VARIABLE}, else {LANGUAGES[0]})"
+        self.add_argument("--language", choices=LANGUAGES, default=argparse.SUPPRESS, help=text)
 
 
 def _add(verbs: Any, name: str, call: str, text: str) -> argparse.ArgumentParser:
@@ -197,13 +205,6 @@ def _add_apiserver(parser: argparse.ArgumentParser, default: str = "emulated") -
     parser.add_argument("--apiserver", choices=APISERVERS, default=default, help=text)
 
 
-def _add_language(parser: argparse.ArgumentParser) -> None:
-    text = (
-        f"of what is shown: {' or '.join(LANGUAGES)} (default: ${VARIABLE}, else en); notebooks' own texts are in both"
-    )
-    parser.add_argument("--language", choices=LANGUAGES, default=of_kernel(), help=text)
-
-
 def _add_clusters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kubeconfig", default="", metavar="FILE", help="default: $KUBECONFIG, else the lab's, else ~/.kube/config"
@@ -233,7 +234,6 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="parameters, as YAML")
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
     parser.add_argument("--lab", action="store_true", help="run on a lab, whatever $KUBECONFIG and -f name")
-    _add_language(parser)
     parser.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     parser.add_argument("--out", type=_folder, default=Path("outputs"), metavar="DIR", help="default: outputs")
     parser.add_argument("--run-id", default="", metavar="NAME", help="name of the run's folder in --out")

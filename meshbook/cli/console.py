@@ -10,16 +10,15 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import TextIO
 
 from meshbook import report, runs
-from meshbook.language import translate
+from meshbook.language import padded, translate, width
 from meshbook.place import clusters_text
 from meshbook.verdict import DRY_RUN, FAIL, INCONCLUSIVE, PASS, numbers_text, overall, shown, worst_first
 
 _BROKEN = ("error", "interrupted")
-_INTERRUPTED = b"\ninterrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off\n"
+_INTERRUPTED = "interrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off"
 _COLOURS = {PASS: "32", FAIL: "31", INCONCLUSIVE: "33", DRY_RUN: "36"}
 _COLOURS |= {"error": "31", "interrupted": "33", "skipped": "2"}
 
@@ -39,7 +38,7 @@ class Console:
         self._name, self._number, self._cells = "", 0, 0
 
     def say(self, text: str) -> None:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{translate(text)}\n")
         sys.stderr.flush()
 
     def notebook_starts(self, name: str, cells: int) -> None:
@@ -55,20 +54,19 @@ class Console:
 
     def announced(self, text: str) -> None:
         self._rewrite("")
-        self._announcements.write(f"{text.strip()}\n\n")
+        self._announcements.write(f"{translate(text.strip())}\n\n")
         self._announcements.flush()
 
     def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
         self._rewrite("")
-        shown = outcome.shown or outcome.state
-        word = coloured(shown, f"{shown:12}", sys.stderr)
-        self.say(f"{name:20} {word} {seconds:6.1f} s")
+        state = outcome.shown or outcome.state
+        self.say(f"{name:20} {_word(state, sys.stderr)} {seconds:6.1f} s")
         if outcome.message:
             self.say("  " + outcome.message.strip().replace("\n", "\n  "))
 
     def interrupted(self) -> None:
         """Answer Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
-        os.write(sys.stderr.fileno(), _INTERRUPTED)
+        os.write(sys.stderr.fileno(), f"\n{translate(_INTERRUPTED)}\n".encode())
 
     def restored(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -76,7 +74,9 @@ class Console:
 
     def _rewrite(self, text: str) -> None:
         if self._live:
-            sys.stderr.write(f"\r\x1b[2K{text[: shutil.get_terminal_size().columns - 1]}")
+            while width(text) >= shutil.get_terminal_size().columns:
+                text = text[:-1]
+            sys.stderr.write(f"\r\x1b[2K{text}")
             sys.stderr.flush()
 
 
@@ -85,26 +85,28 @@ def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None
     if as_json:
         print(report.verdicts(run), end="")
         return
-    said = partial(translate, language=run.language)
     for place in dict.fromkeys(clusters_text(stage.place) for stage in run.stages if stage.place):
-        print(said(place))
+        print(translate(place))
     claims = [{**claim, "stage": stage.name} for stage in run.stages for claim in stage.claims]
     for claim in [*({**claim, "stage": "restore"} for claim in run.down), *worst_first(claims)]:
-        outcome, word = claim["outcome"], shown(claim["outcome"], [claim])
         numbers = numbers_text({**claim, "limit": ""})
-        about = f"{claim['stage']:18}  {said(claim['claim'])}" + (f": {said(numbers)}" if numbers else "")
-        print(f"{coloured(word, f'{said(word):12}', sys.stdout)}  {about}")
-        if outcome != PASS:
-            print(_indented(said(claim["reason"])))
+        about = f"{claim['stage']:18}  {translate(claim['claim'])}" + (f": {translate(numbers)}" if numbers else "")
+        print(f"{_word(shown(claim['outcome'], [claim]), sys.stdout)}  {about}")
+        if claim["outcome"] != PASS:
+            print(_indented(translate(claim["reason"])))
     for stage in run.stages:
         if stage.state == "skipped" or (stage.state in _BROKEN and not stage.claims):
-            word = coloured(stage.state, f"{said(stage.state):12}", sys.stdout)
-            print(f"{word}  {stage.name:18}  {said(stage.message)}".rstrip())
-    print("".join(f"{'restored':12}  {line}\n" for line in run.run.get("restored", [])), end="")
+            print(f"{_word(stage.state, sys.stdout)}  {stage.name:18}  {translate(stage.message)}".rstrip())
+    for line in run.run.get("restored", []):
+        print(f"{_word('restored', sys.stdout)}  {translate(line)}")
     found = overall(run.outcome, run.claims)
     broken = ", ".join(stage.name for stage in run.stages if stage.state in _BROKEN)
     found += f", {broken} did not reach its verdict" if broken and run.claims else ""
-    print(f"\n{coloured(run.shown, said(found), sys.stdout)}; open {folder}/{report.INDEX}")
+    print(f"\n{coloured(run.shown, translate(found), sys.stdout)}{translate(f'; open {folder}/{report.INDEX}')}")
+
+
+def _word(state: str, stream: TextIO) -> str:
+    return coloured(state, padded(translate(state), 12), stream)
 
 
 def _indented(text: str) -> str:

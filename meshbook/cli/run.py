@@ -16,7 +16,7 @@ from meshbook import report, runs, settings
 from meshbook.cli import FOUND, INTERRUPTED, OK, USAGE, say_not_restored
 from meshbook.cli.console import Console, summarise
 from meshbook.errors import MeshbookError, UsageError
-from meshbook.language import VARIABLE
+from meshbook.language import translate
 from meshbook.place import place_of, place_text
 from meshbook.verdict import REFUSED
 
@@ -34,7 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         plan = plan.dry(reading_only=not _wants_lab(plan, arguments))
     plan = _with_absolute_paths(plan, arguments.kubeconfig)
-    os.environ[VARIABLE] = arguments.language  # kernels show theirs in it
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that is broken off it prints the traceback
     label = plan.label or ("lab" if _wants_lab(plan, arguments) else "clusters")
     with _clusters(plan, arguments, console):
@@ -48,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         written = report.write(out, language=arguments.language, of_many=True)
         summarise(written, os.path.relpath(out), as_json=arguments.json)
         if arguments.dry_run and not arguments.json:
-            print(_still_refused(written))
+            print(translate(_still_refused(written)))
     return say_not_restored(record.not_restored) if record.not_restored else _exit_code(record)
 
 
@@ -60,7 +59,7 @@ def _down_is_told(record: runs.Run) -> Iterator[None]:
     except (MeshbookError, OSError) as error:
         if not record.not_restored:
             raise
-        sys.stderr.write(f"meshbook: {error}\n")
+        sys.stderr.write(f"meshbook: {translate(str(error))}\n")
 
 
 def _with_absolute_paths(plan: runs.RunPlan, kubeconfig: str) -> runs.RunPlan:
@@ -75,8 +74,7 @@ def _still_refused(written: report.Report) -> str:
     refused = [str(row[REFUSED]) for claim in written.claims for row in claim["details"] if REFUSED in row]
     planned = all(stage.claims for stage in written.stages)
     told = "nothing would be refused" if planned else "not every stage could say what would be refused"
-    told = f"still refused: {'; '.join(refused)}" if refused else told
-    return f"a dry run: nothing was done; {told}"
+    return f"still refused: {'; '.join(refused)}" if refused else told
 
 
 def _exit_code(record: runs.Run) -> int:

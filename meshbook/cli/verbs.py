@@ -34,8 +34,12 @@ def restore(arguments: argparse.Namespace) -> int:
     given = {"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace, "force": arguments.force}
     lines = _pending_rollbacks(given) if arguments.dry_run else run.restore_left_down(given)
     place = f"namespace {namespace}" if namespace else "any namespace"
-    print("\n".join(lines) or f"nothing to restore in {place}")
+    _say("\n".join(lines) or f"nothing to restore in {place}")
     return 0
+
+
+def _say(text: str) -> None:
+    print(translate(text))
 
 
 def _pending_rollbacks(given: Mapping[str, Any]) -> list[str]:
@@ -61,7 +65,7 @@ def rights(arguments: argparse.Namespace) -> int:
     if arguments.output == "name":
         print("\n".join(map(str, wanted)))
     else:
-        print("\n".join(roles_of.namespaces(wanted)))
+        _say("\n".join(roles_of.namespaces(wanted)))
         print(yaml.safe_dump_all(roles_of.roles(wanted), sort_keys=False), end="")
     return 0
 
@@ -73,7 +77,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     folder: Path = arguments.folder
     if folder.is_dir() and not any(folder.glob("*.ipynb")) and any(folder.glob("*/*.ipynb")):
-        print(f"open {reporting.write_history(folder, arguments.language)}")
+        _say(f"open {reporting.write_history(folder, arguments.language)}")
         return 0
     found = reporting.write(folder, language=arguments.language)
     summarise(found, str(folder), as_json=arguments.json)
@@ -88,12 +92,11 @@ def compare(arguments: argparse.Namespace) -> int:
     before, after = (reporting.collect(path) for path in (arguments.before, arguments.after))
     changes = reporting.changes(before, after)
     for line in reporting.differences(before, after):
-        print(line)
+        _say(line)
     for change in changes:
-        line = change.text(arguments.language)
-        print(coloured(change.after, line, sys.stdout) if change.is_changed else line)
+        print(coloured(change.after, str(change), sys.stdout) if change.is_changed else change)
     worse, changed = (sum(getattr(change, name) for change in changes) for name in ("is_worse", "is_changed"))
-    print("\n" + translate(f"{changed} of {len(changes)} verdicts changed, {worse} got worse", arguments.language))
+    _say(f"\n{changed} of {len(changes)} verdicts changed, {worse} got worse")
     return 1 if worse else 0
 
 
@@ -102,23 +105,23 @@ def lab_up(arguments: argparse.Namespace) -> int:
     from meshbook.lab import launch
 
     chosen = {"apiserver": arguments.apiserver, "fast": arguments.fast, "sidecars": arguments.sidecars}
-    return _say(launch.start(launch.default_root(), launch.Choice(**chosen, pod_start_s=arguments.pod_start)))
+    return _describe(launch.start(launch.default_root(), launch.Choice(**chosen, pod_start_s=arguments.pod_start)))
 
 
 def lab_status(arguments: argparse.Namespace) -> int:
     """Say whether a lab is up; 1 when none is."""
     from meshbook.lab import launch
 
-    return _say(launch.state(launch.default_root()))
+    return _describe(launch.state(launch.default_root()))
 
 
-def _say(lab: LabState | None) -> int:
+def _describe(lab: LabState | None) -> int:
     if lab is None:
-        print("no lab is up; meshbook lab up starts one")
+        _say("no lab is up; meshbook lab up starts one")
         return 1
     contexts = ", ".join(lab.contexts)
-    print(f"the lab is up (process {lab.pid}, ready after {lab.ready_s:.1f} s)\ncontexts    {contexts}")
-    print(f'fleet API   {lab.fleet_url}\n\nfor kubectl and gcloud:  eval "$({_program()} lab env)"')
+    _say(f"the lab is up (process {lab.pid}, ready after {lab.ready_s:.1f} s)\ncontexts    {contexts}")
+    _say(f'fleet API   {lab.fleet_url}\n\nfor kubectl and gcloud:  eval "$({_program()} lab env)"')
     return 0
 
 
@@ -132,7 +135,7 @@ def lab_down(arguments: argparse.Namespace) -> int:
     """Stop the lab of this user and remove its files."""
     from meshbook.lab import launch
 
-    print("the lab is down" if launch.stop(launch.default_root()) else "no lab was up")
+    _say("the lab is down" if launch.stop(launch.default_root()) else "no lab was up")
     return 0
 
 
@@ -168,7 +171,7 @@ def list_stages(arguments: argparse.Namespace) -> int:
     from meshbook import runs
 
     for stage in runs.stages(arguments.notebooks or runs.runbook_folder()):
-        print(f"{stage.name:20} {stage.title}" + ("  (only when named)" if stage.optional else ""))
+        _say(f"{stage.name:20} {stage.title}" + ("   (only when named)" if stage.optional else ""))
     return 0
 
 
@@ -199,10 +202,10 @@ def fault(arguments: argparse.Namespace) -> int:
     control = FaultClient.of(launch.default_root())
     if arguments.kind == "list":
         active = control.active()
-        print("\n".join(f"{one.id}  {one.kind:12}  {', '.join(one.targets)}" for one in active) or "nothing is broken")
+        _say("\n".join(f"{one.id}  {one.kind:12}  {', '.join(one.targets)}" for one in active) or "nothing is broken")
     elif arguments.kind == "end":
         ended = [control.end(arguments.id)] if arguments.id else control.end_all()
-        print("\n".join(map(str, ended)) or "nothing was broken")
+        _say("\n".join(map(str, ended)) or "nothing was broken")
     else:
         _break(control, arguments)
     return 0
@@ -217,12 +220,12 @@ def _break(control: FaultClient, arguments: argparse.Namespace) -> None:
     for_s = seconds(arguments.duration) if arguments.duration else None
     record = control.begin(FaultSpec(**{name: getattr(arguments, name) for name in names}, for_s=for_s, by="command"))
     if for_s is None:
-        print(record if not record.is_on else f"{record}\nto end it: meshbook lab fault end {record.id}")
+        _say(f"{record}\nto end it: meshbook lab fault end {record.id}" if record.is_on else str(record))
         return
     try:
-        print(control.wait(record.id, for_s + _SLACK_S))
+        _say(str(control.wait(record.id, for_s + _SLACK_S)))
     except KeyboardInterrupt:
-        print(control.end(record.id))
+        _say(str(control.end(record.id)))
         raise
 
 

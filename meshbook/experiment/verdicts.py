@@ -81,7 +81,7 @@ def _planned(plan: Plan) -> Verdict:
     """Say that a plan could be drawn, and in ``details`` what would still be refused."""
     wrong = [f"{check.name}? {check.saw}" for check in plan.checks if check.ok is False]
     return Verdict(
-        claim=f"{plan.mode} at {plan.context} is planned (a dry run: nothing was done)",
+        claim=f"{plan.mode} at {plan.context} is planned (a dry run: nothing was taken down)",
         outcome=PASS,
         reason=f"It would be refused. {'; '.join(wrong)}" if wrong else f"{len(plan.checks)} checks, none against it.",
         details=tuple({REFUSED: f"{plan.mode} at {plan.context}: {one}"} for one in wrong),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -20,7 +21,7 @@ LANGUAGES: Final = ("en", "ja")
 """Languages of readers; also the tags of the Markdown cells that are for one of them: notebooks hold these in pairs."""
 
 VARIABLE: Final = "MESHBOOK_LANGUAGE"
-"""Tells a kernel which language its reader has."""
+"""Tells a process, and the kernels that it starts, which language its reader has."""
 
 _HOLE = re.compile(r"\{(?P<name>\w+)(?::(?P<kind>[wlq]))?\}")
 _NUMBER, _TEXT = r"-?\d[\d.,e+-]*?", r".+?"
@@ -38,15 +39,22 @@ _LONGEST_LINE = 2_000
 """Signs of a line above which it is no sentence, but data."""
 
 
-def of_kernel() -> str:
+def of_reader() -> str:
     """Return the language of who reads what this process shows."""
     given = os.environ.get(VARIABLE, "")
     return given if given in LANGUAGES else LANGUAGES[0]
 
 
+def translate(text: str, language: str = "") -> str:
+    """Return a text in ``language``, line by line and sentence by sentence, as far as there are patterns for it.
+
+    Without a ``language`` it is that of who reads what this process shows.
+    """
+    return _translated(text, language or of_reader())
+
+
 @lru_cache(maxsize=20_000)
-def translate(text: str, language: str) -> str:
-    """Return a text in ``language``, line by line and sentence by sentence, as far as there are patterns for it."""
+def _translated(text: str, language: str) -> str:
     if language == LANGUAGES[0]:
         return text
     catalogue = _catalogue(language)
@@ -57,9 +65,9 @@ def translate(text: str, language: str) -> str:
     return _LINE.sub(said, text)
 
 
-def translate_html(source: str, language: str) -> str:
+def translate_html(source: str, language: str = "") -> str:
     """Return HTML whose texts, between its tags, are in ``language``; what is preformatted stays as it is."""
-    if language == LANGUAGES[0]:
+    if (language or of_reader()) == LANGUAGES[0]:
         return source
 
     def said(found: re.Match[str]) -> str:
@@ -67,6 +75,16 @@ def translate_html(source: str, language: str) -> str:
         return html.escape(translate(html.unescape(text), language), quote=False) if text else found[0]
 
     return re.sub(r"<pre.*?</pre>|(?<=>)(?P<text>[^<>]+)(?=<)", said, source, flags=re.DOTALL)
+
+
+def padded(text: str, columns: int) -> str:
+    """Return a text that fills so many columns of a terminal: a Japanese letter takes two."""
+    return f"{text}{' ' * (columns - width(text))}"
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "FW" else 1 for letter in text)
 
 
 @dataclass(frozen=True, kw_only=True)

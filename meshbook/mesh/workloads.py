@@ -65,12 +65,12 @@ def servers(look: Look, asked: Asked, source: Snapshot, destination: Snapshot) -
         if not known & {pod["metadata"]["name"] for pod in ready}:
             seen = f"{destination.cluster}'s ready pods of {asked.service} are in no EndpointSlice."
             yield look.cause(seen, f"{where} get endpointslices -l {SERVICE_LABEL}={asked.service}")
-        yield from _sidecars(look, ready, destination, f"of {asked.service}")
+        yield from _sidecars(look, ready, destination, asked.service)
 
 
 def clients(look: Look, asked: Asked, source: Snapshot) -> Iterator[Finding]:
     """Look at the pods that ask: without a sidecar they are no part of the mesh."""
-    yield from _sidecars(look, asked.clients(source), source, "that ask")
+    yield from _sidecars(look, asked.clients(source), source, ", ".join(asked.client_labels.values()))
 
 
 def none_ready(service: Object, view: Snapshot, called: str) -> tuple[str, str]:
@@ -89,11 +89,11 @@ def none_ready(service: Object, view: Snapshot, called: str) -> tuple[str, str]:
     return f"{view.cluster} has no pod with the labels of Service {name}.", f"{kubectl} describe service {name}"
 
 
-def _sidecars(look: Look, pods: list[Object], view: Snapshot, which: str) -> Iterator[Finding]:
+def _sidecars(look: Look, pods: list[Object], view: Snapshot, called: str) -> Iterator[Finding]:
     bare = [pod for pod in pods if INJECTED not in annotations_of(pod)]
     if not bare:
         if pods:
-            yield look.fine(f"{len(pods)} ready pods {which} in {view.cluster}, each with a sidecar.")
+            yield look.fine(f"{len(pods)} ready pods of {called} in {view.cluster}, each with a sidecar.")
         return
     name, (why, mend) = bare[0]["metadata"]["name"], _why_bare(bare[0], view)
     seen = f"{view.cluster}'s pod {name} has no sidecar: {why}."

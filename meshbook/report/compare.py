@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from meshbook.language import LANGUAGES, translate
+from meshbook.language import padded, translate
 from meshbook.report.collect import Report
 from meshbook.verdict import DRY_RUN, PASS, WORST_FIRST, measured_text, shown
 
@@ -42,14 +41,11 @@ class Change:
     def is_changed(self) -> bool:
         return self.before != self.after
 
-    def text(self, language: str = LANGUAGES[0]) -> str:
+    def __str__(self) -> str:
         """Return it in one line: what came out in both, of what, and the numbers."""
-        said = partial(translate, language=language)
-        outcome = " → ".join(map(said, dict.fromkeys((self.before, self.after))))
-        about = f"{self.stage}: {said(self.claim)}" if self.claim else said(f"{self.stage} as a whole")
-        return f"{outcome:22}  {about}" + (f": {said(self.numbers)}" if self.numbers else "")
-
-    __str__ = text
+        outcome = " → ".join(map(translate, dict.fromkeys((self.before, self.after))))
+        about = f"{self.stage}: {translate(self.claim)}" if self.claim else translate(f"{self.stage} as a whole")
+        return f"{padded(outcome, 22)}  {about}" + (f": {translate(self.numbers)}" if self.numbers else "")
 
 
 def _severity(state: str) -> int:

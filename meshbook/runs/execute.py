@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from meshbook import progress
-from meshbook.language import LANGUAGES
+from meshbook.language import of_reader
 from meshbook.marks import is_read_in
 from meshbook.rows import PLACE_VARIABLE
 from meshbook.runs.executed_copy import ExecutedCopy, papermill
@@ -138,7 +138,7 @@ class _Follower:
         if self._interrupts.asked:
             raise Interrupted("a signal came between two cells")
         headings = [line for line in str(cell["source"]).splitlines() if line.startswith("#")]
-        if cell["cell_type"] == "markdown" and headings and is_read_in(LANGUAGES[0], cell):
+        if cell["cell_type"] == "markdown" and headings and is_read_in(of_reader(), cell):
             self._heading = headings[-1].lstrip("# ")
 
     def code_starts(self, cell: Mapping[str, Any], cell_index: int) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 import yaml
 
 from meshbook.errors import UsageError
+from meshbook.language import of_reader
+from meshbook.marks import is_read_in
 from meshbook.runs.executed_copy import papermill
 from meshbook.settings import AUTO, entry_kind, out_of_range
 
@@ -194,15 +196,16 @@ class Stage:
 def stages(folder: Path) -> list[Stage]:
     """Return the stages of the runbook in ``folder``, in reading order."""
     return [
-        Stage(name=name, title=title_of(path), optional=bool(_metadata(path).get("optional")))
+        Stage(name=name, title=_title(path), optional=bool(_metadata(path).get("optional")))
         for name, path in _stages(folder).items()
     ]
 
 
-def title_of(notebook: Path) -> str:
-    """Return the first heading of a notebook; empty where it has none."""
+def _title(notebook: Path) -> str:
+    """Return the first heading of a notebook that its reader reads; empty where it has none."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    lines = (line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines())
+    read = (cell for cell in cells if cell["cell_type"] == "markdown" and is_read_in(of_reader(), cell))
+    lines = (line for cell in read for line in "".join(cell["source"]).splitlines())
     return next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
 
 
@@ -343,7 +346,7 @@ def _mistyped(parameter: Declared, value: object) -> UsageError:
 def _refused(parameter: Declared, wanted: str, value: object) -> UsageError:
     return UsageError(
         f"parameter {parameter.name!r} must be {wanted}, not {_SHORT.repr(value)}",
-        hint=f"{parameter.name}: {parameter.help}" if parameter.help else "",
+        meaning=parameter.help,
     )
 
 
