@@ -98,8 +98,7 @@ def _waited(cluster: Cluster, path: str, wait: Callable[[], str]) -> Entry:
     try:
         address = wait()
     except WaitTimeout as error:
-        saw = [f"{name}: {text}" for name, text in error.evidence.items() if text]
-        trouble = ". ".join([error.message, *saw, f"Try: {error.hint or _PENDING}"])
+        trouble = error.in_words(_PENDING)
     return Entry(url=f"http://{address}{_PATH}", clusters=(cluster.name,), path=path, trouble=trouble)
 
 

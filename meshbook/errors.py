@@ -41,6 +41,12 @@ class MeshbookError(Exception):
             parts.append(f"  try: {self.hint}")
         return "\n".join(parts)
 
+    def in_words(self, otherwise: str = "") -> str:
+        """Return the same in sentences, for a verdict's reason; ``otherwise`` is tried where there is no hint."""
+        hint = self.hint or otherwise
+        evidence = (f"{name}: {value}" for name, value in self.evidence.items())
+        return ". ".join([self.message, *evidence, *([f"Try: {hint}"] if hint else [])])
+
 
 class UsageError(MeshbookError):
     """Input that cannot be acted on. Nothing was started."""

@@ -50,9 +50,7 @@ def clusters_answer(fleet: Fleet) -> Verdict:
     return _judged(claim, _looks(fleet, look), "use a context of a newer cluster")
 
 
-def user_may(
-    fleet: Fleet, namespace: str, gateway_namespace: str = "nifc-istio-gateway", *, entry: str = FLEET
-) -> Verdict:
+def user_may(fleet: Fleet, namespace: str, gateway_namespace: str, *, entry: str = FLEET) -> Verdict:
     """Claim: this user may do in every cluster what the stages of RUNBOOK need (asked by SelfSubjectAccessReview).
 
     What an experiment needs besides is asked by the safeguards of its outage.
@@ -135,9 +133,7 @@ def awaited(claim: str, wait: Callable[..., T], *args: Any, needs: Verdict | Non
     try:
         value = wait(*args, **options)
     except WaitTimeout as error:
-        saw = [f"{name}: {text}" for name, text in error.evidence.items() if text]
-        reason = ". ".join([error.message, *saw, *([f"Try: {error.hint}"] if error.hint else [])])
-        return Awaited(verdict=Verdict(claim=claim, outcome="fail", reason=f"{reason}."), value=None)
+        return Awaited(verdict=Verdict(claim=claim, outcome="fail", reason=f"{error.in_words()}."), value=None)
     reason = f"After {time.monotonic() - started:.1f} s."
     return Awaited(verdict=Verdict(claim=claim, outcome="pass", reason=reason), value=value)
 

@@ -22,7 +22,7 @@ def fleet() -> Any:
 
 CLAIMS: dict[str, Callable[[Any], Verdict]] = {
     "clusters": preflight.clusters_answer,
-    "user": lambda fleet: preflight.user_may(fleet, "sample"),
+    "user": lambda fleet: preflight.user_may(fleet, "sample", "gateways"),
     "revision": lambda fleet: preflight.revision_injects(fleet, "asm-1175-9"),
     "between": preflight.nothing_between,
     "root": preflight.one_root,
@@ -93,7 +93,9 @@ def test_a_user_who_may_run_the_runbook_needs_no_right_of_the_experiments(fleet:
     for cluster in fleet:
         cluster.can_i = lambda *right: asked.add(right) or True
     assert CLAIMS["user"](fleet).outcome == "pass"
-    assert {(one.verb, one.resource, one.namespace) for one in rights.needed(named)} == asked
+    assert {
+        (one.verb, one.resource, one.namespace) for one in rights.needed(named, gateway_namespace="gateways")
+    } == asked
     assert ("patch", "deployments.apps", "istio-system") not in asked
 
 
