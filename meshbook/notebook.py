@@ -176,16 +176,17 @@ _ENDS = {"low": "at least ", "high": "at most "}
 
 
 def _html(table: pd.DataFrame, max_rows: int = 60, *, whole: bool = True) -> str:
-    """Return a frame as a table; what is the same in all rows of a ``whole`` one stands above it."""
+    """Return a frame as a table; of a ``whole`` one, what is the same in all rows stands above it, a blank nowhere."""
     from meshbook import tables
 
     if table.empty:
         return "<p>none</p>"
     shown, above = _titled(table), ""
+    if whole:
+        shown = shown.loc[:, ~shown.astype(str).isin(["", "nan", "<NA>"]).all()]
     same = [name for name in shown if len(shown) > 2 and whole and shown[name].astype(str).nunique() == 1]
     if len(same) <= len(shown.columns) - 2:
-        values = {name: str(shown[name].iloc[0]) for name in same}
-        above = " · ".join(f"{name}: {value}" for name, value in values.items() if value not in ("", "nan", "<NA>"))
+        above = " · ".join(f"{name}: {shown[name].iloc[0]}" for name in same)
         shown = shown.drop(columns=same)
     rows = tables.to_html(shown, max_rows)
     return f"<p>{escape(above)}</p>{rows}" if above else rows
