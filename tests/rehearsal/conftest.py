@@ -7,16 +7,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from stages import set_up
 
-from meshbook import Fleet
+from meshbook import Fleet, rights
 from meshbook.lab import launch
+from meshbook.objects import SYSTEM_NAMESPACE
 
 RUN_TIMEOUT_S = 220
 
@@ -44,6 +46,7 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+Account = Callable[[Sequence[rights.Right]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +66,34 @@ def fleet(lab: launch.LabState) -> Iterator[Fleet]:
     fleet = Fleet.connect(["cluster1", "cluster2"], str(lab.kubeconfig))
     yield fleet
     fleet.close()
+
+
+@pytest.fixture
+def account(lab: launch.LabState, fleet: Fleet, tmp_path: Path) -> Iterator[Account]:
+    """Give a service account the roles that rights make; the kubeconfig acts as it."""
+    manifest, kubeconfig = tmp_path / "roles.yaml", tmp_path / "kubeconfig"
+
+    def bound(granted: Sequence[rights.Right]) -> Path:
+        for namespace in {one.namespace for one in granted} - {"", SYSTEM_NAMESPACE}:
+            fleet.create_namespace(namespace)
+        roles = rights.roles(granted)
+        manifest.write_text(yaml.safe_dump_all([*roles, *map(_binding, roles)]))
+        fleet.apply(manifest)
+        config = json.loads(lab.kubeconfig.read_text())
+        for user in config["users"]:
+            user["user"]["as"] = f"system:serviceaccount:{SYSTEM_NAMESPACE}:runner"
+        kubeconfig.write_text(json.dumps(config))
+        return kubeconfig
+
+    yield bound
+    fleet.delete(manifest)
+
+
+def _binding(role: dict[str, Any]) -> dict[str, Any]:
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": role["kind"], "name": role["metadata"]["name"]}
+    subject = {"kind": "ServiceAccount", "name": "runner", "namespace": SYSTEM_NAMESPACE}
+    head = {"apiVersion": role["apiVersion"], "kind": f"{role['kind']}Binding", "metadata": role["metadata"]}
+    return head | {"roleRef": ref, "subjects": [subject]}
 
 
 @pytest.fixture

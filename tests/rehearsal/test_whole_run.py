@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from meshbook import settings
+from meshbook import preflight, rights, settings
 from meshbook.lab import launch
 
 Run = Callable[..., Any]
@@ -25,10 +25,11 @@ NOTEBOOKS = ("00_preflight", "01_connectivity", "02_external_access", "03_failov
 EXTERNAL_LOAD = re.compile(r"""(?:src|href)\s*=\s*["'](?:https?:)?//[^"']+\.(?:js|css|woff2?|png|svg)|@import""")
 
 
-def test_all_stages_pass_and_leave_a_whole_record(run: Run, lab: launch.LabState) -> None:
+def test_all_stages_pass_with_the_rights_that_are_printed_and_leave_a_whole_record(run: Run, account: Any) -> None:
+    kubeconfig = account(rights.needed(preflight.RUNBOOK))
     split = ("-p", "tolerance=0.35", "-p", "requests=60")  # so that chance fails one run of a thousand, not of thirty
     failover = ("-p", "rate_per_s=5", "-p", "outage_s=6", "-p", "max_outage_failed_share=0.2")
-    outcome = run(*failover, *split, kubeconfig=lab.kubeconfig)  # all else as a user has it
+    outcome = run(*failover, *split, kubeconfig=kubeconfig)  # all else as a user has it
     assert outcome.exit_code == 0, outcome.said
     assert {name: outcome.state(name) for name in NOTEBOOKS} == dict.fromkeys(NOTEBOOKS, "pass")
     made = {path.name for path in outcome.folder.iterdir()}
