@@ -26,43 +26,39 @@ _ENTRY = {FLEET: {"multicluster": GATEWAY}, LOAD_BALANCER: _BALANCERS, OWN_ADDRE
 """Folders of manifests by stage, and what stage 2 applies besides. What 1 and 2 apply, and Services, 99 deletes."""
 _CLUSTER_WIDE = (
     "get,list namespaces",
+    "list nodes",
     "list mutatingwebhookconfigurations.admissionregistration.k8s.io",
     "list gateways.networking.istio.io,virtualservices.networking.istio.io,destinationrules.networking.istio.io",
     "list peerauthentications.security.istio.io,endpointslices.discovery.k8s.io",
 )
-_LOOKS = "get,list pods,services,deployments.apps,endpointslices.discovery.k8s.io"
+_LISTS = "list configmaps,deployments.apps,pods,services"
+_ASKS = (_LISTS, "get deployments.apps,pods,services", "get pods/log", EXEC_RIGHTS)
+_GATEWAYS = (_LISTS, "get services", EXEC_RIGHTS)
 _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "0": {SYSTEM: (_LOOKS, "get,list configmaps", "list secrets", EXEC_RIGHTS)},
-    "1": {EVERYWHERE: ("create,patch namespaces",), SAMPLE: (_LOOKS, EXEC_RIGHTS, "list configmaps")},
-    "2": {
-        EVERYWHERE: ("create,patch namespaces",),
-        GATEWAY: (_LOOKS, "list configmaps"),
-        SAMPLE: (_LOOKS, EXEC_RIGHTS),
-    },
+    "0": {SYSTEM: (_LISTS, "get configmaps", "list secrets", EXEC_RIGHTS)},
+    "1": {EVERYWHERE: ("create,patch namespaces",), SAMPLE: _ASKS},
+    "2": {EVERYWHERE: ("create,patch namespaces",), GATEWAY: _GATEWAYS, SAMPLE: _ASKS},
     "3": {
         SAMPLE: (
-            _LOOKS,
-            EXEC_RIGHTS,
-            "get pods/log",
+            *_ASKS,
             "patch deployments.apps,services",
             "get,patch deployments.apps/scale",
-            "list horizontalpodautoscalers.autoscaling,replicasets.apps",
+            "list horizontalpodautoscalers.autoscaling,pods.metrics.k8s.io",
             "get,list,create,patch,delete leases.coordination.k8s.io",
         ),
-        GATEWAY: (
-            _LOOKS,
-            "get pods/log",
-            "list configmaps",
-        ),
-        SYSTEM: (_LOOKS, "get pods/log"),
+        GATEWAY: (*_GATEWAYS, "get pods/log"),
+        SYSTEM: (_LISTS, "get pods/log"),
     },
     "4": {
-        SAMPLE: ("delete pods",),
-        SYSTEM: ("patch deployments.apps", "get,patch deployments.apps/scale"),
+        SAMPLE: ("delete pods", "get gateways.networking.istio.io"),
+        SYSTEM: ("get,patch deployments.apps", "get,patch deployments.apps/scale"),
     },
     "99": {EVERYWHERE: ("delete namespaces",)},
 }
-"""What the code asks for besides, ``verbs resources``; 4 needs what 3 does, and all what is read cluster-wide."""
+"""What the code asks for besides, ``verbs resources``; 4 needs what 3 does, and all what is read cluster-wide.
+
+What a stage without 0 may not look at in the mesh's namespace, when it seeks a cause, is told, and decides nothing.
+"""
 _OF_FLEET = ("get,list multiclusteringresses.networking.gke.io", "list backendconfigs.cloud.google.com")
 """What 2, 3 and 4 look at in GATEWAY where a fleet's ingress is the way in."""
 

@@ -103,6 +103,14 @@ def test_locality_failover_keeps_answers_local_only_where_a_rule_says_so() -> No
     assert "DestinationRule sample/rule has outlierDetection" in share(fleet)[1]
 
 
+def test_locality_failover_is_not_known_where_nodes_may_not_be_listed() -> None:
+    fleet = healthy_mesh()
+    fleet["b"].refused.add("Node")
+    assert share(fleet)[0] == 0.5
+    plant(fleet, "DestinationRule", rule({"trafficPolicy": OUTLIER}))
+    assert share(fleet) == (None, "not looked at: needs list nodes (b)")
+
+
 def test_locality_failover_that_is_switched_off_or_without_labels_changes_no_share() -> None:
     off, bare = healthy_mesh(), healthy_mesh()
     policy = {"loadBalancer": {"localityLbSetting": {"enabled": False}}, **OUTLIER}

@@ -284,6 +284,8 @@ def expected(asked: Asked, source: Snapshot, views: Sequence[Snapshot]) -> Expec
         if setting.get("distribute"):
             return _unknown(f"DestinationRule {title(rules[0])} distributes by locality")
         if "outlierDetection" in traffic and setting.get("enabled", True) is not False:
+            for view in views:
+                view.list("Node")  # by whose labels pods are near: what cannot be read decides nothing
             near = _nearest(there, _client_locality(asked, source), setting.get("failoverPriority"))
             if len(near) < len(there):
                 failover = f"DestinationRule {title(rules[0])}"

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from accounts import bind
 from stages import set_up
 
 from meshbook import Fleet, rights
 from meshbook.lab import launch
-from meshbook.objects import SYSTEM_NAMESPACE
 
 RUN_TIMEOUT_S = 220
 
@@ -69,31 +68,18 @@ def fleet(lab: launch.LabState) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def account(lab: launch.LabState, fleet: Fleet, tmp_path: Path) -> Iterator[Account]:
-    """Give a service account the roles that rights make; the kubeconfig acts as it."""
-    manifest, kubeconfig = tmp_path / "roles.yaml", tmp_path / "kubeconfig"
+def account(fleet: Fleet, tmp_path: Path) -> Iterator[Account]:
+    """Give a service account the roles of some rights; the kubeconfig acts as it."""
+    manifests: list[Path] = []
 
     def bound(granted: Sequence[rights.Right]) -> Path:
-        for namespace in {one.namespace for one in granted} - {"", SYSTEM_NAMESPACE}:
-            fleet.create_namespace(namespace)
-        roles = rights.roles(granted)
-        manifest.write_text(yaml.safe_dump_all([*roles, *map(_binding, roles)]))
-        fleet.apply(manifest)
-        config = json.loads(lab.kubeconfig.read_text())
-        for user in config["users"]:
-            user["user"]["as"] = f"system:serviceaccount:{SYSTEM_NAMESPACE}:runner"
-        kubeconfig.write_text(json.dumps(config))
+        manifest, kubeconfig = bind(fleet, granted, tmp_path)
+        manifests.append(manifest)
         return kubeconfig
 
     yield bound
-    fleet.delete(manifest)
-
-
-def _binding(role: dict[str, Any]) -> dict[str, Any]:
-    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": role["kind"], "name": role["metadata"]["name"]}
-    subject = {"kind": "ServiceAccount", "name": "runner", "namespace": SYSTEM_NAMESPACE}
-    head = {"apiVersion": role["apiVersion"], "kind": f"{role['kind']}Binding", "metadata": role["metadata"]}
-    return head | {"roleRef": ref, "subjects": [subject]}
+    for manifest in manifests:
+        fleet.delete(manifest)
 
 
 @pytest.fixture

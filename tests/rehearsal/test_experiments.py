@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from meshbook import Fleet, analysis, experiment, outage, probes
+from meshbook import Fleet, analysis, experiment, outage, probes, rights
 from meshbook.errors import OutageError, UsageError
 from meshbook.experiment import LoadProfile, Target, scratch_workload
 from meshbook.lab.launch import LabState
@@ -86,10 +86,11 @@ def test_no_outage_starts_while_a_source_cannot_reach_the_survivor(target: Targe
             plan.require()
 
 
-def test_a_cluster_that_is_down_is_not_survived_and_that_fails(run: Run, served: LabState, target: Target) -> None:
+def test_a_cluster_that_is_down_is_not_survived_and_that_fails(run: Run, account: Run, target: Target) -> None:
     modes = ("-p", "modes=[cluster-down]", "-p", "must_survive=[cluster-down]", "-p", "calibrate_s=[0.5]")
     second = ("-p", "outage_clusters=[cluster2]")  # which holds the MultiClusterIngress
-    outcome = run("4", *modes, *second, *SHORT, "--redact", "addresses,contexts", kubeconfig=served.kubeconfig)
+    redacted = ("--redact", "addresses,contexts")
+    outcome = run("4", *modes, *second, *SHORT, *redacted, kubeconfig=account(rights.needed(["4"])))
     assert outcome.exit_code == 1, outcome.said
     assert "[context 2]" in (index := (outcome.folder / "index.html").read_text())
     assert not re.search(r"cluster[12]|127\.\d+\.\d", index)
