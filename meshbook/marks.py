@@ -23,6 +23,9 @@ VERDICT_TYPE = "application/vnd.meshbook.verdict.v1+json"
 PLACE_TYPE = "application/vnd.meshbook.place.v1+json"
 ROWS_TYPE = "application/vnd.meshbook.rows.v2+json"
 
+BANNER_TAG = "papermill-error-cell-tag"
+"""Tag of the cells in which papermill says that a cell has raised something, as that of a verdict does by design."""
+
 Claim = dict[str, Any]
 """One ``Verdict`` as JSON data."""
 

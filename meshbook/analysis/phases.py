@@ -217,7 +217,7 @@ def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
     sent = rows[rows["time"].between(record.outage.asked, record.end, inclusive="left")]
     during = sent[sent["ended"] < record.end]
     last, bad = _of(during, gone).tail(1), during[during["error"] != ""]
-    none = f"none from {_names(gone)} after the request" if gone else "no cluster went down for it"
+    none = "none after the request" if gone else "no cluster went down for it"
     yield _told(OUTAGE, LAST, source, last, none)
     some = f"{len(bad)} of {len(during)} requests failed; the first: {bad['error'].iloc[0]}" if len(bad) else ""
     yield _told(OUTAGE, FAILED, source, bad, f"none in {len(during)} requests", some)

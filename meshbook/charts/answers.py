@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,15 @@ from meshbook.charts.figures import (
     Chart,
     Style,
     label_of,
+    legend_columns,
     nothing,
     plain,
     styles_of_answerers,
 )
 
 _WIDTH_IN = 7.0
+_LEGEND_CHARS = 92
+"""Signs of a line above a panel."""
 _NO_ANSWER = "no good answer"
 
 
@@ -107,18 +111,10 @@ def latency_by_cluster(frame: pd.DataFrame) -> Figure:
         axes.set_yticks([0, 25, 50, 75, 100])
         axes.set_ylabel("% of answers")
         axes.grid(axis="y", color=GRID, linewidth=0.6)
-        axes.legend(
-            loc="lower right",
-            bbox_to_anchor=(1.0, 1.0),
-            ncols=2,
-            fontsize=9,
-            frameon=False,
-            borderpad=0,
-            columnspacing=1.2,
-            handlelength=1.6,
-        )
-        if len(sources) > 1:
-            axes.set_title(source, loc="left", fontsize=10)
+        beside = legend_columns([str(label) for label in axes.get_legend_handles_labels()[1]], _LEGEND_CHARS)
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": beside}
+        place["title"] = source if len(sources) > 1 else None
+        axes.legend(fontsize=9, frameon=False, borderpad=0, alignment="left", **place)
         _in_ms(axes, answers["time_total_ms"])
     panels[-1].set_xlabel("ms from request to last byte")
     return figure

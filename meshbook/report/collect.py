@@ -10,7 +10,7 @@ from typing import Any
 
 from meshbook.errors import UsageError
 from meshbook.language import LANGUAGES
-from meshbook.marks import Claim, Marks, is_read_in, marks_of
+from meshbook.marks import BANNER_TAG, Claim, Marks, is_read_in, marks_of
 from meshbook.rows import KeptRows
 from meshbook.settings import RUN_FILE
 from meshbook.verdict import FAIL, PASS, WORST_FIRST, Verdict, is_plan, numbers_text, shown, worst, worst_first
@@ -218,7 +218,8 @@ def _stage(name: str, notebook: dict[str, Any] | None, told: Mapping[str, Any], 
             message=str(told.get("message", "")),
         )
     marks = _marks(name, notebook)
-    notebook = {**notebook, "cells": [cell for cell in notebook["cells"] if is_read_in(language, cell)]}
+    kept = (cell for cell in notebook["cells"] if BANNER_TAG not in cell["metadata"].get("tags", []))
+    notebook = {**notebook, "cells": [cell for cell in kept if is_read_in(language, cell)]}
     headings = [line for text in _markdown(notebook) for line in text.splitlines() if line.startswith("# ")]
     return Stage(
         name=name,

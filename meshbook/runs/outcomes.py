@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from meshbook.errors import RunError
-from meshbook.marks import marks_of
+from meshbook.marks import BANNER_TAG, marks_of
 from meshbook.verdict import State, shown
 
 KERNEL = "python3"
-_BANNER_TAG = "papermill-error-cell-tag"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def repair(notebook: dict[str, Any], outcome: NotebookOutcome, *, name: str) -> 
     """Make the copy say what happened: cell statuses, exception flag, kernel name, no paths, no misleading banner."""
     judged = outcome.state in ("pass", "fail", "inconclusive")
     if judged:
-        notebook["cells"] = [cell for cell in notebook["cells"] if _BANNER_TAG not in cell["metadata"].get("tags", [])]
+        notebook["cells"] = [cell for cell in notebook["cells"] if BANNER_TAG not in cell["metadata"].get("tags", [])]
     ran = [cell for cell in _code(notebook) if cell.get("execution_count") is not None]
     for cell in notebook["cells"]:
         _repair_cell(cell, failed=not judged and bool(ran) and cell is ran[-1])

@@ -119,9 +119,7 @@ def joined(*answers: pd.DataFrame) -> pd.DataFrame:
 def to_display(answers: pd.DataFrame) -> pd.DataFrame:
     """Return a frame of ANSWERS cut down to what a reader needs: no address, times as clock and whole 0.1 ms."""
     answers = conform(answers, ANSWERS)
-    clock = answers["time"].dt.strftime("%H:%M:%S.%f").str[:-3]
-    total = ["" if pd.isna(ms) else f"{ms:.1f}" for ms in answers["time_total_ms"].tolist()]
-    shown = pd.DataFrame({"time (UTC)": clock.fillna(""), "total ms": pd.Series(total, dtype="string")})
     columns = ["source", "path", "seq", "version", "instance", "cluster", "code", "error"]
-    texts = {name: answers[name].astype("string").fillna("") for name in columns}
-    return shown.assign(**texts)[["time (UTC)", *columns, "total ms"]]
+    shown = answers[columns].assign(**{"total ms": answers["time_total_ms"].round(1)})
+    shown.insert(0, "time (UTC)", answers["time"].dt.strftime("%H:%M:%S.%f").str[:-3])
+    return shown.astype(object).where(shown.notna(), "")
