@@ -6,6 +6,7 @@ through the VIP is ``probes``' to wait for.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import time
@@ -19,10 +20,15 @@ from urllib.parse import urlsplit
 from meshbook import progress
 from meshbook.clusters import Cluster, Object, is_loopback, refusal_hint
 from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
-from meshbook.settings import HUB_EXTENSION, HubAddress, hub_address
+from meshbook.settings import HUB_PROJECT_VARIABLE
 
 FEATURE = "multiclusteringress"
 INGRESS_KINDS = ("MultiClusterIngress", "MultiClusterService")
+EXTENSION = "gkehub.googleapis.com"
+"""Name of the extension of a kubeconfig's cluster entry that tells where its fleet API is."""
+_ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB"
+_TOKEN_FILE_VARIABLE = "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"
+"""gcloud's own variables, so that one set of exports serves gcloud and meshbook."""
 _REQUEST_S = 30.0
 _LOOK_S = 0.5
 _CHANGING = ("ENABLING", "UPDATING", "SERVICE_UPDATING", "DISABLING")
@@ -35,7 +41,7 @@ class IngressFeature:
 
     config_membership: str
     """``<location>/<membership>``."""
-    outcome: Literal["created", "configured", "unchanged"]
+    outcome: Literal["created", "unchanged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,53 +83,67 @@ def enable_ingress(
     config_cluster: Cluster | None = None,
     *,
     project: str = "",
-    endpoint: str = "",
-    change: bool = False,
     timeout_s: float = 300,
 ) -> IngressFeature:
     """Enable the fleet's ingress feature with ``config_membership`` as its config cluster; again is no change.
 
     With ``config_cluster``, its kubeconfig may tell where the fleet API is, and the wait includes the kinds that the
-    feature brings to that cluster. FleetError when another membership is configured, unless ``change`` is true.
+    feature brings to that cluster. FleetError when another membership is configured.
     """
-    address = _address(config_cluster, endpoint, project)
+    address = _address(config_cluster, project)
     membership = Membership.parse(config_membership, address.project)
     api = _FleetApi(address)
     member = shlex.join([f"--config-membership={membership.name}", f"--location={membership.location}"])
     progress.command(f"gcloud container fleet ingress enable {member}")
     feature = api.feature(membership.project)
-    configured = str(feature.spec.multiclusteringress.config_membership) if feature is not None else ""
-    outcome: Literal["created", "configured", "unchanged"] = "unchanged"
     if feature is None:
-        api.set_config_membership(membership, timeout_s, enabled=False)
-        outcome = "created"
-    elif configured.partition("/locations/")[2] != membership.resource.partition("/locations/")[2]:
-        if configured and not change:
-            raise FleetError(
-                f"the fleet's ingress feature has another config membership: {_redacted(configured)}",
-                hint=f"use that one, or change=True to move every MultiClusterIngress to {membership}",
-            )
-        api.set_config_membership(membership, timeout_s, enabled=True)
-        outcome = "configured"
+        api.enable(membership, timeout_s)
     else:
+        configured = str(feature.spec.multiclusteringress.config_membership)
+        if configured.partition("/locations/")[2] != membership.resource.partition("/locations/")[2]:
+            raise FleetError(
+                f"the fleet's ingress feature has another config membership: {_redacted(configured) or 'none'}",
+                hint=f"use that one, or move every MultiClusterIngress: gcloud container fleet ingress update {member}",
+            )
         api.wait_until_active(membership.project, timeout_s)
     if config_cluster:
         config_cluster.wait_for_kinds(INGRESS_KINDS, timeout_s=timeout_s)
-    return IngressFeature(config_membership=str(membership), outcome=outcome)
+    return IngressFeature(config_membership=str(membership), outcome="unchanged" if feature else "created")
 
 
-def memberships(config_cluster: Cluster | None = None, *, project: str = "", endpoint: str = "") -> list[str]:
+def memberships(config_cluster: Cluster | None = None, *, project: str = "") -> list[str]:
     """Return the fleet's members as ``<location>/<membership>``; found as by ``enable_ingress``."""
-    address = _address(config_cluster, endpoint, project)
+    address = _address(config_cluster, project)
     if not address.project:
         raise UsageError("the fleet's project is not known", hint="set CLOUDSDK_CORE_PROJECT, or pass project=")
     progress.command("gcloud container fleet memberships list")
     return sorted(str(Membership.parse(name)) for name in _FleetApi(address).memberships(address.project))
 
 
-def _address(config_cluster: Cluster | None, endpoint: str, project: str) -> HubAddress:
-    extension = config_cluster.extension(HUB_EXTENSION) if config_cluster else {}
-    return hub_address(HubAddress(endpoint=endpoint, project=project), extension)
+@dataclass(frozen=True, kw_only=True)
+class _Address:
+    """Where the fleet API is and who asks. Empty fields mean Google's own defaults."""
+
+    endpoint: str
+    """``https://host[:port]``; plain http only to this machine, since a token travels with each request."""
+    token_file: str = field(repr=False)
+    """File with an access token; empty for Application Default Credentials."""
+    project: str = field(repr=False)
+
+
+def _address(config_cluster: Cluster | None, project: str) -> _Address:
+    """Return what gcloud's variables say, else the kubeconfig's extension; a given ``project`` comes first.
+
+    A token goes to the endpoint that it was named with: the extension's is used with the extension's endpoint alone.
+    """
+    extension = config_cluster.extension(EXTENSION) if config_cluster else {}
+    endpoint, token_file, named = (
+        os.environ.get(name, "") for name in (_ENDPOINT_VARIABLE, _TOKEN_FILE_VARIABLE, HUB_PROJECT_VARIABLE)
+    )
+    if not endpoint and extension.get("endpoint"):
+        endpoint, token_file = extension["endpoint"], extension.get("token-file", "")
+    project = project or named or extension.get("project", "")
+    return _Address(endpoint=endpoint.rstrip("/"), token_file=token_file, project=project)
 
 
 def wait_for_vip(cluster: Cluster, namespace: str, name: str, *, timeout_s: float = 900) -> str:
@@ -174,7 +194,7 @@ def _redacted(text: object) -> str:
 class _FleetApi:
     """GKE Hub v1 over REST, for one feature. Foreign errors become FleetError, without the project's name."""
 
-    def __init__(self, address: HubAddress) -> None:
+    def __init__(self, address: _Address) -> None:
         try:
             import google.auth.exceptions
             import requests
@@ -226,19 +246,15 @@ class _FleetApi:
                 )
             time.sleep(_LOOK_S)
 
-    def set_config_membership(self, membership: Membership, timeout_s: float, *, enabled: bool) -> None:
-        """Enable the feature with this config membership, or change it where it is ``enabled``; wait until done."""
+    def enable(self, membership: Membership, timeout_s: float) -> None:
+        """Enable the feature with this config membership, and wait until that is done."""
         spec = self._v1.multiclusteringress_v1.FeatureSpec(config_membership=membership.resource)
         feature = self._v1.Feature(spec=self._v1.CommonFeatureSpec(multiclusteringress=spec))
-        parent = f"projects/{membership.project}/locations/global"
-        call: Any = self._client.create_feature
-        where: Object = {"parent": parent, "feature_id": FEATURE}
-        if enabled:
-            mask = {"paths": ["spec.multiclusteringress.config_membership"]}
-            call, where = self._client.update_feature, {"name": f"{parent}/features/{FEATURE}", "update_mask": mask}
+        where = {"parent": f"projects/{membership.project}/locations/global", "feature_id": FEATURE}
         with self._errors_of("enable the fleet's ingress feature"):
             try:
-                call(**where, resource=feature, timeout=_REQUEST_S).result(timeout=timeout_s, polling=self._poll)
+                begun = self._client.create_feature(**where, resource=feature, timeout=_REQUEST_S)
+                begun.result(timeout=timeout_s, polling=self._poll)
             except TimeoutError as error:
                 message = f"the fleet did not finish enabling its ingress feature within {timeout_s:g} s"
                 raise FleetError(message, hint="run this step again: it goes on where the fleet is") from error

@@ -45,13 +45,8 @@ OUTAGE_REQUEST_S = 15.0
 There such a late answer is what the mesh saves; that it came late is a claim of its own.
 """
 
-HUB_ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB"
-HUB_TOKEN_FILE_VARIABLE = "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"
 HUB_PROJECT_VARIABLE = "CLOUDSDK_CORE_PROJECT"
-"""gcloud's own variables, so that one set of exports serves gcloud and meshbook."""
-
-HUB_EXTENSION = "gkehub.googleapis.com"
-"""Name of the extension of a kubeconfig's cluster entry that tells where its fleet API is."""
+"""gcloud's own variable for the project."""
 
 FLEET, LOAD_BALANCER, OWN_ADDRESS = "fleet", "load-balancer", "own address"
 """Ways in for requests from outside: a fleet's MultiClusterIngress, a Service of each cluster, what exists already."""
@@ -196,34 +191,3 @@ def context_names(contexts: Sequence[str] = (), environment: Mapping[str, str] |
     if twice:
         raise UsageError(f"context named twice: {', '.join(twice)}", hint="name each cluster's context once")
     return names
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubAddress:
-    """Where the fleet API is and who asks. Empty fields mean Google's own defaults."""
-
-    endpoint: str = ""
-    """``https://host[:port]``; plain http only to this machine, since a token travels with each request."""
-    token_file: str = ""
-    """File with an access token; empty for Application Default Credentials."""
-    project: str = ""
-
-    def __repr__(self) -> str:
-        return f"HubAddress(endpoint={self.endpoint!r})"
-
-
-def hub_address(
-    given: HubAddress, extension: Mapping[str, str], environment: Mapping[str, str] | None = None
-) -> HubAddress:
-    """Return where to find the fleet API: ``given``, else gcloud's variables, else the kubeconfig's ``extension``.
-
-    A token goes to the endpoint that it was named with: the extension's token file is used with the extension's
-    endpoint and no other.
-    """
-    environment = os.environ if environment is None else environment
-    endpoint = given.endpoint or environment.get(HUB_ENDPOINT_VARIABLE, "")
-    token_file = given.token_file or environment.get(HUB_TOKEN_FILE_VARIABLE, "")
-    if not endpoint and extension.get("endpoint"):
-        endpoint, token_file = extension["endpoint"], given.token_file or extension.get("token-file", "")
-    project = given.project or environment.get(HUB_PROJECT_VARIABLE, "") or extension.get("project", "")
-    return HubAddress(endpoint=endpoint.rstrip("/"), token_file=token_file, project=project)

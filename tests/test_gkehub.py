@@ -15,7 +15,7 @@ from meshbook.clusters import Cluster, Kubeconfig
 from meshbook.errors import ClusterError, FleetError, UsageError, WaitTimeout
 from meshbook.lab.gkehub import FleetServer
 from meshbook.lab.topology import PROJECT, LabTopology
-from meshbook.settings import HUB_EXTENSION, Patience
+from meshbook.settings import Patience
 
 GKE, OTHER = "us-central1/nifc-anthosgke-cls", "global/nifc-anthosbm-cls"
 MCI = "/apis/networking.gke.io/v1/namespaces/gw/multiclusteringresses/edge"
@@ -33,7 +33,7 @@ class Here:
         self.waited_for: list[str] = []
 
     def extension(self, name: str) -> dict[str, Any]:
-        return self._extension if name == HUB_EXTENSION else {}
+        return self._extension if name == gkehub.EXTENSION else {}
 
     def wait_for_kinds(self, kinds: tuple[str, ...], *, timeout_s: float) -> None:
         self.waited_for += kinds
@@ -66,16 +66,23 @@ def test_the_kubeconfig_alone_is_enough_to_enable_the_feature_and_again_is_no_ch
     assert here.waited_for == ["MultiClusterIngress", "MultiClusterService"] * 2
 
 
-def test_another_config_membership_is_refused_unless_a_change_is_asked_for(here: Any) -> None:
+def test_another_config_membership_is_refused_and_how_to_move_to_it_is_told(here: Any) -> None:
     gkehub.enable_ingress(GKE, here)
-    with pytest.raises(FleetError, match=rf"another config membership: projects/…/[\s\S]*move .* to {OTHER}"):
+    moving = r"gcloud container fleet ingress update --config-membership=nifc-anthosbm-cls --location=global"
+    with pytest.raises(FleetError, match=rf"another config membership: projects/…/[\s\S]*{moving}"):
         gkehub.enable_ingress(OTHER, here)
-    assert gkehub.enable_ingress(OTHER, here, change=True).outcome == "configured"
-    assert gkehub.enable_ingress(OTHER, here).outcome == "unchanged"
+
+
+def test_a_token_is_not_sent_to_an_endpoint_that_it_was_not_named_with(
+    here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB", "https://elsewhere.invalid")
+    with pytest.raises(FleetError, match="gcloud auth application-default login"):
+        gkehub.enable_ingress(GKE, here)
 
 
 def test_gclouds_own_variables_lead_to_the_fleet_api(here: Any, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB", here.extension(HUB_EXTENSION)["endpoint"] + "/")
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB", here.extension(gkehub.EXTENSION)["endpoint"] + "/")
     monkeypatch.setenv("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", str(token))
     monkeypatch.setenv("CLOUDSDK_CORE_PROJECT", PROJECT)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # must not be asked for this machine
@@ -95,7 +102,7 @@ def test_a_change_that_was_begun_earlier_is_waited_for(scripted: Any, token: Pat
 def test_the_project_does_not_show_in_what_is_returned_or_raised(here: Any) -> None:
     assert PROJECT not in repr(gkehub.enable_ingress(GKE, here))
     with pytest.raises(FleetError) as caught:
-        gkehub.enable_ingress("us-central1/none", here, change=True)
+        gkehub.enable_ingress("us-central1/none", here)
     assert PROJECT not in str(caught.value)
 
 
@@ -116,17 +123,20 @@ def test_an_operation_that_does_not_end_is_given_up(scripted: Any, token: Path) 
 
 
 @pytest.mark.parametrize(
-    ("membership", "options", "message"),
+    ("membership", "endpoint", "message"),
     [
-        pytest.param("nifc-anthosgke-cls", {}, "cannot read the membership", id="no location"),
-        pytest.param(GKE, {}, "set CLOUDSDK_CORE_PROJECT", id="no project"),
-        pytest.param(GKE, {"endpoint": "http://hub.example", "project": "p"}, "unencrypted", id="plain http elsewhere"),
-        pytest.param(GKE, {"endpoint": "http://127.evil.example", "project": "p"}, "unencrypted", id="not loopback"),
+        pytest.param("nifc-anthosgke-cls", "", "cannot read the membership", id="no location"),
+        pytest.param(GKE, "", "set CLOUDSDK_CORE_PROJECT", id="no project"),
+        pytest.param(GKE, "http://hub.example", "unencrypted", id="plain http elsewhere"),
+        pytest.param(GKE, "http://127.evil.example", "unencrypted", id="not loopback"),
     ],
 )
-def test_what_cannot_be_acted_on_is_refused(membership: str, options: dict[str, str], message: str) -> None:
+def test_what_cannot_be_acted_on_is_refused(
+    membership: str, endpoint: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB", endpoint)
     with pytest.raises(UsageError, match=message):
-        gkehub.enable_ingress(membership, **options)  # type: ignore[arg-type]
+        gkehub.enable_ingress(membership, project="p" if endpoint else "")
 
 
 def test_without_a_login_it_says_how_to_get_one() -> None:

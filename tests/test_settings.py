@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from meshbook.errors import UsageError
-from meshbook.settings import HubAddress, context_names, hub_address, kubeconfig_path
+from meshbook.settings import context_names, kubeconfig_path
 
 
 def _file(path: Path) -> str:
@@ -56,29 +56,6 @@ def test_several_kubeconfig_files_are_kept_as_one_setting(tmp_path: Path) -> Non
 def test_a_missing_kubeconfig_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="meshbook lab up"):
         kubeconfig_path("", {"HOME": str(tmp_path)})
-
-
-EXTENSION = {"endpoint": "http://127.64.0.1:8443", "token-file": "/lab/token", "project": "lab"}
-
-
-def test_the_fleet_api_is_found_by_parameter_then_environment_then_kubeconfig() -> None:
-    variables = {"CLOUDSDK_API_ENDPOINT_OVERRIDES_GKEHUB": "https://hub.example/", "CLOUDSDK_CORE_PROJECT": "mine"}
-    assert hub_address(HubAddress(endpoint="https://a"), EXTENSION, variables).endpoint == "https://a"
-    assert hub_address(HubAddress(), EXTENSION, variables).endpoint == "https://hub.example"
-    assert hub_address(HubAddress(), EXTENSION, variables).project == "mine"
-    assert hub_address(HubAddress(), EXTENSION, {}).token_file == "/lab/token"
-    assert hub_address(HubAddress(), {}, {}) == HubAddress()
-
-
-def test_a_token_is_not_sent_to_an_endpoint_that_it_was_not_named_with() -> None:
-    address = hub_address(HubAddress(endpoint="https://elsewhere"), EXTENSION, {})
-    assert address.token_file == ""
-    variables = {"CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": "/google/token"}
-    assert hub_address(HubAddress(), EXTENSION, variables).token_file == "/lab/token"
-
-
-def test_neither_project_nor_token_shows_in_an_address() -> None:
-    assert repr(HubAddress(endpoint="https://a", token_file="/t", project="p")) == "HubAddress(endpoint='https://a')"
 
 
 def test_a_relative_kubeconfig_is_the_one_of_this_folder_wherever_it_is_read(

@@ -19,7 +19,7 @@ from meshbook.clusters import conflicts
 from meshbook.clusters.api import Api, kind_of
 from meshbook.clusters.connection import APPLY, Connection
 from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
-from meshbook.clusters.kubeconfig import Kubeconfig
+from meshbook.clusters.kubeconfig import Kubeconfig, extension
 from meshbook.clusters.names import display_names
 from meshbook.clusters.records import Applied, ApplyOutcome, DeploymentState
 from meshbook.clusters.rollout import follow
@@ -101,7 +101,7 @@ class Cluster(Api):
 
     def extension(self, name: str) -> Object:
         """Return extension ``name`` of the kubeconfig's cluster entry; empty when there is none."""
-        return self._kubeconfig.extension(self.context, name)
+        return extension(self._kubeconfig.cluster(self.context), name)
 
     def can_i(self, verb: str, resource: str, namespace: str = "") -> bool:
         """Ask whether this user may ``verb`` a ``resource``, written as for kubectl: ``deployments.apps/scale``."""
@@ -263,16 +263,16 @@ class Cluster(Api):
         meant = revisions(hooks).get(revision, "")
         return bool(meant) and injecting_revision(namespace, hooks) == meant
 
-    def delete_namespace(self, name: str, *, force: bool = False, timeout_s: float = 180) -> Applied:
-        """Delete a namespace with all its objects and wait until it is gone; without ``force`` only meshbook's own."""
+    def delete_namespace(self, name: str, *, timeout_s: float = 180) -> Applied:
+        """Delete a namespace that meshbook made, with all its objects, and wait until it is gone."""
         subject = {"kind": "Namespace", "metadata": {"name": name}}
         found = self.find("Namespace", name)
         if found is None:
             return self._record(subject, "not found")
-        if not force and not OWNER_LABEL.items() <= labels_of(found).items():
+        if not OWNER_LABEL.items() <= labels_of(found).items():
             raise UsageError(
                 f"{self.name}: namespace {name} was not made by meshbook and is left alone",
-                hint="delete its objects by their manifests, or force=True to delete all of it",
+                hint="delete its objects by their manifests, or all of it by kubectl delete namespace",
             )
         self.tell_kubectl("delete", "namespace", name)
         self.delete_object("Namespace", name)

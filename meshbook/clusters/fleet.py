@@ -101,9 +101,9 @@ class Fleet:
         """Create namespace ``name`` everywhere, with sidecar injection by the mesh's ``revision``."""
         return self._all(lambda cluster: [cluster.create_namespace(name, revision=revision)])
 
-    def delete_namespace(self, name: str, *, force: bool = False, timeout_s: float = 180) -> list[Applied]:
-        """Delete a namespace everywhere and wait until it is gone; without ``force`` only meshbook's own."""
-        return self._all(lambda cluster: [cluster.delete_namespace(name, force=force, timeout_s=timeout_s)])
+    def delete_namespace(self, name: str, *, timeout_s: float = 180) -> list[Applied]:
+        """Delete a namespace that meshbook made everywhere, and wait until it is gone."""
+        return self._all(lambda cluster: [cluster.delete_namespace(name, timeout_s=timeout_s)])
 
     def apply(
         self, path: str | Path, namespace: str = "", selector: str = "", *, take_over: bool = False

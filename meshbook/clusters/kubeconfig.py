@@ -128,10 +128,6 @@ class Kubeconfig:
                 raise UsageError(f"{key} of {title} in {self.path} is a {type(value).__name__}, and no {keys[key]}")
         return found
 
-    def extension(self, context: str, name: str) -> Object:
-        """Return what extension ``name`` of the context's cluster entry holds; empty when there is none."""
-        return extension(self.cluster(context), name)
-
 
 def extension(cluster: Object, name: str) -> Object:
     """Return what extension ``name`` of a cluster entry holds; empty when there is none."""

@@ -5,7 +5,7 @@ How it ended is worked out in ``outcomes``. Knows nothing of other notebooks: th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from meshbook.rows import PLACE_VARIABLE
 from meshbook.runs.executed_copy import ExecutedCopy, papermill
 from meshbook.runs.interrupts import Interrupts
 from meshbook.runs.kernels import TEMPORARY, WaitingKernel, manager_class
-from meshbook.runs.outcomes import KERNEL, Stop
+from meshbook.runs.outcomes import KERNEL, NotebookOutcome, Stop
 
 _ENGINE = "meshbook"
 _START_TIMEOUT_S = 60
@@ -32,36 +32,34 @@ def _engine() -> type[Any]:
     from papermill.engines import Engine
 
     class Client(PapermillNotebookClient):  # type: ignore[misc]
-        listener: Listener
+        follower: _Follower
 
         def process_message(self, msg: Mapping[str, Any], *where: Any) -> Any:
-            if text := progress.text_of(msg):
-                self.listener.progress(text)
+            self.follower.message(msg)
             return super().process_message(msg, *where)
 
     class Listening(Engine):  # type: ignore[misc]
         @classmethod
         def execute_managed_notebook(
-            cls, nb_man: Any, kernel_name: str, *, listener: Listener, options: Mapping[str, Any], **_: Any
+            cls, nb_man: Any, kernel_name: str, *, follower: _Follower, manager: type[Any], **_: Any
         ) -> None:
-            client = Client(nb_man, kernel_name=kernel_name, startup_timeout=_START_TIMEOUT_S, **options)
-            client.listener = listener
+            options = _client_options(follower)
+            client = Client(nb_man, kernel_name=kernel_name, kernel_manager_class=manager, **options)
+            client.follower = follower
             client.execute()
 
     return Listening
 
 
-class Listener(Protocol):
-    """Is told how a notebook goes on, as it does."""
+class Watcher(Protocol):
+    """Is told what happens, as it happens. Of a notebook's own words what must not be shown is taken out."""
 
-    def cell_starts(self, number: int, heading: str) -> None:
-        """Take the number of the code cell that starts, from 1, and the heading above it."""
-
-    def progress(self, text: str) -> None:
-        """Take a line on where the running cell is, and what it waits for."""
-
-    def announced(self, text: str) -> None:
-        """Take what a cell with the tag ``announce`` has printed."""
+    def notebook_starts(self, name: str, cells: int) -> None: ...
+    def cell_starts(self, number: int, heading: str) -> None: ...
+    def progress(self, text: str) -> None: ...
+    def announced(self, text: str) -> None: ...
+    def notebook_ended(self, name: str, outcome: NotebookOutcome, seconds: float) -> None: ...
+    def restored(self, lines: Sequence[str]) -> None: ...
 
 
 def execute(
@@ -69,7 +67,7 @@ def execute(
     copy: ExecutedCopy,
     parameters: Mapping[str, Any],
     interrupts: Interrupts,
-    listener: Listener,
+    watcher: Watcher,
     waiting: WaitingKernel | None = None,
 ) -> Stop | None:
     """Run ``notebook`` into ``copy``; return why it stopped early, None when every cell ran.
@@ -89,11 +87,8 @@ def execute(
             progress_bar=False,
             engine_name=_ENGINE,
             cwd=str(notebook.parent),
-            listener=listener,
-            options={
-                "kernel_manager_class": manager_class(interrupts, environment, waiting),
-                **_client_options(_Follower(interrupts, listener)),
-            },
+            follower=_Follower(interrupts, copy, watcher),
+            manager=manager_class(interrupts, environment, waiting),
         )
     except library.PapermillExecutionError as error:
         return Stop(name=error.ename, message=error.evalue)
@@ -114,6 +109,7 @@ def _client_options(follower: _Follower) -> dict[str, Any]:
     return {
         "config": Config(KernelManager={"transport_encryption": "auto"}),  # else each kernel warns of plain TCP
         "shutdown_kernel": "immediate",  # a graceful one stalls for seconds now and then, and cells clean up themselves
+        "startup_timeout": _START_TIMEOUT_S,
         "coalesce_streams": True,
         "timeout_func": _timeout_s,
         "interrupt_on_timeout": True,  # of all ends by deadline the only one in which a cell's finally runs
@@ -128,11 +124,15 @@ def _timeout_s(cell: Mapping[str, Any]) -> float:
 
 
 class _Follower:
-    """Follows the cells of one notebook as they start; called by nbclient with keyword arguments."""
+    """Follows the cells of one notebook, and tells the watcher; called by nbclient with keyword arguments."""
 
-    def __init__(self, interrupts: Interrupts, listener: Listener) -> None:
-        self._interrupts, self._listener = interrupts, listener
+    def __init__(self, interrupts: Interrupts, copy: ExecutedCopy, watcher: Watcher) -> None:
+        self._interrupts, self._copy, self._watcher = interrupts, copy, watcher
         self._count, self._heading = 0, ""
+
+    def message(self, message: Mapping[str, Any]) -> None:
+        if text := progress.text_of(message):
+            self._watcher.progress(self._copy.clean(text))
 
     def cell_starts(self, cell: Mapping[str, Any], cell_index: int) -> None:
         if self._interrupts.asked:
@@ -143,9 +143,9 @@ class _Follower:
 
     def code_starts(self, cell: Mapping[str, Any], cell_index: int) -> None:
         self._count += 1
-        self._listener.cell_starts(self._count, self._heading)
+        self._watcher.cell_starts(self._count, self._heading)
 
     def code_ended(self, cell: Mapping[str, Any], cell_index: int, execute_reply: object) -> None:
         if ANNOUNCING in cell["metadata"].get("tags", []):
             text = "".join(str(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout")
-            self._listener.announced(text)
+            self._watcher.announced(self._copy.clean(text))

@@ -39,6 +39,7 @@ class ExecutedCopy:
         self.path = path
         self.address = _SCHEME + path.name
         self.private = private
+        self.clean = redactor.text
         self._redactor = redactor
         self._saved_at = 0.0
         self._rows: dict[tuple[str, str], KeptRows] = {}

@@ -101,20 +101,19 @@ def manager_class(interrupts: Interrupts, environment: Mapping[str, str], waitin
 
     class Provisioner(LocalProvisioner):
         async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
-            told = {**options["env"], "JPY_PARENT_PID": str(os.getpid())}
-            if waiting is None or not waiting.become(cmd, told, str(options.get("cwd") or Path.cwd())):
-                return await LocalProvisioner.launch_kernel(self, cmd, **options)
-            self.process = waiting.process
-            self.pid = self.pgid = waiting.process.pid
+            options["env"] = {**options["env"], **environment, "JPY_PARENT_PID": str(os.getpid())}
+            if waiting is not None and waiting.become(cmd, options["env"], str(options.get("cwd") or Path.cwd())):
+                self.process = waiting.process
+                self.pid = self.pgid = waiting.process.pid
+            else:
+                await LocalProvisioner.launch_kernel(self, cmd, **options)
+            if self.pid:
+                interrupts.kernel_started(self.pgid or self.pid)
             return self.connection_info
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-            options["env"] = {**(options.get("env") or os.environ), **environment}
             self.provisioner = Provisioner(parent=self, kernel_id=self.kernel_id, kernel_spec=self.kernel_spec)
             await AsyncKernelManager.start_kernel(self, **options)
-            group = getattr(self.provisioner, "pgid", None) or getattr(self.provisioner, "pid", None)
-            if group:
-                interrupts.kernel_started(int(group))
 
     return Manager

@@ -290,7 +290,7 @@ def require_known(given: Iterable[str], known: Iterable[str], *, where: str) -> 
 
 def from_text(parameter: Declared, text: str) -> Any:
     """Read a command-line value by the declared type, so that ``007`` stays text where text is declared."""
-    base = _base(parameter.type)
+    base = parameter.type.partition("[")[0]
     if base == "str":
         return checked(parameter, text)
     if base == "bool" and text.lower() in _BOOLEANS:
@@ -317,7 +317,7 @@ def checked(parameter: Declared, value: Any) -> Any:
             if text != AUTO and (allowed := out_of_range(parameter.name, float(text))):
                 raise _refused(parameter, f"{AUTO} or {allowed}", value)
             return text
-        fitting = _fit(ast.parse(parameter.type, mode="eval").body, value)
+        fitting = _fit(parameter.type, value)
     except (TypeError, ValueError, OverflowError) as error:
         raise _mistyped(parameter, value) from error
     if parameter.name == "entry":
@@ -330,8 +330,9 @@ def checked(parameter: Declared, value: Any) -> Any:
 
 
 def _auto_or_number(value: Any) -> str:
-    number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(value)) and not isinstance(value, bool)
-    return str(_require(bool(number) or value == AUTO, value))
+    if isinstance(value, bool) or not re.fullmatch(rf"{AUTO}|[0-9]+(\.[0-9]+)?", str(value)):
+        raise TypeError(value)
+    return str(value)
 
 
 _SHORT = reprlib.Repr()
@@ -350,35 +351,16 @@ def _refused(parameter: Declared, wanted: str, value: object) -> UsageError:
     )
 
 
-def _base(written: str) -> str:
-    return written.partition("[")[0].strip()
-
-
-def _fit(wanted: ast.expr, value: Any) -> Any:
-    if isinstance(wanted, ast.Subscript):
-        return _fit_generic(wanted, value)
-    name = wanted.id if isinstance(wanted, ast.Name) else "?"
-    if name in ("list", "dict"):
-        return _require(isinstance(value, list if name == "list" else dict), value)
-    if name == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    _require(name in _SCALARS and type(value) is _SCALARS[name], value)
-    return _require(not isinstance(value, float) or math.isfinite(value), value)
-
-
-def _fit_generic(wanted: ast.Subscript, value: Any) -> Any:
-    outer = wanted.value.id if isinstance(wanted.value, ast.Name) else "?"
-    inner = wanted.slice.elts if isinstance(wanted.slice, ast.Tuple) else [wanted.slice]
-    if outer == "Optional":
-        return None if value is None else _fit(inner[0], value)
+def _fit(written: str, value: Any) -> Any:
+    """Return ``value`` as the type ``written`` (``dict[str, float]``) wants it; TypeError where it does not fit."""
+    outer, _, inner = written.strip().removesuffix("]").partition("[")
     if outer == "list" and isinstance(value, list):
-        return [_fit(inner[0], item) for item in value]
-    if outer == "dict" and isinstance(value, dict) and len(inner) == 2:
-        return {_fit(inner[0], key): _fit(inner[1], item) for key, item in value.items()}
-    raise TypeError(value)
-
-
-def _require(fits: bool, value: Any) -> Any:
-    if not fits:
+        return [_fit(inner, item) for item in value] if inner else value
+    if outer == "dict" and isinstance(value, dict):
+        of_keys, _, of_values = inner.partition(",")
+        return {_fit(of_keys, key): _fit(of_values, item) for key, item in value.items()} if inner else value
+    if outer == "float" and type(value) is int:
+        value = float(value)
+    if type(value) is not _SCALARS.get(outer) or (outer == "float" and not math.isfinite(value)):
         raise TypeError(value)
     return value

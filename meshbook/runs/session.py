@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from meshbook.errors import MeshbookError, NotRestoredError, UsageError
-from meshbook.runs.execute import execute
+from meshbook.runs.execute import Watcher, execute
 from meshbook.runs.executed_copy import ExecutedCopy, write_whole
 from meshbook.runs.interrupts import Interrupts
 from meshbook.runs.kernels import KernelsAhead
@@ -35,17 +35,6 @@ from meshbook.verdict import PASS, State, worst
 _PREFIX = "meshbook-run-"
 _UNTOUCHED_S = 600.0
 """Seconds after which a folder without a lock is a killed run's: one that is just being made has none yet."""
-
-
-class Watcher(Protocol):
-    """Is told what happens, as it happens."""
-
-    def notebook_starts(self, name: str, cells: int) -> None: ...
-    def cell_starts(self, number: int, heading: str) -> None: ...
-    def progress(self, text: str) -> None: ...
-    def announced(self, text: str) -> None: ...
-    def notebook_ended(self, name: str, outcome: NotebookOutcome, seconds: float) -> None: ...
-    def restored(self, lines: Sequence[str]) -> None: ...
 
 
 Restore = Callable[[Mapping[str, Any]], Sequence[str]]
@@ -105,10 +94,7 @@ def new_folder(out: Path, label: str, run_id: str = "") -> Path:
 
 
 class Session:
-    """Executes a plan into a folder. ``keep_going`` runs later stages after one that did not pass.
-
-    It listens to the notebook that is executed, and tells the watcher.
-    """
+    """Executes a plan into a folder. ``keep_going`` runs later stages after one that did not pass."""
 
     def __init__(
         self, plan: RunPlan, folder: Path, redactor: Redactor, watcher: Watcher, restore: Restore, *, keep_going: bool
@@ -145,7 +131,9 @@ class Session:
         copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor, self._private)
         stop: Stop | None = Stop(name="KeyboardInterrupt", message="broken off by a second signal")
         try:
-            stop = execute(step.notebook, copy, step.given, interrupts, self, self._kernels.take(step.notebook))
+            stop = execute(
+                step.notebook, copy, step.given, interrupts, self._watcher, self._kernels.take(step.notebook)
+            )
         except KeyboardInterrupt:
             interrupts.kernel_ended()
         outcome = self._finish(step, copy, stop, interrupted=interrupts.asked)
@@ -157,15 +145,6 @@ class Session:
         return EndedNotebook(
             notebook=step.name, state=outcome.state, seconds=seconds, error=outcome.error, message=message
         )
-
-    def cell_starts(self, number: int, heading: str) -> None:
-        self._watcher.cell_starts(number, heading)
-
-    def progress(self, text: str) -> None:
-        self._watcher.progress(self._redactor.text(text))
-
-    def announced(self, text: str) -> None:
-        self._watcher.announced(self._redactor.text(text))
 
     def _finish(
         self, step: PlannedNotebook, copy: ExecutedCopy, stop: Stop | None, *, interrupted: bool
