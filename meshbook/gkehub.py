@@ -55,20 +55,14 @@ class Membership:
     @classmethod
     def parse(cls, text: str, project: str = "") -> Membership:
         """Read ``projects/P/locations/L/memberships/M``, or ``L/M`` with ``project``."""
-        full = re.fullmatch(r"projects/([^/]+)/locations/([^/]+)/memberships/([^/]+)", text)
-        short = re.fullmatch(r"([^/]+)/([^/]+)", text)
-        if full:
-            return cls(project=full[1], location=full[2], name=full[3])
-        if not short:
-            raise UsageError(
-                f"cannot read the membership {text!r}",
-                hint="us-central1/my-cluster, or projects/P/locations/us-central1/memberships/my-cluster",
-            )
-        if not project:
-            raise UsageError(
-                f"the project of membership {text} is not known", hint="set CLOUDSDK_CORE_PROJECT, or pass project="
-            )
-        return cls(project=project, location=short[1], name=short[2])
+        found = re.fullmatch(r"(?:projects/([^/]+)/locations/([^/]+)/memberships|([^/]+))/([^/]+)", text)
+        if not found:
+            hint = "us-central1/my-cluster, or projects/P/locations/us-central1/memberships/my-cluster"
+            raise UsageError(f"cannot read the membership {text!r}", hint=hint)
+        if not (project := found[1] or project):
+            hint = f"set {HUB_PROJECT_VARIABLE}, or pass project="
+            raise UsageError(f"the project of membership {text} is not known", hint=hint)
+        return cls(project=project, location=found[2] or found[3], name=found[4])
 
     @property
     def resource(self) -> str:

@@ -211,14 +211,14 @@ class Cluster(Api):
         """
         self.tell_kubectl("delete", "--ignore-not-found", *_of(path, selector), namespace=namespace)
         deadline = time.monotonic() + timeout_s
-        objects = [
-            self._placed(found, namespace) if self.has_kind(kind_of(found)) else found
-            for found in reversed(manifests.load(path, selector))
-        ]
         records, going = [], []
-        for found in objects:
+        for found in reversed(manifests.load(path, selector)):
+            if not self.has_kind(kind_of(found)):
+                records.append(self._record(found, "not found"))
+                continue
+            found = self._placed(found, namespace)
             key = (kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
-            live = self.find(*key) if self.has_kind(key[0]) else None
+            live = self.find(*key)
             deleted = live is not None and self.delete_object(*key)
             if live is not None:
                 going.append((*key, live["metadata"].get("uid", "")))

@@ -60,7 +60,8 @@ class _Rollout:
 
     def look(self) -> tuple[list[DeploymentState] | None, str]:
         """Return the states once there is nothing more to wait for, and what was seen."""
-        found = [one for one in self.api.list("Deployment", self.namespace) if self._is_meant(one)]
+        found = self.api.list("Deployment", self.namespace)
+        found = [one for one in found if not self.names or one["metadata"]["name"] in self.names]
         absent = set(self.names) - {one["metadata"]["name"] for one in found}
         if absent or not found:
             return self._none(absent)
@@ -76,9 +77,6 @@ class _Rollout:
         unsettled = [str(state) for state in states if not state.settled]
         done = not unsettled or (hopeless and not self.to_the_end)
         return (states if done else None), "; ".join(unsettled)
-
-    def _is_meant(self, deployment: Object) -> bool:
-        return not self.names or deployment["metadata"]["name"] in self.names
 
     def _none(self, absent: Collection[str]) -> tuple[None, str]:
         seen, absent_s = f"no Deployment {', '.join(sorted(absent))}".rstrip(), self.api.connection.patience.absent_s

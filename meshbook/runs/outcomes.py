@@ -47,18 +47,10 @@ def outcome_of(notebook: Mapping[str, Any], stop: Stop | None, *, interrupted: b
     if interrupted:
         return NotebookOutcome(state="interrupted", error="KeyboardInterrupt", message="interrupted by a signal")
     if stop is None:
-        return NotebookOutcome(
-            state="error", error=RunError.__name__, message="ended without a verdict in its last cell"
-        )
-    if stop.name == "KeyboardInterrupt":
-        return NotebookOutcome(
-            state="error", error="CellTimeout", message="a cell ran past its deadline and was interrupted"
-        )
+        stop = Stop(name=RunError.__name__, message="ended without a verdict in its last cell")
+    elif stop.name == "KeyboardInterrupt":
+        stop = Stop(name="CellTimeout", message="a cell ran past its deadline and was interrupted")
     return NotebookOutcome(state="error", error=stop.name, message=stop.message)
-
-
-def _code(notebook: Mapping[str, Any]) -> list[Any]:
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
 
 
 def repair(notebook: dict[str, Any], outcome: NotebookOutcome, *, name: str) -> None:
@@ -66,9 +58,13 @@ def repair(notebook: dict[str, Any], outcome: NotebookOutcome, *, name: str) -> 
     judged = outcome.state in ("pass", "fail", "inconclusive")
     if judged:
         notebook["cells"] = [cell for cell in notebook["cells"] if BANNER_TAG not in cell["metadata"].get("tags", [])]
-    ran = [cell for cell in _code(notebook) if cell.get("execution_count") is not None]
+    ran = [cell for cell in notebook["cells"] if cell.get("execution_count") is not None]
+    failed = ran[-1] if ran and not judged else None
     for cell in notebook["cells"]:
-        _repair_cell(cell, failed=not judged and bool(ran) and cell is ran[-1])
+        if cell["cell_type"] == "code" and (record := cell["metadata"].get("papermill")) is not None:
+            has_run = cell["execution_count"] is not None
+            status = "failed" if cell is failed else "completed" if has_run else "pending"
+            record.update(status=status, exception=cell is failed if has_run else None)
     metadata = notebook["metadata"]
     metadata["kernelspec"] = {"name": KERNEL, "display_name": "Python 3 (ipykernel)", "language": "python"}
     metadata.setdefault("papermill", {}).update(
@@ -76,13 +72,3 @@ def repair(notebook: dict[str, Any], outcome: NotebookOutcome, *, name: str) -> 
     )
     account = {"state": outcome.state, "error": outcome.error, "message": outcome.message}
     metadata["meshbook"] = {**metadata.get("meshbook", {}), **account}
-
-
-def _repair_cell(cell: dict[str, Any], *, failed: bool) -> None:
-    record = cell["metadata"].get("papermill")
-    if record is None or cell["cell_type"] != "code":
-        return
-    if cell.get("execution_count") is None:
-        record.update(status="pending", exception=None)
-    else:
-        record.update(status="failed" if failed else "completed", exception=failed)

@@ -65,7 +65,8 @@ class Redactor:
         self._numbers: dict[str, str] = {}
         # contexts first: without the project in it a name would not be known again
         self._rules = [*(_contexts(secrets) if "contexts" in self._wanted else ()), *_always(secrets)]
-        self._addresses = _address_patterns(secrets) if "addresses" in self._wanted else []
+        hosts = [re.compile(re.escape(host)) for host in secrets.hosts]
+        self._addresses = [_IPV4, _IPV6, *hosts] if "addresses" in self._wanted else []
 
     def text(self, text: str) -> str:
         """Return ``text`` without what must not be shown."""
@@ -179,10 +180,6 @@ def _contexts(secrets: Secrets) -> Iterator[Rule]:
         yield re.compile(rf"{where}{_written(name)}(?!\w)"), shown[name]
     yield _BY, "[user]"
     yield _HOLDER, r"\1[host]"
-
-
-def _address_patterns(secrets: Secrets) -> list[re.Pattern[str]]:
-    return [*(re.compile(re.escape(host)) for host in secrets.hosts), _IPV4, _IPV6]
 
 
 def _names_project(key: str, value: Any) -> bool:

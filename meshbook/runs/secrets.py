@@ -5,7 +5,6 @@ Files are read here, never written. How it is taken out of texts and pictures is
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tempfile
@@ -66,18 +65,19 @@ def gather_secrets(
     ]
     found += [pair for proxy in getproxies().values() for pair in _password_in(proxy)]
     values = {value: f"[{key}]" for key, value in found if len(value) >= SHORTEST_SECRET}
-    projects = {project for document in documents for project in _projects(document)}
-    projects |= {project for name in contexts for project in _projects_of(name)}
-    servers = [str(entry["cluster"].get("server", "")) for document in documents for entry in _clusters(document)]
-    hosts = {urlsplit(server).hostname or "" for server in servers} - {""}
+    entries = [entry for document in documents for section in _SECTIONS for entry in _entries(document, section)]
+    projects = {project for name in (*contexts, *(name for name, _ in entries)) for project in _projects_of(name)}
+    projects |= {str(extension.get("project") or "") for _, entry in entries for extension in _extensions(entry)}
+    users = (entry.get("user") for name, entry in entries if name in contexts)
+    hosts = {urlsplit(str(entry.get("server", ""))).hostname or "" for _, entry in entries}
     return Secrets(
         values=values,
         projects=tuple(sorted({*projects, *extra_projects} - {""})),
         folders=_folders(root),
         contexts=tuple(dict.fromkeys(contexts)),
         names=names or {},
-        users=tuple(dict.fromkeys(_users(documents, contexts))),
-        hosts=tuple(sorted(host for host in hosts if not _is_address(host))),
+        users=tuple(dict.fromkeys(user for user in users if isinstance(user, str) and user)),
+        hosts=tuple(sorted(hosts - {""})),
     )
 
 
@@ -120,40 +120,26 @@ def _token_in(path: Path) -> Iterator[tuple[str, str]]:
         return
 
 
-def _projects(document: Mapping[str, Any]) -> Iterator[str]:
-    for entry in _clusters(document):
-        for extension in entry["cluster"].get("extensions") or []:
-            project = (extension.get("extension") or {}).get("project")
-            if isinstance(project, str) and project:
-                yield project
-    entries = [one for kind in ("clusters", "contexts", "users") for one in document.get(kind) or []]
-    for entry in filter(lambda one: isinstance(one, dict), entries):
-        yield from _projects_of(str(entry.get("name", "")))
+_SECTIONS = ("clusters", "contexts", "users")
+
+
+def _entries(document: Mapping[str, Any], section: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the entries of a section by name, as far as they are what they should be."""
+    listed = document.get(section)
+    for one in filter(lambda one: isinstance(one, dict), listed if isinstance(listed, list) else []):
+        entry = one.get(section.removesuffix("s"))
+        yield str(one.get("name", "")), entry if isinstance(entry, dict) else {}
+
+
+def _extensions(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    listed = entry.get("extensions")
+    found = [one.get("extension") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return [one for one in found if isinstance(one, dict)]
 
 
 def _projects_of(name: str) -> Iterator[str]:
     if found := _PROJECT_OF_NAME.fullmatch(name):
         yield from filter(None, found.groups())
-
-
-def _users(documents: Iterable[Mapping[str, Any]], contexts: Sequence[str]) -> Iterator[str]:
-    for entry in (one for document in documents for one in document.get("contexts") or []):
-        if isinstance(entry, dict) and entry.get("name") in contexts and isinstance(entry.get("context"), dict):
-            yield from filter(None, [str(entry["context"].get("user") or "")])
-
-
-def _clusters(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for entry in document.get("clusters") or []:
-        if isinstance(entry, dict) and isinstance(entry.get("cluster"), dict):
-            yield entry
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _folders(root: Path) -> dict[str, str]:
