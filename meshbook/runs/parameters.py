@@ -361,6 +361,6 @@ def _fit(written: str, value: Any) -> Any:
         return {_fit(of_keys, key): _fit(of_values, item) for key, item in value.items()} if inner else value
     if outer == "float" and type(value) is int:
         value = float(value)
-    if type(value) is not _SCALARS.get(outer) or (outer == "float" and not math.isfinite(value)):
+    if type(value) is not _SCALARS.get(outer) or (isinstance(value, float) and not math.isfinite(value)):
         raise TypeError(value)
     return value
