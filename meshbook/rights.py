@@ -33,6 +33,11 @@ _CLUSTER_WIDE = (
 )
 _LISTS = "list configmaps,deployments.apps,pods,services"
 _ASKS = (_LISTS, "get deployments.apps,pods,services", "get pods/log", EXEC_RIGHTS)
+_RESTORES = (
+    "get,list,patch deployments.apps,services",
+    "get,patch deployments.apps/scale",
+    "get,list,delete leases.coordination.k8s.io",
+)
 _GATEWAYS = (_LISTS, "get services", EXEC_RIGHTS)
 _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "0": {SYSTEM: (_LISTS, "get configmaps", "list secrets", EXEC_RIGHTS)},
@@ -41,10 +46,9 @@ _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "3": {
         SAMPLE: (
             *_ASKS,
-            "patch deployments.apps,services",
-            "get,patch deployments.apps/scale",
+            *_RESTORES,
+            "create,patch leases.coordination.k8s.io",
             "list horizontalpodautoscalers.autoscaling,pods.metrics.k8s.io",
-            "get,list,create,patch,delete leases.coordination.k8s.io",
         ),
         GATEWAY: (*_GATEWAYS, "get pods/log"),
         SYSTEM: (_LISTS, "get pods/log"),
@@ -53,7 +57,11 @@ _CALLS: Mapping[str, Mapping[str, Sequence[str]]] = {
         SAMPLE: ("delete pods", "get gateways.networking.istio.io"),
         SYSTEM: ("get,patch deployments.apps", "get,patch deployments.apps/scale"),
     },
-    "99": {EVERYWHERE: ("delete namespaces",)},
+    "99": {
+        EVERYWHERE: ("delete namespaces",),
+        SAMPLE: ("list pods", *_RESTORES),
+        SYSTEM: ("list deployments.apps,services",),
+    },
 }
 """What the code asks for besides, ``verbs resources``; 4 needs what 3 does, and all what is read cluster-wide.
 

@@ -20,6 +20,7 @@ DONE = [
     ("3", "patch deployments.apps/scale in sample"),
     ("4", "delete pods in sample"),
     ("99", "delete namespaces"),
+    ("99", "list deployments.apps in istio-system"),
 ]
 
 

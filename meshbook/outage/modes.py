@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from meshbook.clusters import Cluster
 from meshbook.errors import ClusterError, OutageError, UsageError, WaitTimeout
-from meshbook.objects import Object, is_active, is_ready
+from meshbook.objects import SYSTEM_NAMESPACE, Object, is_active, is_ready
 from meshbook.outage.lab import OWNER, Lab
 from meshbook.outage.lease import BEATS
 from meshbook.outage.records import SCALE_TO_ZERO, Check, Intent, Outage
@@ -149,13 +149,13 @@ class EastWestDown(ScaledToZero):
         cluster = self.intent.cluster
         found = [
             DeploymentTarget.of(cluster, deployment)
-            for service in cluster.list("Service", labels=GATEWAY_LABELS)
-            for deployment in cluster.list("Deployment", service["metadata"]["namespace"])
+            for service in cluster.list("Service", SYSTEM_NAMESPACE, labels=GATEWAY_LABELS)
+            for deployment in cluster.list("Deployment", SYSTEM_NAMESPACE)
             if leads_to(service, deployment)
         ]
         if not found:
             raise OutageError(
-                f"{cluster.name}: no Deployment is behind a Service labelled {GATEWAY_LABELS}",
+                f"{cluster.name}: no Deployment in {SYSTEM_NAMESPACE} is behind a Service labelled {GATEWAY_LABELS}",
                 hint="is the east-west gateway of part 3 of the article installed?",
             )
         return dict.fromkeys(found)

@@ -235,7 +235,7 @@ def _recorded(cluster: Cluster, namespace: str) -> Iterator[tuple[OutageTarget, 
     """Yield what carries the record of an outage in, or of, ``namespace`` (of any when it is empty)."""
     for kind, target in TARGETS.items():
         try:
-            there = _everywhere(cluster, kind, namespace)
+            there = _in_reach(cluster, kind, namespace)
         except ClusterError as error:
             if error.code != 403 or cluster.can_i("list", target.resource, namespace):
                 raise  # which may pass
@@ -246,23 +246,21 @@ def _recorded(cluster: Cluster, namespace: str) -> Iterator[tuple[OutageTarget, 
                 yield target.of(cluster, found), found
 
 
-def _everywhere(cluster: Cluster, kind: str, namespace: str) -> list[Object]:
-    """Return the objects of all namespaces; where the user may not list those, of ``namespace`` and the mesh's own."""
-    try:
-        return cluster.list(kind)
-    except ClusterError as error:
-        if error.code != 403 or not namespace:
-            raise
+def _in_reach(cluster: Cluster, kind: str, namespace: str) -> list[Object]:
+    """Return the objects of ``namespace`` and of the mesh's own, where that may be read; of all when it is empty."""
     found = cluster.list(kind, namespace)
-    with contextlib.suppress(ClusterError):  # not even the mesh's own namespace need be readable
-        found += cluster.list(kind, SYSTEM_NAMESPACE) if namespace != SYSTEM_NAMESPACE else []
-    return found
+    try:
+        return found + (cluster.list(kind, SYSTEM_NAMESPACE) if namespace not in ("", SYSTEM_NAMESPACE) else [])
+    except ClusterError as error:
+        if error.code != 403:
+            raise
+        return found
 
 
 def _leases(cluster: Cluster, namespace: str) -> list[lease.RunLease]:
     """Return the runs that have a Lease in ``namespace``, as far as the user may see that."""
     try:
-        found = _everywhere(cluster, lease.LEASE, namespace)
+        found = cluster.list(lease.LEASE, namespace)
     except ClusterError as error:
         if error.code not in (403, 404):
             raise
@@ -270,7 +268,7 @@ def _leases(cluster: Cluster, namespace: str) -> list[lease.RunLease]:
     return [
         (one["metadata"]["namespace"], str(one["spec"].get("holderIdentity", "")))
         for one in found
-        if lease.LABELS.items() <= labels_of(one).items() and namespace in ("", one["metadata"]["namespace"])
+        if lease.LABELS.items() <= labels_of(one).items()
     ]
 
 

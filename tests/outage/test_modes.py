@@ -90,7 +90,7 @@ def test_the_gateway_goes_and_the_application_stays(fleet: Fleet, target: Cluste
 
 def test_a_cluster_without_an_east_west_gateway_is_a_clear_error(fleet: Fleet, target: Cluster) -> None:
     target.delete_object("Service", "gateway", SYSTEM)
-    with pytest.raises(OutageError, match="no Deployment is behind a Service labelled istio=eastwestgateway"):
+    with pytest.raises(OutageError, match="no Deployment in istio-system is behind a Service labelled istio="):
         outage.plan(intent(fleet, "east-west-down"))
 
 
