@@ -178,7 +178,6 @@ def _trial(happens: Failover, seed: int) -> Trial:
         loop=tables.empty(tables.ANSWERS),
         afterwards=tables.empty(tables.ANSWERS),
         versions=VERSIONS,
-        expected=EXPECTED,
         test=analysis.split_test(EXPECTED, "cluster1", 0.25),
         down=moment(_BEGIN + 0.1),
         ready_again=moment(_READY),

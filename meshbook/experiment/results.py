@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from meshbook import analysis, tables
-from meshbook.analysis import UNAVAILABLE, Capacity, ExpectedShares, Overload, Part, SplitTest, TrialRecord
+from meshbook.analysis import UNAVAILABLE, Capacity, Overload, Part, SplitTest, TrialRecord
 from meshbook.outage import MODES
 
 _LONG_MS = 10_000.0
@@ -39,10 +38,8 @@ class Trial:
     """ANSWERS to requests of each source, one at a time, once all was restored."""
     versions: Mapping[str, str]
     """By context: the version of the application there."""
-    expected: Mapping[str, ExpectedShares]
-    """By source: what share of its answers each cluster should give before and after."""
     test: SplitTest
-    """How the shares of ``afterwards`` are compared with these."""
+    """What share of its answers each cluster should give each source, and how those of ``afterwards`` are compared."""
     down: datetime
     """When the API said that it was down."""
     ready_again: datetime
@@ -104,7 +101,7 @@ class Trial:
             Part(name="during", since=self.down, until=self.record.end, down=self.record.stopped),
             Part(name="after", since=self.ready_again),
         )
-        return analysis.coverage(self.witnessed, self.versions, self.expected, parts)
+        return analysis.coverage(self.witnessed, self.versions, self.test.expected, parts)
 
     @property
     def load(self) -> pd.DataFrame:
@@ -252,30 +249,29 @@ def _joined(frames: Sequence[pd.DataFrame], table: tables.Table) -> pd.DataFrame
 
 def summary(downtime: pd.DataFrame) -> pd.DataFrame:
     """Return SUMMARY from TRIALS: for each step and source the median and the range of the downtime."""
-    groups = tables.conform(downtime, tables.TRIALS).groupby(["mode", "context", "source"], sort=False)
-    return tables.from_rows((_summary_row(key, rows) for key, rows in groups), tables.SUMMARY)
-
-
-def _summary_row(key: Any, rows: pd.DataFrame) -> dict[str, Any]:
-    known = rows.dropna(subset=["low_ms"])
-    lows, highs = known["low_ms"].tolist(), known["high_ms"].fillna(math.inf).tolist()
-    degraded = known.dropna(subset=["degraded_low_ms"])
-    ends: dict[str, float] = {}
-    if lows:
-        ends |= {"median_low_ms": median(lows), "median_high_ms": median(highs)}
-        ends |= {"low_ms": min(lows), "high_ms": max(highs)}
-    if len(degraded):
-        ends["degraded_low_ms"] = median(degraded["degraded_low_ms"].tolist())
-        ends["degraded_high_ms"] = median(degraded["degraded_high_ms"].fillna(math.inf).tolist())
-    return {
-        **dict(zip(("mode", "context", "source"), key, strict=True)),
-        "n": len(known),
-        "seen": int((known["windows"] > 0).sum()),
-        **{name: end if math.isfinite(end) else None for name, end in ends.items()},
-        "failed": int(known["failed"].sum()),
-        "late": int(known["late"].sum()),
-        "sent": int(known["sent"].sum()),
+    rows = tables.conform(downtime, tables.TRIALS)
+    steps = [rows[name] for name in ("mode", "context", "source")]
+    open_ended = {
+        f"{name}high_ms": rows[f"{name}high_ms"].fillna(math.inf).where(rows[f"{name}low_ms"].notna())
+        for name in ("", "degraded_")
     }
+    numbers = rows.select_dtypes("number").assign(**open_ended, seen=(rows["windows"] > 0).astype("Int64"))
+    known = numbers.where(rows["low_ms"].notna())
+    found = known.groupby(steps, sort=False).agg(**_SUMMARY).replace(math.inf, math.nan).reset_index()
+    return tables.conform(found, tables.SUMMARY)
+
+
+_SUMMARY: dict[str, Any] = {
+    "n": ("low_ms", "count"),
+    "median_low_ms": ("low_ms", "median"),
+    "median_high_ms": ("high_ms", "median"),
+    "low_ms": ("low_ms", "min"),
+    "high_ms": ("high_ms", "max"),
+    "degraded_low_ms": ("degraded_low_ms", "median"),
+    "degraded_high_ms": ("degraded_high_ms", "median"),
+    **{name: (name, "sum") for name in ("seen", "failed", "late", "sent")},
+}
+"""By column of SUMMARY: the one of TRIALS that it is of, and what of it; an end that was not seen is infinite."""
 
 
 def summary_to_display(table: pd.DataFrame) -> pd.DataFrame:

@@ -120,7 +120,6 @@ def _trial(step: Step, number: int, target: Target, load: LoadProfile, safeguard
         afterwards=test.until_decided(partial(one_at_a_time, target), one_at_a_time(target, _FIRST)),
         test=test,
         versions=target.versions,
-        expected=target.expected,
         down=_known(ended.down, ended),
         ready_again=_known(ended.ready_again, ended),
         bears=load.bears.get(step.context),

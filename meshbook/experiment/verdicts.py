@@ -50,7 +50,7 @@ def claims(
 
 def _served(trial: Trial, answers: pd.DataFrame) -> Verdict:
     """Compare who answered with what the mesh is configured for; see ``analysis.answers_as_expected``."""
-    return analysis.answers_as_expected(answers, trial.versions, trial.expected)
+    return analysis.answers_as_expected(answers, trial.versions, trial.test.expected)
 
 
 def _has_others(trial: Trial) -> bool:
@@ -106,43 +106,31 @@ def _worst(trials: Sequence[Trial], judged: Callable[[Trial], Verdict], when: st
 
 
 def _carried(trial: Trial) -> Verdict:
-    since, until = trial.record.outage.asked, trial.record.end
+    since, until, down = trial.record.outage.asked, trial.record.end, trial.record.context
     # proxies that are told that endpoints are gone, and by nobody else, may take their time
     gone_at = trial.down if MODES[trial.record.mode].ends_pods else since + (until - since) / 2
-
-    def carried(rows: pd.DataFrame) -> Verdict:
-        down = trial.record.context
-        return analysis.carried_by_the_others(rows, since, until, trial.versions, down=down, gone_at=gone_at)
-
-    return _unless_overloaded(trial, trial.witnessed, carried)
+    carried = partial(analysis.carried_by_the_others, versions=trial.versions, down=down, gone_at=gone_at)
+    return _unless_overloaded(trial, trial.witnessed, lambda rows: carried(rows, since, until))
 
 
 def _few_fail(trial: Trial, limits: Limits) -> Verdict:
-    def few(rows: pd.DataFrame) -> Verdict:
-        return analysis.few_fail(rows, *trial.span, max_failed_share=limits.max_failed_share)
-
-    return _unless_overloaded(trial, trial.witnessed, few)
+    few = partial(analysis.few_fail, max_failed_share=limits.max_failed_share)
+    return _unless_overloaded(trial, trial.witnessed, lambda rows: few(rows, *trial.span))
 
 
 def _prompt(trial: Trial, limits: Limits) -> Verdict:
-    rows, (since, until) = trial.witnessed, trial.span
-    during = rows[rows["time"].between(since, until, inclusive="left")]
-
-    def promptly(rows: pd.DataFrame) -> Verdict:
-        return analysis.answered_promptly(rows, trial.slow_after_s, limits.max_failed_share)
-
-    return _unless_overloaded(trial, during, promptly)
+    since, until = trial.span
+    during = trial.witnessed[trial.witnessed["time"].between(since, until, inclusive="left")]
+    most, slow_after_s = limits.max_failed_share, trial.slow_after_s
+    return _unless_overloaded(trial, during, lambda rows: analysis.answered_promptly(rows, slow_after_s, most))
 
 
 def _gap(trial: Trial, source: str, limits: Limits) -> Verdict:
-    rows = trial.witnessed
-
-    def interrupted(rows: pd.DataFrame) -> Verdict:
-        found = analysis.interrupted_at_most(rows, *trial.span, max_gap_s=limits.max_gap_s)
-        note = f" The limit is {limits.max_gap_s:g} s, {limits.gap_note}." if limits.gap_note else ""
-        return replace(found, reason=f"{found.reason}{note}")
-
-    return _unless_overloaded(trial, rows[rows["source"] == source], interrupted)
+    rows = trial.witnessed[trial.witnessed["source"] == source]
+    interrupted = partial(analysis.interrupted_at_most, max_gap_s=limits.max_gap_s)
+    found = _unless_overloaded(trial, rows, lambda rows: interrupted(rows, *trial.span))
+    note = f" The limit is {limits.max_gap_s:g} s, {limits.gap_note}." if limits.gap_note else ""
+    return replace(found, reason=f"{found.reason}{note}")
 
 
 def _unless_overloaded(trial: Trial, rows: pd.DataFrame, judged: Callable[[pd.DataFrame], Verdict]) -> Verdict:

@@ -84,7 +84,6 @@ def trial(
         loop=tables.empty(tables.ANSWERS),
         afterwards=tables.from_rows(after, tables.ANSWERS),
         versions={"cluster1": "v1", "cluster2": "v2"},
-        expected=expected,
         test=split_test(expected, "cluster1", 0.25, max_failed_share=0.05),
         down=at(10.3),
         ready_again=at(20.6),
