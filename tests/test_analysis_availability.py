@@ -89,28 +89,6 @@ LENGTHS = [0.05, 0.2, 1.0, 1.05, 3.0, 10.0]
 # ---- the truth lies within
 
 
-@pytest.mark.parametrize("fault", [refused, frozen])
-@pytest.mark.parametrize("length_s", LENGTHS)
-def test_length_and_edges_of_an_outage_lie_in_the_ranges_and_these_are_narrow(fault: object, length_s: float) -> None:
-    assert callable(fault)
-    for phase_s in PHASES:
-        told = frame(fault(5.0, 5.0 + length_s, schedule(phase_s=phase_s)))
-        found = only(analysis.compare_with_truth(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
-        assert found["within"], f"phase {phase_s}: {found.to_dict()}"
-        assert found["width_ms"] <= 2 * INTERVAL_S * 1000 + 50
-
-
-@pytest.mark.parametrize("fault", [refused, frozen])
-def test_the_truth_lies_within_when_sends_are_missing_and_time_stamps_are_vague(fault: object) -> None:
-    assert callable(fault)
-    sends = [send + 0.03 * math.sin(40 * send) for number, send in enumerate(schedule()) if number % 7]
-    for length_s in LENGTHS:
-        told = frame(fault(5.0, 5.0 + length_s, sends), error_ms=20)
-        told["time"] += pd.to_timedelta([20 * (-1) ** number for number in range(len(told))], unit="ms")
-        found = only(analysis.compare_with_truth(told, [Fault(name="f", start=at(5), end=at(5 + length_s))]))
-        assert found["within"], f"{length_s} s: {found.to_dict()}"
-
-
 def test_an_outage_of_one_version_behind_a_balancer_is_a_window_for_each_request_it_cost() -> None:
     told = [
         Sent(send, 0.001, "http_503") if 5 < send < 6 and n % 2 else Sent(send) for n, send in enumerate(schedule())

@@ -233,14 +233,3 @@ def test_answers_come_from_where_the_mesh_is_configured_to_send_requests(
         found = pd.concat([found, failed], ignore_index=True)
     verdict = analysis.answers_as_expected(found, VERSIONS, expect(**expected))
     assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
-
-
-def test_a_version_that_its_cluster_should_not_have_fails_whatever_the_shares() -> None:
-    uneven = expect(a=0.75, b=0.75)
-    found = answers(a=(25, 75), b=(25, 75))
-    assert analysis.answers_as_expected(found, VERSIONS, uneven).outcome == "pass"
-    third = found.assign(version=found["version"].where(found.index > 0, "v3"))
-    verdict = analysis.answers_as_expected(third, VERSIONS, uneven)
-    assert (verdict.outcome, "1 of v3 from pods of a" in verdict.reason) == ("fail", True), verdict.reason
-    unknown = analysis.answers_as_expected(found.assign(cluster=""), VERSIONS, uneven)
-    assert (unknown.outcome, "not looked up" in unknown.reason) == ("inconclusive", True), unknown.reason

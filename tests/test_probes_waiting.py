@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,21 +12,6 @@ from hello_service import HELLO, URL, service
 
 from meshbook import mesh, probes, tables
 from meshbook.errors import UsageError, WaitTimeout
-
-
-def test_a_watch_keeps_its_schedule_while_requests_hang_and_finds_good_bad_and_good_again() -> None:
-    answers = [(200, HELLO)] * 4 + [(503, b"")] * 3 + [(200, HELLO)] * 1000
-    with service(*answers, delay_s=0.08) as server:
-        with probes.watch(outside=server.url, rate_per_s=25, timeout_s=1) as watch:
-            deadline = time.monotonic() + 5
-            while len(watch.frame) < 12 and time.monotonic() < deadline:
-                time.sleep(0.02)
-        frame = watch.frame
-    assert len(frame) >= 12
-    assert frame["seq"].tolist() == list(range(1, len(frame) + 1))
-    assert (frame["error"] == "http_503").sum() == 3
-    beat_s = (frame["time"].max() - frame["time"].min()).total_seconds() / (len(frame) - 1)
-    assert 0.03 < beat_s < 0.06
 
 
 @pytest.mark.parametrize("rate", [0, -1, 1000])
@@ -88,45 +70,20 @@ def test_a_wait_that_ends_says_what_it_last_saw_and_what_to_look_at() -> None:
     assert re.search(r"saw: http_404 \d+×", str(caught.value))
 
 
-class Client:
-    """A cluster whose client's curl ends with these exit codes, batch after batch; where that is 0 it hears v1."""
+def test_the_wait_for_all_versions_ends_once_requests_of_those_that_miss_one_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches = iter([[], [3], [1, 2]])
+    """Which of six requests hang, in each batch of either cluster; the others hear v1."""
 
-    def __init__(self, name: str, *batches: str) -> None:
-        self.name, self.batches = name, list(batches)
+    def ask(*_: object, requests: int, **__: object) -> pd.DataFrame:
+        hung = next(batches)
+        rows = [{"version": "", "error": "timeout"} if n in hung else {"version": "v1"} for n in range(requests)]
+        return tables.from_rows([row | {"source": source} for source in "ab" for row in rows], tables.ANSWERS)
 
-    def tell_kubectl(self, *words: str, namespace: str = "") -> None: ...
-
-    def ready_pod(self, selector: str, namespace: str) -> str:
-        return "sleep-1"
-
-    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
-        return {"spec": {"containers": [{"name": "sleep"}]}}
-
-    def exec(self, pod: str, command: list[str], *, on_line: Callable[..., None], **_: object) -> Any:
-        nonce = re.search(r"#(\w+)-", " ".join(command))[1]  # type: ignore[index]
-        for number, code in enumerate(self.batches.pop(0).split(), start=1):
-            mark, body = f"{URL}#{nonce}-{number}", "" if int(code) else HELLO.decode()
-            record = f"{mark}|200|{code}|0.001000|0.002000|0.003000|{len(body)}|127.0.0.1||{mark}"
-            for line in (*body.splitlines(), "", record):
-                on_line(line, datetime.now(UTC))
-        return SimpleNamespace(stderr="", exit_code=0)
-
-
-class Clients:
-    def __init__(self, *clusters: Client) -> None:
-        self.clusters = clusters
-
-    def __iter__(self) -> Iterator[Client]:
-        return iter(self.clusters)
-
-    def each(self, task: Callable[[Client], Any]) -> dict[str, Any]:
-        return {cluster.name: task(cluster) for cluster in self.clusters}
-
-
-def test_the_wait_for_all_versions_ends_once_requests_of_those_that_miss_one_hang() -> None:
-    batches = ("0 0 0 0 0 0", "0 0 0 28 0 0", "0 28 28 0 0 0")
-    clients = Clients(Client("a", *batches), Client("b", *batches))
-    settled = probes.wait_for_versions(cast(Any, clients), URL, ["v1", "v2"], timeout_s=60)
+    monkeypatch.setattr("meshbook.probes.waits.curl_from_pods", ask)
+    clusters = cast(Any, [SimpleNamespace(name=name) for name in "ab"])
+    settled = probes.wait_for_versions(clusters, URL, ["v1", "v2"], timeout_s=60)
     assert settled.requests == 36, "a single one that hangs does not end it"
     assert settled.missing == ("a has not seen v2", "b has not seen v2")
     assert "3 requests of a hung" in str(settled)

@@ -24,12 +24,13 @@ class Service(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64
 
     def __init__(self, answers: Iterator[Answer], delay_s: float = 0) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers, self.delay_s = answers, delay_s
         self.asked: list[tuple[str, str]] = []
-        self.at_once = self.most_at_once = 0
+        self.counting, self.at_once, self.most_at_once = threading.Lock(), 0, 0
 
     @property
     def url(self) -> str:
@@ -46,10 +47,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         if (code, body) == CUT:
             return
-        self.server.at_once += 1
-        self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        with self.server.counting:
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
         time.sleep(self.server.delay_s if code else HANG_S)
-        self.server.at_once -= 1
+        with self.server.counting:
+            self.server.at_once -= 1
         code = code or 200
         head = f"HTTP/1.1 {code} Said\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         self.wfile.write(head.encode() + body)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from busy_pods import asked
+from plans import Checks, plan
 
 from meshbook import experiment, gkehub, mesh, outage, probes
 from meshbook.clusters import Fleet
@@ -14,9 +14,6 @@ from meshbook.experiment import Limits, LoadProfile, Step, Target
 from meshbook.outage import Check, Safeguards
 
 CONNECTIVITY = Path(__file__).parents[2] / "manifests" / "connectivity" / "helloworld.yaml"
-Checks = Callable[..., dict[str, Check]]
-FIXED = {"mode": "scale-to-zero", "about": "", "context": "cluster1", "application": "web", "restored_by": ""}
-PLAN = outage.Plan(**FIXED, changes=(), checks=())
 
 
 @pytest.fixture
@@ -48,7 +45,7 @@ def asked_target(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Target:
 def checks(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> Checks:
     """What a load adds to the plan of a step, by name."""
     target, step = experiment.find_target(served, "sample", "gateways"), Step(mode="scale-to-zero", context="cluster1")
-    monkeypatch.setattr(outage, "plan", lambda _: PLAN)
+    monkeypatch.setattr(outage, "plan", lambda _: plan())
 
     def found(load: LoadProfile, limits: Limits | None = None) -> dict[str, Check]:
         (plan,) = experiment.plans([step], target, Safeguards(), load, limits)

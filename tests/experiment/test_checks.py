@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from plans import Checks, plan
 
 from meshbook import experiment, mesh, outage, probes, tables
 from meshbook.analysis import Capacity, ExpectedShares, split_test
@@ -17,11 +17,7 @@ from meshbook.clusters import Fleet
 from meshbook.errors import ClusterError, OutageError, UsageError
 from meshbook.experiment import Limits, LoadProfile, Step, Target
 from meshbook.mesh import Direction, Finding
-from meshbook.outage import Check, Safeguards
-
-Checks = Callable[..., dict[str, Check]]
-FIXED = {"mode": "scale-to-zero", "about": "", "context": "cluster1", "application": "web", "restored_by": ""}
-PLAN = outage.Plan(**FIXED, changes=(), checks=())
+from meshbook.outage import Safeguards
 
 
 def bearing(per_s: float, *, least: bool = False) -> Capacity:
@@ -52,7 +48,7 @@ def test_a_rate_above_four_fifths_of_what_the_survivor_bears_is_refused_with_the
 
 
 def test_nothing_starts_while_a_plan_is_not_ready(served: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "plan", lambda _: PLAN)
+    monkeypatch.setattr(outage, "plan", lambda _: plan())
     target, step = experiment.find_target(served, "sample", "gateways"), Step(mode="scale-to-zero", context="cluster1")
     halves = {"cluster2": ExpectedShares(shares={"cluster1": 0.5, "cluster2": 0.5}, why="")}
     tests = {"cluster1": split_test(halves, "cluster1", 0.25, max_failed_share=0.1)}
@@ -162,7 +158,7 @@ def test_all_is_steady_where_every_source_is_answered_by_all_who_should(
     asked_target: Target, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, list[str]], said: str
 ) -> None:
     asked: list[outage.Intent] = []
-    monkeypatch.setattr(outage, "plan", lambda one: asked.append(one) or PLAN)
+    monkeypatch.setattr(outage, "plan", lambda one: asked.append(one) or plan())
     monkeypatch.setattr(Target, "expected", dict.fromkeys(asked_target.sources, EVEN))
     monkeypatch.setattr(Target, "states", lambda _: [])
     by = dict.fromkeys(asked_target.sources, BOTH) | wrong

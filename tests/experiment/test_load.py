@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 from busy_pods import asked
+from plans import Checks
 
 from meshbook import experiment, mesh, probes
 from meshbook.analysis import ExpectedShares
 from meshbook.errors import UsageError
 from meshbook.experiment import Limits, LoadProfile, Target
-from meshbook.outage import Check
-
-Checks = Callable[..., dict[str, Check]]
 
 
 def test_the_rate_is_half_of_what_one_side_alone_bears_over_all_sources(asked_target: Target) -> None:
