@@ -10,21 +10,16 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
 
-from meshbook import gkehub, mesh, rights
+from meshbook import gkehub, mesh, probes, rights
 from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, MeshbookError, UsageError, WaitTimeout
 from meshbook.mesh import Entry
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
 from meshbook.settings import FLEET
-from meshbook.verdict import PASS, Outcome, Verdict, counted
-
-T = TypeVar("T")
+from meshbook.verdict import Outcome, Verdict, counted
 
 OLDEST = (1, 22)
 """First Kubernetes release whose server-side apply is stable."""
@@ -32,6 +27,7 @@ OLDEST = (1, 22)
 RUNBOOK = ("0", "1", "2", "3", "99")
 """The stages that run by default."""
 _SHOWN = 3
+_ADDRESSED = "requests from outside have an address to go to"
 
 Seen = tuple[bool | None, str]
 """Whether all is well (None: could not be seen), and what was found."""
@@ -113,35 +109,23 @@ def pods_ready(fleet: Fleet, rolled_out: Sequence[DeploymentState]) -> Verdict:
     return _judged("every pod that was deployed is ready", rows, hint, subject="Deployment")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Awaited(Generic[T]):
-    """What came of a wait: a claim, and what was waited for; None where it did not come."""
-
-    verdict: Verdict
-    value: T | None
-
-
-def awaited(claim: str, wait: Callable[..., T], *args: Any, needs: Verdict | None = None, **options: Any) -> Awaited[T]:
-    """Return what ``wait(*args, **options)`` returns, with the ``claim`` that it comes in time.
-
-    It is not waited for without what it ``needs``. So a stage in which something does not come goes on to say why.
-    """
-    if needs and needs.outcome != PASS:
-        reason = f"It was not waited for, since this does not hold: {needs.claim}."
-        return Awaited(verdict=Verdict(claim=claim, outcome="inconclusive", reason=reason), value=None)
-    started = time.monotonic()
-    try:
-        value = wait(*args, **options)
-    except WaitTimeout as error:
-        return Awaited(verdict=Verdict(claim=claim, outcome="fail", reason=f"{error.in_words()}."), value=None)
-    reason = f"After {time.monotonic() - started:.1f} s."
-    return Awaited(verdict=Verdict(claim=claim, outcome="pass", reason=reason), value=value)
-
-
 def addressed(entries: Sequence[Entry]) -> Verdict:
     """Claim: every entry for requests from outside has an address, as ``entries.find`` has seen them."""
     rows = {one.source: (not one.trouble, one.trouble or one.url) for one in entries}
-    return _judged("requests from outside have an address to go to", rows, "", subject="source")
+    return _judged(_ADDRESSED, rows, "", subject="source")
+
+
+def answering(entries: Sequence[Entry], timeout_s: float) -> Verdict:
+    """Claim: each entry gives a good answer within ``timeout_s``; not waited for where one of them has no address."""
+    claim = "each address answers"
+    if any(one.trouble for one in entries):
+        reason = f"It was not waited for, since this does not hold: {_ADDRESSED}."
+        return Verdict(claim=claim, outcome="inconclusive", reason=reason)
+    try:
+        found = probes.wait_for_first_answers(entries, timeout_s)
+    except WaitTimeout as error:
+        return Verdict(claim=claim, outcome="fail", reason=f"{error.in_words()}.")
+    return Verdict(claim=claim, outcome="pass", reason="; ".join(f"{one.url}: {one}" for one in found))
 
 
 def nothing_between(fleet: Fleet) -> Verdict:

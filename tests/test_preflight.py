@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from meshes import FakeCluster, FakeFleet, cluster_objects, named
 
-from meshbook import gkehub, mesh, preflight, rights
+from meshbook import gkehub, mesh, preflight, probes, rights
 from meshbook.clusters import DeploymentState, ExecResult, Fleet
 from meshbook.errors import FleetError, UsageError, WaitTimeout
 from meshbook.mesh import Direction, Finding
@@ -218,19 +219,21 @@ def test_a_stage_that_comes_too_early_names_the_notebook_that_is_missing(
         preflight.require_stages(fleet, "sample", "gateway")
 
 
-def test_what_does_not_come_in_time_fails_a_claim_and_what_needs_it_is_not_waited_for() -> None:
-    def never(what: str, *, timeout_s: float) -> str:
-        raise WaitTimeout(
-            f"no good answer from {what} within {timeout_s:g} s", saw="http_404 3×", hint="kubectl get routes"
-        )
-
-    first = preflight.awaited("requests from outside have an address to go to", never, "way", timeout_s=2)
-    assert (first.verdict.outcome, first.value) == ("fail", None)
-    assert first.verdict.reason == "no good answer from way within 2 s. saw: http_404 3×. Try: kubectl get routes."
-    second = preflight.awaited("each address answers", never, needs=first.verdict)
-    assert (second.verdict.outcome, second.value) == ("inconclusive", None)
-    assert "requests from outside have an address to go to" in second.verdict.reason
-    assert preflight.awaited("each address answers", str, 7).value == "7"
+def test_what_does_not_answer_in_time_fails_a_claim_and_without_an_address_it_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there, lacking = mesh.Entry(url="http://203.0.113.7/hello"), mesh.Entry(url="http:///hello", trouble="no address")
+    first = probes.FirstAnswer(url=there.url, version="v1", instance="x", after_s=0.4, attempts=1, before="")
+    monkeypatch.setattr(probes, "wait_for_first_answers", lambda *_: [first])
+    found = preflight.answering([there], 2)
+    assert (found.outcome, found.reason) == ("pass", f"{there.url}: first good answer after 0.4 s, from v1")
+    late = WaitTimeout(f"no good answer from {there.url} within 2 s", saw="http_404 3×", hint="kubectl get routes")
+    monkeypatch.setattr(probes, "wait_for_first_answers", Mock(side_effect=late))
+    found = preflight.answering([there], 2)
+    why = f"no good answer from {there.url} within 2 s. saw: http_404 3×. Try: kubectl get routes."
+    assert (found.outcome, found.reason) == ("fail", why)
+    found = preflight.answering([there, lacking], 2)
+    assert (found.outcome, "have an address to go to" in found.reason) == ("inconclusive", True)
 
 
 def test_a_pod_that_did_not_become_ready_is_named_with_what_it_says(fleet: Any) -> None:
