@@ -90,9 +90,8 @@ def needed(
     namespace: str = "sample",
     gateway_namespace: str = "nifc-istio-gateway",
     entry: str = FLEET,
-    folder: Path = MANIFESTS,
 ) -> list[Right]:
-    """Return what ``stages`` need, with the manifests in ``folder``, each right once and in order.
+    """Return what ``stages`` need, with the repository's manifests, each right once and in order.
 
     ``entry`` says how requests from outside come in (``settings.entry_kind``).
     """
@@ -103,13 +102,13 @@ def needed(
     found = {
         Right(namespace=places[place], resource=resource, verb=verb)
         for stage in stages
-        for place, verb, resource in _of_stage(stage, entry_kind(entry), folder)
+        for place, verb, resource in _of_stage(stage, entry_kind(entry))
     }
     everywhere = {(one.resource, one.verb) for one in found if not one.namespace}
     return sorted(one for one in found if not one.namespace or (one.resource, one.verb) not in everywhere)
 
 
-def _of_stage(stage: str, kind: str, folder: Path) -> Iterator[tuple[str, str, str]]:
+def _of_stage(stage: str, kind: str) -> Iterator[tuple[str, str, str]]:
     if kind == FLEET and stage in ("2", "3", "4"):
         yield from ((GATEWAY, verb, resource) for word in _OF_FLEET for verb, resource in _read(word))
     for word in _CLUSTER_WIDE:
@@ -123,7 +122,7 @@ def _of_stage(stage: str, kind: str, folder: Path) -> Iterator[tuple[str, str, s
         applied = _APPLIED["1"] | second | _BALANCERS
     verbs = ("get", "delete") if stage == "99" else ("get", "create", "patch", "delete") if stage == "4" else _APPLY
     for name, place in applied.items():
-        for found in manifests.load(folder / name):
+        for found in manifests.load(MANIFESTS / name):
             yield from ((place, verb, _resource(found)) for verb in verbs)
             if stage != "99":  # who makes a Role must have what it gives
                 yield from ((place, verb, resource) for verb, resource in _given(found))
@@ -149,7 +148,7 @@ def _given(found: Object) -> Iterator[tuple[str, str]]:
             yield from ((verb, f"{one}.{group}".rstrip(".")) for verb in rule["verbs"] for one in rule["resources"])
 
 
-def roles(rights: Iterable[Right], name: str = "meshbook") -> list[Object]:
+def roles(rights: Iterable[Right]) -> list[Object]:
     """Return the ClusterRole, and the Role of each namespace, that grant ``rights``."""
     by_place: dict[str, dict[tuple[str, ...], dict[str, list[str]]]] = {}
     for one in rights:
@@ -157,7 +156,7 @@ def roles(rights: Iterable[Right], name: str = "meshbook") -> list[Object]:
         plural, _, group = full.partition(".")
         rule = by_place.setdefault(one.namespace, {}).setdefault((group,), {})
         rule.setdefault(f"{plural}/{subresource}".rstrip("/"), []).append(one.verb)
-    return [_role(place, groups, name) for place, groups in sorted(by_place.items())]
+    return [_role(place, groups) for place, groups in sorted(by_place.items())]
 
 
 def namespaces(rights: Iterable[Right]) -> list[str]:
@@ -171,12 +170,12 @@ def namespaces(rights: Iterable[Right]) -> list[str]:
     return ["# Namespaces that are not there yet, so that 99_cleanup may delete them:", *made] if made else []
 
 
-def _role(place: str, groups: Mapping[tuple[str, ...], Mapping[str, list[str]]], name: str) -> Object:
+def _role(place: str, groups: Mapping[tuple[str, ...], Mapping[str, list[str]]]) -> Object:
     rules = [
         {"apiGroups": list(group), "resources": [resource], "verbs": verbs}
         for group, resources in groups.items()
         for resource, verbs in resources.items()
     ]
-    metadata = {"name": name} | ({"namespace": place} if place else {})
+    metadata = {"name": "meshbook"} | ({"namespace": place} if place else {})
     kind = "Role" if place else "ClusterRole"
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules}

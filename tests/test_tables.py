@@ -65,16 +65,6 @@ def test_conform_puts_columns_in_order_and_casts_what_can_be_cast() -> None:
     pd.testing.assert_frame_equal(tables.conform(shuffled, tables.ANSWERS), frame)
 
 
-def test_conform_survives_a_round_trip_through_csv(tmp_path: object) -> None:
-    frame = tables.from_rows(
-        [{"seq": 1, "time": datetime.now(UTC), "code": 200, "time_total_ms": 1.25}, {"seq": 2, "error": "lost"}],
-        tables.ANSWERS,
-    )
-    path = f"{tmp_path}/answers.csv"
-    frame.to_csv(path, index=False)
-    pd.testing.assert_frame_equal(tables.conform(pd.read_csv(path), tables.ANSWERS), frame)
-
-
 def test_a_missing_or_unknown_column_is_named() -> None:
     frame = tables.empty(tables.ANSWERS).rename(columns={"code": "kode"})
     with pytest.raises(UsageError) as caught:
