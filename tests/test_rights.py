@@ -41,7 +41,7 @@ def test_a_right_that_is_missing_is_named_before_anything_is_changed(bare_fleet:
     for case, granted in {"whole": whole, "one less": [one for one in whole if one != lost]}.items():
         _, kubeconfig = bind(bare_fleet, granted, tmp_path)
         with contextlib.closing(Fleet.connect([], str(kubeconfig))) as fleet:
-            told[case] = preflight.user_may(fleet, "sample")
+            told[case] = preflight.user_may(fleet, "sample", "nifc-istio-gateway")
     assert told["whole"].outcome == "pass"
     assert told["one less"].outcome == "fail"
     assert f"1 of {len(whole)} rights are missing: patch deployments.apps/scale in sample" in told["one less"].reason
