@@ -120,8 +120,16 @@ def test_good_and_measured_rows_are_told_apart_from_lost_ones() -> None:
 
 
 def test_text_stands_to_the_left_and_numbers_to_the_right_with_what_is_missing() -> None:
-    frame = pd.DataFrame({"name": ["a", "b"], "ms": [12.5, None], "n": ["", 3], "ready": [True, False]})
-    sides = re.findall(r'text-align:(\w+)">([^<]*)<', tables.to_html(frame))
-    found = [("left", "name"), ("right", "ms"), ("right", "n"), ("left", "ready")]
-    found += [("left", "a"), ("right", "12.5"), ("right", ""), ("left", "True")]
-    assert sides == [*found, ("left", "b"), ("right", ""), ("right", "3"), ("left", "False")]
+    noon = pd.Timestamp("2026-01-02 12:00:00.123456", tz="UTC")
+    frame = pd.DataFrame({"why": ["a", "word " * 9], "ms": [12.5, None], "n": ["", 3], "at": [noon, None]})
+    cells = re.findall(r'text-align:(\w+)(;white-space:nowrap)?">([^<]*)<', tables.to_html(frame))
+    assert [(side, bool(whole), text.strip()) for side, whole, text in cells[4:]] == [
+        ("left", False, "a"),
+        ("right", True, "12.5"),
+        ("right", True, ""),
+        ("left", True, "12:00:00.123 UTC"),
+        ("left", False, ("word " * 9).strip()),
+        ("right", True, ""),
+        ("right", True, "3"),
+        ("left", True, ""),
+    ]

@@ -115,17 +115,32 @@ def _cell(value: object) -> object:
     return value
 
 
+_SHORT = 30
+"""Characters of a cell that is not broken in lines: Japanese would be, after each."""
+
+
 def to_html(frame: pd.DataFrame, max_rows: int | None = None) -> str:
-    """Return a frame as a table of HTML, text to the left and numbers to the right, wherever it is shown."""
-    sides = ["right" if frame[name].map(_is_number_or_nothing).all() else "left" for name in frame]
+    """Return a frame as a table of HTML, text to the left, numbers to the right, and times as a clock shows them."""
+    frame = frame.map(_as_read)
+    styles = [_styles(frame[name].tolist()) for name in frame]
     shown = frame.to_html(index=False, border=0, max_rows=max_rows, na_rep="", float_format="{:g}".format)
 
-    def aligned(row: re.Match[str]) -> str:
-        side = iter(sides)
-        return re.sub("<t[dh]>", lambda cell: f'{cell[0][:-1]} style="text-align:{next(side)}">', row[0])
+    def styled(row: re.Match[str]) -> str:
+        style = iter(styles)
+        return re.sub("<t([dh])>", lambda cell: f'<t{cell[1]} style="{next(style)[cell[1]]}">', row[0])
 
-    return re.sub("<tr.*?</tr>", aligned, shown, flags=re.DOTALL)
+    return re.sub("<tr.*?</tr>", styled, shown, flags=re.DOTALL)
 
 
-def _is_number_or_nothing(value: Any) -> bool:
-    return bool(pd.isna(value)) or value == "" or (isinstance(value, Real) and not isinstance(value, bool))
+def _as_read(value: Any) -> Any:
+    if pd.isna(value):
+        return ""
+    return f"{value:%H:%M:%S.%f}"[:-3] + " UTC" if isinstance(value, pd.Timestamp) else value
+
+
+def _styles(column: list[Any]) -> dict[str, str]:
+    """Return how the cells of a column look, and its head."""
+    numbers = all(value == "" or (isinstance(value, Real) and not isinstance(value, bool)) for value in column)
+    side = f"text-align:{'right' if numbers else 'left'}"
+    short = all(len(str(value)) <= _SHORT for value in column)
+    return {"d": f"{side};white-space:nowrap" if short else side, "h": side}
