@@ -7,9 +7,11 @@ that every cluster has are in ``bootstrap.yaml``.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 from meshbook.lab.apiserver.errors import Failure, forbidden, not_found
 from meshbook.lab.apiserver.kinds import RBAC, Kind, kind_named
@@ -52,6 +54,13 @@ class Action:
     def combined(self) -> str:
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
+    @property
+    def meant_by(self) -> tuple[str, ...]:
+        """What a rule may call the resource; empty for a path."""
+        if self.path:
+            return ("",)
+        return (self.combined, "*", f"*/{self.subresource}") if self.subresource else (self.resource, "*")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
@@ -65,24 +74,38 @@ class Grant:
     """That the role is not found, where it is not."""
 
 
+class _Granted:
+    """What all bindings give one user, made ready to be asked."""
+
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        self.grants = tuple(grants)
+        self.rules: dict[tuple[str, str], list[tuple[Grant, Object]]] = defaultdict(list)
+        """By verb and resource, as they stand in the rule; no resource: paths."""
+        for grant in self.grants:
+            for rule in grant.rules:
+                for key in product(rule["verbs"], rule.get("resources") or ("",)):
+                    self.rules[key].append((grant, rule))
+
+
 class Authorizer:
     """Decides by the roles and bindings in ``store``."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._grants = lru_cache(KEPT_USERS)(lambda user: tuple(self._bound(user)))
+        self._granted = lru_cache(KEPT_USERS)(lambda user: _Granted(self._bound(user)))
         for name in (*_ROLES, *_BINDINGS):
-            store.subscribe(kind_named(name).bucket, self._grants.cache_clear)
+            store.subscribe(kind_named(name).bucket, self._granted.cache_clear)
 
     def decide(self, user: User, action: Action) -> tuple[bool, str]:
         """Return whether ``user`` may do it, and the reason, if there is one."""
         if MASTERS in user.groups:
             return True, ""
-        grants = self.grants(user, action.namespace)
-        for grant in grants:
-            if any(_covers(rule, action) for rule in grant.rules):
-                return True, f"RBAC: allowed by {grant.source}"
-        missing = [grant.missing for grant in grants if grant.missing]
+        rules = self._granted(user).rules
+        for key in product((action.verb, "*"), action.meant_by):
+            for grant, rule in rules.get(key, ()):
+                if grant.namespace in ("", action.namespace) and _covers(rule, action):
+                    return True, f"RBAC: allowed by {grant.source}"
+        missing = [grant.missing for grant in self.grants(user, action.namespace) if grant.missing]
         return False, f"RBAC: {_listed(missing)}" if missing else ""
 
     def authorize(self, user: User, action: Action) -> None:
@@ -93,7 +116,7 @@ class Authorizer:
 
     def grants(self, user: User, namespace: str) -> list[Grant]:
         """Return what the bindings give ``user`` in ``namespace`` and everywhere."""
-        return [grant for grant in self._grants(user) if grant.namespace in ("", namespace)]
+        return [grant for grant in self._granted(user).grants if grant.namespace in ("", namespace)]
 
     def confirm_no_escalation(self, user: User, kind: Kind, obj: Object) -> None:
         """Refuse a role, or a binding to one, that grants what ``user`` does not have."""
@@ -149,23 +172,12 @@ def _means(subject: Object, user: User, namespace: str) -> bool:
 
 
 def _covers(rule: Object, action: Action) -> bool:
-    if not _has(rule, "verbs", "*", action.verb):
-        return False
+    """Tell whether a rule that has the verb, and the resource, is about this group and name, or about this path."""
     if action.path:
         urls = rule.get("nonResourceURLs") or ()
         return any(url == action.path or (url[-1:] == "*" and action.path.startswith(url[:-1])) for url in urls)
-    resources = ("*", action.combined, *((f"*/{action.subresource}",) if action.subresource else ()))
-    names = rule.get("resourceNames")
-    return (
-        _has(rule, "apiGroups", "*", action.group)
-        and _has(rule, "resources", *resources)
-        and (not names or action.name in names)
-    )
-
-
-def _has(rule: Object, field: str, *wanted: str) -> bool:
-    given = rule.get(field) or ()
-    return any(one in given for one in wanted)
+    groups, names = rule.get("apiGroups") or (), rule.get("resourceNames")
+    return (action.group in groups or "*" in groups) and (not names or action.name in names)
 
 
 def _actions(rule: Object, namespace: str) -> Iterator[tuple[Action, str]]:

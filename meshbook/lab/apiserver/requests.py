@@ -218,14 +218,12 @@ def impersonated(user: User, headers: MultiMapping[str], authorizer: Authorizer)
         raise internal(f"requested {', '.join(sorted(asked))} without impersonating a user")
     if others := asked - {"Impersonate-User", "Impersonate-Group"}:
         raise bad_request(f"the lab does not do {', '.join(sorted(others))}")
-    name, groups = headers["Impersonate-User"], tuple(headers.getall("Impersonate-Group", ()))
+    name, given = headers["Impersonate-User"], tuple(headers.getall("Impersonate-Group", ()))
+    groups, whom = given, Action(verb="impersonate", resource="users", name=name)
     match name.split(":"):
         case ["system", "serviceaccount", namespace, account]:
-            actions = [Action(verb="impersonate", resource="serviceaccounts", namespace=namespace, name=account)]
-            groups = groups or service_account(namespace, account).groups
-        case _:
-            actions = [Action(verb="impersonate", resource="users", name=name)]
-    given = headers.getall("Impersonate-Group", ())
-    for action in (*actions, *(Action(verb="impersonate", resource="groups", name=group) for group in given)):
+            groups = given or service_account(namespace, account).groups
+            whom = Action(verb="impersonate", resource="serviceaccounts", namespace=namespace, name=account)
+    for action in (whom, *(Action(verb="impersonate", resource="groups", name=group) for group in given)):
         authorizer.authorize(user, action)
     return User(name=name, groups=tuple(dict.fromkeys((*groups, AUTHENTICATED))))
