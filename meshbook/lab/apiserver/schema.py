@@ -157,7 +157,7 @@ ClusterRole metadata:ObjectMeta rules:PolicyRule[] aggregationRule:any
 PolicyRule apiGroups:str[] nonResourceURLs:str[] resourceNames:str[] resources:str[] verbs:str[]!
 RoleBinding metadata:ObjectMeta roleRef:*RoleRef! subjects:Subject[]
 ClusterRoleBinding metadata:ObjectMeta roleRef:*RoleRef! subjects:Subject[]
-RoleRef apiGroup kind:ClusterRole/Role! name!
+RoleRef apiGroup kind:Role/ClusterRole! name!
 Subject kind:ServiceAccount/User/Group! name! apiGroup namespace
 MutatingWebhookConfiguration metadata:ObjectMeta webhooks:Webhook[name]
 Webhook name! admissionReviewVersions:str[]! clientConfig:ClientConfig! sideEffects! failurePolicy:Fail/Ignore
