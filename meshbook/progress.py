@@ -9,12 +9,13 @@ a call found out it returns; nothing here is a result.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from meshbook.language import translate
 
@@ -26,6 +27,14 @@ _LONG_S, _EVERY_S = 1.0, 0.4
 """Seconds after which a wait is shown, and between two changes of what it says."""
 _WIDTH = 160
 _log = logging.getLogger(__name__)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write to whoever runs this (default: stderr); a terminal or a pipe that is gone stops nothing that goes on."""
+    stream = stream or sys.stderr
+    with suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def step(text: str) -> None:

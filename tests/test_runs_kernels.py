@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from stage_runs import executed, passing, run, write
-
-import meshbook.runs
 
 LOOK = "import os, sys\nprint('mailbox' in sys.modules, os.getcwd(), os.environ['MESHBOOK_ROWS'].rpartition('/')[2])"
 
@@ -52,12 +48,6 @@ def test_a_kernel_that_nobody_needs_ends_with_the_run(folder: Path) -> None:
     write(folder, "02_two.ipynb", passing())
     assert [ended.state for ended in run(folder).notebooks] == ["error", "skipped"]
     assert [child for child in _children() if "ipykernel" in child] == [one for one in before if "ipykernel" in one]
-
-
-def test_a_waiting_kernel_ends_when_its_run_is_gone() -> None:
-    program = Path(meshbook.runs.__file__).with_name("waiting_kernel.py")
-    done = subprocess.run([sys.executable, program, "import json"], stdin=subprocess.DEVNULL, timeout=30, check=False)
-    assert done.returncode == 0
 
 
 def test_temporary_files_of_a_kernel_go_with_the_run(folder: Path) -> None:

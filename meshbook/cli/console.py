@@ -6,13 +6,14 @@ $NO_COLOR is not set.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from meshbook import report, runs
+from meshbook import progress, report, runs
 from meshbook.language import padded, translate, width
 from meshbook.place import clusters_text
 from meshbook.verdict import DRY_RUN, FAIL, INCONCLUSIVE, PASS, numbers_text, overall, shown, worst_first
@@ -38,8 +39,7 @@ class Console:
         self._name, self._number, self._cells = "", 0, 0
 
     def say(self, text: str) -> None:
-        sys.stderr.write(f"{translate(text)}\n")
-        sys.stderr.flush()
+        progress.say(f"{translate(text)}\n")
 
     def notebook_starts(self, name: str, cells: int) -> None:
         self._name, self._number, self._cells = name, 0, cells
@@ -54,8 +54,7 @@ class Console:
 
     def announced(self, text: str) -> None:
         self._rewrite("")
-        self._announcements.write(f"{translate(text.strip())}\n\n")
-        self._announcements.flush()
+        progress.say(f"{translate(text.strip())}\n\n", self._announcements)
 
     def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
         self._rewrite("")
@@ -66,7 +65,8 @@ class Console:
 
     def interrupted(self) -> None:
         """Answer Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
-        os.write(sys.stderr.fileno(), f"\n{translate(_INTERRUPTED)}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"\n{translate(_INTERRUPTED)}\n".encode())
 
     def restored(self, lines: Sequence[str]) -> None:
         for line in lines:
@@ -76,8 +76,7 @@ class Console:
         if self._live:
             while width(text) >= shutil.get_terminal_size().columns:
                 text = text[:-1]
-            sys.stderr.write(f"\r\x1b[2K{text}")
-            sys.stderr.flush()
+            progress.say(f"\r\x1b[2K{text}")
 
 
 def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None:

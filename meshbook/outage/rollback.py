@@ -7,13 +7,13 @@ leave something down, and none of them keeps another object waiting. How one kin
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
+from meshbook import progress
 from meshbook.clusters import Cluster, gather, pause
 from meshbook.errors import ClusterError, MeshbookError, NotRestoredError, OutageError, WaitTimeout
 from meshbook.objects import Object, annotations_of
@@ -34,8 +34,7 @@ _LONGEST_RETRY_AFTER_S = 60.0
 
 def say(text: str) -> None:
     """Write one line of progress where whoever runs this looks."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    progress.say(f"{text}\n")
 
 
 def insist(

@@ -3,7 +3,7 @@
 - ``parameters``: which notebooks with which parameters, checked before anything starts.
 - ``execute``: one notebook. ``executed_copy``: its file. ``outcomes``: how it really ended. ``interrupts``: signals.
 - ``session``: all of a run, and its record.
-- ``kernels``: what notebooks are executed in, started ahead; ``waiting_kernel`` is such a process.
+- ``kernels``: what notebooks are executed in, started ahead.
 - ``secrets``: what must not be in an executed copy. ``redact``: takes it out.
 
 What does not live here: HTML, tables and JUnit (``report``), what a notebook itself leaves (``notebook``), starting a

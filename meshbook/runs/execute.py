@@ -12,10 +12,9 @@ from typing import Any, Protocol
 from meshbook import progress
 from meshbook.language import of_reader
 from meshbook.marks import is_read_in
-from meshbook.rows import PLACE_VARIABLE
 from meshbook.runs.executed_copy import ExecutedCopy, papermill
 from meshbook.runs.interrupts import Interrupts
-from meshbook.runs.kernels import TEMPORARY, WaitingKernel, manager_class
+from meshbook.runs.kernels import Kernels
 from meshbook.runs.outcomes import KERNEL, NotebookOutcome, Stop
 
 _ENGINE = "meshbook"
@@ -41,12 +40,12 @@ def _engine() -> type[Any]:
     class Listening(Engine):  # type: ignore[misc]
         @classmethod
         def execute_managed_notebook(
-            cls, nb_man: Any, kernel_name: str, *, follower: _Follower, manager: type[Any], **_: Any
+            cls, nb_man: Any, kernel_name: str, *, follower: _Follower, manager: Any, **_: Any
         ) -> None:
             options = _client_options(follower)
-            client = Client(nb_man, kernel_name=kernel_name, kernel_manager_class=manager, **options)
+            client = Client(nb_man, kernel_name=kernel_name, km=manager, **options)
             client.follower = follower
-            client.execute()
+            client.execute(cleanup_kc=True)
 
     return Listening
 
@@ -68,7 +67,7 @@ def execute(
     parameters: Mapping[str, Any],
     interrupts: Interrupts,
     watcher: Watcher,
-    waiting: WaitingKernel | None = None,
+    kernels: Kernels,
 ) -> Stop | None:
     """Run ``notebook`` into ``copy``; return why it stopped early, None when every cell ran.
 
@@ -77,8 +76,9 @@ def execute(
     """
     library = papermill()
     library.engines.papermill_engines.register(_ENGINE, _engine())
-    environment = {PLACE_VARIABLE: str(copy.private / copy.path.stem), TEMPORARY: str(copy.private)}
     try:
+        manager = kernels.take(notebook)
+        interrupts.kernel_started(manager.provisioner.pgid)
         library.execute_notebook(
             str(notebook),
             copy.address,
@@ -88,7 +88,7 @@ def execute(
             engine_name=_ENGINE,
             cwd=str(notebook.parent),
             follower=_Follower(interrupts, copy, watcher),
-            manager=manager_class(interrupts, environment, waiting),
+            manager=manager,
         )
     except library.PapermillExecutionError as error:
         return Stop(name=error.ename, message=error.evalue)
@@ -104,10 +104,7 @@ class Interrupted(Exception):
 
 
 def _client_options(follower: _Follower) -> dict[str, Any]:
-    from traitlets.config import Config
-
     return {
-        "config": Config(KernelManager={"transport_encryption": "auto"}),  # else each kernel warns of plain TCP
         "shutdown_kernel": "immediate",  # a graceful one stalls for seconds now and then, and cells clean up themselves
         "startup_timeout": _START_TIMEOUT_S,
         "coalesce_streams": True,

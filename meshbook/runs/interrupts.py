@@ -49,6 +49,8 @@ class Interrupts:
             self._timer.cancel()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
         first, self.asked = not self.asked, True
         if self._deferred:
             self._told()
@@ -62,3 +64,12 @@ class Interrupts:
         self._timer.start()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._kernel, signal.SIGINT)
+
+
+def _leave_terminal() -> None:
+    """Lead nowhere what a terminal that is gone does not take any more: no word to it may stop what restores."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

@@ -25,7 +25,7 @@ from meshbook.errors import MeshbookError, NotRestoredError, UsageError
 from meshbook.runs.execute import Watcher, execute
 from meshbook.runs.executed_copy import ExecutedCopy, write_whole
 from meshbook.runs.interrupts import Interrupts
-from meshbook.runs.kernels import KernelsAhead
+from meshbook.runs.kernels import Kernels
 from meshbook.runs.outcomes import NotebookOutcome, Stop, outcome_of, repair
 from meshbook.runs.parameters import PlannedNotebook, RunPlan
 from meshbook.runs.redact import Redactor
@@ -109,7 +109,7 @@ class Session:
         with (
             interrupts.handled(),
             _private_folder() as private,
-            contextlib.closing(KernelsAhead([step.notebook for step in self._plan.steps], private)) as self._kernels,
+            contextlib.closing(Kernels([step.notebook for step in self._plan.steps], Path(private))) as self._kernels,
         ):
             self._private = Path(private)
             for step in self._plan.steps:
@@ -131,9 +131,7 @@ class Session:
         copy = ExecutedCopy(self.run.folder / step.notebook.name, self._redactor, self._private)
         stop: Stop | None = Stop(name="KeyboardInterrupt", message="broken off by a second signal")
         try:
-            stop = execute(
-                step.notebook, copy, step.given, interrupts, self._watcher, self._kernels.take(step.notebook)
-            )
+            stop = execute(step.notebook, copy, step.given, interrupts, self._watcher, self._kernels)
         except KeyboardInterrupt:
             interrupts.kernel_ended()
         outcome = self._finish(step, copy, stop, interrupted=interrupts.asked)
