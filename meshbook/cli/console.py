@@ -95,7 +95,8 @@ def summarise(run: report.Report, folder: str, *, as_json: bool = False) -> None
             print(_indented(translate(claim["reason"])))
     for stage in run.stages:
         if stage.state == "skipped" or (stage.state in _BROKEN and not stage.claims):
-            print(f"{_word(stage.state, sys.stdout)}  {stage.name:18}  {translate(stage.message)}".rstrip())
+            print(f"{_word(stage.state, sys.stdout)}  {stage.name:18}".rstrip())
+            print(_indented(translate(stage.message)))
     for line in run.run.get("restored", []):
         print(f"{_word('restored', sys.stdout)}  {translate(line)}")
     found = overall(run.outcome, run.claims)

@@ -130,7 +130,7 @@ class _Catalogue:
             first, between, rest = text.partition(separator)
             if between:
                 parts = self._phrase(first), self._phrase(rest)
-                return _joined(*parts) if between == "; " and parts != (first, rest) else between.join(parts)
+                return _joined(*parts) if between in ("; ", ", ") and parts != (first, rest) else between.join(parts)
         return text
 
     def _fitting(self, text: str) -> str | None:
