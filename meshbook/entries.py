@@ -16,7 +16,7 @@ from meshbook import gkehub
 from meshbook.clusters import Applied, Cluster, Fleet, Object
 from meshbook.errors import ClusterError, UsageError, WaitTimeout
 from meshbook.mesh import Entry
-from meshbook.objects import addresses_of
+from meshbook.objects import addresses_of, load_balancer_ingress
 from meshbook.settings import FLEET, LOAD_BALANCER, OWN_ADDRESS, entry_kind
 from meshbook.tables import BALANCER, VIP
 
@@ -104,8 +104,8 @@ def _waited(cluster: Cluster, path: str, wait: Callable[[], str]) -> Entry:
 
 def _address(service: Object) -> str:
     """Return ``203.0.113.7``, with the port where it is not 80; empty while there is none."""
-    ingress = (service.get("status") or {}).get("loadBalancer", {}).get("ingress") or [{}]
-    port = next((one["port"] for one in ingress[0].get("ports") or []), _HTTP)
+    ingress = load_balancer_ingress(service)
+    port = next((port["port"] for one in ingress[:1] for port in one.get("ports") or []), _HTTP)
     address = next(iter(addresses_of(service)), "")
     host = f"[{address}]" if ":" in address else address
     return host if not host or port == _HTTP else f"{host}:{port}"

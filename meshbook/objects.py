@@ -87,10 +87,14 @@ def ready_endpoints(slices: Iterable[Object]) -> list[Object]:
     return [one for one in every if (one.get("conditions") or {}).get("ready", True) is not False]
 
 
+def load_balancer_ingress(service: Object) -> list[Object]:
+    """Return what a Service's load balancer has been given: an ``ip`` or ``hostname`` each, and perhaps ``ports``."""
+    return ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+
+
 def load_balancer_ips(service: Object) -> list[str]:
     """Return the addresses that a Service's load balancer has been given."""
-    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
-    return [entry["ip"] for entry in ingress if entry.get("ip")]
+    return [entry["ip"] for entry in load_balancer_ingress(service) if entry.get("ip")]
 
 
 def describe_pod(pod: Object) -> str:
@@ -161,8 +165,7 @@ def addresses_of(*services: Object) -> list[str]:
     """Return the addresses (or host names) at which Services take requests from outside of their cluster."""
     given: list[str] = []
     for one in services:
-        ingress = (one.get("status") or {}).get("loadBalancer", {}).get("ingress") or []
-        given += [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
+        given += [entry.get("ip") or entry.get("hostname") or "" for entry in load_balancer_ingress(one)]
         given += one["spec"].get("externalIPs") or []
     return [address for address in given if address]
 

@@ -130,6 +130,9 @@ class Verdict:
         text = "\n  ".join(filter(None, (f"{self.shown.upper()}: {self.claim}", self.reason, self.numbers)))
         return translate(text)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.shown]
         word = f'<b style="color:{colour}">{self.shown.upper()}</b>'
