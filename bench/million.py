@@ -121,7 +121,7 @@ def claims(rows: pd.DataFrame, folder: Path) -> Work:
             analysis.answers_as_expected(rows, versions),
             analysis.split_as_expected(rows, test),
             analysis.all_answered(rows, 0.05),
-            analysis.carried_by_the_others(rows, start, end, versions, down="cluster1"),
+            analysis.carried_by_the_others(rows, start, end, versions, down="cluster1", gone_at=start),
             analysis.few_fail(rows, start, end),
             analysis.interrupted_at_most(rows, start, end, max_gap_s=2.0),
         ]

@@ -61,8 +61,6 @@ class AccessLogs:
     frame: pd.DataFrame
     pods: int
     """Proxies whose log was read."""
-    empty: tuple[str, ...] = ()
-    """Proxies that printed no line that can be read as an access log."""
     unread: tuple[str, ...] = ()
     """Proxies and namespaces that could not be asked."""
 

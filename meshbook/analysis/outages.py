@@ -44,18 +44,18 @@ def carried_by_the_others(
     versions: Mapping[str, str],
     *,
     down: str,
-    gone_at: datetime | None = None,
+    gone_at: datetime,
 ) -> Verdict:
     """Claim: while cluster ``down`` is, the others answer every source, and nobody else does.
 
     ``versions`` names the version of each cluster. ``outage_start`` is when the outage was requested, ``gone_at`` when
-    it was in force (default: the start), ``outage_end`` when the restore was requested. An answer of ``down`` between
+    it was in force, ``outage_end`` when the restore was requested. An answer of ``down`` between
     the last two fails the claim: then there was no outage to survive. So does one of a pod that no cluster knows or of
     another version than its cluster's, at any time of the outage; and a source that sent enough requests for an even
     share of answers to show, and got none.
     """
     claim = "every source is answered by the survivor alone"
-    answers, since = judged(frame), gone_at or outage_start
+    answers = judged(frame)
     inside = sent_between(answers, outage_start, outage_end)
     sources = list(answers["source"].unique())
     # a request that waited until the restore was not answered before
@@ -67,9 +67,9 @@ def carried_by_the_others(
     if verdict := no_evidence(answers, inside, claim, sources, details):
         return verdict
     error_ms = tables.stamp_errors_ms(inside)[0] + tables.clock_errors_ms(inside)
-    later = tables.measured(inside[inside["time"] - pd.to_timedelta(error_ms, unit="ms") > since])
+    later = tables.measured(inside[inside["time"] - pd.to_timedelta(error_ms, unit="ms") > gone_at])
     good = answered.loc[answered.index.intersection(later.index)]
-    outcome, reason = _carried(answered, later, sources, versions, down) or _unwatched(inside, since, outage_end)
+    outcome, reason = _carried(answered, later, sources, versions, down) or _unwatched(inside, gone_at, outage_end)
     n, k = len(good), int((good["cluster"] != down).sum())
     return Verdict(
         claim=claim,

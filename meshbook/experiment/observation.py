@@ -109,7 +109,6 @@ def access_logs(fleet: Fleet, namespaces: Sequence[str], since: datetime, until:
     return AccessLogs(
         frame=frame[frame["time"].between(since, until)].sort_values("time", ignore_index=True),
         pods=len(read),
-        empty=tuple(name for name, rows in read.items() if not rows),
         unread=tuple(name for name, rows in parts if rows is None),
     )
 

@@ -114,17 +114,13 @@ class Trial:
         return tables.conform(found.assign(**self.name), tables.LOAD)
 
     @property
-    def downtime(self) -> list[dict[str, Any]]:
-        """Rows of TRIALS, one for each source."""
-        found = analysis.downtime(self.answers, *self.span).astype(object)
-        rows = found.where(found.notna(), None).to_dict("records")
+    def downtime(self) -> pd.DataFrame:
+        """TRIALS: what each source noticed."""
         since, until = self.span
+        found = analysis.downtime(self.answers, since, until)
         late = self.answers[tables.late(self.answers, self.slow_after_s)]
         counts = late.loc[late["time"].between(since, until, inclusive="left"), "source"].value_counts()
-        return [
-            self.name | {str(name): value for name, value in row.items()} | {"late": int(counts.get(row["source"], 0))}
-            for row in rows
-        ]
+        return tables.conform(found.assign(late=found["source"].map(counts).fillna(0), **self.name), tables.TRIALS)
 
     @property
     def episodes(self) -> pd.DataFrame:
@@ -135,15 +131,16 @@ class Trial:
     def headline(self) -> list[str]:
         """What each source noticed, in a line each, for people in a hurry."""
         told = {key: some for key, some in self.episodes.groupby(["source", "path"])}
-        return [f"{row['source']}: {_noticed(row, told.get((row['source'], row['path'])))}" for row in self.downtime]
+        rows = self.downtime.to_dict("records")
+        return [f"{row['source']}: {_noticed(row, told.get((row['source'], row['path'])))}" for row in rows]
 
 
-def _noticed(row: Mapping[str, Any], episodes: pd.DataFrame | None) -> str:
+def _noticed(row: Mapping[Any, Any], episodes: pd.DataFrame | None) -> str:
     low, high, sent = row["low_ms"], row["high_ms"], row["sent"]
     late = f", {row['late']} late" if row["late"] else ""
-    if low is None:
+    if math.isnan(low):
         return "not known, too many of its requests were lost"
-    if episodes is None and high is None:
+    if episodes is None and math.isnan(high):
         return f"none of {sent} requests failed{late}; it did not watch from before to after"
     if episodes is None:
         return f"none of {sent} requests failed{late}; detection limit {high:.0f} ms"
@@ -235,7 +232,7 @@ class Results:
     @property
     def downtime(self) -> pd.DataFrame:
         """TRIALS: what each source noticed in each trial."""
-        return tables.from_rows((row for trial in self.trials for row in trial.downtime), tables.TRIALS)
+        return _joined([trial.downtime for trial in self.trials], tables.TRIALS)
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -303,12 +300,12 @@ def _cells(row: Any) -> dict[str, str]:
     }
 
 
-def span(low: float, high: float | None, *, seen: bool) -> str:
+def span(low: float, high: float, *, seen: bool) -> str:
     """Return a downtime in words: ``120 to 340 ms``, ``none, or below 110 ms``, ``67.9 to 68.2 s``."""
-    open_end = high is None or math.isnan(high)
+    open_end = math.isnan(high)
     if open_end and not seen:
         return "none seen, but not watched from before to after"
-    longest = low if high is None or open_end else high
+    longest = low if open_end else high
     unit, per_unit, digits = ("ms", 1.0, 0) if longest < _LONG_MS else ("s", 1000.0, 1)
-    end = "…" if high is None or open_end else f"{high / per_unit:.{digits}f}"
+    end = "…" if open_end else f"{high / per_unit:.{digits}f}"
     return f"{low / per_unit:.{digits}f} to {end} {unit}" if seen else f"none, or below {end} {unit}"

@@ -184,19 +184,16 @@ def _evidence(target: Target, record: TrialRecord, phases: pd.DataFrame, balance
     since, until = record.outage.asked, record.end
     namespaces = [target.namespace, target.gateway_namespace, SYSTEM_NAMESPACE]
     gone = phases[phases["phase"] == ENDPOINTS_GONE]
-    spans = {
-        str(row["place"]).rpartition(" ")[2]: (row["low_s"], row["high_s"], row["detail"]) for _, row in gone.iterrows()
-    }
     return Evidence(
         logs=access_logs(target.fleet, namespaces, since, until),
         since=since,
         until=until,
         service=f"{target.service}.{target.namespace}.",
         endpoints={
-            context: str(detail)
-            if pd.isna(high)
-            else f"none ready any more {1000 * low:.0f} to {1000 * high:.0f} ms after the request"
-            for context, (low, high, detail) in spans.items()
+            str(row["place"]).rpartition(" ")[2]: str(row["detail"])
+            if pd.isna(row["high_s"])
+            else f"none ready any more {1000 * row['low_s']:.0f} to {1000 * row['high_s']:.0f} ms after the request"
+            for _, row in gone.iterrows()
         },
         balancer=balancer,
     )

@@ -49,10 +49,8 @@ class FirstAnswer:
 
     url: str
     version: str
-    instance: str
     after_s: float
     """Seconds from the begin of the wait to this answer; the service may have been there up to ``poll_s`` earlier."""
-    attempts: int
     before: str
     """What came before it, counted: ``refused 3×, http_404 12×``."""
 
@@ -66,7 +64,6 @@ def wait_for_first_answer(
     *,
     exists: bool = False,
     poll_s: float = 0.5,
-    request_timeout_s: float = REQUEST_S,
 ) -> FirstAnswer:
     """Ask ``url`` every ``poll_s`` until the sample answers as it should; WaitTimeout says what was seen instead.
 
@@ -77,18 +74,13 @@ def wait_for_first_answer(
     with progress.waiting(f"the first good answer from {url}", timeout_s) as tell:
         while True:
             hung = seen[tables.TIMEOUT]
-            patience_s = min(request_timeout_s, _HANGS_S + hung)
+            patience_s = min(REQUEST_S, _HANGS_S + hung)
             rows = curl_from_here(url, _SIDE_BY_SIDE if hung else 1, timeout_s=patience_s, at_once=True)
             row = rows.sort_values("error", kind="stable").iloc[0]  # a good one, if there is any
             waited = time.monotonic() - started
             if not row["error"]:
                 return FirstAnswer(
-                    url=url,
-                    version=str(row["version"]),
-                    instance=str(row["instance"]),
-                    after_s=round(waited, 1),
-                    attempts=seen.total() + 1,
-                    before=_counted(seen),
+                    url=url, version=str(row["version"]), after_s=round(waited, 1), before=_counted(seen)
                 )
             seen.update(rows["error"])
             tell(_counted(seen))

@@ -61,7 +61,7 @@ def test_the_stopped_side_is_expected_to_be_silent_during_the_outage_and_nowhere
 
 def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
     one = trial(TORN)
-    row = one.downtime[0]
+    row = one.downtime.iloc[0]
     assert row["windows"] == row["failed"] == 40
     assert 7500 <= row["degraded_low_ms"] <= 7800 <= row["degraded_high_ms"] <= 8100
     assert row["high_ms"] <= 250, "the longest of them"
@@ -165,7 +165,7 @@ def test_table_chart_headline_and_claims_give_the_same_numbers_of_the_same_reque
     gaps = {gap_of(verdict): verdict for verdict in found}
     counts = {row["source"]: row for row in claim(found, "requests fail").details}
     told = [text.get_text() for text in charts.downtime_by_step(Results([one]).downtime, 1.0).axes[0].texts]
-    for row in one.downtime:
+    for row in one.downtime.to_dict("records"):
         verdict, of_source = gaps[f"seen by {row['source']}"], counts[row["source"]]
         low, high = math.floor(row["low_ms"] / 10) / 100, math.ceil(row["high_ms"] / 10) / 100
         assert (verdict.n, verdict.low, verdict.high) == (row["sent"], low, high)
@@ -211,7 +211,7 @@ def test_the_address_of_a_cluster_that_is_down_is_no_witness() -> None:
     near, far = (f"external client via cluster{number}" for number in (1, 2))
     one = replace(trial([*answers(near, (10.5, 20.0)), *answers(far)], mode="cluster-down"), silenced=frozenset({near}))
     assert set(one.witnessed["source"]) == {far}
-    assert {row["source"] for row in one.downtime} == {near, far}
+    assert set(one.downtime["source"]) == {near, far}
 
 
 def test_a_source_of_which_nothing_came_back_is_not_passed_over() -> None:
@@ -257,10 +257,10 @@ def slowed(source: str, took_ms: float) -> list[dict[str, Any]]:
 
 def test_answers_that_come_late_fail_a_claim_of_their_own_and_no_other() -> None:
     one = trial([*slowed("external client", 3000.0), *answers("cluster1")])
-    assert {row["source"]: (row["failed"], row["late"]) for row in one.downtime} == {
-        "cluster1": (0, 0),
-        "external client": (0, 50),
-    }
+    assert one.downtime[["source", "failed", "late"]].to_numpy().tolist() == [
+        ["external client", 0, 50],
+        ["cluster1", 0, 0],
+    ]
     assert "none of 153 requests failed, 50 late" in one.headline[0]
     assert experiment.summary_to_display(Results([one]).summary)["late answers"].tolist() == ["50 of 153", "0 of 153"]
     found = outcomes(experiment.claims(Results([one]), [], Limits(max_gap_s=4.0)))
@@ -270,7 +270,7 @@ def test_answers_that_come_late_fail_a_claim_of_their_own_and_no_other() -> None
 
 def test_a_service_that_stood_still_was_unavailable_although_all_who_waited_got_their_answer() -> None:
     one = trial(Failover(per_s=3, answer_s=0.02, frozen=(12.0, 15.0)).watched()[0])
-    row = next(row for row in one.downtime if row["source"] == "external client")
+    row = one.downtime.set_index("source").loc["external client"]
     assert (row["failed"], row["windows"]) == (0, 1)
     assert 1500 <= row["low_ms"] <= 3000 <= row["high_ms"] <= 3500
     assert one.headline[0].startswith("external client: unavailable for ")
@@ -286,7 +286,7 @@ def test_a_limit_that_the_rate_has_set_is_told_in_the_verdict() -> None:
 
 def test_what_a_caller_calls_late_is_his_own_word() -> None:
     one = replace(trial(slowed("external client", 3000.0)), slow_after_s=4.0)
-    assert one.downtime[0]["late"] == 0
+    assert one.downtime["late"].tolist() == [0]
     with pytest.raises(UsageError, match="slow_after_s lies above 0 and not above patience_s, 15 s"):
         LoadProfile(slow_after_s=20.0)
 
