@@ -24,7 +24,7 @@ from meshbook.analysis.attribution import (
     flags_in_words,
     parse_access_log,
 )
-from meshbook.analysis.availability import DEGRADED, UNAVAILABLE, Stream, downtime, episodes, streams
+from meshbook.analysis.availability import UNAVAILABLE, Stream, downtime, episodes, streams
 from meshbook.analysis.calibration import Fault, compare_with_truth, measures_truly
 from meshbook.analysis.claims import ExpectedShares, all_answered, answered_promptly, answers_as_expected
 from meshbook.analysis.coverage import (
@@ -56,7 +56,7 @@ from meshbook.analysis.observations import (
     pod_states,
     unready,
 )
-from meshbook.analysis.outages import BURST_S, carried_by_the_others, few_fail, interrupted_at_most
+from meshbook.analysis.outages import carried_by_the_others, few_fail, interrupted_at_most
 from meshbook.analysis.phases import (
     ENDPOINTS_GONE,
     OUTAGE,
@@ -69,8 +69,6 @@ from meshbook.analysis.phases import (
 from meshbook.analysis.split import SplitTest, split_as_expected, split_test
 
 __all__ = [
-    "BURST_S",
-    "DEGRADED",
     "ENDPOINTS_GONE",
     "NONE_EXPECTED",
     "NOT_TESTED",

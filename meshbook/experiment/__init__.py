@@ -13,7 +13,7 @@ A new failure mode is ``outage``'s, a new claim ``analysis``'s.
 """
 
 from meshbook.experiment.calibration import LONGEST_PAUSE_S, PAUSE_SCRIPT, ProcessPause, calibrate, scratch_workload
-from meshbook.experiment.causes import causes, silent_ways
+from meshbook.experiment.causes import causes
 from meshbook.experiment.checks import plans
 from meshbook.experiment.load import fit_limits, fit_load
 from meshbook.experiment.observation import Observer, access_logs, health_check, load_balancer
@@ -43,6 +43,5 @@ __all__ += [
     "run",
     "run_trials",
     "scratch_workload",
-    "silent_ways",
 ]
 __all__ += ["steps", "summary", "summary_to_display"]

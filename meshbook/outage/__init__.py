@@ -19,7 +19,6 @@ from meshbook.outage.records import (
     REPLICAS,
     RUN,
     SCALE_TO_ZERO,
-    SINCE,
     Check,
     Intent,
     Outage,
@@ -36,6 +35,6 @@ from meshbook.outage.session import (
     restore,
 )
 
-__all__ = ["MODE", "MODES", "OF", "REPLICAS", "RUN", "SCALE_TO_ZERO", "SINCE", "Check", "Intent", "Outage"]
+__all__ = ["MODE", "MODES", "OF", "REPLICAS", "RUN", "SCALE_TO_ZERO", "Check", "Intent", "Outage"]
 __all__ += ["PendingRollback", "Plan", "Restored", "Safeguards", "clusters_down", "interrupted_once", "is_lab"]
 __all__ += ["outage", "pending_rollbacks", "plan", "restore"]

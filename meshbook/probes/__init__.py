@@ -14,7 +14,7 @@ from __future__ import annotations
 from meshbook.probes.clock_sync import Exchange, compare
 from meshbook.probes.closed_loop import ClosedLoop, send_many
 from meshbook.probes.curl import MESH, curl_from_here, curl_from_pods, curl_gateways, curl_program
-from meshbook.probes.open_loop import HIGHEST_RATE, Watch, watch
+from meshbook.probes.open_loop import Watch, watch
 from meshbook.probes.outcomes import printed
 from meshbook.probes.records import Ask, command, parse_records
 from meshbook.probes.session import run_here
@@ -22,7 +22,6 @@ from meshbook.probes.waits import FirstAnswer, Settled, wait_for_first_answer, w
 from meshbook.tables import OUTSIDE
 
 __all__ = [
-    "HIGHEST_RATE",
     "MESH",
     "OUTSIDE",
     "Ask",
