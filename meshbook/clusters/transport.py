@@ -31,7 +31,8 @@ from meshbook.settings import Patience
 _SOCKS = {"socks5": "socks5h", "socks5h": "socks5h"}
 """As kubectl, names are left to the proxy."""
 _PROXIES = ("http", "https", *_SOCKS)
-_KEPT_OPEN = 20
+_KEPT_OPEN = 32
+"""Connections: the lists of a mesh in three namespaces, 23, are read at once."""
 _SHORTEST_SECRET = 8
 
 
