@@ -22,7 +22,10 @@ from meshbook.runs import Redactor, Secrets
 
 
 def interrupting(number: int, times: int = 1, wait_s: float = 0.7) -> Watcher:
-    """Return a watcher that sends this process a signal, soon after code cell 2 has started."""
+    """Return a watcher that sends this process a signal, soon after code cell 2 has started.
+
+    All are sent before the run ends: one that came later would end the tests themselves.
+    """
     watcher = Watcher()
 
     def send() -> None:
@@ -30,11 +33,9 @@ def interrupting(number: int, times: int = 1, wait_s: float = 0.7) -> Watcher:
             time.sleep(wait_s)
             os.kill(os.getpid(), number)
 
-    def on_cell(cell: int) -> None:
-        if cell == 2:
-            threading.Thread(target=send, daemon=True).start()
-
-    watcher.on_cell = on_cell
+    sender = threading.Thread(target=send, daemon=True)
+    watcher.on_cell = lambda cell: sender.start() if cell == 2 else None
+    watcher.on_end = sender.join
     return watcher
 
 

@@ -52,6 +52,7 @@ class Watcher:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.on_cell: Callable[[int], None] = lambda number: None
+        self.on_end: Callable[[], None] = lambda: None
 
     def notebook_starts(self, name: str, cells: int) -> None:
         self.told.append(f"start {name} {cells}")
@@ -68,6 +69,7 @@ class Watcher:
 
     def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
         self.told.append(f"end {name} {outcome.state}")
+        self.on_end()
 
     def restored(self, lines: Sequence[str]) -> None:
         self.told += [f"restored {line}" for line in lines]
