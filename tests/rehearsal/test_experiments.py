@@ -15,8 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from causes import Bench
+from planted import FAULTS, Ground
 
-from meshbook import Fleet, analysis, experiment, outage, probes, rights
+from meshbook import Fleet, analysis, experiment, probes, rights
 from meshbook.errors import OutageError, UsageError
 from meshbook.experiment import LoadProfile, Target, scratch_workload
 from meshbook.lab.launch import LabState
@@ -73,13 +75,14 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(run: Run, served: LabStat
 
 
 def test_no_outage_starts_while_a_source_cannot_reach_the_survivor(target: Target) -> None:
-    other = {"cluster": target.fleet["cluster2"], "deployment": "helloworld-v2", "namespace": target.namespace}
-    steps = experiment.steps(target.fleet, ["scale-to-zero"])
-    with outage.outage(outage.Intent(**other, mode="east-west-down")):
+    ground = Ground(fleet=target.fleet)
+    with FAULTS["remote secret gone, one side"].plant(ground):
+        asked = Bench(ground=ground, vip="", effect_s=15, timeout_s=0.5)
+        assert asked.wait({ground.ways["there"]}, silent=True) is not None
         load = experiment.fit_load(LoadProfile(), target, experiment.Limits())
-        (plan,) = experiment.plans(steps, target, Safeguards(), load)
+        (plan,) = experiment.plans(experiment.steps(target.fleet, ["scale-to-zero"]), target, Safeguards(), load)
         wrong, steady = [check for check in plan.checks if check.ok is False]
-        assert wrong.saw.startswith("cluster1 → cluster2: cluster2 has no pod of the east-west gateway: ")
+        assert wrong.saw.startswith("cluster1 → cluster2: cluster1 has no remote secret for cluster2")
         assert "cluster1 got none from cluster2 in " in wrong.saw
         assert "cluster1 got no answer from cluster2 in " in steady.saw
         with pytest.raises(OutageError, match="each source is answered by the survivor"):
