@@ -312,6 +312,12 @@ def test_each_fault_is_explained_and_each_stage_listed(meshbook: Meshbook) -> No
     )
 
 
+def test_who_calls_it_in_a_program_keeps_its_own_handler_of_signals() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["list"]) == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_is_told_every_verb_and_where_a_file_is_wanted(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     shtab = pytest.importorskip("shtab")

@@ -36,7 +36,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    before = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         arguments = parser().parse_args(argv)
         os.environ[VARIABLE] = arguments.language  # all that this process and its kernels show is in it
@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"\nmeshbook: {translate('interrupted')}\n")
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def say_not_restored(lines: Sequence[str]) -> int:
