@@ -1,4 +1,4 @@
-"""Is the cause named first? All faults of ``planted`` on a mesh, one after the other, and all healthy variants.
+"""Is the cause named first? All faults of ``planted`` on a mesh, one after the other, and all of ``healthy``.
 
 Without ``--contexts`` on a lab of its own, with what stages 1 and 2 make; with them on two clusters of the kubeconfig
 in use. There, what only a lab can break is left out, unless ``--hook NAME ON OFF`` gives the commands; what is asked
@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
-import planted
-from planted import FAULTS, HEALTHY, Fault, Ground
+from ground import REVISION, Ground
+from healthy import HEALTHY, TAG
+from planted import FAULTS, INGRESS, Fault
 
 from meshbook import Fleet, gkehub, mesh, preflight, probes, tables
 from meshbook.errors import MeshbookError, UsageError
@@ -108,7 +109,7 @@ class Bench:
             settled = self.wait(set() if near else both, silent=False, timeout_s=_PATIENCE_S)
             answers = self.ask(40, timeout_s=_PATIENCE_S)
             found = [*mesh.why(self.ground.fleet, URL, answers), *mesh.between(self.ground.fleet)]
-            revision = planted.TAG if name == "revision tag" else planted.REVISION
+            revision = TAG if name == "revision tag" else REVISION
             injected = preflight.pods_injected(self.ground.fleet, "sample", revision)
         if name != "an unrelated Deployment unready" and injected.outcome != "pass":
             return [injected.reason]
@@ -139,7 +140,7 @@ def on_contexts(contexts: list[str], hooks: dict[str, tuple[str, str]]) -> Itera
 
 def _vip(ground: Ground) -> str:
     with contextlib.suppress(MeshbookError):
-        return gkehub.wait_for_vip(ground.second, ground.gateways, planted.INGRESS, timeout_s=1.0)
+        return gkehub.wait_for_vip(ground.second, ground.gateways, INGRESS, timeout_s=1.0)
     return ""
 
 

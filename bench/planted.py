@@ -1,8 +1,6 @@
-"""What can be wrong with a mesh of two clusters, planted and mended again; and healthy meshes that only look unusual.
+"""What can be wrong with a mesh of two clusters, planted on a ``Ground`` and mended again: ``FAULTS`` by name.
 
-``FAULTS`` and ``HEALTHY`` are by name. Each needs a ``Ground``: two clusters with the sample as stage 1 leaves it, v1
-in the first and v2 in the second. What the API alone cannot do, such as cutting the link, is done by a lab's faults, or
-by a command that is given for that name. Rehearsals plant some of them, ``causes`` all.
+Rehearsals plant some of them, ``causes`` all.
 """
 
 from __future__ import annotations
@@ -10,151 +8,43 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ground import (
+    CONNECTIVITY,
+    HOST,
+    REVISION,
+    SERVER,
+    Ground,
+    Planted,
+    container,
+    created,
+    deleted,
+    patched,
+    scaled,
+    template,
+)
 
-from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import UsageError
+from meshbook.clusters import Cluster
 from meshbook.lab import pki
-from meshbook.lab.faults import FaultClient, FaultSpec
+from meshbook.lab.faults import FaultSpec
 from meshbook.objects import PROXY_CONTAINER, REVISION_LABEL, SYSTEM_NAMESPACE, timestamp
 
-CONNECTIVITY = Path(__file__).parents[1] / "manifests" / "connectivity"
-HOST = "helloworld.sample.svc.cluster.local"
 EAST_WEST = "istio-eastwestgateway"
 INGRESS = "istio-ingressgateway"
-SERVER = "helloworld-v2"
-REVISION = "asm-1175-9"
-TAG = "planted"
 VERSIONS = [{"name": name, "labels": {"version": name}} for name in ("v1", "v2", "v9")]
 PEER_AUTHENTICATION = "security.istio.io/v1beta1/PeerAuthentication"
-WEBHOOKS = "MutatingWebhookConfiguration"
-Planted = AbstractContextManager[None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ground:
-    """Two clusters, and who breaks what their API cannot."""
-
-    fleet: Fleet
-    lab: FaultClient | None = None
-    hooks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """By a fault's name: the commands that plant and mend it."""
-    namespace: str = "sample"
-    gateways: str = "nifc-istio-gateway"
-    rollout_s: float = 60.0
-
-    @property
-    def first(self) -> Cluster:
-        return self.fleet.clusters[0]
-
-    @property
-    def second(self) -> Cluster:
-        return self.fleet.clusters[1]
-
-    @property
-    def ways(self) -> dict[str, str]:
-        """Return the names of the two directions between them."""
-        one, other = self.first.name, self.second.name
-        return {"there": f"{one} → {other}", "back": f"{other} → {one}"}
-
-    def deploy(self) -> None:
-        """Leave the sample as stage 1 does."""
-        self.fleet.create_namespace(self.namespace, revision=REVISION)
-        for part in ("sleep.yaml", "prober.yaml"):
-            self.fleet.apply(CONNECTIVITY / part, self.namespace)
-        self.fleet.apply(CONNECTIVITY / "helloworld.yaml", self.namespace, "service=helloworld")
-        for cluster, version in zip(self.fleet, ("v1", "v2"), strict=True):
-            cluster.apply(CONNECTIVITY / "helloworld.yaml", self.namespace, f"version={version}")
-        self.fleet.wait_for_rollout(self.namespace, timeout_s=self.rollout_s)
-
-    def broken(self, name: str, spec: FaultSpec) -> AbstractContextManager[object]:
-        """Break it by the command that is given for ``name``, else by the lab."""
-        if name in self.hooks:
-            return _by_command(*self.hooks[name])
-        if self.lab is None:
-            raise UsageError(f"{name} cannot be planted by the API alone", hint="--hook NAME ON OFF")
-        return self.lab.injected(spec)
-
-
-@contextmanager
-def _by_command(on: str, off: str) -> Iterator[None]:
-    subprocess.run(on, shell=True, check=True, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        subprocess.run(off, shell=True, check=True, stdout=subprocess.DEVNULL)
-
-
-# ---- how objects are changed
-
-
-@contextmanager
-def deleted(cluster: Cluster, kind: str, name: str) -> Iterator[None]:
-    """An object of the system namespace is gone."""
-    kept = cluster.get(kind, name, SYSTEM_NAMESPACE)
-    cluster.delete_object(kind, name, SYSTEM_NAMESPACE)
-    try:
-        yield
-    finally:
-        metadata = {key: kept["metadata"][key] for key in ("name", "namespace", "labels") if key in kept["metadata"]}
-        cluster.create(kind, {**kept, "metadata": metadata})
-
-
-@contextmanager
-def created(clusters: Fleet | list[Cluster], kind: str, namespace: str, **content: Any) -> Iterator[None]:
-    """Clusters have one more object."""
-    with contextlib.ExitStack() as stack:
-        for cluster in clusters:
-            cluster.create(kind, {"metadata": {"name": "planted", "namespace": namespace}, **content})
-            stack.callback(cluster.delete_object, kind, "planted", namespace)
-        yield
-
-
-@contextmanager
-def patched(
-    cluster: Cluster, kind: str, name: str, namespace: str, change: Mapping[str, Any], back: Mapping[str, Any]
-) -> Iterator[None]:
-    """An object is changed."""
-    cluster.patch(kind, name, dict(change), namespace=namespace)
-    try:
-        yield
-    finally:
-        cluster.patch(kind, name, dict(back), namespace=namespace)
-        if kind == "Deployment":
-            cluster.wait_for_rollout(namespace, [name], timeout_s=120)
-
-
-@contextmanager
-def scaled(cluster: Cluster, name: str, namespace: str, replicas: int) -> Iterator[None]:
-    """A Deployment has another number of pods."""
-    back = int(cluster.get("Deployment", name, namespace)["spec"].get("replicas", 1))
-    counts = ({"spec": {"replicas": count}} for count in (replicas, back))
-    with patched(cluster, "Deployment", name, namespace, *counts):
-        cluster.wait_for_rollout(namespace, [name], timeout_s=180)
-        yield
-
-
-def template(cluster: Cluster, name: str, namespace: str, labels: Mapping[str, str]) -> Planted:
-    """A Deployment's pods are made anew with these labels."""
-    nothing: dict[str, str | None] = dict.fromkeys(labels)
-    changes = ({"spec": {"template": {"metadata": {"labels": dict(values)}}}} for values in (labels, nothing))
-    return patched(cluster, "Deployment", name, namespace, *changes)
 
 
 def _remote_secret(cluster: Cluster) -> str:
     return str(cluster.list("Secret", SYSTEM_NAMESPACE, labels="istio/multiCluster=true")[0]["metadata"]["name"])
-
-
-# ---- faults
 
 
 @contextmanager
@@ -188,18 +78,6 @@ def wrong_revision(ground: Ground) -> Iterator[None]:
         stack.enter_context(template(ground.second, SERVER, ground.namespace, {"planted": "revision"}))
         stack.callback(ground.second.patch, "Namespace", ground.namespace, right)  # before the pod is made anew
         yield
-
-
-def container(cluster: Cluster, name: str, namespace: str, **changes: Any) -> Planted:
-    """A Deployment's first container is another, and its pods are made anew, the old ones first."""
-    spec = cluster.get("Deployment", name, namespace)["spec"]
-    before = spec["template"]["spec"]["containers"]
-    after = [{**before[0], **changes}, *before[1:]]
-    strategies: Iterator[Any] = iter(({"type": "Recreate", "rollingUpdate": None}, spec["strategy"]))
-    specs = (
-        {"spec": {"strategy": next(strategies), "template": {"spec": {"containers": some}}}} for some in (after, before)
-    )
-    return patched(cluster, "Deployment", name, namespace, *specs)
 
 
 def unready(ground: Ground) -> Planted:
@@ -423,79 +301,3 @@ FAULTS: dict[str, Fault] = {
     "v2 slow": Fault(plant=slow, look="answers", silent=False, seen="{second}'s pods answer {first} late"),
     "v2 slower than clients wait": Fault(plant=slow, look="answers", seen="asked from within itself,"),
 }  # fmt: skip
-
-
-# ---- healthy meshes
-
-
-def balanced(policy: str) -> Callable[[Ground], Planted]:
-    rule = {"host": HOST, "trafficPolicy": {"loadBalancer": {"simple": policy}}}
-    return lambda ground: created(ground.fleet, "DestinationRule", ground.namespace, spec=rule)
-
-
-def locality_on(ground: Ground) -> Planted:
-    rule = {"host": HOST, "trafficPolicy": {"outlierDetection": {}}}
-    return created(ground.fleet, "DestinationRule", ground.namespace, spec=rule)
-
-
-@contextmanager
-def replicas(ground: Ground, first: int, second: int) -> Iterator[None]:
-    wanted = {"helloworld-v1": (ground.first, first), SERVER: (ground.second, second)}
-    with contextlib.ExitStack() as stack:
-        for name, (cluster, count) in wanted.items():
-            stack.enter_context(scaled(cluster, name, ground.namespace, count))
-        yield
-
-
-@contextmanager
-def tagged(ground: Ground) -> Iterator[None]:
-    """Pods are injected by a revision tag that namespaces name instead of the revision."""
-    with contextlib.ExitStack() as stack:
-        for cluster, name in zip(ground.fleet, ("helloworld-v1", SERVER), strict=True):
-            hooks = cluster.list(WEBHOOKS, labels=f"{REVISION_LABEL}={REVISION},!istio.io/tag")[0]["webhooks"]
-            told = json.dumps(hooks).replace(f'"{REVISION}"', f'"{TAG}"')
-            labels = {"app": "sidecar-injector", REVISION_LABEL: REVISION, "istio.io/tag": TAG}
-            metadata = {"name": f"istio-revision-tag-{TAG}", "labels": labels}
-            cluster.create(WEBHOOKS, {"metadata": metadata, "webhooks": json.loads(told)})
-            stack.callback(cluster.delete_object, WEBHOOKS, metadata["name"], "")
-            values = ({"metadata": {"labels": {REVISION_LABEL: value}}} for value in (TAG, REVISION))
-            stack.enter_context(patched(cluster, "Namespace", ground.namespace, "", *values))
-            stack.enter_context(template(cluster, name, ground.namespace, {TAG: "tag"}))
-            cluster.wait_for_rollout(ground.namespace, [name], timeout_s=ground.rollout_s)
-        yield
-
-
-@contextmanager
-def native_sidecars(ground: Ground) -> Iterator[None]:
-    """The second cluster's server has its sidecar as an init container."""
-    note = "sidecar.istio.io/nativeSidecar"
-    changes = ({"spec": {"template": {"metadata": {"annotations": {note: value}}}}} for value in ("true", None))
-    with patched(ground.second, "Deployment", SERVER, ground.namespace, *changes):
-        ground.second.wait_for_rollout(ground.namespace, [SERVER], timeout_s=ground.rollout_s)
-        pod = ground.second.get("Pod", ground.second.ready_pod("version=v2", ground.namespace), ground.namespace)
-        if not any(one["name"] == PROXY_CONTAINER for one in pod["spec"].get("initContainers", [])):
-            raise UsageError("this mesh makes no native sidecars")
-        yield
-
-
-def unrelated(ground: Ground) -> Planted:
-    """Something else in the namespace is never ready."""
-    labels = {"app": "unrelated"}
-    pod = {"containers": [{"name": "unrelated", "image": "unrelated.invalid/none:1"}]}
-    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
-    return created(ground.fleet, "Deployment", ground.namespace, spec=spec)
-
-
-HEALTHY: dict[str, Callable[[Ground], Planted]] = {
-    "LEAST_REQUEST": balanced("LEAST_REQUEST"),
-    "RANDOM": balanced("RANDOM"),
-    "ROUND_ROBIN": balanced("ROUND_ROBIN"),
-    "1:3": lambda ground: replicas(ground, 1, 3),
-    "locality on": locality_on,
-    "revision tag": tagged,
-    "native sidecars": native_sidecars,
-    "three replicas": lambda ground: replicas(ground, 3, 3),
-    "weights 80/20": weights(80, 20),
-    "slow but healthy": lambda ground: slow(ground, clusters=2, burn_ms=300),
-    "an unrelated Deployment unready": unrelated,
-}

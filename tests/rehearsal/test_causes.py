@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 from causes import Bench
-from planted import HEALTHY, Ground
+from ground import Ground
+from healthy import HEALTHY
 
 from meshbook import Fleet, analysis, mesh, probes
 from meshbook.lab.faults import FaultClient

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from causes import Bench
-from planted import FAULTS, Ground
+from ground import Ground
+from planted import FAULTS
 
 from meshbook import Fleet, analysis, experiment, probes, rights
 from meshbook.errors import OutageError, UsageError

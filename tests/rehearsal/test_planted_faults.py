@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ground import REVISION, Ground
+from planted import FAULTS
 from stages import GATEWAYS
 from waits import until
 
 from meshbook import Fleet, analysis, entries, mesh, probes
 from meshbook.lab.faults import FaultClient, FaultSpec
 from meshbook.lab.launch import LabState
-from meshbook.objects import PROXY_CONTAINER, SYSTEM_NAMESPACE
+from meshbook.objects import PROXY_CONTAINER
 
 Run = Callable[..., Any]
 
@@ -53,20 +55,12 @@ def test_a_missing_v2_fails_the_claim_that_both_answer(run: Run, lab: LabState, 
 def test_both_versions_in_each_cluster_do_not_pass_as_a_mesh_that_is_cut(
     run: Run, served: LabState, fleet: Fleet
 ) -> None:
-    helloworld, secrets = MANIFESTS / "connectivity" / "helloworld.yaml", {}
-    fleet.create_namespace("islands", revision="asm-1175-9")
-    for cluster, other, version in ((fleet["cluster1"], "cluster2", "v2"), (fleet["cluster2"], "cluster1", "v1")):
-        cluster.apply(helloworld, "islands", f"version={version}")
-        name = f"istio-remote-secret-{other}"
-        secrets[cluster.name] = cluster.get("Secret", name, SYSTEM_NAMESPACE)
-        cluster.delete_object("Secret", name, SYSTEM_NAMESPACE)
+    fleet.create_namespace("islands", revision=REVISION)
     try:
-        outcome = run("1", "-p", "namespace=islands", kubeconfig=served.kubeconfig)
+        with FAULTS["both versions everywhere, mesh cut"].plant(Ground(fleet=fleet, namespace="islands")):
+            outcome = run("1", "-p", "namespace=islands", kubeconfig=served.kubeconfig)
     finally:
-        for name, secret in secrets.items():
-            metadata = {key: secret["metadata"][key] for key in ("name", "namespace", "labels")}
-            fleet[name].create("Secret", {**secret, "metadata": metadata})
-            fleet[name].delete_object("Namespace", "islands")
+        fleet.each(lambda cluster: cluster.delete_object("Namespace", "islands"))
     assert outcome.exit_code == 1, outcome.said
     (verdict,) = (one for one in outcome.notebooks["01_connectivity"]["verdicts"] if one["claim"] == ANSWERED)
     assert verdict["outcome"] == "fail"
