@@ -251,11 +251,6 @@ def native_sidecars(fleet: FakeFleet) -> None:
             one["spec"]["initContainers"] = [one["spec"]["containers"].pop()]
 
 
-def balanced(policy: str) -> Plant:
-    rule = {"host": HOST, "trafficPolicy": {"loadBalancer": {"simple": policy}}}
-    return added("DestinationRule", named("balance", "sample", spec=rule))
-
-
 def weighted(fleet: FakeFleet) -> None:
     to_subset("v1")(fleet)
     for cluster in fleet:
@@ -271,9 +266,6 @@ def replicas(fleet: FakeFleet) -> None:
 
 HEALTHY: dict[str, Plant] = {
     "as it is": lambda fleet: None,
-    "LEAST_REQUEST": balanced("LEAST_REQUEST"),
-    "RANDOM": balanced("RANDOM"),
-    "ROUND_ROBIN": balanced("ROUND_ROBIN"),
     "three replicas": replicas,
     "locality on": locality_on,
     "a revision tag": tagged,

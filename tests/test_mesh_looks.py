@@ -123,6 +123,13 @@ def test_an_expired_token_is_named_even_where_the_server_cannot_be_reached(fleet
 # ---- the way, and what the proxy knows
 
 
+def where_nothing_came(fleet: FakeFleet, look: str) -> Finding:
+    """What a look from a to b finds where a's request got no answer."""
+    asked = tables.from_rows([{"source": "a", "time": datetime.now(UTC)}], tables.ANSWERS)
+    every = mesh.why(fleet, "http://helloworld.sample:5000/hello", asked)  # type: ignore[arg-type]
+    return next(one for one in every if (one.direction, one.look) == (THERE, look))
+
+
 @pytest.mark.parametrize(
     ("knock", "tls", "state", "said"),
     [
@@ -141,9 +148,7 @@ def test_a_look_at_the_gateway_is_told_in_words(fleet: FakeFleet, knock: int, tl
     shown = ExecResult(exit_code=0 if tls else 1, stdout=tls, stderr="")
     met = ExecResult(exit_code=knock, stdout="", stderr="")
     fleet["a"].run = lambda _, argv: shown if argv[0] == "python3" else met
-    nothing = tables.from_rows([{"source": "a"}], tables.ANSWERS)
-    every = mesh.why(fleet, "http://helloworld.sample:5000/hello", nothing)  # type: ignore[arg-type]
-    found = next(one for one in every if (one.direction, one.look) == (THERE, "way"))
+    found = where_nothing_came(fleet, "way")
     assert (found.state, said in found.seen) == (state, True), found.seen
 
 
@@ -172,9 +177,7 @@ def test_the_asking_proxys_own_view_is_looked_at(fleet: FakeFleet, said: str, st
     fleet["a"].run = lambda _, argv: ExecResult(
         exit_code=35 if argv[0] == "curl" else 0, stdout=said if argv[0] == "pilot-agent" else "", stderr=""
     )
-    nothing = tables.from_rows([{"source": "a"}], tables.ANSWERS)
-    every = mesh.why(fleet, "http://helloworld.sample:5000/hello", nothing)  # type: ignore[arg-type]
-    found = next(one for one in every if (one.direction, one.look) == (THERE, "proxy"))
+    found = where_nothing_came(fleet, "proxy")
     assert (found.state, seen in found.seen) == (state, True), found.seen
 
 
@@ -199,9 +202,7 @@ def test_response_flags_are_told_in_words(
     fleet: FakeFleet, lines: list[tuple[str, str]], state: str, said: str
 ) -> None:
     fleet["a"].log = "\n".join(["no access log", *(LINE.format(code=code, flags=flags) for code, flags in lines)])
-    asked = tables.from_rows([{"source": "a", "time": datetime.now(UTC)}], tables.ANSWERS)
-    every = mesh.why(fleet, "http://helloworld.sample:5000/hello", asked)  # type: ignore[arg-type]
-    found = next(one for one in every if (one.direction, one.look) == (THERE, "flags"))
+    found = where_nothing_came(fleet, "flags")
     assert (found.state, said in found.seen) == (state, True), found.seen
 
 

@@ -10,7 +10,7 @@ import pytest
 from meshes import FakeCluster, FakeFleet, cluster_objects, named
 
 from meshbook import gkehub, mesh, preflight, probes, rights
-from meshbook.clusters import DeploymentState, ExecResult, Fleet
+from meshbook.clusters import DeploymentState, Fleet
 from meshbook.errors import FleetError, UsageError, WaitTimeout
 from meshbook.mesh import Direction, Finding
 from meshbook.verdict import Verdict
@@ -44,10 +44,6 @@ def _with(kind: str, *found: dict[str, Any]) -> Callable[[FakeCluster], Any]:
     return lambda cluster: cluster.objects.update({kind: list(found)})
 
 
-def _curl_ends_with(code: int) -> Callable[[FakeCluster], Any]:
-    return lambda cluster: setattr(cluster, "run", lambda *_: ExecResult(exit_code=code, stdout="", stderr=""))
-
-
 @pytest.mark.parametrize(
     ("claim", "fault", "seen"),
     [
@@ -65,9 +61,6 @@ def _curl_ends_with(code: int) -> Callable[[FakeCluster], Any]:
             id="other revision",
         ),
         pytest.param("between", _with("Service"), "no Service istio=eastwestgateway", id="no gateway"),
-        pytest.param("between", _with("Gateway"), "b has no Gateway that opens port 15443", id="no Gateway"),
-        pytest.param("between", _curl_ends_with(28), "No connection within 4 s", id="a firewall on the port"),
-        pytest.param("between", _curl_ends_with(7), "Refused", id="nobody listens"),
         pytest.param(
             "root",
             _with("ConfigMap", named("istio-ca-root-cert", data={"root-cert.pem": "ANOTHER ROOT"})),
