@@ -27,10 +27,10 @@ OK, FOUND, USAGE, NOT_RESTORED, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EXAMPLES = """\
 examples:
-  meshbook run                                         all stages, on the lab that is up or one of their own
-  meshbook run 1 2 -p requests=100                two stages, more requests
+  meshbook run                            all stages, on the lab that is up or one of their own
+  meshbook run 1 2 -p requests=100        two stages, with so many requests
   CTX_CLUSTER1=onprem CTX_CLUSTER2=gke meshbook run -f notebooks/params/article.yaml
-  … --dry-run                                          only look, and print the plan of the outage
+  meshbook run 3 -f FILE --dry-run        only look, and print the plan of the outage
 """
 
 
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     _add_clusters(restore)
     restore.add_argument("--contexts", default="", metavar="A,B", help="default: $CTX_CLUSTER1, $CTX_CLUSTER2")
     where = restore.add_mutually_exclusive_group()
-    where.add_argument("--namespace", "-n", default="sample", help="of the application; default: sample")
+    where.add_argument("--namespace", "-n", default="sample", metavar="NAME", help="default: sample")
     where.add_argument("--all-namespaces", "-A", action="store_true", help="whatever anybody's outage has left down")
     restore.add_argument(
         "--dry-run", action="store_true", help="only say what would be restored, and whose outage it is"
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     report = _add(
         verbs, "report", "verbs.report", "write the pages and files of a folder of executed notebooks, or of runs"
     )
-    report.add_argument("folder", type=Path)
+    report.add_argument("folder", type=Path, metavar="FOLDER")
     report.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     compare = verbs.add_parser("compare", help="put two runs side by side: verdicts, numbers, parameters, versions")
     compare.description = "Each is a run's folder or one executed notebook. Exit code 1 when a verdict got worse."
@@ -125,7 +125,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _add(verbs: Any, name: str, call: str, text: str) -> argparse.ArgumentParser:
     """Add a verb that calls a function of this package, and return its parser."""
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text)
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     parser.set_defaults(call=call)
     return parser
 
@@ -133,8 +133,9 @@ def _add(verbs: Any, name: str, call: str, text: str) -> argparse.ArgumentParser
 def _add_rights(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(call="verbs.rights")
     parser.add_argument("--stage", action="append", default=[], metavar="N", help="may be repeated; default: all")
-    parser.add_argument("--namespace", "-n", default="sample", help="of the sample; default: sample")
-    parser.add_argument("--gateway-namespace", default="nifc-istio-gateway", help="of the ingress gateways")
+    parser.add_argument("--namespace", "-n", default="sample", metavar="NAME", help="default: sample")
+    gateways = "nifc-istio-gateway"
+    parser.add_argument("--gateway-namespace", default=gateways, metavar="NAME", help=f"default: {gateways}")
     parser.add_argument("--entry", default="fleet", help="fleet (default), load-balancer, or http://ADDRESS")
     parser.add_argument("-o", dest="output", choices=["yaml", "name"], default="yaml", help="name: one right a line")
 
@@ -149,7 +150,7 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
         "--fast", action="store_true", help="what takes time on a real mesh (pods, calls, draining) does not"
     )
     up.add_argument("--pod-start", type=float, metavar="S", help="how long a pod takes to start (default: 3 s)")
-    up.add_argument("--sidecars", choices=SIDECARS, default=SIDECARS[0], help="init containers (default), or beside")
+    up.add_argument("--sidecars", choices=SIDECARS, default=SIDECARS[0], help="as init containers (default), or beside")
     _add(actions, "status", "verbs.lab_status", "say whether it is up")
     _add(actions, "env", "verbs.lab_env", 'print what kubectl and gcloud need: eval "$(meshbook lab env)"')
     _add(actions, "down", "verbs.lab_down", "take it down and remove its files")
@@ -186,11 +187,11 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help="what to break, see below; or list, or end")
     parser.add_argument("id", nargs="?", default="", metavar="ID", help="with end: the fault (default: all)")
     parser.add_argument("--context", default="", metavar="NAME", help="the cluster")
-    parser.add_argument("--namespace", "-n", default="sample", help="default: sample")
+    parser.add_argument("--namespace", "-n", default="sample", metavar="NAME", help="default: sample")
     parser.add_argument("--pod", default="", metavar="NAME")
     parser.add_argument("--selector", "-l", default="", metavar="KEY=VALUE", help="pods with these labels")
     parser.add_argument("--container", "-c", default="", metavar="NAME", help="default: all but proxies")
-    parser.add_argument("--direction", default="both", help="link-cut: in, out or both (default)")
+    parser.add_argument("--direction", default="both", metavar="WAY", help="link-cut: in, out or both (default)")
     parser.add_argument(
         "--for",
         dest="duration",
@@ -203,7 +204,7 @@ def _add_fault(parser: argparse.ArgumentParser) -> None:
 def _add_apiserver(parser: argparse.ArgumentParser, default: str = "emulated") -> None:
     from meshbook.lab.launch import APISERVERS
 
-    text = "its API servers: its own (default), or kube-apiserver and etcd from $KUBEBUILDER_ASSETS, PATH or lab build"
+    text = "of a lab: its own (default), or kube-apiserver and etcd from $KUBEBUILDER_ASSETS, PATH or lab build"
     parser.add_argument("--apiserver", choices=APISERVERS, default=default, help=text)
 
 
@@ -228,13 +229,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     parser.description = (
-        "Execute the notebooks of the runbook and write a report.\n"
-        "On the clusters that -p contexts, -f, $CTX_CLUSTER1 and 2, $KUBECONFIG or --kubeconfig name. With none of\n"
-        "these, or with --lab, on a lab: the one that is up, else one that ends with the run."
+        "Execute the notebooks of the runbook and write a report, on the clusters that -p contexts, -f,\n"
+        "$CTX_CLUSTER1 and 2, $KUBECONFIG or --kubeconfig name. With none of these, or with --lab, on a lab:\n"
+        "the one that is up, else one that ends with the run."
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="number or name of a notebook (default: 0 1 2 3 99)")
-    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="parameters, as YAML")
-    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="parameters of all stages, as YAML")
+    parser.add_argument(
+        "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="a parameter; may be repeated"
+    )
     parser.add_argument("--lab", action="store_true", help="run on a lab, whatever $KUBECONFIG and -f name")
     parser.add_argument("--json", action="store_true", help="print verdicts.json instead of lines")
     parser.add_argument("--out", type=_folder, default=Path("outputs"), metavar="DIR", help="default: outputs")
