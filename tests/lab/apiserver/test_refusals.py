@@ -16,19 +16,6 @@ async def test_a_wrong_token_is_unauthorized(api: Any) -> None:
     assert (await api("GET", "/readyz")).body == {"text": "ok"}
 
 
-async def test_who_may_exec_by_get_alone_may_not_exec(api: Any) -> None:
-    roles, bindings = (
-        f"/apis/rbac.authorization.k8s.io/v1/namespaces/default/{kind}" for kind in ("roles", "rolebindings")
-    )
-    rules = [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]}]
-    await api.made(roles, {"metadata": {"name": "exec"}, "rules": rules})
-    binding = {"roleRef": {"kind": "Role", "name": "exec"}, "subjects": [{"kind": "User", "name": "viewer"}]}
-    await api.made(bindings, {"metadata": {"name": "exec"}, **binding})
-    api.token = "reader"
-    refused = await api("GET", f"{api.PODS}/one/exec?command=x")
-    assert (refused.code, 'cannot create resource "pods/exec"' in refused.message) == (403, True)
-
-
 async def test_who_may_not_impersonate_is_refused_and_so_is_what_is_not_done(api: Any) -> None:
     api.token = "reader"
     refused = await api("GET", api.PODS, headers={"Impersonate-User": "ada"})
