@@ -20,8 +20,8 @@ Requirement = Callable[[Mapping[str, str]], bool]
 SYSTEM_NAMESPACE = "istio-system"
 PROXY_CONTAINER = "istio-proxy"
 """The sidecar's container, in every injected pod and every gateway."""
-EAST_WEST_PORT = 15443
-"""Where a gateway takes mesh traffic from another cluster's network."""
+EAST_WEST, EAST_WEST_PORT = "istio=eastwestgateway", 15443
+"""Label and port of the gateways that take mesh traffic from another cluster's network."""
 EXEC_RIGHTS = "get,create pods/exec"
 """Both: RBAC takes the WebSocket of an exec, an HTTP GET, for ``get``; newer servers ask for ``create`` besides."""
 LAB_LABEL = "meshbook.io/lab"

@@ -13,6 +13,7 @@ from meshbook.mesh.routing import covers, title
 from meshbook.mesh.snapshot import NETWORK_LABEL, Snapshot
 from meshbook.mesh.workloads import none_ready
 from meshbook.objects import (
+    EAST_WEST,
     EAST_WEST_PORT,
     SYSTEM_NAMESPACE,
     Object,
@@ -21,7 +22,6 @@ from meshbook.objects import (
     labels_of,
 )
 
-EAST_WEST = "istio=eastwestgateway"
 PASSTHROUGH = "AUTO_PASSTHROUGH"
 
 

@@ -19,11 +19,12 @@ from meshbook.analysis import flags_in_words, parse_access_log
 from meshbook.clusters import ExecResult
 from meshbook.errors import ClusterError
 from meshbook.mesh.findings import Finding, Look
-from meshbook.mesh.gateways import EAST_WEST, services
+from meshbook.mesh.gateways import services
 from meshbook.mesh.routing import Asked
 from meshbook.mesh.snapshot import NotSeen, Snapshot
 from meshbook.mesh.workloads import root_certificate, url_at
 from meshbook.objects import (
+    EAST_WEST,
     EAST_WEST_PORT,
     EXEC_RIGHTS,
     PROXY_CONTAINER,

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from meshbook.clusters import Cluster
 from meshbook.errors import ClusterError, OutageError, UsageError, WaitTimeout
-from meshbook.objects import SYSTEM_NAMESPACE, Object, is_active, is_ready
+from meshbook.objects import EAST_WEST, SYSTEM_NAMESPACE, Object, is_active, is_ready
 from meshbook.outage.lab import OWNER, Lab
 from meshbook.outage.lease import BEATS
 from meshbook.outage.records import SCALE_TO_ZERO, Check, Intent, Outage
@@ -30,7 +30,6 @@ from meshbook.outage.targets import (
 )
 from meshbook.verdict import counted
 
-GATEWAY_LABELS = "istio=eastwestgateway"
 ENDPOINTS_S = 3.0
 """Right after a rollout, endpoints follow the pods by a moment."""
 LOOK_S = 0.1
@@ -149,13 +148,13 @@ class EastWestDown(ScaledToZero):
         cluster = self.intent.cluster
         found = [
             DeploymentTarget.of(cluster, deployment)
-            for service in cluster.list("Service", SYSTEM_NAMESPACE, labels=GATEWAY_LABELS)
+            for service in cluster.list("Service", SYSTEM_NAMESPACE, labels=EAST_WEST)
             for deployment in cluster.list("Deployment", SYSTEM_NAMESPACE)
             if leads_to(service, deployment)
         ]
         if not found:
             raise OutageError(
-                f"{cluster.name}: no Deployment in {SYSTEM_NAMESPACE} is behind a Service labelled {GATEWAY_LABELS}",
+                f"{cluster.name}: no Deployment in {SYSTEM_NAMESPACE} is behind a Service labelled {EAST_WEST}",
                 hint="is the east-west gateway of part 3 of the article installed?",
             )
         return dict.fromkeys(found)

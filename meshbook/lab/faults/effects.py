@@ -18,9 +18,8 @@ from meshbook.lab.faults.spec import FaultSpec
 from meshbook.lab.kubelet import Container, Pod, Process, is_proxy, program_of
 from meshbook.lab.loopback import fill, listeners
 from meshbook.lab.topology import EAST_WEST_PORT, ClusterTopology
-from meshbook.objects import condition, label_selector, labels_of
+from meshbook.objects import EAST_WEST, condition, label_selector, labels_of
 
-GATEWAY = "istio=eastwestgateway"
 SEEN_TIMEOUT_S = 5.0
 """How long an effect may take to be seen."""
 _POLL_S = 0.001
@@ -252,7 +251,7 @@ def _is_meant(container: Container, name: str) -> bool:
 def _link_cut(spec: FaultSpec, clusters: Mapping[str, ClusterContext]) -> Effect:
     """Aim at the proxies that all mesh requests in the wanted direction must pass."""
     ways = {"in": [spec.context], "out": [name for name in clusters if name != spec.context], "both": list(clusters)}
-    is_gateway = label_selector(GATEWAY)
+    is_gateway = label_selector(EAST_WEST)
     found = []
     for name in ways[spec.direction]:
         pods = [pod for pod in clusters[name].pods() if is_gateway(labels_of(pod.object))]
