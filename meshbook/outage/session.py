@@ -131,9 +131,9 @@ def restore(
 ) -> list[Restored]:
     """Restore everything that interrupted outages left down; with nothing to do it returns an empty list.
 
-    With ``namespace`` only what is in it, or was changed for an outage of it: the east-west gateway of another
-    namespace is restored with the application that it was taken down for. What belongs to a run that still lives is
-    left to it, and told by OutageError, unless ``force`` is set. A cluster that refuses or does not answer is asked
+    With ``namespace`` only what is in it, or was changed for an outage of it: the east-west gateway in the mesh's own
+    is restored with the application that it was taken down for. What belongs to a run that still lives is left to it,
+    and told by OutageError, unless ``force`` is set. A cluster that refuses or does not answer is asked
     again, for ``timeout_s`` and some minutes at least; ``tell`` gets a line each time (default: stderr).
     """
 
