@@ -38,7 +38,7 @@ class ExecutedCopy:
     def __init__(self, path: Path, redactor: Redactor, private: Path) -> None:
         self.path = path
         self.address = _SCHEME + path.name
-        self.private = private
+        self._private = private
         self.clean = redactor.text
         self._redactor = redactor
         self._saved_at = 0.0
@@ -76,8 +76,8 @@ class ExecutedCopy:
     def _redacted_rows(self, kept: KeptRows, name: str) -> KeptRows:
         """Bring rows from ``private`` to lie beside the copy, without what must not be shown; once for each content."""
         content = name, kept.sha256
-        if content not in self._rows and rows.is_beside(kept, self.private):
-            table = self._redactor.table(rows.read(kept, self.private))
+        if content not in self._rows and rows.is_beside(kept, self._private):
+            table = self._redactor.table(rows.read(kept, self._private))
             self._redactor.require_clean_table(table, name=kept.file)
             self._rows[content] = rows.write(table, self.path.parent, self.path.stem, name)
         return self._rows.get(content, kept)
