@@ -102,7 +102,7 @@ def enable_ingress(
         api.wait_until_active(membership.project, timeout_s)
     if config_cluster:
         config_cluster.wait_for_kinds(INGRESS_KINDS, timeout_s=timeout_s)
-    return IngressFeature(config_membership=str(membership), outcome="unchanged" if feature else "created")
+    return IngressFeature(config_membership=str(membership), outcome="created" if feature is None else "unchanged")
 
 
 def memberships(config_cluster: Cluster | None = None, *, project: str = "") -> list[str]:

@@ -25,6 +25,7 @@ _SECRET_NAME = re.compile("KEY|PASSWORD|SECRET|TOKEN", re.IGNORECASE)
 SHORTEST_SECRET = 8
 """Characters; anything shorter would tear holes into ordinary words."""
 
+_SECTIONS = ("clusters", "contexts", "users")
 _PROJECT_OF_NAME = re.compile(
     r"(?:gke|connectgateway)_([a-z0-9.:-]+)_[^_]+_.+|.*projects/([^/]+)/.*|.*@([a-z0-9-]+)\.iam\.gserviceaccount\.com.*"
 )
@@ -118,9 +119,6 @@ def _token_in(path: Path) -> Iterator[tuple[str, str]]:
         yield "token", path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return
-
-
-_SECTIONS = ("clusters", "contexts", "users")
 
 
 def _entries(document: Mapping[str, Any], section: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
