@@ -219,12 +219,8 @@ def test_the_downtime_tells_seen_unseen_unknown_and_open_ends_apart() -> None:
     for text in ("scale-to-zero\nat cluster1", "3 of 60 failed", "not known", "6 of 60 failed, end not seen", "limit"):
         assert text in told
     assert "did not watch from before to after" in told
-    hollow = [
-        bar
-        for bar in figure.axes[0].patches
-        if getattr(bar, "get_facecolor", None) and bar.get_facecolor()[:3] == (1.0, 1.0, 1.0)
-    ]
-    assert len(hollow) == 1
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata()[0] for line in hollow] == [90]
 
 
 def test_the_downtime_of_no_trials_says_so() -> None:

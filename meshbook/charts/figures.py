@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
@@ -31,6 +32,8 @@ MOST_DRAWN = 1_000
 would lie on top of each other."""
 _LABEL_SIGNS = 58
 """Signs of a line beside an axis."""
+_FOOT_SIGNS = 115
+"""Signs of a line below a wide figure."""
 _DPI = 200
 _SCREEN_DPI = 100
 _COLOURS = 128
@@ -159,6 +162,12 @@ def in_signs(letters: int) -> int:
 def legend_columns(labels: Sequence[str], width: int) -> int:
     """Return in how many columns a legend fits into a figure that is ``width`` signs wide."""
     return max(1, min(len(labels), width // (max(map(len, labels), default=1) + 7)))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Name lines and marks at the foot of a wide figure."""
+    columns = legend_columns([str(one.get_label()) for one in handles], _FOOT_SIGNS)
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8.5, frameon=False)
 
 
 def nothing(figure: Chart, axes: Axes) -> Chart:

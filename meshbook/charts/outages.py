@@ -6,7 +6,7 @@ A bar is a range: in a timeline it happened somewhere on it, in a downtime chart
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from meshbook.charts.figures import (
     Style,
     in_signs,
     label_of,
-    legend_columns,
+    legend_below,
     nothing,
     plain,
     styles_of_answerers,
@@ -56,6 +56,7 @@ _TICKS_MS = (0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300
 _HEADLINE_CHARS = 115
 """Signs of a line above the upper panel, which is as wide as the figure less its names."""
 _BAR, _BAR_IN = 0.16, 0.15
+_HOLLOW: dict[str, Any] = {"marker": "<", "markerfacecolor": "white", "markersize": 6, "linestyle": "none"}
 _WRONG = {"late": LATE, "failed": BAD}
 """What a request may be instead of answered promptly."""
 
@@ -97,8 +98,7 @@ def timeline(
         Line2D([], [], color=style.colour, marker=style.marker, linewidth=3, alpha=0.8, label=name)
         for name, style in {"API server": _SERVER, **styles}.items()
     ]
-    columns = legend_columns(["API server", *styles], _HEADLINE_CHARS)
-    figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8.5, frameon=False)
+    legend_below(figure, handles)
     return figure
 
 
@@ -205,8 +205,8 @@ def _range_in_words(mine: pd.DataFrame, seen: pd.DataFrame) -> str:
 def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figure:
     """Draw TRIALS: a row for each failure mode and cluster, a bar for each trial and source; ``limit_s`` is a line.
 
-    A bar goes from the least to the most time unavailable. Where nothing was seen it is hollow, and ends at the
-    detection limit. A thin line goes on to the last failure where good answers lay in between (degraded). The scale is
+    A bar goes from the least to the most time unavailable. Where nothing was seen there is a hollow mark at the
+    detection limit instead. A thin line goes on to the last failure where good answers lay in between (degraded). The scale is
     logarithmic above 100 ms, so that short ones still show.
     """
     trials = tables.conform(trials, tables.TRIALS)
@@ -223,12 +223,12 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
     ticks, y = [], 0.0
     for number, ((mode, context), rows) in enumerate(groups):
         begin = y
-        for _, row in rows.sort_values(["source", "trial"], kind="stable").iterrows():
+        for _, row in rows.sort_values("source", key=lambda names: names.map([*styles].index)).iterrows():
             _draw_trial(axes, y, row, styles[str(row["source"])], top)
             y += _BAR
         ticks.append(((begin + y - _BAR) / 2, f"{mode}\nat {context}"))
         if number % 2:
-            axes.axhspan(begin - _BAR, y, color=SHADE, alpha=0.5, zorder=0, linewidth=0)
+            axes.axhspan(begin - _BAR, y, color=SHADE, zorder=0, linewidth=0)
         y += _BAR
     axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks])
     axes.set_ylim(y, -1.6 * _BAR)
@@ -236,9 +236,11 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
     if limit_s is not None and 1000 * limit_s < top:
         axes.axvline(1000 * limit_s, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         axes.text(1000 * limit_s, -1.2 * _BAR, " limit", color=GREY, fontsize=8.5, va="bottom")
-    handles = list(_handles(styles))
-    columns = legend_columns([str(one.get_label()) for one in handles], _HEADLINE_CHARS)
-    figure.legend(handles=handles, loc="outside lower left", ncols=columns, fontsize=8.5, frameon=False)
+    handles = [
+        Line2D([], [], color=style.colour, linewidth=5, label=f"seen by {name}") for name, style in styles.items()
+    ]
+    hollow = Line2D([], [], color=INK, **_HOLLOW, label="hollow: none seen; stands at the detection limit")
+    legend_below(figure, [*handles, hollow])
     return figure
 
 
@@ -250,8 +252,10 @@ def _draw_trial(axes: Axes, y: float, row: Any, style: Style, top: float) -> Non
         axes.text(2, y, f"not known: {unknown}", fontsize=7, va="center", color=GREY)
         return
     low, high = float(row["low_ms"]), top if open_end else float(row["high_ms"])
-    face, edge = style.colour if seen else "white", style.colour
-    axes.barh(y, high - low, left=low, height=0.62 * _BAR, color=face, edgecolor=edge, linewidth=0.9, zorder=2)
+    if seen:
+        axes.barh(y, high - low, left=low, height=0.62 * _BAR, color=style.colour, zorder=2)
+    else:
+        axes.plot([high], [y], color=style.colour, **_HOLLOW)
     if not pd.isna(row["degraded_high_ms"]):
         axes.plot([high, max(high, float(row["degraded_high_ms"]))], [y, y], color=style.colour, linewidth=1.1)
         high = max(high, float(row["degraded_high_ms"]))
@@ -269,10 +273,3 @@ def _scale(axes: Axes, top: float) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g} ms" if ms < 1000 else f"{ms / 1000:g} s"))
     plain(axes, "time unavailable, from at least to at most (logarithmic above 100 ms)", size=9, grid=True)
-
-
-def _handles(styles: Mapping[str, Style]) -> Iterator[Line2D]:
-    for source, style in styles.items():
-        yield Line2D([], [], color=style.colour, linewidth=5, label=f"seen by {source}")
-    hollow: dict[str, Any] = {"marker": "s", "markerfacecolor": "white", "markeredgecolor": INK}
-    yield Line2D([], [], linestyle="none", **hollow, label="hollow: none seen; ends at the detection limit")
