@@ -206,8 +206,8 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
     """Draw TRIALS: a row for each failure mode and cluster, a bar for each trial and source; ``limit_s`` is a line.
 
     A bar goes from the least to the most time unavailable. Where nothing was seen there is a hollow mark at the
-    detection limit instead. A thin line goes on to the last failure where good answers lay in between (degraded). The scale is
-    logarithmic above 100 ms, so that short ones still show.
+    detection limit instead. A thin line goes on to the last failure where good answers lay in between (degraded). The
+    scale is logarithmic above 100 ms, so that short ones still show.
     """
     trials = tables.conform(trials, tables.TRIALS)
     groups = [(key, rows) for key, rows in trials.groupby(["mode", "context"], sort=False)]
@@ -236,9 +236,8 @@ def downtime_by_step(trials: pd.DataFrame, limit_s: float | None = None) -> Figu
     if limit_s is not None and 1000 * limit_s < top:
         axes.axvline(1000 * limit_s, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         axes.text(1000 * limit_s, -1.2 * _BAR, " limit", color=GREY, fontsize=8.5, va="bottom")
-    handles = [
-        Line2D([], [], color=style.colour, linewidth=5, label=f"seen by {name}") for name, style in styles.items()
-    ]
+    seen = ((f"seen by {source}", style.colour) for source, style in styles.items())
+    handles = [Line2D([], [], color=colour, linewidth=5, label=label) for label, colour in seen]
     hollow = Line2D([], [], color=INK, **_HOLLOW, label="hollow: none seen; stands at the detection limit")
     legend_below(figure, [*handles, hollow])
     return figure
@@ -261,7 +260,7 @@ def _draw_trial(axes: Axes, y: float, row: Any, style: Style, top: float) -> Non
         high = max(high, float(row["degraded_high_ms"]))
     counts = {kind: int(row[kind]) for kind in reversed(_WRONG) if not pd.isna(row[kind])}
     if told := [f"{count} of {row['sent']} {kind}" for kind, count in counts.items() if count]:
-        words = f" {' and '.join(told)}" + (", end not seen" if open_end else "")
+        words = f"{' ' if seen else '   '}{' and '.join(told)}" + (", end not seen" if open_end else "")
         colour = FAILED if int(row["failed"]) else LATE.colour
         axes.text(high, y, words, fontsize=7, va="center", color=colour, clip_on=False)
 

@@ -38,8 +38,7 @@ def write(folder: Path, *, language: str = LANGUAGES[0], of_many: bool = False) 
     files = {VERDICTS: verdicts(report), "junit.xml": junit(report)}
     files |= pages(report, [*files, *beside], history=of_many)
     for name, text in files.items():
-        with whole_file(folder / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+        _put(folder / name, text)
     if of_many:
         write_history(folder.parent, language)
     return report
@@ -47,7 +46,10 @@ def write(folder: Path, *, language: str = LANGUAGES[0], of_many: bool = False) 
 
 def write_history(folder: Path, language: str = LANGUAGES[0]) -> Path:
     """Write the page over all runs in the folders of ``folder``, and return its path."""
-    page = folder / INDEX
-    with whole_file(page) as unfinished:
-        unfinished.write_text(history(folder, language), encoding="utf-8")
-    return page
+    _put(folder / INDEX, history(folder, language))
+    return folder / INDEX
+
+
+def _put(path: Path, text: str) -> None:
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
