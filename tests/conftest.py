@@ -23,9 +23,11 @@ from meshbook.clusters import Fleet
 from meshbook.lab import launch, realapiserver
 from meshbook.lab.loopback import claim_block, lowest_port
 from meshbook.lab.topology import LabTopology, two_clouds
+from meshbook.notebook import without_slow_imports
 from meshbook.settings import Patience
 from meshbook.verdict import Verdict
 
+without_slow_imports()
 os.environ["PATH"] += f"{os.pathsep}{sysconfig.get_path('scripts')}"  # where the wheel of kubectl puts it
 _REMOVED = ("KUBECONFIG", "CTX_", "MESHBOOK_", "CLOUDSDK_", "GOOGLE_")
 _REMOVED += ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

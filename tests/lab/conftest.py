@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -59,6 +60,16 @@ class Shell:
             timeout=timeout_s,
         )
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    def until(self, command: str, seen: str, *, cwd: Path) -> str:
+        """Say a command again, as one does who waits, until its output matches; return that."""
+        deadline, last = time.monotonic() + TIMEOUT_S, ""
+        while time.monotonic() < deadline:
+            last = self(command, cwd=cwd).out.strip()
+            if re.search(seen, last):
+                return last
+            time.sleep(0.02)
+        raise AssertionError(f"{command}: nothing like {seen!r} in {TIMEOUT_S:g} s; last: {last!r}")
 
     def ask(self, command: str, prompt: str, answer: str, *, cwd: Path | None = None) -> Done:
         """Run a line of bash in a terminal, and give ``answer`` when ``prompt`` has been shown."""

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import stat
-import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -95,14 +94,7 @@ class Walk:
         return self.shown[name]
 
     def until(self, command: str, seen: str) -> str:
-        """Say a command again, as one does who waits, until its output matches; return that."""
-        deadline, last = time.monotonic() + WAIT_S, ""
-        while time.monotonic() < deadline:
-            last = self.shell(command, cwd=self.folder).out.strip()
-            if re.search(seen, last):
-                return last
-            time.sleep(0.02)
-        raise AssertionError(f"{command}: nothing like {seen!r} in {WAIT_S:g} s; last: {last!r}")
+        return str(self.shell.until(command, seen, cwd=self.folder))
 
     def rolled_out(self, context: str, namespace: str) -> None:
         done = self.shell(f"kubectl --context={context} -n {namespace} rollout status deployment --timeout=30s")

@@ -9,7 +9,6 @@ import itertools
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,13 +63,7 @@ class Desk:
         return str(self("get pods -o jsonpath='{.items[-1:].metadata.name}'").out)
 
     def until(self, arguments: str, seen: str) -> str:
-        deadline, last = time.monotonic() + WAIT_S, ""
-        while time.monotonic() < deadline:
-            last = self(arguments).out
-            if re.search(seen, last):
-                return last
-            time.sleep(0.02)
-        raise AssertionError(f"kubectl {arguments}: nothing like {seen!r} in {WAIT_S:g} s; last: {last}")
+        return str(self.shell.until(f"kubectl -n {self.namespace} {arguments}", seen, cwd=self.folder))
 
 
 @pytest.fixture
@@ -252,4 +245,4 @@ def test_an_image_that_nobody_has_is_told_in_status_and_events(desk: Desk) -> No
 def test_logs_are_followed(desk: Desk) -> None:
     talk = "run talk --image=curlimages/curl --restart=Never -- sh -c 'echo one; sleep 1; echo two'"
     assert desk(talk).lines == ["pod/talk created"]
-    assert desk.until("logs -f talk", "one") == "one\ntwo\n"
+    assert desk.until("logs -f talk", "one") == "one\ntwo"

@@ -15,6 +15,7 @@ import yaml
 from meshbook.errors import LabError
 from meshbook.lab import launch
 from meshbook.lab.faults import FaultClient, FaultSpec
+from meshbook.lab.kubelet import marked
 from meshbook.lab.topology import LabFolder
 
 pytestmark = pytest.mark.envoy
@@ -32,15 +33,8 @@ def _marked(root: Path, also: str = "") -> list[str]:
 
 
 def _processes(root: Path, also: str = "") -> list[Path]:
-    marks = {f"MESHBOOK_LAB={root}".encode(), *([also.encode()] if also else [])}
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if marks <= set((process / "environ").read_bytes().split(b"\0")):
-                found.append(process)
-        except OSError:
-            continue
-    return found
+    found = marked(f"MESHBOOK_LAB={root}")
+    return [Path(f"/proc/{pid}") for pid in found if not also or pid in marked(also)]
 
 
 def _api_address(lab: launch.LabState) -> tuple[str, int]:

@@ -23,6 +23,7 @@ from meshbook.lab import realapiserver as real
 from meshbook.lab.apiserver import CUSTOM_KINDS, User
 from meshbook.lab.client import ENDPOINT_SLICES, ENDPOINTS, ApiError, Client
 from meshbook.lab.controllers import controllers
+from meshbook.lab.kubelet import marked
 from meshbook.lab.realapiserver import Files, Programs, definition_of, find
 from meshbook.lab.topology import reachable, two_clouds
 from meshbook.objects import Object
@@ -185,12 +186,13 @@ def _set_up_and_ask(kubeconfig: Path) -> None:
 
 @pytest.mark.envoy
 def test_the_lab_goes_down_with_its_api_server_and_says_why(lab: launch.LabState) -> None:
-    pids = [pid for pid, command in _marked(lab.root) if "--etcd-servers=" in command]
+    mark = f"MESHBOOK_LAB={lab.root}"
+    pids = [pid for pid in marked(mark) if b"--etcd-servers=" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(pids) == 2
     os.kill(pids[0], signal.SIGKILL)
     until(lambda: not lab.alive)
     assert "kube-apiserver ended with exit code -9" in (lab.root / "lab.log").read_text()
-    until(lambda: not _marked(lab.root))
+    until(lambda: not marked(mark))
 
 
 def test_an_api_server_that_ends_at_its_start_is_reported_with_its_words(
@@ -223,15 +225,3 @@ def _endpoints(ip: str) -> Object:
     subset = {"addresses": [{"ip": ip}], "ports": [{"port": 80}]}
     metadata = {"name": "elsewhere", "namespace": "default"}
     return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": [subset]}
-
-
-def _marked(root: Path) -> list[tuple[int, str]]:
-    """Return (pid, command line) of the processes of the lab in ``root``."""
-    mark, found = f"MESHBOOK_LAB={root}".encode(), []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                found.append((int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()))
-        except OSError:
-            continue
-    return found
