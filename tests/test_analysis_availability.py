@@ -83,12 +83,6 @@ def downtime(told: pd.DataFrame) -> pd.DataFrame:
     return analysis.downtime(told, at(1.15), at(18.95))
 
 
-PHASES = [0.013, 0.051, 0.097]
-LENGTHS = [0.05, 0.2, 1.0, 1.05, 3.0, 10.0]
-
-# ---- the truth lies within
-
-
 def test_an_outage_of_one_version_behind_a_balancer_is_a_window_for_each_request_it_cost() -> None:
     told = [
         Sent(send, 0.001, "http_503") if 5 < send < 6 and n % 2 else Sent(send) for n, send in enumerate(schedule())

@@ -60,12 +60,8 @@ def test_the_stopped_side_is_expected_to_be_silent_during_the_outage_and_nowhere
 
 
 def test_an_outage_in_pieces_also_says_how_long_it_went_on_in_all() -> None:
-    one = trial(TORN)
-    row = one.downtime.iloc[0]
-    assert row["windows"] == row["failed"] == 40
-    assert 7500 <= row["degraded_low_ms"] <= 7800 <= row["degraded_high_ms"] <= 8100
-    assert row["high_ms"] <= 250, "the longest of them"
-    assert re.search(r"degraded for 7\d+ to 8\d+ ms from 12:00:1.*40 of 79 failed", one.headline[0]), one.headline
+    (told,) = trial(TORN).headline
+    assert re.search(r"degraded for 7\d+ to 8\d+ ms from 12:00:1.*40 of 79 failed", told), told
 
 
 def test_two_outages_with_a_short_recovery_between_are_told_with_both() -> None:
