@@ -216,7 +216,7 @@ def test_what_does_not_answer_in_time_fails_a_claim_and_without_an_address_it_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there, lacking = mesh.Entry(url="http://203.0.113.7/hello"), mesh.Entry(url="http:///hello", trouble="no address")
-    first = probes.FirstAnswer(url=there.url, version="v1", instance="x", after_s=0.4, attempts=1, before="")
+    first = probes.FirstAnswer(url=there.url, version="v1", after_s=0.4, before="")
     monkeypatch.setattr(probes, "wait_for_first_answers", lambda *_: [first])
     found = preflight.answering([there], 2)
     assert (found.outcome, found.reason) == ("pass", f"{there.url}: first good answer after 0.4 s, from v1")
