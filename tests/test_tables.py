@@ -122,7 +122,7 @@ def test_good_and_measured_rows_are_told_apart_from_lost_ones() -> None:
 def test_text_stands_to_the_left_and_numbers_to_the_right_with_what_is_missing() -> None:
     noon = pd.Timestamp("2026-01-02 12:00:00.123456", tz="UTC")
     frame = pd.DataFrame({"why": ["a", "word " * 9], "ms": [12.5, None], "n": ["", 3], "at": [noon, None]})
-    cells = re.findall(r'text-align:(\w+)(;white-space:nowrap)?">([^<]*)<', tables.to_html(frame))
+    cells = re.findall(r"text-align:(\w+);(white-space:nowrap)?[^>]*>([^<]*)<", tables.to_html(frame))
     assert [(side, bool(whole), text.strip()) for side, whole, text in cells[4:]] == [
         ("left", False, "a"),
         ("right", True, "12.5"),

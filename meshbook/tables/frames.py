@@ -116,7 +116,7 @@ def _cell(value: object) -> object:
 
 
 _SHORT = 30
-"""Characters of a cell that is not broken in lines: Japanese would be, after each."""
+"""Characters of a cell that is not broken in lines: a narrow column would else break Japanese after each."""
 
 
 def to_html(frame: pd.DataFrame, max_rows: int | None = None) -> str:
@@ -143,4 +143,4 @@ def _styles(column: list[Any]) -> dict[str, str]:
     numbers = all(value == "" or (isinstance(value, Real) and not isinstance(value, bool)) for value in column)
     side = f"text-align:{'right' if numbers else 'left'}"
     short = all(len(str(value)) <= _SHORT for value in column)
-    return {"d": f"{side};white-space:nowrap" if short else side, "h": side}
+    return {"d": f"{side};{'white-space:nowrap' if short else 'min-width:14em'}", "h": f"{side};min-width:5em"}
