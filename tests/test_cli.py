@@ -354,7 +354,9 @@ def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cl
     deployments = {"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]}
     services = {"resources": [{"name": "services", "kind": "Service", "namespaced": True}]}
     scripted.script |= {"GET /apis/apps/v1": [deployments], "GET /api/v1": [services]}
-    scripted.script |= {"GET /apis/apps/v1/deployments": [{"items": []}], "GET /api/v1/services": [{"items": []}]}
+    for namespace in ("sample", "istio-system"):
+        scripted.script[f"GET /apis/apps/v1/namespaces/{namespace}/deployments"] = [{"items": []}]
+        scripted.script[f"GET /api/v1/namespaces/{namespace}/services"] = [{"items": []}]
     found = meshbook("restore", "--kubeconfig", cluster, "--contexts", "one")
     assert (found.returncode, found.stdout) == (0, "nothing to restore in namespace sample\n"), found.stderr
     found = meshbook("restore", "--dry-run", "--kubeconfig", cluster, "--contexts", "one")
