@@ -381,3 +381,10 @@ def test_the_environment_is_said_of_a_lab_that_is_up_only(meshbook: Meshbook) ->
 def test_what_is_no_folder_is_not_written_into(out: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "0", "--out", out]) == 2
     assert capsys.readouterr().err.startswith(f"meshbook: --out {told}\n")
+
+
+def test_an_error_and_its_hint_are_told_in_the_language_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "1", "-p", "reqeusts=3", "--language", "ja"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "meshbook: -pのパラメータ'reqeusts'はどのノートブックにもありません"
+    assert told[1].startswith("  対処: requests")
