@@ -269,7 +269,8 @@ def test_a_terminal_gets_what_did_not_pass_first_with_its_reason(
         "inconclusive  02_external_access  v1 and v2 answer cluster1: 50 % (29 to 71), n = 20",
         "              10 of 20 & <both>",
         "pass          01_connectivity     v1 and v2 answer cluster1: 50 % (29 to 71), n = 20",
-        "skipped       03_failover         why",
+        "skipped       03_failover",
+        "              why",
         "",
         "FAIL, 1 of 3 claims passed (1 fail, 1 inconclusive); open outputs/r1/index.html",
     ]
@@ -350,7 +351,7 @@ def test_a_run_whose_process_was_killed_between_two_stages_has_not_passed(
     (folder / "run.json").write_text(json.dumps({**told, **planned, "finished": None}), encoding="utf-8")
     assert main(["report", str(folder)]) == 1
     assert "INTERRUPTED, 1 of 1 claim passed" in (said := capsys.readouterr().out)
-    assert ("interrupted   03_failover         Not started: the run ended early" in said) is bool(planned)
+    assert ("interrupted   03_failover\n              Not started: the run ended early" in said) is bool(planned)
 
 
 def test_a_stage_that_was_skipped_has_its_title_in_japanese(folder: Path) -> None:
