@@ -13,6 +13,7 @@ import yaml
 
 from meshbook.errors import UsageError
 from meshbook.objects import Object, label_selector, labels_of
+from meshbook.settings import OWNER_LABEL
 
 SUFFIXES = (".yaml", ".yml", ".json")
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
@@ -94,6 +95,16 @@ def placed(found: Object, namespace: str, *, namespaced: bool) -> Object:
     if own and namespace and own != namespace:
         raise UsageError(f"{title(found)} says namespace {own}, but {namespace} was asked for")
     return {**found, "metadata": {**found["metadata"], "namespace": own or namespace or "default"}}
+
+
+def owned(found: Object) -> Object:
+    """Return a copy of the object with the label of what meshbook made, and so may delete."""
+    return {**found, "metadata": {**found["metadata"], "labels": {**labels_of(found), **OWNER_LABEL}}}
+
+
+def is_owned(found: Object) -> bool:
+    """Tell whether meshbook made an object."""
+    return OWNER_LABEL.items() <= labels_of(found).items()
 
 
 def scaled(found: Object, replicas: int) -> Object:

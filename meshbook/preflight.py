@@ -16,6 +16,7 @@ from functools import partial
 from meshbook import gkehub, mesh, probes, rights
 from meshbook.clusters import Cluster, DeploymentState, Fleet
 from meshbook.errors import ClusterError, MeshbookError, UsageError, WaitTimeout
+from meshbook.manifests import is_owned
 from meshbook.mesh import Entry
 from meshbook.objects import SYSTEM_NAMESPACE, is_deleting, revisions
 from meshbook.settings import FLEET
@@ -199,13 +200,18 @@ def require_stages(fleet: Fleet, namespace: str, gateway_namespace: str = "") ->
 
 
 def nothing_left(fleet: Fleet, namespaces: Sequence[str]) -> Verdict:
-    """Claim: none of ``namespaces`` is there any more, in any cluster."""
+    """Claim: no cluster has any of ``namespaces`` any more that meshbook made."""
 
     def look(cluster: Cluster) -> Seen:
-        left = [name for name in namespaces if cluster.find("Namespace", name) is not None]
-        return not left, f"namespace {', '.join(left)} is there" if left else "gone"
+        there = {name: found for name in namespaces if (found := cluster.find("Namespace", name))}
+        left = [name for name, found in there.items() if is_owned(found)]
+        if left:
+            return False, f"namespace {', '.join(left)} is there"
+        return True, f"gone but for what was there before: {', '.join(there)}" if there else "gone"
 
-    claim = f"no cluster has the namespaces {' and '.join(namespaces)} any more"
+    claim = (
+        f"no cluster has a namespace any more that meshbook made: {' and '.join(namespaces) or 'none was asked for'}"
+    )
     return _judged(claim, _looks(fleet, look), "delete what keeps them, and run this notebook again")
 
 

@@ -21,7 +21,7 @@ FIELD_MANAGER = "meshbook"
 """Owner of the fields that meshbook sets by server-side apply."""
 
 OWNER_LABEL = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
-"""Marks namespaces that meshbook made, and so may delete."""
+"""Marks what meshbook made, and so may delete."""
 
 RUN_FILE = "run.json"
 """The record of a run in its folder, which ``runs`` writes and ``report`` reads."""

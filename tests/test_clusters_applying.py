@@ -194,6 +194,16 @@ def test_deleting_waits_until_all_is_gone_and_again_finds_nothing(cluster: Clust
     assert _outcomes(cluster.delete(path, "sample")) == ["c not found", "b not found", "a not found"]
 
 
+def test_what_was_there_before_is_not_deleted_even_where_it_was_applied_over(cluster: Cluster, write: Write) -> None:
+    path = write(_config("theirs"), _config("ours"), _config("alone"))
+    for name in ("theirs", "alone"):
+        cluster.create("ConfigMap", {"metadata": {"name": name, "namespace": "sample"}, "data": {"their": "own"}})
+    for _ in range(2):
+        cluster.apply(path, "sample", "app in (theirs, ours)")
+    assert _outcomes(cluster.delete(path, "sample")) == ["alone left alone", "ours deleted", "theirs left alone"]
+    assert cluster.get("ConfigMap", "theirs", "sample")["data"] == {"their": "own", "key": "one"}
+
+
 def test_a_deletion_that_is_held_up_says_by_what(cluster: Cluster, write: Write) -> None:
     held = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, finalizers: [example.com/hold]}}"
     cluster.apply(write(held), "sample")
@@ -250,8 +260,8 @@ def test_a_namespace_keeps_the_label_that_means_the_same_revision(
 def test_only_namespaces_of_meshbook_are_deleted(bare_fleet: Fleet) -> None:
     cluster = bare_fleet["cluster1"]
     cluster.create("Namespace", {"metadata": {"name": "theirs"}})
-    with pytest.raises(UsageError, match=r"cluster1: namespace theirs was not made by meshbook"):
-        cluster.delete_namespace("theirs")
+    assert cluster.delete_namespace("theirs").outcome == "left alone"
+    assert cluster.find("Namespace", "theirs")
     cluster.create_namespace("ours")
     with Controllers(cluster):
         assert cluster.delete_namespace("ours", timeout_s=5).outcome == "deleted"

@@ -13,6 +13,7 @@ from meshbook import gkehub, mesh, preflight, probes, rights
 from meshbook.clusters import DeploymentState, Fleet
 from meshbook.errors import FleetError, UsageError, WaitTimeout
 from meshbook.mesh import Direction, Finding
+from meshbook.settings import OWNER_LABEL
 from meshbook.verdict import Verdict
 
 
@@ -44,6 +45,12 @@ def _with(kind: str, *found: dict[str, Any]) -> Callable[[FakeCluster], Any]:
     return lambda cluster: cluster.objects.update({kind: list(found)})
 
 
+def test_a_namespace_that_was_there_before_may_stay(fleet: Any) -> None:
+    _with("Namespace", named("left"))(fleet.clusters[1])
+    verdict = CLAIMS["left"](fleet)
+    assert (verdict.outcome, "b: gone but for what was there before: left" in verdict.reason) == ("pass", True)
+
+
 @pytest.mark.parametrize(
     ("claim", "fault", "seen"),
     [
@@ -68,7 +75,9 @@ def _with(kind: str, *found: dict[str, Any]) -> Callable[[FakeCluster], Any]:
             id="other root",
         ),
         pytest.param("root", _with("ConfigMap"), "no ConfigMap", id="no root"),
-        pytest.param("left", _with("Namespace", named("left")), "namespace left is there", id="left behind"),
+        pytest.param(
+            "left", _with("Namespace", named("left", labels=OWNER_LABEL)), "namespace left is there", id="left behind"
+        ),
     ],
 )
 def test_it_fails_on_a_planted_fault_and_says_what_to_try(

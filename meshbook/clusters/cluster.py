@@ -23,7 +23,7 @@ from meshbook.clusters.kubeconfig import Kubeconfig, extension
 from meshbook.clusters.names import display_names
 from meshbook.clusters.records import Applied, ApplyOutcome, DeploymentState
 from meshbook.clusters.rollout import follow
-from meshbook.errors import ClusterError, UsageError, WaitTimeout
+from meshbook.errors import ClusterError, WaitTimeout
 from meshbook.objects import (
     INJECTION_LABEL,
     REVISION_LABEL,
@@ -124,7 +124,8 @@ class Cluster(Api):
 
         ``replicas`` is put in the place of what Deployments say in the file, whoever has set their count before.
         ``take_over`` sets fields that another manager owns; without it, what its owner may choose stays as it is (see
-        ``conflicts``), and others are refused. All is validated by the server before the first change.
+        ``conflicts``), and others are refused. All is validated by the server before the first change. What was not
+        there gets the label that lets ``delete`` take it away again.
         """
         how = ["--server-side", f"--field-manager={FIELD_MANAGER}", *(["--force-conflicts"] if take_over else [])]
         self.tell_kubectl("apply", *how, *_of(path, selector), namespace=namespace)
@@ -138,7 +139,8 @@ class Cluster(Api):
         records = []
         for found, left in tried:
             before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
-            code, after = self._apply(found, take_over=take_over, dry_run=False)
+            mine = before is None or manifests.is_owned(before)
+            code, after = self._apply(manifests.owned(found) if mine else found, take_over=take_over, dry_run=False)
             outcome: ApplyOutcome = "configured"
             if code == 201 or before is None:
                 outcome = "created"
@@ -205,9 +207,9 @@ class Cluster(Api):
     def delete(
         self, path: str | Path, namespace: str = "", selector: str = "", *, timeout_s: float = 120
     ) -> list[Applied]:
-        """Delete what a manifest file or folder describes and wait until it is gone; what is not there is skipped.
+        """Delete what meshbook made of a manifest file or folder, the last object first, and wait until it is gone.
 
-        The last object goes first.
+        What is not there is skipped, and what was there before is left alone.
         """
         self.tell_kubectl("delete", "--ignore-not-found", *_of(path, selector), namespace=namespace)
         deadline = time.monotonic() + timeout_s
@@ -219,6 +221,9 @@ class Cluster(Api):
             found = self._placed(found, namespace)
             key = (kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
             live = self.find(*key)
+            if live is not None and not manifests.is_owned(live):
+                records.append(self._record(found, "left alone"))
+                continue
             deleted = live is not None and self.delete_object(*key)
             if live is not None:
                 going.append((*key, live["metadata"].get("uid", "")))
@@ -264,16 +269,16 @@ class Cluster(Api):
         return bool(meant) and injecting_revision(namespace, hooks) == meant
 
     def delete_namespace(self, name: str, *, timeout_s: float = 180) -> Applied:
-        """Delete a namespace that meshbook made, with all its objects, and wait until it is gone."""
+        """Delete a namespace that meshbook made, with all its objects, and wait until it is gone.
+
+        One that was there before is left alone.
+        """
         subject = {"kind": "Namespace", "metadata": {"name": name}}
         found = self.find("Namespace", name)
         if found is None:
             return self._record(subject, "not found")
-        if not OWNER_LABEL.items() <= labels_of(found).items():
-            raise UsageError(
-                f"{self.name}: namespace {name} was not made by meshbook and is left alone",
-                hint="delete its objects by their manifests, or all of it by kubectl delete namespace",
-            )
+        if not manifests.is_owned(found):
+            return self._record(subject, "left alone")
         self.tell_kubectl("delete", "namespace", name)
         self.delete_object("Namespace", name)
         self.wait_for_deletion("Namespace", name, "", found["metadata"]["uid"], timeout_s)

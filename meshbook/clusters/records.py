@@ -7,7 +7,7 @@ from typing import Literal
 
 from meshbook.objects import Object
 
-ApplyOutcome = Literal["created", "configured", "unchanged", "deleted", "not found"]
+ApplyOutcome = Literal["created", "configured", "unchanged", "deleted", "not found", "left alone"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Applied:
     namespace: str
     """Empty for kinds that have none."""
     outcome: ApplyOutcome
+    """What is to be deleted and was not made by meshbook is left alone."""
     left: str = ""
     """Fields that stay as another owner has set them."""
 

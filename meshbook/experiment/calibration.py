@@ -23,8 +23,8 @@ from meshbook.analysis import Fault
 from meshbook.clusters import Cluster, Object, pause
 from meshbook.errors import MeshbookError, OutageError, UsageError
 from meshbook.experiment.plan import LoadProfile, Target
+from meshbook.manifests import is_owned
 from meshbook.mesh import Entry
-from meshbook.objects import labels_of
 from meshbook.outage import interrupted_once
 
 LONGEST_PAUSE_S = 8.0
@@ -33,7 +33,6 @@ SCRATCH, CONTAINER, PORT = "meshbook-scratch", "server", 5000
 GATEWAY = "helloworld-gateway"
 _KINDS = ("Deployment", "Service", "VirtualService")
 _SERVER, _OTHERS = "app.kubernetes.io/component=server", "app.kubernetes.io/component!=server"
-_MINE = ("app.kubernetes.io/managed-by", "meshbook")
 _SLACK_S = 15.0
 _REMOVAL_S = 60.0
 _SETTLE_S = 1.0
@@ -188,10 +187,10 @@ def _require_room(cluster: Cluster, namespace: str) -> None:
         )
     for kind in _KINDS:
         found = cluster.find(kind, SCRATCH, namespace)
-        if found is not None and labels_of(found).get(_MINE[0]) != _MINE[1]:
+        if found is not None and not is_owned(found):
             raise UsageError(
                 f"{cluster.name}: {kind} {SCRATCH} in {namespace} was not made by meshbook and is left alone",
-                hint=f"rename or delete it: its label {_MINE[0]} is not {_MINE[1]}",
+                hint="rename or delete it: it has not the label app.kubernetes.io/managed-by=meshbook",
             )
 
 
