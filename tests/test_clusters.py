@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -64,6 +65,15 @@ def test_two_contexts_of_one_server_are_refused(kubeconfig: Write) -> None:
     path = kubeconfig({"a": "https://one.example:6443", "b": "https://one.example:6443/"})
     with pytest.raises(UsageError, match="'a' and 'b' are the same cluster"):
         Fleet.connect(["a", "b"], path)
+
+
+def test_one_private_address_behind_two_proxies_is_two_clusters(kubeconfig: Write) -> None:
+    path = Path(kubeconfig({"a": "https://10.0.0.2", "b": "https://10.0.0.2"}))
+    document = json.loads(path.read_text())
+    for entry in document["clusters"]:
+        entry["cluster"]["proxy-url"] = f"http://{entry['name']}.example:3128"
+    path.write_text(json.dumps(document))
+    assert len(Fleet.named(["a", "b"], path)) == 2
 
 
 def test_two_addresses_of_one_cluster_are_refused(scripted: Any, kubeconfig: Write) -> None:

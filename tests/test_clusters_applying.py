@@ -217,8 +217,10 @@ def test_a_deletion_that_is_held_up_says_by_what(cluster: Cluster, write: Write)
 def test_a_namespace_gets_the_meshs_revision_and_loses_the_old_label(bare_fleet: Fleet) -> None:
     cluster = bare_fleet["cluster1"]
     cluster.create("Namespace", {"metadata": {"name": "sample", "labels": {"istio-injection": "enabled", "team": "x"}}})
-    records = bare_fleet.create_namespace("sample", revision="asm-1175-9")
-    assert [record.outcome for record in records] == ["configured", "created"]
+    with pytest.raises(GatheredError, match=r"namespace sample was not made by meshbook and has istio-injection=en"):
+        bare_fleet.create_namespace("sample", revision="asm-1175-9")
+    records = bare_fleet.create_namespace("sample", revision="asm-1175-9", take_over=True)
+    assert [record.outcome for record in records] == ["configured", "unchanged"]
     labels = cluster.get("Namespace", "sample")["metadata"]["labels"]
     assert {key: labels.get(key) for key in ("istio.io/rev", "istio-injection", "team")} == {
         "istio.io/rev": "asm-1175-9",
@@ -249,7 +251,7 @@ def test_a_namespace_keeps_the_label_that_means_the_same_revision(
         metadata = {"name": name, "labels": {"istio.io/rev": "asm-1175-9", **tag}}
         cluster.create("MutatingWebhookConfiguration", {"metadata": metadata, "webhooks": []})
     cluster.create("Namespace", {"metadata": {"name": "theirs", "labels": labels}})
-    assert cluster.create_namespace("theirs", revision=revision).outcome == outcome
+    assert cluster.create_namespace("theirs", revision=revision, take_over=True).outcome == outcome
     after = cluster.get("Namespace", "theirs")["metadata"]["labels"]
     if outcome == "unchanged":
         assert labels.items() <= after.items()

@@ -244,7 +244,9 @@ def test_a_server_that_is_not_the_one_expected_gets_neither_requests_nor_command
 ) -> None:
     stranger = base64.b64encode(Authority(tmp_path / "stranger").root_pem.encode()).decode()
     for cluster in ({"certificate-authority-data": stranger, "tls-server-name": HOST}, None):
-        _hint_of_both(_cluster(kubeconfig(secure.url, cluster)), "certificate-authority-data does not fit")
+        _hint_of_both(
+            _cluster(kubeconfig(secure.url, cluster)), "certificate authority, or its tls-server-name, does not fit"
+        )
     assert secure.asked == []
 
 

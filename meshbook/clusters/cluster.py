@@ -23,7 +23,7 @@ from meshbook.clusters.kubeconfig import Kubeconfig, extension
 from meshbook.clusters.names import display_names
 from meshbook.clusters.records import Applied, ApplyOutcome, DeploymentState
 from meshbook.clusters.rollout import follow
-from meshbook.errors import ClusterError, WaitTimeout
+from meshbook.errors import ClusterError, UsageError, WaitTimeout
 from meshbook.objects import (
     INJECTION_LABEL,
     REVISION_LABEL,
@@ -232,11 +232,14 @@ class Cluster(Api):
             self.wait_for_deletion(*one, timeout_s=max(0.0, deadline - time.monotonic()))
         return records
 
-    def create_namespace(self, name: str, *, revision: str = "", timeout_s: float = 120) -> Applied:
+    def create_namespace(
+        self, name: str, *, revision: str = "", take_over: bool = False, timeout_s: float = 120
+    ) -> Applied:
         """Create namespace ``name`` and have the mesh's ``revision`` inject sidecars into its pods.
 
         A namespace that is there keeps its other labels, and those of injection too where they come to the same: a tag
-        of the revision, or the default one. One that is being deleted is waited for first.
+        of the revision, or the default one. Where somebody else's say otherwise it is refused, unless ``take_over`` is
+        set. One that is being deleted is waited for first.
         """
         found = self.find("Namespace", name)
         if found and is_deleting(found):
@@ -254,6 +257,14 @@ class Cluster(Api):
             return self._record(subject, "created")
         if all(labels_of(found).get(key) == value for key, value in labels.items()) or self._injects(found, revision):
             return self._record(subject, "unchanged")
+        theirs = {key: labels_of(found)[key] for key in labels if key in labels_of(found)}
+        if theirs and not take_over and not manifests.is_owned(found):
+            said = ", ".join(f"{key}={value}" for key, value in theirs.items())
+            raise UsageError(
+                f"{self.name}: namespace {name} was not made by meshbook and has {said}, so that revision {revision} "
+                "does not inject its pods",
+                hint="another namespace, or the revision that it means; take_over=true sets the label",
+            )
         self.patch("Namespace", name, {"metadata": {"labels": labels}})
         return self._record(subject, "configured")
 

@@ -158,7 +158,7 @@ def hint_of(error: Exception) -> str:
     if isinstance(error, ProxyError) or "tunnel connection failed" in str(error).lower():
         return _PROXY_HINT
     if _is_tls(error):
-        return "the kubeconfig's certificate-authority-data does not fit this server"
+        return "the kubeconfig's certificate authority, or its tls-server-name, does not fit this server"
     return "is the cluster up, and its API server reachable from here?"
 
 

@@ -97,9 +97,9 @@ class Fleet:
     def _all(self, task: Callable[[Cluster], list[T]]) -> list[T]:
         return [found for results in self.each(task).values() for found in results]
 
-    def create_namespace(self, name: str, *, revision: str = "") -> list[Applied]:
+    def create_namespace(self, name: str, *, revision: str = "", take_over: bool = False) -> list[Applied]:
         """Create namespace ``name`` everywhere, with sidecar injection by the mesh's ``revision``."""
-        return self._all(lambda cluster: [cluster.create_namespace(name, revision=revision)])
+        return self._all(lambda cluster: [cluster.create_namespace(name, revision=revision, take_over=take_over)])
 
     def delete_namespace(self, name: str, *, timeout_s: float = 180) -> list[Applied]:
         """Delete a namespace that meshbook made everywhere, and wait until it is gone."""

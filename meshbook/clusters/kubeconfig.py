@@ -35,6 +35,8 @@ _USER = _keys(
 _EXEC = _keys(str="apiVersion command installHint interactiveMode", list="args env", bool="provideClusterInfo")
 _CONTEXT = _keys(str="cluster user namespace", list="extensions")
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+_WAY = ("server", "proxy-url", "tls-server-name")
+"""Where a cluster is: private addresses are the same in many networks, and a proxy leads to one of them."""
 _SECTIONS = {"contexts": "context", "clusters": "cluster", "users": "user"}
 
 
@@ -79,11 +81,12 @@ class Kubeconfig:
                 hint="name the contexts with contexts=[…], or set CTX_CLUSTER1 and CTX_CLUSTER2",
                 contexts=", ".join(self.contexts) or "none",
             )
-        seen: dict[str, str] = {}
+        seen: dict[tuple[str, ...], str] = {}
         for name in names:
             self.user(name)
-            server = str(self.cluster(name)["server"]).rstrip("/")
-            refuse_same_cluster(seen.setdefault(server, name), name, server)
+            cluster = self.cluster(name)
+            way = tuple(str(cluster.get(key, "")).rstrip("/") for key in _WAY)
+            refuse_same_cluster(seen.setdefault(way, name), name, way[0])
 
     def cluster(self, context: str) -> Object:
         """Return the cluster entry that ``context`` refers to."""
