@@ -293,8 +293,8 @@ def test_late_and_failed_are_told_apart_in_the_charts() -> None:
     labels = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
     assert "late" in labels
     assert "failed" in labels
-    told = [text.get_text() for text in charts.downtime_by_step(Results([one]).downtime).axes[0].texts]
-    assert told == [" 15 of 153 failed", " 50 of 153 late"]
+    told = [text.get_text().strip() for text in charts.downtime_by_step(Results([one]).downtime).axes[0].texts]
+    assert told == ["50 of 153 late", "15 of 153 failed"]
 
 
 # an experiment of which a part could not be done
