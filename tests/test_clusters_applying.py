@@ -217,7 +217,9 @@ def test_a_deletion_that_is_held_up_says_by_what(cluster: Cluster, write: Write)
 def test_a_namespace_gets_the_meshs_revision_and_loses_the_old_label(bare_fleet: Fleet) -> None:
     cluster = bare_fleet["cluster1"]
     cluster.create("Namespace", {"metadata": {"name": "sample", "labels": {"istio-injection": "enabled", "team": "x"}}})
-    with pytest.raises(GatheredError, match=r"namespace sample was not made by meshbook and has istio-injection=en"):
+    with pytest.raises(
+        GatheredError, match=r"namespace sample is not meshbook's, and its istio-injection=enabled is not asm"
+    ):
         bare_fleet.create_namespace("sample", revision="asm-1175-9")
     records = bare_fleet.create_namespace("sample", revision="asm-1175-9", take_over=True)
     assert [record.outcome for record in records] == ["configured", "unchanged"]

@@ -36,7 +36,7 @@ from meshbook.objects import (
     revisions,
     timestamp,
 )
-from meshbook.settings import FIELD_MANAGER, OWNER_LABEL, Patience
+from meshbook.settings import FIELD_MANAGER, Patience
 
 _VOLATILE = {"resourceVersion", "managedFields", "generation"}
 """Metadata that changes though the object says the same."""
@@ -207,10 +207,7 @@ class Cluster(Api):
     def delete(
         self, path: str | Path, namespace: str = "", selector: str = "", *, timeout_s: float = 120
     ) -> list[Applied]:
-        """Delete what meshbook made of a manifest file or folder, the last object first, and wait until it is gone.
-
-        What is not there is skipped, and what was there before is left alone.
-        """
+        """Delete what meshbook made of a manifest file or folder, the last object first; wait until it is gone."""
         self.tell_kubectl("delete", "--ignore-not-found", *_of(path, selector), namespace=namespace)
         deadline = time.monotonic() + timeout_s
         records, going = [], []
@@ -252,17 +249,16 @@ class Cluster(Api):
         if changes:
             self.tell_kubectl("label", "--overwrite", "namespace", name, *changes)
         if found is None:
-            given = {**OWNER_LABEL, **{key: value for key, value in labels.items() if value}}
-            self.create("Namespace", {"metadata": {"name": name, "labels": given}})
+            given = {"name": name, "labels": {key: value for key, value in labels.items() if value}}
+            self.create("Namespace", manifests.owned({"metadata": given}))
             return self._record(subject, "created")
-        if all(labels_of(found).get(key) == value for key, value in labels.items()) or self._injects(found, revision):
+        had = labels_of(found)
+        if all(had.get(key) == value for key, value in labels.items()) or self._injects(found, revision):
             return self._record(subject, "unchanged")
-        theirs = {key: labels_of(found)[key] for key in labels if key in labels_of(found)}
+        theirs = [f"{key}={had[key]}" for key in labels if key in had]
         if theirs and not take_over and not manifests.is_owned(found):
-            said = ", ".join(f"{key}={value}" for key, value in theirs.items())
             raise UsageError(
-                f"{self.name}: namespace {name} was not made by meshbook and has {said}, so that revision {revision} "
-                "does not inject its pods",
+                f"{self.name}: namespace {name} is not meshbook's, and its {', '.join(theirs)} is not {revision}",
                 hint="another namespace, or the revision that it means; take_over=true sets the label",
             )
         self.patch("Namespace", name, {"metadata": {"labels": labels}})
