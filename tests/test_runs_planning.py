@@ -56,6 +56,7 @@ def test_a_command_line_value_is_read_by_the_declared_type(folder: Path, text: s
         "requests=" + "9" * 6000,
         "contexts=" + "[" * 5000,
         "weights={a: b}",
+        "namespace=\udcff",
     ],
 )
 def test_a_value_of_another_type_or_out_of_range_is_refused(folder: Path, text: str) -> None:

@@ -359,6 +359,8 @@ def _fit(written: str, value: Any) -> Any:
     if outer == "dict" and isinstance(value, dict):
         of_keys, _, of_values = inner.partition(",")
         return {_fit(of_keys, key): _fit(of_values, item) for key, item in value.items()} if inner else value
+    if isinstance(value, str):
+        value.encode()  # no notebook can hold half a sign, as a shell or a YAML escape can give it
     if outer == "float" and type(value) is int:
         value = float(value)
     if type(value) is not _SCALARS.get(outer) or (isinstance(value, float) and not math.isfinite(value)):
