@@ -30,6 +30,7 @@ _LOGIN = {401, 403}
 _LAST_LOOK_S = 1.0
 """Seconds that an object gets at least in each try."""
 _LONGEST_RETRY_AFTER_S = 60.0
+_GONE = "apply its manifest again"
 
 
 def say(text: str) -> None:
@@ -86,6 +87,8 @@ class Rollback:
     reached: bool = False
     """It carried the record when it was first asked for here."""
     requested: bool = False
+    gone: bool = False
+    """It was deleted meanwhile: nothing is left that could be restored, by hand neither."""
 
     def attempt(self, accepted: Callable[[], None], cluster: Cluster, left_s: float) -> Restored | None:
         """Do all that is left to be done; None where this run has left no record, and so changed nothing."""
@@ -109,9 +112,8 @@ class Rollback:
     def _deleted(self, target: OutageTarget) -> MeshbookError:
         if any(one["metadata"]["name"] == target.name for one in target.cluster.list(target.kind, target.namespace)):
             return ClusterError(f"{target} is there, and is not")  # as behind a proxy that has lost its way
-        return OutageError(
-            f"{target} was deleted meanwhile, and what it was like went with it", hint="apply its manifest again"
-        )
+        self.gone = True
+        return OutageError(f"{target}: it was deleted meanwhile, and what it was like went with it", hint=_GONE)
 
     def _done(self, target: OutageTarget) -> Restored:
         outcome: Literal["restored", "was already restored"] = "restored" if self.requested else "was already restored"
@@ -148,10 +150,11 @@ def roll_back(
 
 
 def _not_restored(failures: dict[str, MeshbookError], rollbacks: Sequence[Rollback], count: int) -> NotRestoredError:
-    by_hand = {str(one.target): one.target.by_hand(one.found) for one in rollbacks if str(one.target) in failures}
+    failed = [one for one in rollbacks if str(one.target) in failures and not one.gone]
+    by_hand = {str(one.target): one.target.by_hand(one.found) for one in failed}
     told = {name: f"{_shown(error).removeprefix(f'{name}: ')}" for name, error in failures.items()}
     message = f"{len(failures)} of {count} objects were not restored" if count > 1 else "what was down was not restored"
-    found = NotRestoredError(message, by_hand=by_hand, hint=_mend(by_hand), **told)
+    found = NotRestoredError(message, by_hand=by_hand, hint=_mend(by_hand) if failed else _GONE, **told)
     found.__cause__ = next(iter(failures.values()))
     return found
 
