@@ -19,7 +19,7 @@ _BACKGROUNDS = {PROVEN: "#0072b22e", REFUTED: "#d5462f45", UNDECIDED: "#80808030
 """Of the cells of a state, translucent, for bright and dark pages."""
 _WAYS = {"mesh": "the mesh service", tables.VIP: "the VIP", tables.ADDRESS: "the address", "": "nobody"}
 _CELL = "border:1px solid #8885;padding:.3em .7em;vertical-align:middle;text-align:"
-_NAME = f"max-width:14em;overflow-wrap:anywhere;{_CELL}"
+_NAME = f"max-width:14em;overflow-wrap:break-word;{_CELL}"
 
 
 @dataclass(frozen=True, kw_only=True)
