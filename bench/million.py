@@ -247,6 +247,8 @@ def main() -> None:
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.rows < 100_000:
+        parser.error("--rows: at least 100000, since fewer are over before the first outage")
     if given.step:
         one_step(given.step, given.folder)
         return
