@@ -77,6 +77,24 @@ def test_a_claim_whose_limit_was_changed_is_the_same_claim(two: list[Path]) -> N
     assert [(change.before, change.after) for change in changes(two)] == [("pass", "pass")] * 3
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told", "count"),
+    [
+        ("at most 2 s", "at most 2.3 s", ", looser limit at most 2 s → at most 2.3 s", "1 had a looser limit"),
+        ("at most 2.3 s", "at most 2 s", ", limit at most 2.3 s → at most 2 s", "0 got worse"),
+        ("25 to 75 s", "30 to 80 s", ", looser limit 25 to 75 s → 30 to 80 s", "1 had a looser limit"),
+    ],
+)
+def test_a_limit_that_differs_is_told_with_both_and_whether_it_is_looser(
+    two: list[Path], before: str, after: str, told: str, count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, limit in zip(two, (before, after), strict=True):
+        executed(folder, "03_failover", gap(0, 1, limit=limit))
+    assert main(["compare", *map(str, two)]) == 0
+    printed = capsys.readouterr().out
+    assert (told in printed, printed.splitlines()[-1].endswith(count)) == (True, True)
+
+
 def test_a_cluster_that_is_called_otherwise_is_the_same_cluster(two: list[Path]) -> None:
     for folder, name in zip(two, ("GKE 東京", "prod"), strict=True):
         where = place(name=name)

@@ -96,7 +96,9 @@ def compare(arguments: argparse.Namespace) -> int:
     for change in changes:
         print(coloured(change.after, str(change), sys.stdout) if change.is_changed else change)
     worse, changed = (sum(getattr(change, name) for change in changes) for name in ("is_worse", "is_changed"))
-    _say(f"\n{changed} of {len(changes)} verdicts changed, {worse} got worse")
+    looser = sum(change.is_looser for change in changes)
+    told = f", {looser} had a looser limit" if looser else ""
+    _say(f"\n{changed} of {len(changes)} verdicts changed, {worse} got worse{told}")
     return 1 if worse else 0
 
 

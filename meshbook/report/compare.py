@@ -1,6 +1,7 @@
 """Two runs side by side: verdicts that changed, numbers with their intervals, parameters and versions that differ.
 
 From executed notebooks alone. Numbers have changed where their intervals do not overlap, else they are not told apart.
+Where a claim's limits differ, both are told, and that the second allows more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from meshbook.language import padded, translate
 from meshbook.report.collect import Report
+from meshbook.report.scale import limits_of
 from meshbook.verdict import DRY_RUN, PASS, WORST_FIRST, measured_text, shown
 
 _LONE_NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w.])")
@@ -29,6 +31,8 @@ class Change:
     before: str
     after: str
     numbers: str = ""
+    is_looser: bool = False
+    """Whether the second run's limit allows what the first one's did not, so that the outcomes are not comparable."""
 
     @property
     def is_worse(self) -> bool:
@@ -54,9 +58,9 @@ def _severity(state: str) -> int:
 
 
 def changes(before: Report, after: Report) -> list[Change]:
-    """Return every claim and notebook of either run, what got worse first, then what changed otherwise."""
+    """Return every claim and notebook of either run, what got worse first, then other changes and looser limits."""
     found = [*_stages(before, after), *_claims(before, after)]
-    return sorted(found, key=lambda one: (not one.is_worse, not one.is_changed))
+    return sorted(found, key=lambda one: (not one.is_worse, not one.is_changed, not one.is_looser))
 
 
 def differences(before: Report, after: Report) -> list[str]:
@@ -95,7 +99,10 @@ def _claims(before: Report, after: Report) -> Iterator[Change]:
             claim=str(known_of["claim"]),
             before=shown(str(one["outcome"]), [one]) if one else _NOT_ASKED,
             after=shown(str(other["outcome"]), [other]) if other else _NOT_ASKED,
-            numbers=_numbers(one, other) if one and other else measured_text(known_of),
+            numbers=", ".join(filter(None, (_numbers(one, other), _limits(one, other))))
+            if one and other
+            else measured_text(known_of),
+            is_looser=bool(one and other and _is_looser(one, other)),
         )
 
 
@@ -124,6 +131,20 @@ def _numbers(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     if _is_detection_limit(one) and _is_detection_limit(other):
         return f"detection limit {one['high']:g} → {other['high']:g} {other['unit']}, not told apart"
     return f"{measured_text(one)} → {measured_text(other)}, {'changed' if apart else 'not told apart'}"
+
+
+def _limits(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    if one["limit"] == other["limit"]:
+        return ""
+    return f"{'looser ' * _is_looser(one, other)}limit {one['limit'] or 'none'} → {other['limit'] or 'none'}"
+
+
+def _is_looser(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether ``other`` allows what ``one`` does not: more, or a range that reaches further at either end."""
+    before, after = limits_of(one), limits_of(other)
+    if len(before) != len(after) or one["unit"] != other["unit"]:
+        return False
+    return bool(before) and (after[-1] > before[-1] or (after[0] < before[0] and len(after) > 1))
 
 
 def _is_detection_limit(claim: Mapping[str, Any]) -> bool:
