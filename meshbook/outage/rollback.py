@@ -17,7 +17,7 @@ from meshbook import progress
 from meshbook.clusters import Cluster, gather, pause
 from meshbook.errors import ClusterError, MeshbookError, NotRestoredError, OutageError, WaitTimeout
 from meshbook.objects import Object, annotations_of
-from meshbook.outage.records import RUN, Restored
+from meshbook.outage.records import RECORD, RUN, Restored
 from meshbook.outage.targets import OutageTarget
 
 T = TypeVar("T")
@@ -91,12 +91,18 @@ class Rollback:
     """It was deleted meanwhile: nothing is left that could be restored, by hand neither."""
 
     def attempt(self, accepted: Callable[[], None], cluster: Cluster, left_s: float) -> Restored | None:
-        """Do all that is left to be done; None where this run has left no record, and so changed nothing."""
+        """Do all that is left to be done; None where this run has left no record, and so changed nothing.
+
+        What is down by this run is restored by the record that was seen on it, should somebody have taken that off.
+        """
         target = replace(self.target, cluster=cluster)
         found = target.find()
         if found is None:
             raise self._deleted(target)
-        if annotations_of(found).get(RUN) != self.run:
+        recorded = annotations_of(found).get(RUN) == self.run
+        found = self._remembered(found)
+        mine = annotations_of(found).get(RUN) == self.run
+        if not (mine and (recorded or self.requested or target.is_down(found))):
             return self._done(target) if self.reached else None  # it was the answer that got lost, not the request
         self.found, self.reached = found, True
         down = target.is_down(found)
@@ -108,6 +114,14 @@ class Rollback:
         target.wait_until_restored(found, left_s)
         target.clear_record(self.run)
         return self._done(target)
+
+    def _remembered(self, found: Object) -> Object:
+        """Return it with what somebody has taken off the record since it was seen; the record of another run stays."""
+        seen = {key: note for key, note in annotations_of(self.found).items() if key in RECORD} if self.found else {}
+        notes = annotations_of(found)
+        if notes.get(RUN, self.run) != self.run:
+            return found
+        return {**found, "metadata": {**found["metadata"], "annotations": {**seen, **notes}}}
 
     def _deleted(self, target: OutageTarget) -> MeshbookError:
         if any(one["metadata"]["name"] == target.name for one in target.cluster.list(target.kind, target.namespace)):

@@ -273,7 +273,9 @@ class ServiceTarget(OutageTarget):
         return len(ready_endpoints(self.cluster.list("EndpointSlice", self.namespace, labels=labels)))
 
     def is_down(self, found: Object) -> bool:
-        return SELECTOR_KEY in (found["spec"].get("selector") or {})
+        """Tell whether its selector has the key, of the run that its record names if it has one."""
+        by = (found["spec"].get("selector") or {}).get(SELECTOR_KEY)
+        return by is not None and by == annotations_of(found).get(RUN, by)
 
     def state(self, found: Object) -> str:
         return ""

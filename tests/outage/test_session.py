@@ -32,6 +32,7 @@ from outage_fleet import (
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, NotRestoredError, OutageError, WaitTimeout
+from meshbook.objects import annotations_of
 
 PROGRAM = """
     import sys, time
@@ -276,6 +277,21 @@ def test_what_another_run_has_recorded_since_is_not_touched(fleet: Fleet, target
         theirs = {"metadata": {"annotations": {outage.RUN: "theirs"}}}
         target.patch("Deployment", "web", theirs, namespace=NAMESPACE)
     assert (replicas(target), record(target)[outage.RUN]) == (0, "theirs")
+
+
+@pytest.mark.parametrize("mode", ["scale-to-zero", "readiness-lost"])
+@pytest.mark.parametrize("taken_off", ["meshbook.io/", outage.REPLICAS])
+def test_a_record_that_somebody_takes_off_leaves_nothing_down(
+    fleet: Fleet, target: Cluster, mode: str, taken_off: str
+) -> None:
+    kind, name, namespace = TARGETS[mode]
+    before, wanted = shape(target), intent(fleet, mode)
+    with outage.outage(wanted) as ended:
+        down = target.get(kind, name, namespace)
+        notes = {key: None for key in annotations_of(down) if key.startswith(taken_off)}
+        target.patch(kind, name, {"metadata": {"annotations": notes}}, namespace=namespace)
+    assert shape(target) == before
+    assert ended.restore_accepted is not None
 
 
 def test_a_controller_that_writes_its_status_meanwhile_stops_no_outage(
