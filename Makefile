@@ -55,11 +55,14 @@ $(BIN)/pip:
 	@test -n '$(PYTHON)' || { echo 'meshbook needs Python 3.11 or newer; none was found on PATH' >&2; exit 2; }
 	@command -v curl >/dev/null || { echo 'meshbook needs curl; install it with your package manager' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV) || { echo 'venv failed; on Debian: apt-get install python3-venv' >&2; exit 2; }
+	cp -R etc $(VENV)
 
 $(VENV)/.run: pyproject.toml | $(BIN)/pip
+	@echo 'installing meshbook and what it needs into $(VENV); a minute or two'
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lab,gke]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
+	@echo 'installing meshbook and what it and its tests need into $(VENV); a minute or two'
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lab,gke,dev]'
 	@touch $@ $(VENV)/.run

@@ -211,7 +211,8 @@ def _summary(answers: pd.DataFrame) -> str:
 def _place() -> tuple[Path, str]:
     """Return folder and stem of this notebook's files: beside it where that is known, else in a place for such files.
 
-    papermill tells with ``--inject-paths``, JupyterLab always; a kernel starts in the folder of JupyterLab's notebook.
+    ``PLACE_VARIABLE`` tells, else papermill with ``--inject-paths``, JupyterLab always; a kernel starts in the folder
+    of JupyterLab's notebook.
     """
     from IPython.core.getipython import get_ipython
 
