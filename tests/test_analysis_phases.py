@@ -133,7 +133,7 @@ def test_every_phase_of_an_outage_is_told_with_its_range() -> None:
         "request accepted": (0.0, 0.05),
         "last answer of the stopped side": (0.1985, 0.2215),
         "first failure": (0.3985, 0.4215),
-        "survivor answers": (0.7985, 0.8215),
+        "last failure": (0.6985, 0.7215),
         "only the survivor answers": (0.7985, 0.8215),
         "restore request accepted": (0.0, 0.02),
         "replicas back": (0.0, 0.1),
@@ -195,9 +195,22 @@ def test_each_source_misses_the_clusters_that_it_missed() -> None:
         "external client", lambda _: "both"
     )
     frame = phases(record(answers, []))
-    assert told(frame, "survivor answers", "cluster1")["detail"] == "cluster1 by pod-v1"
-    assert told(frame, "survivor answers", "cluster2")["detail"] == "cluster2 by pod-v2"
+    assert told(frame, "only the survivor answers", "cluster1")["detail"] == "all 100 from cluster1 until its end"
+    assert told(frame, "only the survivor answers", "cluster2")["detail"] == "all 99 from cluster2 until its end"
     assert told(frame, "last answer of the stopped side", "external client")["detail"] == "no cluster went down for it"
+
+
+def test_a_survivor_that_fails_late_has_carried_the_service_before_and_its_last_failure_is_told() -> None:
+    def told_late(second: float) -> str:
+        return "http_503" if 15 < second < 19 else "v2" if 10 <= second < 21 else "both"
+
+    frame = phases(record(rows("external client", told_late)))
+    low_s = {
+        phase: told(frame, phase)["low_s"] for phase in ("only the survivor answers", "first failure", "last failure")
+    }
+    assert low_s == pytest.approx(
+        {"only the survivor answers": 0.0, "first failure": 5.1, "last failure": 8.9}, abs=0.01
+    )
 
 
 def test_a_survivor_that_never_settles_is_not_called_stable() -> None:

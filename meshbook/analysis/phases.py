@@ -22,8 +22,8 @@ OUTAGE, RESTORE = "outage", "restore"
 
 REQUESTED, RESTORE_REQUESTED = "request accepted", "restore request accepted"
 ENDPOINTS_GONE, CLUSTER_DOWN = "endpoints gone", "API server unreachable"
-LAST, FAILED, SURVIVOR = "last answer of the stopped side", "first failure", "survivor answers"
-SETTLED = "only the survivor answers"
+LAST, SURVIVOR = "last answer of the stopped side", "only the survivor answers"
+FAILED, LAST_FAILED = "first failure", "last failure"
 CLUSTER_UP, REPLICAS, REPLICAS_READY = "API server reachable again", "replicas back", "replicas ready"
 ENDPOINTS_BACK, FIRST = "endpoints back", "first answer again"
 
@@ -31,7 +31,7 @@ _MOST_ERROR_MS = 1000.0
 """A request that is not known better than this tells of no phase: its sender stood still itself."""
 _USED = ["time", "source", "cluster", "instance", "time_total_ms", "error", "time_error_ms", "clock_error_ms"]
 _SETTLED = 5
-"""Answers of the survivor without a break by which it is known to have settled."""
+"""Answers of the survivor without a break by which it is known to have taken over."""
 
 Row = dict[str, Any]
 """A row of PHASES in the making."""
@@ -209,9 +209,10 @@ def _clients(record: TrialRecord) -> Iterator[_Client]:
 
 
 def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
-    """Yield the last answer of who is gone, the first failure, and when the survivor answered, and nobody else.
+    """Yield the last answer of who is gone, the first and last failure, and since when the survivor alone answers.
 
-    Told by what had ended when the outage did: a request that waited until its end says nothing about its begin.
+    Who took over and what fails are told apart: a survivor that fails late has carried the service before. Told by what
+    had ended when the outage did: a request that waited until its end says nothing about its begin.
     """
     source, gone, rows = client.source, client.gone, client.rows
     sent = rows[rows["time"].between(record.outage.asked, record.end, inclusive="left")]
@@ -221,15 +222,16 @@ def _client_notices(record: TrialRecord, client: _Client) -> Iterator[Row]:
     yield _told(OUTAGE, LAST, source, last, none)
     some = f"{len(bad)} of {len(during)} requests failed; the first: {bad['error'].iloc[0]}" if len(bad) else ""
     yield _told(OUTAGE, FAILED, source, bad, f"none in {len(during)} requests", some)
+    if len(bad) > 1:
+        yield _told(OUTAGE, LAST_FAILED, source, bad.tail(1), "", bad["error"].iloc[-1])
     if gone:
-        since = next((found["time"].iloc[0] for found in (bad, last) if len(found)), record.outage.accepted)
-        survivors = _of(during[during["time"] > since], client.stays)
-        yield _told(OUTAGE, SURVIVOR, source, survivors, f"none from {_names(client.stays)}")
-        fine = (sent["error"] == "") & sent["cluster"].isin(client.stays)
-        length = int(fine[::-1].astype("int64").cummin().sum())
-        settled = sent.tail(length) if length >= _SETTLED else sent.head(0)
-        all_of_them = f"all {length} from {_names(client.stays)} until its end"
-        yield _told(OUTAGE, SETTLED, source, settled, f"not seen: {length} such answers in a row", all_of_them)
+        later = during[during["time"] > last["time"].iloc[0]] if len(last) else during
+        fine = (later["error"] == "") & later["cluster"].isin(client.stays)
+        settled = later[(fine[::-1].astype("int64").rolling(_SETTLED).sum() == _SETTLED)[::-1]]
+        count = int(fine[later["time"] >= settled["time"].min()].sum())
+        all_of_them = f"all {count} from {_names(client.stays)} until its end"
+        never = f"not seen: never {_SETTLED} such answers in a row"
+        yield _told(OUTAGE, SURVIVOR, source, settled, never, all_of_them)
 
 
 def _answers_again(record: TrialRecord, client: _Client) -> Row:
