@@ -211,5 +211,8 @@ def micro_timestamp(moment: datetime | None = None) -> str:
 
 
 def moment_of(stamp: str) -> datetime:
-    """Return a time of the API as a moment in UTC. Raises ValueError where it is none."""
-    return datetime.fromisoformat(stamp).astimezone(UTC)
+    """Return a time of the API as a moment in UTC. Raises ValueError where it is none, or of no zone."""
+    moment = datetime.fromisoformat(stamp)
+    if moment.tzinfo is None:
+        raise ValueError(f"{stamp!r} has no time zone")
+    return moment.astimezone(UTC)

@@ -150,6 +150,7 @@ def test_a_token_in_a_file_is_read_again_when_it_is_refused(scripted: Any, tmp_p
         pytest.param("#!/bin/sh\necho go to the browser >&2; sleep 60", {}, r"within 0.3 s\n  said: go to", id="hangs"),
         pytest.param("#!/bin/sh\necho secret-thing", {}, "did not print an ExecCredential", id="no JSON"),
         pytest.param('#!/bin/sh\necho \'{"apiVersion": "x", "status": {}}\'', {}, "answered as x", id="version"),
+        pytest.param(_plugin().replace(".isoformat()", ".isoformat()[:19]"), {}, "has no time zone", id="no zone"),
         pytest.param("", {"interactiveMode": "Always"}, "asks at a terminal", id="needs a terminal"),
         pytest.param("", {"apiVersion": "client.authentication.k8s.io/v1alpha1"}, "needs apiVersion", id="v1alpha1"),
         pytest.param("", {"shell": True}, "key 'shell', which is not supported", id="unknown key"),

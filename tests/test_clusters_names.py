@@ -24,9 +24,11 @@ EKS = "arn:aws:eks:ap-northeast-1:123456789012:cluster/prod"
         ),
         (["gke_acme_us-east1_prod", "gke_acme2_us-east1_prod"], ["us-east1_prod", "us-east1_prod #2"]),
         (["gke_acme-of-a-long-name_us-east1_prod", "projects/acme/locations/l/memberships/c"], ["us-east1_prod", "c"]),
+        (["me/host:6443", "a,\nb"], ["me/host\N{NO-BREAK SPACE}6443", "a\N{NO-BREAK SPACE}b"]),
+        (["a b", "a,b"], ["a\N{NO-BREAK SPACE}b", "a\N{NO-BREAK SPACE}b #2"]),
         ([GKE, GKE.replace("-a_", "-b_")], ["asia-nort…a_prod-cluster", "asia-nort…b_prod-cluster"]),
     ],
-    ids=["lab", "two clouds", "regions", "projects", "membership", "zones"],
+    ids=["lab", "two clouds", "regions", "projects", "membership", "parted", "the same", "zones"],
 )
 def test_a_context_is_called_by_a_short_form_that_no_other_has_and_no_project_is_in(
     contexts: list[str], names: list[str]

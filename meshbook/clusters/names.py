@@ -15,6 +15,7 @@ LONGEST = 24
 """Signs of a name that a chart has room for beside its axis."""
 _BETWEEN = {*",;:"}
 """Signs that part what a sentence says of one cluster from what it says of another."""
+_PARTING = re.compile(rf"[\s{''.join(_BETWEEN)}]+")
 _PROJECT = re.compile(r"(?:gke|connectgateway)_[^_]+_(?=.)|.*projects/[^/]+/(?=.)")
 
 
@@ -37,17 +38,17 @@ def display_names(contexts: Sequence[str], given: Mapping[str, str] | None = Non
 
 
 def as_word(name: str) -> str:
-    """Return a name that is one word in every sentence and line: its spaces do not break."""
-    return name.replace(" ", "\N{NO-BREAK SPACE}")
+    """Return a name that is one word in every sentence and line: what would part it is a space that does not break."""
+    return _PARTING.sub("\N{NO-BREAK SPACE}", name)
 
 
 def _shortened(contexts: Sequence[str]) -> dict[str, str]:
     """Return a short form of each, none of them twice: its last part, else both of its ends."""
     plain = {context: _PROJECT.sub("", context, count=1) for context in contexts}
-    tails = {context: _tail(name) if len(name) > LONGEST else name for context, name in plain.items()}
+    tails = {context: as_word(_tail(name) if len(name) > LONGEST else name) for context, name in plain.items()}
     found: dict[str, str] = {}
     for context, tail in tails.items():
-        short = tail if list(tails.values()).count(tail) == 1 else _cut(plain[context])
+        short = tail if list(tails.values()).count(tail) == 1 else as_word(_cut(plain[context]))
         found[context] = short if short not in found.values() else f"{short[: LONGEST - 4]} #{len(found) + 1}"
     return found
 

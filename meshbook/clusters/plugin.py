@@ -146,7 +146,8 @@ class Call:
             pair = [str(status.get(key) or "").encode() for key in ("clientCertificateData", "clientKeyData")]
             expires = moment_of(status["expirationTimestamp"]) if status.get("expirationTimestamp") else None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise UsageError(f"{self.title} did not print an ExecCredential with a status") from error
+            what = f"{type(error).__name__}: {error}"
+            raise UsageError(f"{self.title} did not print an ExecCredential with a status", saw=what) from error
         if version != wanted:
             raise UsageError(f"{self.title} answered as {version}, and the kubeconfig says {wanted}")
         if bool(pair[0]) != bool(pair[1]) or not (token or pair[0]):
