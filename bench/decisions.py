@@ -28,7 +28,9 @@ from meshbook.verdict import worst
 
 VERSIONS = {"cluster1": "v1", "cluster2": "v2"}
 EXPECTED = {
-    probes.OUTSIDE: ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="cluster2 has 1 of 2 ready endpoints")
+    probes.OUTSIDE: ExpectedShares(
+        shares=dict.fromkeys(VERSIONS, 0.5), why="each ready endpoint counts the same (1 in cluster1, 1 in cluster2)"
+    )
 }
 SOURCES = (probes.OUTSIDE, "cluster1", "cluster2")
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"

@@ -113,7 +113,9 @@ def claims(rows: pd.DataFrame, folder: Path) -> Work:
     """All that the stages claim: who answers, how even, how often not, and through an outage."""
     start, end = _span(rows)
     versions = {"cluster1": "v1", "cluster2": "v2"}
-    even = analysis.ExpectedShares(shares=dict.fromkeys(versions, 0.5), why="cluster2 has 1 of 2 ready endpoints")
+    even = analysis.ExpectedShares(
+        shares=dict.fromkeys(versions, 0.5), why="each ready endpoint counts the same (1 in cluster1, 1 in cluster2)"
+    )
     test = analysis.split_test(dict.fromkeys(SOURCES, even), "cluster1", 0.1)
 
     def work() -> list[object]:

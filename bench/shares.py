@@ -64,7 +64,9 @@ BALANCERS: dict[str, Callable[[Rng, float, int], Hits]] = {
 }
 
 
-EVEN = ExpectedShares(shares=dict.fromkeys(VERSIONS, 0.5), why="cluster2 has 1 of 2 ready endpoints")
+EVEN = ExpectedShares(
+    shares=dict.fromkeys(VERSIONS, 0.5), why="each ready endpoint counts the same (1 in cluster1, 1 in cluster2)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,9 @@ from meshbook.verdict import Verdict, worst
 
 # ---- every claim
 
-EVEN = ExpectedShares(shares={"east": 0.5, "west": 0.5}, why="west has 1 of 2 ready endpoints")
+EVEN = ExpectedShares(
+    shares={"east": 0.5, "west": 0.5}, why="each ready endpoint counts the same (1 in east, 1 in west)"
+)
 
 
 def split(frame: pd.DataFrame, tolerance: float = 0.1, requests: int = 0) -> Verdict:

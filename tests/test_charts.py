@@ -272,7 +272,10 @@ def test_a_finding_is_told_in_lines_that_fit() -> None:
 def test_the_share_that_is_expected_is_marked_and_no_other() -> None:
     frame = pd.concat([answers(["v1"] * 3, "east", cluster="east"), answers(["v2"], "east", cluster="west")])
     wanted = {
-        "east": analysis.ExpectedShares(shares={"east": 0.75, "west": 0.25}, why="cluster2 has 3 of 4 ready endpoints")
+        "east": analysis.ExpectedShares(
+            shares={"east": 0.75, "west": 0.25},
+            why="each ready endpoint counts the same (1 in cluster1, 3 in cluster2)",
+        )
     }
     (axes,) = charts.share_by_source(frame, wanted).axes
     upright = [

@@ -38,7 +38,7 @@ def plant(fleet: FakeFleet, kind: str, *found: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("pods", "expected"), [(1, 0.5), (3, 0.75)])
 def test_without_a_rule_each_ready_endpoint_counts_the_same(pods: int, expected: float) -> None:
-    assert share(healthy_mesh(pods)) == (expected, f"b has {pods} of {1 + pods} ready endpoints")
+    assert share(healthy_mesh(pods)) == (expected, f"each ready endpoint counts the same (1 in a, {pods} in b)")
 
 
 def test_a_cluster_without_ready_endpoints_is_not_meant_to_be_silent() -> None:

@@ -308,12 +308,13 @@ def _told(
     if failover:
         near = " and ".join(sorted(name for name, share in shares.items() if share))
         parts.append(f"{failover} has outlierDetection, so the nearest ready pods answer: those of {near}")
-    gone, total, last = [name for name in shares if not counts[name]], sum(shares.values()), [*shares][-1]
+    gone, total = [name for name in shares if not counts[name]], sum(shares.values())
     if gone and not (total and (rule or failover)):
         return _unknown("; ".join(parts) or f"{' and '.join(gone)} has no ready endpoint")
+    ready = ", ".join(f"{counts[name]} in {name}" for name in shares)
     return ExpectedShares(
         shares={name: share / total for name, share in shares.items()},
-        why="; ".join(parts) or f"{last} has {counts[last]} of {counts.total()} ready endpoints",
+        why="; ".join(parts) or f"each ready endpoint counts the same ({ready})",
         by_rule=bool(rule or failover),
         fails_over=bool(failover),
     )

@@ -44,7 +44,9 @@ def answers(source: str, failing: tuple[float, float] = (0, 0), ghost: bool = Fa
     return found
 
 
-EVEN = ExpectedShares(shares={"cluster1": 0.5, "cluster2": 0.5}, why="cluster2 has 1 of 2 ready endpoints")
+EVEN = ExpectedShares(
+    shares={"cluster1": 0.5, "cluster2": 0.5}, why="each ready endpoint counts the same (1 in cluster1, 1 in cluster2)"
+)
 
 
 def afterwards(source: str, cluster1: int = 40, of: int = 80) -> list[dict[str, Any]]:

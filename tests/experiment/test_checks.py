@@ -117,7 +117,9 @@ def test_too_few_requests_for_the_limit_on_failures_are_told_before_the_outage(c
 
 # who answers whom, and whether all is steady
 BOTH = ["cluster1", "cluster2"]
-EVEN = ExpectedShares(shares=dict.fromkeys(BOTH, 0.5), why="cluster2 has 1 of 2 ready endpoints")
+EVEN = ExpectedShares(
+    shares=dict.fromkeys(BOTH, 0.5), why="each ready endpoint counts the same (1 in cluster1, 1 in cluster2)"
+)
 NEAR = {
     source: ExpectedShares(shares={name: float(name == own) for name in BOTH}, why="locality failover", fails_over=True)
     for source, own in (("external client", "cluster1"), ("cluster1", "cluster1"), ("cluster2", "cluster2"))

@@ -145,7 +145,10 @@ def test_an_outage_is_so_long_that_each_source_decides_in_spite_of_two_failures(
 def test_so_many_requests_are_sent_afterwards_as_compare_shares(
     asked_target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    even = ExpectedShares(shares={"cluster1": 0.5, "cluster2": 0.5}, why="cluster2 has 1 of 2 ready endpoints")
+    even = ExpectedShares(
+        shares={"cluster1": 0.5, "cluster2": 0.5},
+        why="each ready endpoint counts the same (1 in cluster1, 1 in cluster2)",
+    )
     monkeypatch.setattr(mesh, "expected_share", lambda *_, **__: {"cluster1": even, "cluster2": even})
     limits = [Limits(share_tolerance=tolerance) for tolerance in (0.15, 0.25)]
     narrow, wide = (experiment.fit_load(LoadProfile(), asked_target, one) for one in limits)

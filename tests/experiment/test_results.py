@@ -228,7 +228,7 @@ def test_a_share_that_is_off_at_one_source_does_not_pass(shares: tuple[int, int,
     rows = [*CALM, *answers("cluster2")]
     verdict = claim(experiment.claims(Results([trial(rows, after=after)]), [], LIMITS), "25 points")
     assert verdict.outcome == outcome, str(verdict)
-    assert "Expected 50 %: cluster2 has 1 of 2 ready endpoints" in verdict.reason
+    assert "Expected 50 %: each ready endpoint counts the same (1 in cluster1, 1 in cluster2)" in verdict.reason
 
 
 def test_a_way_that_is_lost_in_an_outage_passes_none_of_the_claims_on_what_comes_after() -> None:

@@ -38,7 +38,7 @@ SOON = [
 CONFIGURED: dict[str, tuple[dict[str, float], str]] = {
     "weights 80/20": ({FIRST: 0.2, SECOND: 0.2}, "VirtualService sample/planted sends 80 % to v1"),
     "locality on": ({FIRST: 0.0, SECOND: 1.0}, "DestinationRule sample/planted has outlierDetection"),
-    "1:3": ({FIRST: 0.75, SECOND: 0.75}, "cluster2 has 3 of 4 ready endpoints"),
+    "1:3": ({FIRST: 0.75, SECOND: 0.75}, "each ready endpoint counts the same (1 in cluster1, 3 in cluster2)"),
 }
 
 
