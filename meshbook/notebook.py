@@ -155,7 +155,7 @@ def keep_table(
         _titled(seen).to_string(index=False, max_rows=max_rows),
     )
     if seen.empty:
-        html, text, told = "", "", f"{name}: {told}"
+        html, text = "", ""
     _show({"text/html": f"{html}<p>{told}</p>", "text/plain": f"{text}\n{told}".strip(), ROWS_TYPE: kept.to_dict()})
 
 

@@ -55,7 +55,7 @@ def waiting(what: str, timeout_s: float) -> Iterator[Callable[[str], None]]:
     def look(seen: str) -> None:
         left_s = max(0.0, deadline - time.monotonic())
         told = f": {' '.join(seen.split())}" if seen else ""
-        _log.debug("%s (%s left at most)%s", what, _duration(left_s), told, extra={_WAIT: what})
+        _log.debug("%s, %s left at most%s", what, _duration(left_s), told, extra={_WAIT: what})
 
     look("")
     try:

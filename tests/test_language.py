@@ -38,6 +38,7 @@ EXAMPLE = ROOT / "outputs/example/verdicts.json"
             "the survivor bears the load: 1/s from 2 sources; what it bears was not measured",
             "残る側が負荷に耐えられる: 呼び出し元2件から1/s、処理能力は測定していません",
         ),
+        ("a: web: 1/1 ready; b: web: 1/1 ready", "a: web: 1/1 ready、b: web: 1/1 ready"),
         ("  PASS: gone\n  n = 3", "  合格: 削除済み\n  n = 3"),
     ],
 )

@@ -27,7 +27,7 @@ def test_the_wait_returns_the_first_good_answer_and_what_came_before_it(caplog: 
     assert (first.version, first.before) == ("v1", "http_404 2×, http_502 1×")
     looks = [message for message in caplog.messages if message.startswith("the first good answer from")]
     assert len(looks) == 4
-    assert looks[-1].endswith(" (5 s left at most): http_404 2×, http_502 1×")
+    assert looks[-1].endswith(", 5 s left at most: http_404 2×, http_502 1×")
     assert len(tables.frame([first])) == 1
 
 

@@ -203,8 +203,7 @@ def fault(arguments: argparse.Namespace) -> int:
 
     control = FaultClient.of(launch.default_root())
     if arguments.kind == "list":
-        active = control.active()
-        _say("\n".join(f"{one.id}  {one.kind:12}  {', '.join(one.targets)}" for one in active) or "nothing is broken")
+        _say("\n".join(map(str, control.active())) or "nothing is broken")
     elif arguments.kind == "end":
         ended = [control.end(arguments.id)] if arguments.id else control.end_all()
         _say("\n".join(map(str, ended)) or "nothing was broken")
