@@ -62,6 +62,12 @@ def test_each_source_is_compared_with_its_own_share(
     assert (verdict.outcome, said in verdict.reason) == (outcome, True), verdict.reason
 
 
+def test_of_sources_that_pass_the_one_with_the_least_room_to_its_limits_makes_the_numbers() -> None:
+    for near in ((38, 62), (62, 38)):
+        verdict = analysis.split_as_expected(answers(a=(52, 48), b=near), planned(a=0.5, b=0.5))
+        assert (verdict.outcome, verdict.estimate) == ("pass", near[1])
+
+
 # ---- how many requests decide
 
 

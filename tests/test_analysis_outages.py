@@ -27,7 +27,10 @@ def test_an_outage_that_the_survivor_carries_passes() -> None:
 
 def test_answers_of_the_stopped_side_while_it_drains_are_no_fault() -> None:
     frame = outage((12, BOTH), (8, ["v2"]), (10, BOTH))
-    assert carried(frame).outcome == "pass"
+    verdict = carried(frame)
+    assert verdict.outcome == "pass"
+    (row,) = verdict.details
+    assert (row["cluster"], row["answers"]) == ("west", verdict.n), "of the same span as n"
     assert carried(frame, gone_at=START).outcome == "fail"
 
 
@@ -86,6 +89,13 @@ def test_an_answer_that_may_have_been_asked_for_before_it_had_gone_is_no_ghost()
 
 def few_fail(frame: pd.DataFrame) -> Verdict:
     return analysis.few_fail(frame, START, END)
+
+
+def test_of_sources_without_a_failure_the_one_that_proves_least_makes_the_numbers() -> None:
+    fewer = outage((10, BOTH), (10, ["v2"]), (10, BOTH), source="cluster1", rate=7)
+    verdict = few_fail(pd.concat([HEALTHY, fewer]))
+    assert verdict.outcome == "pass"
+    assert verdict.reason.startswith("None failed; cluster1: 0 of 7"), verdict.reason
 
 
 @pytest.mark.parametrize(

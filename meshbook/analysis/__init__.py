@@ -66,7 +66,7 @@ from meshbook.analysis.phases import (
     phases,
     phases_to_display,
 )
-from meshbook.analysis.split import SplitTest, split_as_expected, split_test
+from meshbook.analysis.split import SplitTest, farthest_off, split_as_expected, split_test
 
 __all__ = [
     "ENDPOINTS_GONE",
@@ -107,6 +107,7 @@ __all__ = [
     "downtime",
     "endpoint_names",
     "episodes",
+    "farthest_off",
     "few_fail",
     "fewest_to_pass",
     "flags_in_words",

@@ -52,7 +52,7 @@ def carried_by_the_others(
     it was in force, ``outage_end`` when the restore was requested. An answer of ``down`` between
     the last two fails the claim: then there was no outage to survive. So does one of a pod that no cluster knows or of
     another version than its cluster's, at any time of the outage; and a source that sent enough requests for an even
-    share of answers to show, and got none.
+    share of answers to show, and got none. Numbers and details are of what was sent once it was in force.
     """
     claim = "every source is answered by the survivor alone"
     answers = judged(frame)
@@ -60,15 +60,15 @@ def carried_by_the_others(
     sources = list(answers["source"].unique())
     # a request that waited until the restore was not answered before
     answered = tables.good(inside[~(tables.ended(inside) >= outage_end)])
-    counts: dict[Any, int] = answered.groupby(["source", "cluster"], sort=False).size().to_dict()
+    error_ms = tables.stamp_errors_ms(inside)[0] + tables.clock_errors_ms(inside)
+    later = tables.measured(inside[inside["time"] - pd.to_timedelta(error_ms, unit="ms") > gone_at])
+    good = answered.loc[answered.index.intersection(later.index)]
+    counts: dict[Any, int] = good.groupby(["source", "cluster"], sort=False).size().to_dict()
     details: tuple[Detail, ...] = tuple(
         {"source": source, "cluster": cluster, "answers": count} for (source, cluster), count in counts.items()
     )
     if verdict := no_evidence(answers, inside, claim, sources, details):
         return verdict
-    error_ms = tables.stamp_errors_ms(inside)[0] + tables.clock_errors_ms(inside)
-    later = tables.measured(inside[inside["time"] - pd.to_timedelta(error_ms, unit="ms") > gone_at])
-    good = answered.loc[answered.index.intersection(later.index)]
     outcome, reason = _carried(answered, later, sources, versions, down) or _unwatched(inside, gone_at, outage_end)
     n, k = len(good), int((good["cluster"] != down).sum())
     return Verdict(
@@ -173,7 +173,14 @@ def few_fail(
     measured = tables.measured(inside)
     counts = {str(name): _counts(rows) for name, rows in measured.groupby("source", sort=False)}
     found = {name: share_at_most(claim, *count, max_failed_share) for name, count in counts.items()}
-    worst = min(found, key=lambda name: (WORST_FIRST.index(found[name].outcome), -counts[name][0] / counts[name][1]))
+    worst = min(
+        found,
+        key=lambda name: (
+            WORST_FIRST.index(found[name].outcome),
+            -(found[name].high or 0),
+            -counts[name][0] / counts[name][1],
+        ),
+    )
     (k, n), total, verdict = counts[worst], _counts(measured), found[worst]
     bursts = {burst.source: burst for burst in _bursts(measured, max_failed_share)}
     outcome: Outcome = FAIL if at_most(max_failed_share)(*total) == FAIL else verdict.outcome

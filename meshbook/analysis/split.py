@@ -157,10 +157,20 @@ def split_as_expected(frame: pd.DataFrame, test: SplitTest) -> Verdict:
     claims = {verdict.claim for verdict in verdicts}
     each = f"each source gets its expected share ± {100 * test.tolerance:g} points of its answers from {test.cluster}"
     return replace(
-        min(verdicts, key=lambda verdict: WORST_FIRST.index(verdict.outcome)),
+        min(verdicts, key=lambda verdict: (WORST_FIRST.index(verdict.outcome), -farthest_off(verdict))),
         claim=claims.pop() if len(claims) == 1 else each,
         n=sum(verdict.n for verdict in verdicts),
         details=tuple(row for verdict in verdicts for row in verdict.details),
+    )
+
+
+def farthest_off(verdict: Verdict) -> float:
+    """Return how many points off the share of a source may be at the most, by a verdict of ``split_as_expected``."""
+    found = [[float(row[name] or 0) for name in ("low %", "high %")] for row in verdict.details]
+    wanted = [row["expected %"] for row in verdict.details]
+    return max(
+        math.inf if share is None else max(float(share) - low, high - float(share))
+        for share, (low, high) in zip(wanted, found, strict=True)
     )
 
 

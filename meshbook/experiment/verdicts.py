@@ -7,6 +7,7 @@ explains leave a claim open (``analysis.overload``). A new claim on requests is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,16 +35,17 @@ def claims(
         nothing = Verdict(claim="an outage was done", outcome="inconclusive", reason="None was planned or done.")
         return [*map(_planned, plans), *calibrated] or [nothing]
     judged = [trial for trial in trials if trial.record.mode in limits.must_survive]
-    found = [_worst(trials, lambda one: _served(one, one.baseline), "before each outage")]
+    found = [_worst(trials, lambda one: _served(one, one.baseline), "before each outage", _least)]
     if carried := [trial for trial in judged if _has_others(trial)]:
-        found.append(_worst(carried, _carried))
+        found.append(_worst(carried, _carried, off=_least))
     if judged:
         found.append(_worst(judged, partial(_few_fail, limits=limits)))
         found.append(_worst(judged, partial(_prompt, limits=limits)))
     for source in dict.fromkeys(str(source) for trial in judged for source in trial.witnessed["source"].unique()):
         found.append(_worst(judged, partial(_gap, source=source, limits=limits), f"(seen by {source})"))
-    found.append(_worst(trials, lambda one: _served(one, one.afterwards), "after each outage"))
-    found.append(_worst(trials, lambda one: analysis.split_as_expected(one.afterwards, one.test), "after each outage"))
+    found.append(_worst(trials, lambda one: _served(one, one.afterwards), "after each outage", _least))
+    split = partial(_worst, trials, lambda one: analysis.split_as_expected(one.afterwards, one.test))
+    found.append(split("after each outage", analysis.farthest_off))
     found.append(_worst(trials, _steady_again))
     return [*found, *([_all_done(results)] if results.not_done else []), *calibrated]
 
@@ -89,10 +91,25 @@ def _planned(plan: Plan) -> Verdict:
     )
 
 
-def _worst(trials: Sequence[Trial], judged: Callable[[Trial], Verdict], when: str = "") -> Verdict:
-    """Return the worst of the verdicts on each trial, with all of them as its parts."""
+def _most(verdict: Verdict) -> float:
+    """Return how bad it is where much is bad; endless where nothing bounds it."""
+    return math.inf if verdict.high is None else verdict.high
+
+
+def _least(verdict: Verdict) -> float:
+    """Return how bad it is where little is bad."""
+    return -(verdict.estimate or 0.0)
+
+
+def _worst(
+    trials: Sequence[Trial],
+    judged: Callable[[Trial], Verdict],
+    when: str = "",
+    off: Callable[[Verdict], float] = _most,
+) -> Verdict:
+    """Return the worst of the verdicts on each trial, with all as its parts: of the same outcome, the most ``off``."""
     verdicts = [judged(trial) for trial in trials]
-    worst = min(verdicts, key=lambda one: (WORST_FIRST.index(one.outcome), -(one.estimate or one.high or 0.0)))
+    worst = min(verdicts, key=lambda one: (WORST_FIRST.index(one.outcome), -off(one)))
     claim = f"{worst.claim} {when}".strip()
     if len(trials) == 1:
         return replace(worst, claim=claim)

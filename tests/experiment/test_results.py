@@ -231,6 +231,15 @@ def test_a_share_that_is_off_at_one_source_does_not_pass(shares: tuple[int, int,
     assert "Expected 50 %: each ready endpoint counts the same (1 in cluster1, 1 in cluster2)" in verdict.reason
 
 
+def test_of_outages_that_pass_the_one_with_the_least_room_makes_the_numbers() -> None:
+    rows = [*answers("external client"), *answers("cluster1")]
+    near = [*afterwards("external client"), *afterwards("cluster1", 31)]
+    found = experiment.claims(Results([trial(rows), trial(rows, number=2, after=near)]), [], LIMITS)
+    for words in ("25 points", "cluster2 (v2) after each outage"):
+        verdict = claim(found, words)
+        assert (verdict.outcome, verdict.estimate) == ("pass", 39), str(verdict)
+
+
 def test_a_way_that_is_lost_in_an_outage_passes_none_of_the_claims_on_what_comes_after() -> None:
     """cluster1 gets nothing from cluster2 any more, and half of what it asks hangs."""
     after = [failed(row, row["cluster"] == "cluster2") for row in afterwards("cluster1", 8, 16)]
