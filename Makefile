@@ -34,9 +34,10 @@ check: $(VENV)/.dev
 lab: $(VENV)/.run
 	$(BIN)/meshbook lab up
 	trap '$(BIN)/meshbook lab down' EXIT; trap : INT; eval "$$($(BIN)/meshbook lab env)"; \
-	work=outputs/work/$$(date +%Y%m%d-%H%M%S); mkdir -p $$work && cp notebooks/*.ipynb $$work && \
+	work=outputs/$$(date +%Y%m%d-%H%M%S)-jupyter; mkdir -p $$work && cp notebooks/*.ipynb $$work && \
 	$(BIN)/jupyter lab $$work --allow-root --KernelManager.transport_encryption=auto $(ARGS); \
-	echo "for the pages of what you have run and saved: $(BIN)/meshbook report $$work"
+	echo "for the pages of what you have run and saved: $(BIN)/meshbook report $$work"; \
+	echo "for the list of all runs: $(BIN)/meshbook report outputs"
 
 bench: $(VENV)/.run
 	$(BIN)/python bench/outage_accuracy.py $(ARGS)

@@ -180,7 +180,7 @@ def _html(table: pd.DataFrame, max_rows: int = 60, *, whole: bool = True) -> str
     from meshbook import tables
 
     if table.empty:
-        return "<p>none</p>"
+        return "<p>nothing to list (an empty table)</p>"
     shown, above = _titled(table), ""
     if whole:
         shown = shown.loc[:, ~shown.astype(str).isin(["", "nan", "<NA>"]).all()]

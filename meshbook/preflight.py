@@ -139,7 +139,8 @@ def nothing_between(fleet: Fleet) -> Verdict:
     found = mesh.between(fleet)
     wrong, unseen = ([one for one in found if one.state == state] for state in ("cause", "not looked at"))
     blind = {one.direction for one in found} - {one.direction for one in found if one not in unseen}
-    reason = f"{len(found) - len(unseen)} of {len(found)} looks: {len(wrong) or 'no'} cause{'s' * (len(wrong) > 1)}."
+    causes = counted(len(wrong), "cause") if wrong else "no cause"
+    reason = f"{len(found) - len(unseen)} of {len(found)} checks made: {causes} found."
     reason += "".join(f" {one.direction}: {one.seen} Try: {one.mend}." for one in wrong)
     if unseen:
         needs = "; ".join(f"{one.direction}, {one.look}: {one.mend}" for one in unseen)

@@ -36,6 +36,8 @@ DRY_RUN: Final = "dry run"
 
 _COLOURS: Mapping[str, str] = {PASS: "#0072b2", FAIL: "#b3470e", INCONCLUSIVE: "#6b6b6b", DRY_RUN: "#6b6b6b"}
 _STYLE = "border-left:6px solid {colour};padding:4px 12px;margin:6px 0;max-width:60em"
+_WORD_STYLE = "color:#fff;background:{colour};padding:0 6px;print-color-adjust:exact"
+"""White on the colour is read on light and dark pages alike, and needs its ground on paper too."""
 
 
 def counted(count: int, thing: str) -> str:
@@ -135,7 +137,7 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         colour = _COLOURS[self.shown]
-        word = f'<b style="color:{colour}">{self.shown.upper()}</b>'
+        word = f'<b style="{_WORD_STYLE.format(colour=colour)}">{self.shown.upper()}</b>'
         table = ""
         if self.details:
             import pandas as pd

@@ -269,6 +269,15 @@ def test_a_finding_is_told_in_lines_that_fit() -> None:
     assert max(map(len, lines)) <= 115
 
 
+def test_a_finding_in_japanese_breaks_between_no_number_and_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHBOOK_LANGUAGE", "ja")
+    longest = "no good answer for 6.15 to 8.91 s at the longest"
+    finding = f"external client: degraded for 83.1 to 85.2 s, 4 times, {longest}; 14 of 128 requests failed, 12 late"
+    lines = charts.timeline(PHASES, FRAMES["errors"], [finding]).axes[0].get_title(loc="left").splitlines()
+    assert len(lines) > 1
+    assert all(line.endswith("、") for line in lines[:-1])
+
+
 def test_the_share_that_is_expected_is_marked_and_no_other() -> None:
     frame = pd.concat([answers(["v1"] * 3, "east", cluster="east"), answers(["v2"], "east", cluster="west")])
     wanted = {

@@ -126,14 +126,14 @@ def test_what_may_not_be_looked_at_is_inconclusive(fleet: Any, claim: str, kind:
 @pytest.mark.parametrize(
     ("states", "outcome", "said"),
     [
-        (["fine", "noted", "fine"], "pass", "3 of 3 looks: no cause."),
+        (["fine", "noted", "fine"], "pass", "3 of 3 checks made: no cause found."),
         (["fine", "cause", "fine"], "fail", "a → b: as configured Try: kubectl edit."),
         (
             ["fine", "not looked at", "not looked at"],
             "pass",
-            "1 of 3 looks: no cause. Not looked at, for want of: a → b",
+            "1 of 3 checks made: no cause found. Not looked at, for want of: a → b",
         ),
-        (["not looked at"] * 3, "inconclusive", "0 of 3 looks"),
+        (["not looked at"] * 3, "inconclusive", "0 of 3 checks made"),
     ],
 )
 def test_what_could_not_be_looked_at_proves_nothing_and_fails_nothing(

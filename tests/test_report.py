@@ -64,6 +64,16 @@ def test_a_copy_that_nobody_has_run_is_no_stage_of_a_folder_without_a_record(fol
     assert (found.outcome, [stage.name for stage in found.stages]) == ("pass", ["01_connectivity"])
 
 
+def test_a_run_without_a_record_is_told_by_its_notebooks_and_no_time_that_is_not_known(folder: Path) -> None:
+    place = {**place_of([]), "meshbook": "1.2.3", "python": "3.11.9", "time": "2026-01-31T18:45:00+00:00"}
+    executed(folder, "01_connectivity", error="ClusterError", place=place)
+    report.write(folder)
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "in 1 of 1 notebook</dd>" in page
+    assert "no claim was reached" in page
+    assert "meshbook 1.2.3 · Python 3.11.9 · 2026-01-31 18:45:00 UTC" in page
+
+
 @pytest.mark.parametrize("there", ["nothing", "another"])
 def test_a_notebook_without_its_rows_is_reported_all_the_same_and_that_is_said(folder: Path, there: str) -> None:
     executed(folder, "01_connectivity", claim())
@@ -202,7 +212,7 @@ def test_only_requests_count_as_requests_and_an_empty_table_has_no_link(folder: 
     kept(folder, answers=answers, phases={"mode": ["a"], "phase": ["b"]}, calibration={"fault": [], "true_ms": []})
     report.write(folder)
     text = (folder / "index.html").read_text(encoding="utf-8")
-    assert "<dd>requests: 2, in 1 of 1 notebook, 0 s</dd>" in text
+    assert "<dd>requests: 2, in 1 of 1 notebook</dd>" in text
     assert "phases (csv)" in text
     assert "calibration (csv)" not in text
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from executed_runs import claim, executed, record
 
@@ -127,8 +128,13 @@ def test_all_runs_are_on_one_page_the_newest_first(two: list[Path]) -> None:
     executed(two[1], "01_connectivity", claim("fail", claim="no request is lost"), error="RunError")
     record(two[1], **{"01_connectivity": "fail"})
     (two[0].parent / "notes").mkdir()
+    (two[0].parent / "copies").mkdir()
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("probe()")]), two[0].parent / "copies" / "01.ipynb"
+    )
     report.write(two[1], of_many=True)
     page = (two[0].parent / "index.html").read_text(encoding="utf-8")
+    assert "copies" not in page
     assert page.index('<a href="one/index.html">one</a>') > page.index("no request is lost: fail")
     assert "2026-01-31 18:30:00 UTC+09:00" in page
     assert "LAB (emulated clusters on this machine): a" in page

@@ -5,6 +5,7 @@ A bar is a range: in a timeline it happened somewhere on it, in a downtime chart
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -75,7 +76,7 @@ def timeline(
     """
     phases, sent = tables.conform(phases, tables.PHASES), tables.conform(answers, tables.ANSWERS)[_DRAWN]
     said = [translate(text) for text in headline]
-    headline = [line for text in said for line in textwrap.wrap(text, in_signs(_HEADLINE_CHARS))]
+    headline = [line for text in said for line in _Lines(in_signs(_HEADLINE_CHARS)).wrap(text)]
     sent = tables.measured(sent[sent["time"].notna() & (sent["time_error_ms"].fillna(0.0) <= _MOST_ERROR_MS)])
     sent = sent.assign(who=tables.by_whom(sent))
     lanes = _lanes(sent, slow_after_s)
@@ -100,6 +101,12 @@ def timeline(
     ]
     legend_below(figure, handles)
     return figure
+
+
+class _Lines(textwrap.TextWrapper):
+    """Lines that begin between words, but never between a number and its unit, and in Japanese after a clause."""
+
+    wordsep_re = re.compile(r"((?<!\d) +|(?<=、))")
 
 
 def _lanes(sent: pd.DataFrame, slow_after_s: float) -> Lanes:

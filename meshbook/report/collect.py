@@ -30,6 +30,10 @@ _HALF_WIDTH = 720
 """Pixels up to which two pictures stand side by side."""
 
 
+class NoRunError(UsageError):
+    """A folder holds nothing that was executed, only copies to step through at most."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """One picture of a notebook: the heading that it stands below, and its PNG in base64; or the HTML of a matrix."""
@@ -135,8 +139,11 @@ class Report:
         return {name: value for stage in self.stages for name, value in stage.parameters.items()}
 
     @property
-    def seconds(self) -> float:
-        return sum(stage.seconds or 0 for stage in self.stages)
+    def seconds(self) -> float | None:
+        """How long its notebooks took; None where one that was executed does not tell, as from JupyterLab."""
+        times = [stage.seconds for stage in self.stages if stage.notebook is not None]
+        told = [seconds for seconds in times if seconds is not None]
+        return sum(told) if len(told) == len(times) else None
 
     @property
     def requests(self) -> int:
@@ -154,7 +161,7 @@ class Report:
 
 
 def collect(folder: Path, language: str = LANGUAGES[0]) -> Report:
-    """Return what ``folder`` (or one executed notebook) tells about its run; UsageError when it holds no run.
+    """Return what ``folder`` (or one executed notebook) tells about its run; NoRunError when it holds no run.
 
     Without a record, as where somebody steps through copies by hand, a notebook of which no cell has run is none of it.
     Of its notebooks' text what readers of ``language`` read.
@@ -169,7 +176,7 @@ def collect(folder: Path, language: str = LANGUAGES[0]) -> Report:
     planned = run.get("planned") if isinstance(run.get("planned"), list) else []
     names = list(dict.fromkeys([*map(str, planned or []), *told, *notebooks]))
     if not names:
-        raise UsageError(f"{folder} holds no executed notebook", hint="meshbook run, or papermill, fills such a folder")
+        raise NoRunError(f"{folder} holds no executed notebook", hint="meshbook run, or papermill, fills such a folder")
     missing = {name: _NOT_REACHED for name in names if name not in notebooks}
     told = {**missing, **told}
     stages = tuple(_stage(name, notebooks.get(name), told.get(name, {}), language) for name in names)

@@ -16,7 +16,7 @@ import jinja2
 
 from meshbook.errors import UsageError
 from meshbook.language import LANGUAGES
-from meshbook.report.collect import collect
+from meshbook.report.collect import NoRunError, collect
 from meshbook.report.html import environment
 from meshbook.report.machine import VERDICTS, verdicts
 from meshbook.report.scale import worst_number
@@ -37,6 +37,8 @@ def _row(folder: Path, page: jinja2.Template) -> dict[str, Any] | None:
     try:
         row = _told(folder, _content(folder))
         page.render(rows=[row])
+    except NoRunError:
+        return None
     except (UsageError, OSError, ValueError, LookupError, TypeError, AttributeError, jinja2.TemplateError) as error:
         return _unreadable(folder, str(error))  # its own report refuses it too
     return row
