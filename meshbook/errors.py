@@ -10,6 +10,7 @@
     ├── WaitTimeout                  a bounded wait ended; says what it last saw
     ├── FleetError                   the fleet (GKE Hub) refused or did not answer
     ├── OutageError                  part of a cluster could not be taken down safely
+    │   ├── LeftToRunError           what is down is that of a run which is alive, and is left to it
     │   └── NotRestoredError         or could not be restored: something may be down still
     ├── RunError                     a notebook stopped, or left no verdict
     └── LabError                     the lab could not start, or broke
@@ -112,6 +113,10 @@ class FleetError(MeshbookError):
 
 class OutageError(MeshbookError):
     """Part of a cluster could not be taken down safely."""
+
+
+class LeftToRunError(OutageError):
+    """What is down belongs to a run that is alive: it is left to that, which restores it itself."""
 
 
 class NotRestoredError(OutageError):

@@ -18,10 +18,12 @@ from typing import Any
 import nbformat
 import pytest
 
-from meshbook import report, runs
+from meshbook import outage, report, runs
 from meshbook.cli import main
 from meshbook.cli.console import coloured
 from meshbook.cli.run import restore_left_down
+from meshbook.clusters import Fleet
+from meshbook.errors import LeftToRunError
 from meshbook.lab import launch
 
 VERDICT = (
@@ -361,6 +363,18 @@ def test_restore_with_nothing_away_says_so(meshbook: Meshbook, scripted: Any, cl
     assert (found.returncode, found.stdout) == (0, "nothing to restore in namespace sample\n"), found.stderr
     found = meshbook("restore", "--dry-run", "--kubeconfig", cluster, "--contexts", "one")
     assert (found.returncode, found.stdout) == (0, "nothing to restore in namespace sample\n"), found.stderr
+
+
+def test_what_is_left_to_the_run_that_took_it_down_is_down_still(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def left(*_: object, **__: object) -> None:
+        raise LeftToRunError("it is of run 7, which is alive", hint="that run restores it itself")
+
+    monkeypatch.setattr(outage, "restore", left)
+    monkeypatch.setattr(Fleet, "named", lambda *_: ())
+    assert main(["restore"]) == 3
+    assert "that run restores it itself" in capsys.readouterr().err
 
 
 def test_a_dry_run_that_breaks_brings_nothing_back() -> None:

@@ -17,7 +17,7 @@ import pytest
 from stage_runs import Watcher, executed, passing, run, write
 
 from meshbook import report, runs
-from meshbook.errors import NotRestoredError, OutageError
+from meshbook.errors import LeftToRunError, NotRestoredError, OutageError
 from meshbook.runs import Redactor, Secrets
 
 
@@ -96,16 +96,27 @@ def test_a_cell_that_swallows_the_interrupt_is_broken_off_after_the_grace_period
     assert record.outcome == "interrupted"
 
 
-def test_a_restore_that_fails_is_told_and_the_run_still_recorded(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (OutageError("no answer from cluster1"), "no answer from cluster1: meshbook restore"),
+        (
+            LeftToRunError("no answer from cluster1", hint="its run restores it"),
+            "no answer from cluster1: its run restores it",
+        ),
+    ],
+    ids=["by meshbook restore", "by the run that is alive"],
+)
+def test_a_restore_that_fails_is_told_and_the_run_still_recorded(folder: Path, error: OutageError, left: str) -> None:
     write(folder, "03_one.ipynb", "1 / 0", metadata={"meshbook": {"disrupts": True}})
 
     def restore(values: Mapping[str, Any]) -> list[str]:
-        raise OutageError("no answer from cluster1")
+        raise error
 
     record = run(folder, restore=restore)
     assert "no answer from cluster1" in record.restored[0]
-    assert "meshbook restore" in record.restored[0]
-    assert record.not_restored == ["no answer from cluster1: meshbook restore"]
+    assert left.rpartition(": ")[2] in record.restored[0]
+    assert record.not_restored == [left]
 
 
 def test_what_is_down_still_is_the_first_claim_of_the_report_with_its_commands(folder: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from meshbook.errors import LabError, MeshbookError, NotRestoredError, UsageError
+from meshbook.errors import LabError, LeftToRunError, MeshbookError, NotRestoredError, UsageError
 from meshbook.language import LANGUAGES, VARIABLE, of_reader, translate
 
 OK, FOUND, USAGE, NOT_RESTORED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(importlib.import_module(f"meshbook.cli.{module}"), function)(arguments))
     except (UsageError, LabError) as error:
         return _say(error, USAGE)
+    except LeftToRunError as error:
+        return _say(error, NOT_RESTORED)
     except NotRestoredError as error:
         _say(error, NOT_RESTORED)
         return say_not_restored([f"{name}: {command}" for name, command in error.by_hand.items()])

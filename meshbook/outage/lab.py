@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshbook.clusters import Cluster, is_loopback, pause
-from meshbook.errors import ClusterError, OutageError
+from meshbook.errors import ClusterError, LeftToRunError, OutageError
 from meshbook.objects import LAB_LABEL, labels_of
 from meshbook.outage.records import PendingRollback, Restored
 
@@ -56,8 +56,8 @@ class Lab:
     def restore_clusters(self, force: bool = False) -> list[Restored]:
         """Have all clusters of the lab answer again that outages have taken down and no living run holds down.
 
-        A run that lives renews what it asked for: that is still on when its time is over, and told by OutageError,
-        unless ``force`` is set.
+        A run that lives renews what it asked for: that is still on when its time is over, and told by
+        LeftToRunError, unless ``force`` is set.
         """
         found = self._down()
         leased = {one["id"]: float(one["for_s"]) for one in found if one["for_s"] is not None}
@@ -65,9 +65,10 @@ class Lab:
         while (left := leased.keys() & {one["id"] for one in self._down()}) and time.monotonic() < deadline:
             pause(_LOOK_S)
         if left and not force:
-            raise OutageError(
+            raise LeftToRunError(
                 f"{self._name}: a run that is alive holds {', '.join(one['context'] for one in found)} down",
-                hint="wait until it has ended; meshbook restore --force ends its outage under its hands",
+                hint="that run restores it itself: wait until it has ended; "
+                "meshbook restore --force ends its outage under its hands",
             )
         for one in found:
             self.ask("DELETE", f"/faults/{one['id']}")  # that it has ended already is no error

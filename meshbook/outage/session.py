@@ -18,7 +18,15 @@ from typing import Any, TypeVar
 
 from meshbook import progress
 from meshbook.clusters import Cluster, DeploymentState, Fleet
-from meshbook.errors import ClusterError, GatheredError, MeshbookError, NotRestoredError, OutageError, WaitTimeout
+from meshbook.errors import (
+    ClusterError,
+    GatheredError,
+    LeftToRunError,
+    MeshbookError,
+    NotRestoredError,
+    OutageError,
+    WaitTimeout,
+)
 from meshbook.objects import SYSTEM_NAMESPACE, Object, annotations_of, labels_of
 from meshbook.outage import lease, watchdog
 from meshbook.outage.lab import Lab
@@ -133,7 +141,7 @@ def restore(
 
     With ``namespace`` only what is in it, or was changed for an outage of it: the east-west gateway in the mesh's own
     is restored with the application that it was taken down for. What belongs to a run that still lives is left to it,
-    and told by OutageError, unless ``force`` is set. A cluster that refuses or does not answer is asked
+    and told by LeftToRunError, unless ``force`` is set. A cluster that refuses or does not answer is asked
     again, for ``timeout_s`` and some minutes at least; ``tell`` gets a line each time (default: stderr).
     """
 
@@ -154,6 +162,9 @@ def restore(
         return [*clusters, *(one for restored in fleet.each(restore_in).values() for one in restored)]
     except GatheredError as error:
         left = [one for one in error.errors.values() if isinstance(one, NotRestoredError)]
+        if held := [one for one in error.errors.values() if isinstance(one, LeftToRunError)] if not left else []:
+            message = "; ".join(one.message for one in error.errors.values())
+            raise LeftToRunError(message, hint=held[0].hint) from error
         if not left:
             raise
         raise merged(left, others=[one for one in error.errors.values() if one not in left]) from error
@@ -199,11 +210,11 @@ def _restore_targets(
         alive = insist(question, cluster, lambda one, _: lease.living(one, runs), timeout_s, tell)
     for namespace, run in own & alive.keys():
         who = alive[namespace, run]
-        raise OutageError(
+        raise LeftToRunError(
             f"{cluster.name}: the outage in {namespace} belongs to run {run}, which is alive"
             f"{who and f' ({who})'}: nothing was restored",
-            hint=f"wait until it has ended{who and f', or end {who}'}; meshbook restore --force ends its outage under "
-            "its hands",
+            hint=f"that run restores it itself: wait until it has ended{who and f', or end {who}'}; "
+            "meshbook restore --force ends its outage under its hands",
         )
     lease.delete(cluster, runs - alive.keys())
     ways = [Rollback(target=target, run=annotations_of(found)[RUN], found=found) for target, found in recorded]

@@ -108,7 +108,7 @@ class Report:
         if not left:
             return []
         claim = "everything that was taken down is restored"
-        return [Verdict(claim=claim, outcome=FAIL, reason=f"Down still, by hand: {'; '.join(left)}").to_dict()]
+        return [Verdict(claim=claim, outcome=FAIL, reason=f"Down still: {'; '.join(left)}").to_dict()]
 
     @property
     def shown(self) -> str:

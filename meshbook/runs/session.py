@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from meshbook.errors import MeshbookError, NotRestoredError, UsageError
+from meshbook.errors import LeftToRunError, MeshbookError, NotRestoredError, UsageError
 from meshbook.runs.execute import Watcher, execute
 from meshbook.runs.executed_copy import ExecutedCopy, write_whole
 from meshbook.runs.interrupts import Interrupts
@@ -216,6 +216,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _commands(error: BaseException) -> list[str]:
+    if isinstance(error, LeftToRunError):
+        return [f"{error.message}: {error.hint}"]
     by_hand = error.by_hand if isinstance(error, NotRestoredError) else {}
     told = error.message if isinstance(error, MeshbookError) else type(error).__name__
     return [f"{name}: {command}" for name, command in by_hand.items()] or [f"{told}: meshbook restore"]

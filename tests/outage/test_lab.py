@@ -13,7 +13,7 @@ import pytest
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import ClusterError, OutageError
+from meshbook.errors import ClusterError, LeftToRunError
 from meshbook.lab import launch
 from meshbook.lab.faults import FaultClient, FaultSpec
 from meshbook.settings import Patience
@@ -83,7 +83,7 @@ def test_a_whole_cluster_goes_down_and_is_restored(fleet: Fleet, target: Cluster
     intent = outage.Intent(**given, mode="cluster-down", survivors=tuple(fleet), timeout_s=30)
     with outage.outage(intent) as going_on:
         assert not _answers(fleet, lab)
-        with pytest.raises(OutageError, match=r"a run that is alive holds cluster1 down[\s\S]*--force"):
+        with pytest.raises(LeftToRunError, match=r"a run that is alive holds cluster1 down[\s\S]*--force"):
             outage.restore(fleet, "sample")
         assert not _answers(fleet, lab)
         (fault,) = FaultClient.of(lab.root).active()

@@ -24,7 +24,7 @@ from outage_fleet import (
 
 from meshbook import outage
 from meshbook.clusters import Cluster, Fleet
-from meshbook.errors import ClusterError, GatheredError, NotRestoredError, OutageError
+from meshbook.errors import ClusterError, GatheredError, LeftToRunError, NotRestoredError, OutageError
 from meshbook.settings import Patience
 
 FORBIDDEN = (403, {"kind": "Status", "message": "may not list all", "reason": "Forbidden", "code": 403})
@@ -102,7 +102,9 @@ def test_a_run_renews_a_lease_of_its_application_for_as_long_as_its_outage(fleet
 def test_what_a_living_run_has_taken_down_is_left_to_it(fleet: Fleet, target: Cluster) -> None:
     wanted = intent(fleet)
     with outage.outage(wanted):
-        with pytest.raises(GatheredError, match=f"belongs to run {wanted.run}, which is alive"):
+        with pytest.raises(
+            LeftToRunError, match=f"belongs to run {wanted.run}, which is alive[\\s\\S]*restores it itself"
+        ):
             outage.restore(fleet, NAMESPACE)
         with pytest.raises(
             OutageError, match=r"which is alive \(process \d+ at .*: nothing was restored[\s\S]*--force"
