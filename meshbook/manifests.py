@@ -62,6 +62,12 @@ def texts(path: str | Path) -> dict[Path, str]:
         raise UsageError(f"cannot read the manifest {path}: {error}") from error
 
 
+def arguments(path: str | Path, selector: str) -> list[str]:
+    """Return what tells kubectl the objects of a file or folder."""
+    kustomized = any((Path(path) / name).exists() for name in KUSTOMIZATIONS)
+    return ["-k" if kustomized else "-f", str(path), *(["-l", selector] if selector else [])]
+
+
 def parse(text: str, source: str = "manifest") -> list[Object]:
     """Return the objects of a YAML or JSON text; ``List`` objects are taken apart. ``source`` is for errors."""
     try:
@@ -95,11 +101,6 @@ def placed(found: Object, namespace: str, *, namespaced: bool) -> Object:
     if own and namespace and own != namespace:
         raise UsageError(f"{title(found)} says namespace {own}, but {namespace} was asked for")
     return {**found, "metadata": {**found["metadata"], "namespace": own or namespace or "default"}}
-
-
-def owned(found: Object) -> Object:
-    """Return a copy of the object with the label of what meshbook made, and so may delete."""
-    return {**found, "metadata": {**found["metadata"], "labels": {**labels_of(found), **OWNER_LABEL}}}
 
 
 def is_owned(found: Object) -> bool:

@@ -204,6 +204,22 @@ def test_what_was_there_before_is_not_deleted_even_where_it_was_applied_over(clu
     assert cluster.get("ConfigMap", "theirs", "sample")["data"] == {"their": "own", "key": "one"}
 
 
+def test_the_lines_for_a_terminal_lead_to_what_meshbook_does(
+    cluster: Cluster, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(_config("theirs"), _config("ours"))
+    cluster.create("ConfigMap", {"metadata": {"name": "theirs", "namespace": "sample"}, "data": {"their": "own"}})
+    with caplog.at_level("DEBUG"):
+        cluster.apply(path, "sample")
+    assert caplog.messages[-1].endswith(" -n sample label configmaps/ours app.kubernetes.io/managed-by=meshbook")
+    query, pasted = {"fieldManager": "meshbook"}, yaml.safe_load(_config("ours", "two"))
+    url = "/api/v1/namespaces/sample/configmaps/ours"
+    cluster.connection.request("PATCH", url, query=query, body=pasted, content_type="application/apply-patch+yaml")
+    with caplog.at_level("DEBUG"):
+        assert _outcomes(cluster.delete(path, "sample")) == ["ours deleted", "theirs left alone"]
+    assert " -n sample delete --ignore-not-found configmaps/ours\n" in caplog.text
+
+
 def test_a_deletion_that_is_held_up_says_by_what(cluster: Cluster, write: Write) -> None:
     held = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, finalizers: [example.com/hold]}}"
     cluster.apply(write(held), "sample")

@@ -53,6 +53,11 @@ class Resource:
     plural: str
     namespaced: bool
 
+    @property
+    def title(self) -> str:
+        """As kubectl takes it: ``deployments.apps``."""
+        return ".".join(filter(None, [self.plural, self.api_version.rpartition("/")[0]]))
+
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Return the URL path of the collection, or of one object or its subresource."""
         parts = ["/api" if "/" not in self.api_version else "/apis", self.api_version]
@@ -238,6 +243,11 @@ class Api:
 def kind_of(found: Object) -> str:
     """Return an object's kind with its API in front, as ``Api`` takes it."""
     return f"{found['apiVersion']}/{found['kind']}"
+
+
+def key_of(found: Object) -> tuple[str, str, str]:
+    """Return what ``Api`` takes to find an object: kind, name and namespace."""
+    return kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", "")
 
 
 def _title(kind: str, name: str, namespace: str) -> str:

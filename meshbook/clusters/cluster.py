@@ -16,7 +16,7 @@ from pathlib import Path
 
 from meshbook import manifests, progress
 from meshbook.clusters import conflicts
-from meshbook.clusters.api import Api, kind_of
+from meshbook.clusters.api import Api, key_of, kind_of
 from meshbook.clusters.connection import APPLY, Connection
 from meshbook.clusters.execution import PODS, ExecResult, ExecStreams, Execution, OnLine
 from meshbook.clusters.kubeconfig import Kubeconfig, extension
@@ -34,9 +34,10 @@ from meshbook.objects import (
     is_ready,
     labels_of,
     revisions,
+    selector_text,
     timestamp,
 )
-from meshbook.settings import FIELD_MANAGER, Patience
+from meshbook.settings import FIELD_MANAGER, OWNER_LABEL, Patience
 
 _VOLATILE = {"resourceVersion", "managedFields", "generation"}
 """Metadata that changes though the object says the same."""
@@ -125,10 +126,10 @@ class Cluster(Api):
         ``replicas`` is put in the place of what Deployments say in the file, whoever has set their count before.
         ``take_over`` sets fields that another manager owns; without it, what its owner may choose stays as it is (see
         ``conflicts``), and others are refused. All is validated by the server before the first change. What was not
-        there gets the label that lets ``delete`` take it away again.
+        there gets the label that lets ``delete`` take it away again, by a patch: no apply of its manifest takes it off.
         """
         how = ["--server-side", f"--field-manager={FIELD_MANAGER}", *(["--force-conflicts"] if take_over else [])]
-        self.tell_kubectl("apply", *how, *_of(path, selector), namespace=namespace)
+        self.tell_kubectl("apply", *how, *manifests.arguments(path, selector), namespace=namespace)
         objects = [self._placed(found, namespace) for found in manifests.load(path, selector)]
         if replicas is not None:
             objects = [manifests.scaled(found, replicas) for found in objects]
@@ -136,11 +137,15 @@ class Cluster(Api):
                 self.tell_kubectl("scale", f"deployment/{name}", f"--replicas={replicas}", namespace=namespace)
         made = {(found["kind"], found["metadata"]["name"]) for found in objects}
         tried = [self._tried(found, made, take_over=take_over) for found in objects]
-        records = []
+        records, created = [], []
         for found, left in tried:
-            before = self.find(kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
-            mine = before is None or manifests.is_owned(before)
-            code, after = self._apply(manifests.owned(found) if mine else found, take_over=take_over, dry_run=False)
+            kind, name, home = key_of(found)
+            before = self.find(kind, name, home)
+            code, after = self._apply(found, take_over=take_over, dry_run=False)
+            if code == 201:
+                created.append(f"{self.resource(kind).title}/{name}")
+            if (code == 201 or (before and manifests.is_owned(before))) and not manifests.is_owned(after):
+                after = self.patch(kind, name, {"metadata": {"labels": OWNER_LABEL}}, namespace=home)
             outcome: ApplyOutcome = "configured"
             if code == 201 or before is None:
                 outcome = "created"
@@ -148,9 +153,11 @@ class Cluster(Api):
                 outcome = "unchanged"
             kept = [field for field in left if field != "replicas" or replicas is None]
             if replicas is not None and kept != left:
-                before_scaling = self.scale(found["metadata"]["name"], replicas, found["metadata"]["namespace"])
+                before_scaling = self.scale(name, replicas, home)
                 outcome = outcome if before_scaling == replicas else "configured"
             records.append(replace(self._record(found, outcome), left=", ".join(kept)))
+        if created:
+            self.tell_kubectl("label", *created, selector_text({"matchLabels": OWNER_LABEL}), namespace=namespace)
         return records
 
     def _tried(self, found: Object, made: Container[tuple[str, str]], *, take_over: bool) -> tuple[Object, list[str]]:
@@ -179,8 +186,8 @@ class Cluster(Api):
 
     def _apply(self, found: Object, *, take_over: bool, dry_run: bool) -> tuple[int, Object]:
         """Apply one object server-side; return (201 or 200, the object afterwards)."""
-        metadata = found["metadata"]
-        path = self.resource(kind_of(found)).path(metadata.get("namespace", ""), metadata["name"])
+        kind, name, namespace = key_of(found)
+        path = self.resource(kind).path(namespace, name)
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": str(take_over).lower()}
         query |= {"dryRun": "All"} if dry_run else {}
         try:
@@ -200,15 +207,13 @@ class Cluster(Api):
             raise refused from error
 
     def _record(self, found: Object, outcome: ApplyOutcome) -> Applied:
-        metadata = found["metadata"]
-        where = {"namespace": metadata.get("namespace", ""), "name": metadata["name"]}
-        return Applied(context=self.name, kind=found["kind"], outcome=outcome, **where)
+        name, namespace = found["metadata"]["name"], found["metadata"].get("namespace", "")
+        return Applied(context=self.name, kind=found["kind"], name=name, namespace=namespace, outcome=outcome)
 
     def delete(
         self, path: str | Path, namespace: str = "", selector: str = "", *, timeout_s: float = 120
     ) -> list[Applied]:
         """Delete what meshbook made of a manifest file or folder, the last object first; wait until it is gone."""
-        self.tell_kubectl("delete", "--ignore-not-found", *_of(path, selector), namespace=namespace)
         deadline = time.monotonic() + timeout_s
         records, going = [], []
         for found in reversed(manifests.load(path, selector)):
@@ -216,15 +221,17 @@ class Cluster(Api):
                 records.append(self._record(found, "not found"))
                 continue
             found = self._placed(found, namespace)
-            key = (kind_of(found), found["metadata"]["name"], found["metadata"].get("namespace", ""))
-            live = self.find(*key)
+            live = self.find(*key_of(found))
             if live is not None and not manifests.is_owned(live):
                 records.append(self._record(found, "left alone"))
                 continue
-            deleted = live is not None and self.delete_object(*key)
+            deleted = live is not None and self.delete_object(*key_of(found))
             if live is not None:
-                going.append((*key, live["metadata"].get("uid", "")))
+                going.append((*key_of(found), live["metadata"].get("uid", "")))
             records.append(self._record(found, "deleted" if deleted else "not found"))
+        if going:
+            names = [f"{self.resource(kind).title}/{name}" for kind, name, _, _ in going]
+            self.tell_kubectl("delete", "--ignore-not-found", *names, namespace=namespace)
         for one in going:
             self.wait_for_deletion(*one, timeout_s=max(0.0, deadline - time.monotonic()))
         return records
@@ -245,12 +252,13 @@ class Cluster(Api):
         labels: dict[str, str | None] = {INJECTION_LABEL: None, REVISION_LABEL: revision} if revision else {}
         subject = {"kind": "Namespace", "metadata": {"name": name}}
         self.tell_kubectl("create", "namespace", name)
-        changes = [f"{key}-" if value is None else f"{key}={value}" for key, value in labels.items()]
+        wanted = labels if found else {**labels, **OWNER_LABEL}
+        changes = [f"{key}-" if value is None else f"{key}={value}" for key, value in wanted.items()]
         if changes:
             self.tell_kubectl("label", "--overwrite", "namespace", name, *changes)
         if found is None:
-            given = {"name": name, "labels": {key: value for key, value in labels.items() if value}}
-            self.create("Namespace", manifests.owned({"metadata": given}))
+            given = {key: value for key, value in wanted.items() if value}
+            self.create("Namespace", {"metadata": {"name": name, "labels": given}})
             return self._record(subject, "created")
         had = labels_of(found)
         if all(had.get(key) == value for key, value in labels.items()) or self._injects(found, revision):
@@ -384,12 +392,6 @@ class Cluster(Api):
         query = {"container": container} | ({"sinceTime": timestamp(since)} if since else {})
         text = self.connection.read_once(PODS.path(namespace, pod, "log"), query=query, silence_s=_LOG_SILENCE_S)
         return text.decode("utf-8", "replace")
-
-
-def _of(path: str | Path, selector: str) -> list[str]:
-    """Return what tells kubectl the objects of a file or folder."""
-    kustomized = any((Path(path) / name).exists() for name in manifests.KUSTOMIZATIONS)
-    return ["-k" if kustomized else "-f", str(path), *(["-l", selector] if selector else [])]
 
 
 def _intent(found: Object) -> Object:
