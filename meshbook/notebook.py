@@ -159,7 +159,11 @@ def keep_table(
     _show({"text/html": f"{html}<p>{told}</p>", "text/plain": f"{text}\n{told}".strip(), ROWS_TYPE: kept.to_dict()})
 
 
-_TITLES = {"offered_per_s": "sent per s", "served_per_s": "answered per s", "p90_ms": "9 in 10 within ms"}
+_TITLES = {
+    "offered_per_s": "sent per s by all sources",
+    "served_per_s": "answered per s by the survivor",
+    "p90_ms": "9 in 10 within ms",
+}
 """What a column is called where its name in words would not do."""
 
 

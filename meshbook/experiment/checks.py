@@ -188,5 +188,5 @@ def _decisions(load: LoadProfile, limits: Limits) -> Iterator[Check]:
         name="the share of failures can be decided",
         ok=True if count >= least else None,
         saw=f"{count} requests of each source during the outage, {least} at the least"
-        + ("" if count >= least else f"; outage_s: {enough_s}"),
+        + ("" if count >= least else f"; outage_s: {enough_s}, or it cannot pass"),
     )

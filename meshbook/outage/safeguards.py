@@ -58,7 +58,9 @@ class Plan:
         lines += [f"change    {change}" for change in self.changes]
         lines += [f"restored  {self.restored_by}"]
         lines += [f"check     {check}" for check in self.checks]
-        return "\n".join([*lines, "ready to start" if self.ready_to_start else "not ready to start"])
+        unknown = "; ".join(check.name for check in self.checks if check.ok is None)
+        ready = f"ready to start; not known to hold: {unknown}" if unknown else "ready to start"
+        return "\n".join([*lines, ready if self.ready_to_start else "not ready to start"])
 
     def require(self) -> None:
         """Raise OutageError, naming what does not hold, unless all does."""

@@ -116,7 +116,9 @@ def test_an_autoscaler_gives_the_survivor_room(fleet: Fleet) -> None:
 def test_without_metrics_the_cpu_is_said_to_be_unknown_and_hinders_nothing(fleet: Fleet) -> None:
     check = _check(intent(fleet), "CPU")
     assert (check.ok, check.saw) == (None, "no metrics in cluster1, cluster2")
-    assert outage.plan(intent(fleet)).ready_to_start
+    plan = outage.plan(intent(fleet))
+    assert plan.ready_to_start
+    assert str(plan).endswith("\nready to start; not known to hold: the survivors have room (CPU)")
 
 
 @pytest.mark.parametrize(
