@@ -142,6 +142,17 @@ def test_in_jupyterlab_rows_lie_beside_the_notebook_that_is_open(
     assert "40 requests of 2 sources from 09:45:00 to 09:45:00 UTC" in capsys.readouterr().out
 
 
+def test_the_heads_of_the_load_say_whose_requests_they_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(rows.PLACE_VARIABLE, str(tmp_path / "one"))
+    row = {"part": "before", "offered_per_s": 9.1, "served_per_s": 4.12}
+    notebook.keep_table(tables.from_rows([row], tables.LOAD), "load")
+    head = capsys.readouterr().out
+    assert "sent per s by all sources" in head
+    assert "answered per s by the survivor" in head
+
+
 def test_files_of_rows_beside_the_notebooks_are_nothing_for_git() -> None:
     names = ["notebooks/01_connectivity.answers.csv", "notebooks/.03_failover.answers.parquet.part"]
     argv, repository = ["git", "check-ignore", *names], Path(__file__).parents[1]
