@@ -63,11 +63,21 @@ def test_a_signal_lets_the_cell_clean_up_then_restores_and_starts_nothing_more(
     record = run(folder, watcher=watcher, restore=restore)
     assert time.monotonic() - began < 15
     assert proof.exists()
-    assert [ended.state for ended in record.notebooks] == ["interrupted", "skipped"]
+    assert [ended.state for ended in record.notebooks] == ["interrupted", "interrupted"]
     assert (record.outcome, record.restored) == ("interrupted", ["web is back", "helloworld-v1 back to 1"])
     assert seen[0]["namespace"] == "sample"
     assert executed(record, "03_one.ipynb")["metadata"]["meshbook"]["state"] == "interrupted"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_that_is_interrupted_between_two_notebooks_has_not_passed(folder: Path) -> None:
+    write(folder, "03_one.ipynb", passing())
+    write(folder, "99_two.ipynb", passing())
+    interrupts, watcher = runs.Interrupts(), Watcher()
+    watcher.on_end = lambda: setattr(interrupts, "asked", True)
+    record = run(folder, watcher=watcher, interrupts=interrupts)
+    assert [ended.state for ended in record.notebooks] == ["pass", "interrupted"]
+    assert record.outcome == "interrupted"
 
 
 def test_a_second_signal_breaks_off_at_once(folder: Path) -> None:

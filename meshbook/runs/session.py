@@ -120,9 +120,12 @@ class Session:
 
     def _next(self, step: PlannedNotebook, interrupts: Interrupts) -> EndedNotebook:
         before = next((ended for ended in self.run.notebooks if ended.state != PASS), None)
-        if interrupts.asked or (before and not self._keep_going):
-            why = "the run was interrupted" if interrupts.asked else f"{before.notebook} did not pass" if before else ""
-            return EndedNotebook(notebook=step.name, state="skipped", seconds=0.0, message=f"not started: {why}")
+        if interrupts.asked:  # of a run that did not reach it, whatever passed before is no pass
+            message = "not started: the run was interrupted"
+            return EndedNotebook(notebook=step.name, state="interrupted", seconds=0.0, message=message)
+        if before and not self._keep_going:
+            message = f"not started: {before.notebook} did not pass"
+            return EndedNotebook(notebook=step.name, state="skipped", seconds=0.0, message=message)
         return self._one(step, interrupts)
 
     def _one(self, step: PlannedNotebook, interrupts: Interrupts) -> EndedNotebook:
