@@ -4,6 +4,7 @@
 
     MeshbookError                    what failed, where, what to try
     ├── UsageError                   bad parameter, unknown context, unreadable manifest: nothing was started
+    │   └── NoRunError               a folder holds nothing that was executed, only copies to step through at most
     ├── ClusterError                 a cluster refused or did not answer (context, kind, name, HTTP status)
     │   ├── ExecError                a command could not be started, or its stream broke; carries the output so far
     │   └── GatheredError            work on several clusters at once failed in some of them; carries all outcomes
@@ -51,6 +52,10 @@ class MeshbookError(Exception):
 
 class UsageError(MeshbookError):
     """Input that cannot be acted on. Nothing was started."""
+
+
+class NoRunError(UsageError):
+    """A folder holds nothing that was executed, only copies to step through at most."""
 
 
 class ClusterError(MeshbookError):

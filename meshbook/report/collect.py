@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from meshbook.errors import UsageError
+from meshbook.errors import NoRunError, UsageError
 from meshbook.language import LANGUAGES
 from meshbook.marks import BANNER_TAG, Claim, Marks, is_read_in, marks_of
 from meshbook.rows import KeptRows
@@ -28,10 +28,6 @@ _COVERAGE = 'class="coverage"'
 """What the HTML has that shows who was answered by whom."""
 _HALF_WIDTH = 720
 """Pixels up to which two pictures stand side by side."""
-
-
-class NoRunError(UsageError):
-    """A folder holds nothing that was executed, only copies to step through at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

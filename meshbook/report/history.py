@@ -14,9 +14,9 @@ from typing import Any
 
 import jinja2
 
-from meshbook.errors import UsageError
+from meshbook.errors import NoRunError, UsageError
 from meshbook.language import LANGUAGES
-from meshbook.report.collect import NoRunError, collect
+from meshbook.report.collect import collect
 from meshbook.report.html import environment
 from meshbook.report.machine import VERDICTS, verdicts
 from meshbook.report.scale import worst_number
