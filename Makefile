@@ -34,7 +34,7 @@ check: $(VENV)/.dev
 lab: $(VENV)/.run
 	$(BIN)/meshbook lab up
 	trap '$(BIN)/meshbook lab down' EXIT; trap : INT; eval "$$($(BIN)/meshbook lab env)"; \
-	work=outputs/$$(date +%Y%m%d-%H%M%S)-jupyter; mkdir -p $$work && cp notebooks/*.ipynb $$work && \
+	work=outputs/work/$$(date +%Y%m%d-%H%M%S); mkdir -p $$work && cp notebooks/*.ipynb $$work && \
 	$(BIN)/jupyter lab $$work --allow-root --KernelManager.transport_encryption=auto $(ARGS); \
 	echo "for the pages of what you have run and saved: $(BIN)/meshbook report $$work"; \
 	echo "for the list of all runs: $(BIN)/meshbook report outputs"

@@ -128,13 +128,15 @@ def test_all_runs_are_on_one_page_the_newest_first(two: list[Path]) -> None:
     executed(two[1], "01_connectivity", claim("fail", claim="no request is lost"), error="RunError")
     record(two[1], **{"01_connectivity": "fail"})
     (two[0].parent / "notes").mkdir()
-    (two[0].parent / "copies").mkdir()
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("probe()")]), two[0].parent / "copies" / "01.ipynb"
-    )
+    work = two[0].parent / "work"
+    for name in ("copies", "stepped"):
+        (work / name).mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("probe()")]), work / "copies" / "01.ipynb")
+    executed(work / "stepped", "01_connectivity", claim("pass"))
     report.write(two[1], of_many=True)
     page = (two[0].parent / "index.html").read_text(encoding="utf-8")
     assert "copies" not in page
+    assert '<a href="work/stepped/index.html">' in page
     assert page.index('<a href="one/index.html">one</a>') > page.index("no request is lost: fail")
     assert "2026-01-31 18:30:00 UTC+09:00" in page
     assert "LAB (emulated clusters on this machine): a" in page

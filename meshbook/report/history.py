@@ -24,9 +24,13 @@ from meshbook.verdict import PASS, is_plan, shown, worst_first
 
 
 def history(folder: Path, language: str = LANGUAGES[0]) -> str:
-    """Return the page over the runs in the folders of ``folder``, the newest first; UsageError where there are none."""
+    """Return the page over the runs in ``folder`` and in its ``work``, the newest first; UsageError where there are none.
+
+    ``work`` holds the copies of notebooks that are stepped through in JupyterLab.
+    """
     page = environment(language).get_template("history.html.j2")
-    rows = [row for path in sorted(folder.iterdir()) if path.is_dir() for row in [_row(path, page)] if row]
+    runs = [path for pattern in ("*", "work/*") for path in sorted(folder.glob(pattern)) if path.is_dir()]
+    rows = [row | {"folder": path.relative_to(folder).as_posix()} for path in runs if (row := _row(path, page))]
     if not rows:
         raise UsageError(f"{folder} holds neither an executed notebook nor a folder with any")
     rows.sort(key=lambda row: row["at"], reverse=True)
