@@ -24,9 +24,9 @@ from meshbook.verdict import PASS, is_plan, shown, worst_first
 
 
 def history(folder: Path, language: str = LANGUAGES[0]) -> str:
-    """Return the page over the runs in ``folder`` and in its ``work``, the newest first; UsageError where there are none.
+    """Return the page over the runs in ``folder``, the newest first; UsageError where there are none.
 
-    ``work`` holds the copies of notebooks that are stepped through in JupyterLab.
+    Its folder ``work`` holds runs too: the copies of notebooks that are stepped through in JupyterLab.
     """
     page = environment(language).get_template("history.html.j2")
     runs = [path for pattern in ("*", "work/*") for path in sorted(folder.glob(pattern)) if path.is_dir()]
