@@ -62,10 +62,17 @@ def insist(
             if left_s <= 0:
                 raise
             wait_s = max(wait_s, min(getattr(error, "retry_after_s", 0.0), _LONGEST_RETRY_AFTER_S))
-            told = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
-            (tell or say)(f"{what}: {told.partition(chr(10))[0]}; again in {wait_s:.1f} s, for {left_s:.0f} s more")
+            told = f"{what}: {_in_a_line(error)}; again in {wait_s:.1f} s, for {left_s:.0f} s more"
+            (tell or say)(told)
         pause(min(wait_s, left_s))
         wait_s = min(2 * wait_s, patience.longest_pause_s)
+
+
+def _in_a_line(error: Exception) -> str:
+    if not isinstance(error, MeshbookError):
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
+    seen = str(error.evidence.get("saw", ""))
+    return ": ".join(text.partition("\n")[0] for text in (error.message, seen) if text)
 
 
 def _may_pass(error: BaseException | None) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from outage_fleet import NAMESPACE, SYSTEM, intent, interrupted, record, replicas
@@ -54,6 +56,31 @@ def test_a_trouble_in_the_middle_of_the_way_back_is_outlasted(
     assert (replicas(target), record(target)) == (2, {})
     assert ended.restore_accepted is not None
     assert "cluster1: Deployment web in sample: " in capsys.readouterr().err
+
+
+def test_a_name_that_does_not_resolve_for_a_while_is_told_and_outlasted(
+    target: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads((tmp_path / "kubeconfig").read_text())
+    host, looked = urlsplit(target.connection.server).hostname or "", list[str]()
+    for entry in document["clusters"]:
+        entry["cluster"]["tls-server-name"] = host
+        entry["cluster"]["server"] = entry["cluster"]["server"].replace(host, "api.example.test")
+    (tmp_path / "named").write_text(json.dumps(document))
+    known = socket.getaddrinfo
+
+    def resolve(name: str, *more: Any, **options: Any) -> Any:
+        looked.append(name)
+        if len(looked) < 4:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return known(host if name == "api.example.test" else name, *more, **options)
+
+    interrupted(intent(Fleet((target,)), survivors=()))
+    told: list[str] = []
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    named = Fleet.named(["cluster1"], tmp_path / "named", patience=HASTY)
+    assert len(outage.restore(named, NAMESPACE, timeout_s=10, tell=told.append)) == 1
+    assert any("Failed to resolve 'api.example.test'" in line for line in told)
 
 
 def test_one_that_is_refused_keeps_no_other_waiting_and_is_told_with_its_commands(
