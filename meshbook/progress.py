@@ -116,7 +116,7 @@ class _Display(logging.Handler):
         elif wait:
             since, _ = self._waits.pop(wait, (now, ""))
             if now - since >= _LONG_S:
-                self._add(f"{wait}: {now - since:.0f} s")
+                self._add(f"{wait}: took {now - since:.0f} s")
         else:
             self._add(text)
 

@@ -57,7 +57,7 @@ def test_what_a_cell_waits_for_is_told_as_it_goes_on_and_leaves_one_text_and_the
     assert told[0] == "progress pods of projects/[project] there, 59 s left at most: 0 of 1 ready"
     text, commands = executed(record, "01_one.ipynb")["cells"][2]["outputs"]
     steps = [line.partition(" ")[2] for line in "".join(text["data"]["text/plain"]).splitlines()]
-    assert steps == ["done", "pods of projects/[project] there: 1 s"]
+    assert steps == ["done", "pods of projects/[project] there: took 1 s"]
     assert commands["text"] == ["kubectl get pods\n"]
 
 

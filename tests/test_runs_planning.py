@@ -91,6 +91,8 @@ def test_a_file_may_name_what_only_an_unselected_notebook_knows_but_no_more(fold
     file.write_text("gateway: g\nrequests: 5\n")
     chosen = runs.plan_run(folder, ["1"], file=file).steps
     assert [step.given for step in chosen] == [{"requests": 5}]
+    with pytest.raises(UsageError, match=r"no stage of this run has parameter 'gateway'[\s\S]*known to 02_two"):
+        runs.plan_run(folder, ["1"], given=["gateway=g"])
     file.write_text("gatewy: g\n")
     with pytest.raises(UsageError, match="gatewy"):
         runs.plan_run(folder, file=file)

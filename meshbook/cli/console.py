@@ -20,6 +20,7 @@ from meshbook.verdict import DRY_RUN, FAIL, INCONCLUSIVE, PASS, numbers_text, ov
 
 _BROKEN = ("error", "interrupted")
 _INTERRUPTED = "interrupted: what is down is restored, whatever comes; a second Ctrl-C breaks the notebook off"
+_RESTORING = "what is down is being restored, which nothing cuts short"
 _COLOURS = {PASS: "32", FAIL: "31", INCONCLUSIVE: "33", DRY_RUN: "36"}
 _COLOURS |= {"error": "31", "interrupted": "33", "skipped": "2"}
 
@@ -36,6 +37,7 @@ class Console:
     def __init__(self, announcements: TextIO | None = None) -> None:
         self._announcements = announcements or sys.stderr
         self._live = sys.stderr.isatty()
+        self._interrupted = False
         self._name, self._number, self._cells = "", 0, 0
 
     def say(self, text: str) -> None:
@@ -50,7 +52,7 @@ class Console:
         self.progress(heading)
 
     def progress(self, text: str) -> None:
-        self._rewrite(f"{self._name:20} {self._number:2}/{self._cells} {text}")
+        self._rewrite(f"{self._name} {self._number}/{self._cells} {text}")
 
     def announced(self, text: str) -> None:
         self._rewrite("")
@@ -65,8 +67,9 @@ class Console:
 
     def interrupted(self) -> None:
         """Answer Ctrl-C at once; past the buffer of stderr, for it may come in the middle of a write."""
+        told, self._interrupted = _RESTORING if self._interrupted else _INTERRUPTED, True
         with contextlib.suppress(OSError):
-            os.write(sys.stderr.fileno(), f"\n{translate(_INTERRUPTED)}\n".encode())
+            os.write(sys.stderr.fileno(), f"\n{translate(told)}\n".encode())
 
     def restored(self, lines: Sequence[str]) -> None:
         for line in lines:

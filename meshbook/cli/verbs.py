@@ -213,8 +213,10 @@ def fault(arguments: argparse.Namespace) -> int:
 
 
 def _break(control: FaultClient, arguments: argparse.Namespace) -> None:
-    from meshbook.lab.faults import FaultSpec
+    from meshbook.lab.faults import KINDS, FaultSpec
 
+    if arguments.kind not in KINDS:
+        raise UsageError(f"there is no fault {arguments.kind!r}", hint=f"one of {', '.join((*KINDS, 'list', 'end'))}")
     if arguments.id or not arguments.context:
         raise UsageError(f"{arguments.kind} needs --context, the cluster to break something in, and no ID")
     names = ("kind", "context", "namespace", "pod", "selector", "container", "direction")

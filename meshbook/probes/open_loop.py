@@ -53,8 +53,8 @@ class Watch:
 
     @property
     def so_far(self) -> str:
-        """What became of the requests of each source, in one line."""
-        return "; ".join(source.so_far for source in self._sources)
+        """How many requests of each source have failed, in a line that fits a terminal."""
+        return f"failed: {', '.join(source.so_far for source in self._sources)}"
 
     def stop(self) -> pd.DataFrame:
         """Send no more, wait for the requests on their way (their time-out at most), and return all rows."""

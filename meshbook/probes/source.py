@@ -86,10 +86,10 @@ class Source:
 
     @property
     def so_far(self) -> str:
-        """How many of its requests are known to have ended, and how."""
+        """How many of its requests have failed, of those that are known to have ended."""
         counts = [session.outcomes.counts for session in list(self._sessions)]
         known, failed = (sum(count[at] for count in counts) for at in (0, 1))
-        return f"{self.source} {failed} of {known} failed"
+        return f"{self.source} {failed}/{known}"
 
     def frame(self, *, done: bool) -> pd.DataFrame:
         """Return ANSWERS of the requests that are known to have ended, or not to have been sent; once ``done``, of all.

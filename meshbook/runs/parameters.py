@@ -109,7 +109,11 @@ def plan_run(
     from_file = _read(file) if file else {}
     require_known(from_file, _names(known.values()), where=f"in {file}")
     pairs = dict(_pair(text) for text in given)
-    require_known(pairs, _names(known[path] for path in chosen), where="in -p")
+    of_chosen = _names(known[path] for path in chosen)
+    for name in pairs.keys() - of_chosen:
+        if elsewhere := [path.stem for path, one in known.items() if name in one]:
+            raise UsageError(f"no stage of this run has parameter {name!r}", hint=f"known to {', '.join(elsewhere)}")
+    require_known(pairs, of_chosen, where="in -p")
     for declarations in known.values():
         _values(declarations, from_file, {})  # a mistyped value is refused although its stage is not selected
     steps = (
