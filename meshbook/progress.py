@@ -68,6 +68,31 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
+@contextmanager
+def following(show: Callable[[str], None]) -> Iterator[None]:
+    """Call ``show`` with what is waited for, each time that changes, for as long as the block goes on."""
+    line, level = _Line(show), _log.level
+    _log.setLevel(logging.DEBUG)
+    _log.addHandler(line)
+    try:
+        yield
+    finally:
+        _log.removeHandler(line)
+        _log.setLevel(level)
+        show("")
+
+
+class _Line(logging.Handler):
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show, self._waits = show, dict[str, str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if wait := getattr(record, _WAIT, ""):
+            self._waits[wait] = translate(record.getMessage())
+            self._show("; ".join(filter(None, self._waits.values())))
+
+
 def watch(shell: Any, show_commands: Callable[[str], None]) -> None:
     """Show what is told in an IPython ``shell``, from the cell that is running on; a second call changes nothing.
 

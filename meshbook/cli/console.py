@@ -43,23 +43,28 @@ class Console:
     def say(self, text: str) -> None:
         progress.say(f"{translate(text)}\n")
 
+    def say_above(self, text: str) -> None:
+        """Say a line that stays, and leave what is waited for to the next one."""
+        self.rewrite("")
+        self.say(text)
+
     def notebook_starts(self, name: str, cells: int) -> None:
         self._name, self._number, self._cells = name, 0, cells
-        self._rewrite(f"{name:20} …")
+        self.rewrite(f"{name:20} …")
 
     def cell_starts(self, number: int, heading: str) -> None:
         self._number = number
         self.progress(heading)
 
     def progress(self, text: str) -> None:
-        self._rewrite(f"{self._name} {self._number}/{self._cells} {text}")
+        self.rewrite(f"{self._name} {self._number}/{self._cells} {text}")
 
     def announced(self, text: str) -> None:
-        self._rewrite("")
+        self.rewrite("")
         progress.say(f"{translate(text.strip())}\n\n", self._announcements)
 
     def notebook_ended(self, name: str, outcome: runs.NotebookOutcome, seconds: float) -> None:
-        self._rewrite("")
+        self.rewrite("")
         state = outcome.shown or outcome.state
         self.say(f"{name:20} {_word(state, sys.stderr)} {seconds:6.1f} s")
         if outcome.message:
@@ -75,7 +80,8 @@ class Console:
         for line in lines:
             self.say(f"  afterwards: {line}")
 
-    def _rewrite(self, text: str) -> None:
+    def rewrite(self, text: str) -> None:
+        """Show ``text`` as the line that changes, where there is a terminal."""
         if self._live:
             while width(text) >= shutil.get_terminal_size().columns:
                 text = text[:-1]

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,8 +173,8 @@ def _afterwards(values: Mapping[str, Any]) -> Sequence[str]:
     return restore_left_down(values) or ([] if values.get("dry_run") else ["nothing is left to restore"])
 
 
-def restore_left_down(values: Mapping[str, Any]) -> Sequence[str]:
-    """Restore what an outage left down in the clusters and the namespace that ``values`` name."""
+def restore_left_down(values: Mapping[str, Any], tell: Callable[[str], None] | None = None) -> Sequence[str]:
+    """Restore what an outage left down in the clusters and the namespace that ``values`` name; ``tell`` of each try."""
     from meshbook import outage
     from meshbook.clusters import Fleet
 
@@ -184,5 +184,5 @@ def restore_left_down(values: Mapping[str, Any]) -> Sequence[str]:
         values.get("contexts", []), values.get("kubeconfig", ""), values.get("names")
     )  # one may not answer yet
     namespace, timeout_s = values.get("namespace", "sample"), float(values.get("rollout_timeout_s", 120.0))
-    restored = outage.restore(fleet, namespace, timeout_s=timeout_s, force=bool(values.get("force")))
+    restored = outage.restore(fleet, namespace, timeout_s=timeout_s, force=bool(values.get("force")), tell=tell)
     return [str(one) for one in restored]

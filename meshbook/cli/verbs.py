@@ -27,12 +27,16 @@ _SLACK_S = 30.0
 
 def restore(arguments: argparse.Namespace) -> int:
     """Restore what an interrupted outage left down, and say what that was; in a dry run only say it."""
+    from meshbook import progress
     from meshbook.cli import run
+    from meshbook.cli.console import Console
 
+    console = Console()
     contexts = [name.strip() for name in arguments.contexts.split(",") if name.strip()]
     namespace = "" if arguments.all_namespaces else arguments.namespace
     given = {"contexts": contexts, "kubeconfig": arguments.kubeconfig, "namespace": namespace, "force": arguments.force}
-    lines = _pending_rollbacks(given) if arguments.dry_run else run.restore_left_down(given)
+    with progress.following(console.rewrite):
+        lines = _pending_rollbacks(given) if arguments.dry_run else run.restore_left_down(given, console.say_above)
     place = f"namespace {namespace}" if namespace else "any namespace"
     _say("\n".join(lines) or f"nothing to restore in {place}")
     return 0

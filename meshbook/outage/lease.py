@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable
 
+from meshbook import progress
 from meshbook.clusters import Cluster, pause
 from meshbook.errors import ClusterError, MeshbookError
 from meshbook.objects import Object, annotations_of, micro_timestamp
@@ -79,13 +80,15 @@ def living(cluster: Cluster, runs: Iterable[RunLease]) -> dict[RunLease, str]:
     alive: dict[RunLease, str] = {}
     length_s = cluster.connection.patience.lease_s
     deadline = time.monotonic() + length_s
-    while watched and time.monotonic() < deadline:
-        pause(length_s / BEATS / BEATS)
-        for run, before in list(watched.items()):
-            found = _find(cluster, run)
-            if _renewed(found) != before:
-                del watched[run]
-                alive |= {run: _holder(found)} if found else {}
+    with progress.waiting(f"{cluster.name}: whether the run of an outage lives", length_s) as tell:
+        while watched and time.monotonic() < deadline:
+            pause(length_s / BEATS / BEATS)
+            tell("")
+            for run, before in list(watched.items()):
+                found = _find(cluster, run)
+                if _renewed(found) != before:
+                    del watched[run]
+                    alive |= {run: _holder(found)} if found else {}
     return alive
 
 

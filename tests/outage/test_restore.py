@@ -22,7 +22,7 @@ from outage_fleet import (
     shape,
 )
 
-from meshbook import outage
+from meshbook import outage, progress
 from meshbook.clusters import Cluster, Fleet
 from meshbook.errors import ClusterError, GatheredError, LeftToRunError, NotRestoredError, OutageError
 from meshbook.settings import Patience
@@ -124,8 +124,11 @@ def test_unless_it_is_forced(fleet: Fleet, target: Cluster) -> None:
 
 def test_what_a_dead_run_left_is_restored_when_its_lease_has_run_out(fleet: Fleet, target: Cluster) -> None:
     interrupted(intent(fleet), lease=True)
-    begun = time.monotonic()
-    (restored,) = outage.restore(fleet, NAMESPACE, timeout_s=10)
+    begun, shown = time.monotonic(), list[str]()
+    with progress.following(shown.append):
+        (restored,) = outage.restore(fleet, NAMESPACE, timeout_s=10)
+    assert any("whether the run of an outage lives" in line for line in shown)
+    assert shown[-1] == ""
     assert restored.outcome == "restored"
     assert time.monotonic() - begun >= target.connection.patience.lease_s
     assert leases(target) == []
