@@ -304,7 +304,8 @@ def interrupted_once() -> Iterator[Callable[[], None]]:
             return
         if frame is not None and frame.f_code.co_filename == contextlib.__file__:
             # on the way into the block or out of it: what is raised there is raised in neither, and restores nothing
-            again = threading.Timer(_AGAIN_S, signal.raise_signal, [number])
+            # to the thread that waits in the block: one raised in a thread of its own would not end that wait
+            again = threading.Timer(_AGAIN_S, signal.pthread_kill, [threading.main_thread().ident, number])
             again.start()
             return
         deferring, own = True, handlers[number]
