@@ -303,8 +303,8 @@ def interrupted_once() -> Iterator[Callable[[], None]]:
             received.append(number)
             return
         if frame is not None and frame.f_code.co_filename == contextlib.__file__:
-            # on the way into the block or out of it: what is raised there is raised in neither, and restores nothing
-            # to the thread that waits in the block: one raised in a thread of its own would not end that wait
+            # on the way into the block or out of it: what is raised there is raised in neither, and restores nothing.
+            # It comes again to the thread that waits in the block: raised in the timer's own, it would end no wait
             again = threading.Timer(_AGAIN_S, signal.pthread_kill, [threading.main_thread().ident, number])
             again.start()
             return
